@@ -1,0 +1,335 @@
+"""Every setting of a run: RunConfig = model + data + lora + training + geko + output_dir.
+
+One declaration per setting (name, type, default, unit, range, help). Reads and writes YAML. Knows no model,
+no data and no torch, so a page can import it in milliseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from geko_engine.exceptions import ConfigError
+from geko_engine.settings import Problem, build, check, raise_problems, setting, unknown_key
+
+DEMO = "demo"
+
+
+@dataclass
+class ModelConfig:
+    """Which model is fine-tuned."""
+
+    name: str = setting(DEMO, "Hub id, local folder, or 'demo' for the small model that ships with GEKO.")
+    revision: str | None = setting(None, "Branch, tag or commit on the Hub; empty for its main branch.")
+    trust_remote_code: bool = setting(
+        False, "Run Python code from the model's repository. Only for authors that you trust."
+    )
+
+
+@dataclass
+class DataConfig:
+    """Which rows are trained on, which are evaluated on, and how they are read."""
+
+    train: str = setting(DEMO, "Hub id, local JSONL, JSON, CSV, TSV, Parquet or TXT file, or 'demo'.")
+    train_config: str | None = setting(None, "Configuration (subset) of a Hub dataset; empty for its default.")
+    train_split: str = setting("train", "Split of a Hub dataset to train on.")
+    sample_count: int | None = setting(
+        None, "Train on the first so many rows; empty for all.", unit="rows", minimum=1
+    )
+    eval: str | None = setting(None, "Evaluation data: Hub id, local file or 'demo'; empty for none.")
+    eval_config: str | None = setting(None, "Configuration (subset) of the evaluation dataset on the Hub.")
+    eval_split: str = setting("test", "Split of a Hub dataset to evaluate on.")
+    eval_count: int | None = setting(
+        None, "Evaluate on the first so many rows; empty for all.", unit="rows", minimum=1
+    )
+    prompt_column: str | None = setting(None, "Column that is shown to the model; empty to recognise it.")
+    completion_column: str | None = setting(None, "Column that the model learns to write; empty to recognise it.")
+    text_column: str | None = setting(None, "Column of plain text to learn whole; empty to recognise it.")
+    max_length: int = setting(
+        512, "Longer samples are cut. Memory and time grow with it.", unit="tokens", minimum=4, maximum=1_000_000
+    )
+
+
+@dataclass
+class LoraSettings:
+    """Low-rank adaptation: train small matrices beside the frozen weights (peft.LoraConfig's names)."""
+
+    enabled: bool = setting(False, "Train low-rank adapters instead of all weights: far less memory.")
+    r: int = setting(16, "Rank of the adapters. Higher learns more and costs more.", minimum=1, maximum=1024)
+    alpha: int = setting(32, "Scale of the adapters; twice the rank is a good start.", minimum=1)
+    dropout: float = setting(0.05, "Dropout inside the adapters, against overfitting.", minimum=0, maximum=0.9)
+    target_modules: list[str] = setting(
+        [], "Names of the layers that get adapters; empty to choose by the model's family."
+    )
+
+
+@dataclass
+class GEKOTrainingArgs:
+    """How a run is trained; the names of transformers.TrainingArguments where there is one.
+
+    In a RunConfig `output_dir` is the top-level key; here it serves scripts that use GEKOTrainer alone.
+    """
+
+    output_dir: str = "./geko_output"
+    num_epochs: int = setting(3, "Passes over the data.", unit="epochs", minimum=1, maximum=10_000)
+    batch_size: int = setting(
+        32, "Samples in one forward pass. Halve it when memory runs out.", unit="samples", minimum=1, maximum=65_536
+    )
+    learning_rate: float = setting(
+        5e-5, "Peak learning rate; it falls linearly to zero. Lower it if the loss jumps.", minimum=0,
+        exclusive=True, maximum=10,
+    )
+    weight_decay: float = setting(0.01, "AdamW's decay of weight matrices.", minimum=0, maximum=10)
+    warmup_steps: int = setting(
+        100, "Steps of linear warm-up, at most a tenth of the run.", unit="steps", minimum=0
+    )
+    logging_steps: int = setting(100, "Print the loss every so many steps.", unit="steps", minimum=1)
+    save_steps: int = setting(
+        1000, "Write a checkpoint every so many steps; 0 for none in between.", unit="steps", minimum=0
+    )
+    eval_steps: int = setting(
+        500, "Evaluate every so many steps, besides every epoch's end; 0 for epochs only.", unit="steps", minimum=0
+    )
+    max_grad_norm: float = setting(1.0, "Clip gradients at this norm; 0 for no clipping.", minimum=0)
+    gradient_accumulation_steps: int = setting(
+        1, "Forward passes per optimizer step: a larger batch without more memory.", minimum=1, maximum=65_536
+    )
+    seed: int = setting(42, "Same seed, same run.", minimum=0, maximum=2**32 - 1)
+    save_at_end: bool = setting(True, "Save the tuned model when the run ends.")
+    save_total_limit: int = setting(2, "Checkpoints kept; the oldest go first.", minimum=1)
+    bf16: bool = setting(False, "bfloat16 mixed precision (Ampere or newer GPUs, recent CPUs).")
+    fp16: bool = setting(False, "float16 mixed precision with loss scaling (older GPUs).")
+    gradient_checkpointing: bool = setting(False, "Recompute activations: less memory, about a third more time.")
+    compile_model: bool = setting(False, "torch.compile: slow first steps, then faster ones.")
+    use_8bit_optimizer: bool = setting(False, "AdamW with 8-bit state (needs bitsandbytes): saves memory.")
+    dataloader_num_workers: int = setting(
+        -1, "Processes that prepare batches; -1 to choose (0 on macOS and on the CPU).", minimum=-1, maximum=256
+    )
+    dataloader_persistent_workers: bool = setting(True, "Keep those processes between epochs.")
+    dataloader_prefetch_factor: int = setting(2, "Batches each of them prepares ahead.", minimum=1)
+
+    def __post_init__(self) -> None:
+        raise_problems(list(self.problems()))
+
+    def problems(self, prefix: str = "") -> list[Problem]:
+        """Every broken rule as (dotted field, message)."""
+        found = list(check(self, prefix))
+        if self.bf16 and self.fp16:
+            found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))
+        return found
+
+
+@dataclass
+class GEKOConfig:
+    """Which samples get compute. The defaults are GEKO_RECOMMENDED; `GEKOConfig.seed()` gives gekolib's own.
+
+    FREEZE = correct, confidence > freeze_confidence, Q >= min_q_for_freeze, quality > freeze_quality;
+    LIGHT = correct otherwise; FOCUS = wrong, confidence <= focus_confidence; HARD = wrong, above it.
+    """
+
+    enabled: bool = setting(True, "Off: every sample in every epoch, as plain training does.")
+    freeze_confidence: float = setting(
+        0.85, "A correct sample is mastered when its least likely token is at least this likely. "
+        "Lower freezes sooner and forgets more.", minimum=0, maximum=1,
+    )
+    freeze_quality: float = setting(
+        0.80, "A sample whose loss has risen since its best visit by 1 minus this is not mastered.",
+        minimum=0, maximum=1,
+    )
+    focus_confidence: float = setting(
+        0.60, "A wrong answer above this confidence is HARD, below it FOCUS.", minimum=0, maximum=1
+    )
+    bucket_weights: tuple[float, float, float] = setting(
+        (1.0, 1.0, 1.0), "Loss weights of HARD, FOCUS and LIGHT. Equal weights measured best.", minimum=0
+    )
+    use_curriculum: bool = setting(
+        False, "Mountain curriculum: five phases with their own weights and learning-rate factors. "
+        "It measured worse than none.",
+    )
+    q_value_lr: float = setting(0.1, "How fast a sample's Q-value follows its loss.", minimum=0, exclusive=True, maximum=1)
+    min_q_for_freeze: float = setting(0.8, "Q-value that a mastered sample needs.", minimum=0, maximum=1)
+    q_value_loss_scale: float = setting(
+        10.0, "Loss that counts as Q = 0.", unit="nats", minimum=0, exclusive=True
+    )
+    repartition_every: int = setting(1, "Sort the samples into buckets again every so many epochs.", minimum=1)
+    log_bucket_stats: bool = setting(True, "Print the bucket counts of each epoch.")
+    max_times_seen: int = setting(50, "A sample is trained on at most so often.", unit="visits", minimum=1)
+    prune_frozen_after: int = setting(
+        0, "After so many epochs as FREEZE, replay a sample at a tenth instead of frozen_replay; 0 for never.",
+        unit="epochs", minimum=0,
+    )
+    frozen_replay: float = setting(
+        0.25, "Share of the frozen samples trained on again in each epoch, against forgetting. "
+        "They cost what they cost: it is counted.", minimum=0, maximum=1,
+    )
+    recheck_ratio: float = setting(
+        0.0, "Share of the frozen samples that is only looked at in each epoch (a forward pass).",
+        minimum=0, maximum=1,
+    )
+    initial_scan: bool = setting(
+        False, "Look at every sample before the first epoch, so that what is known is skipped at once. "
+        "Costs a third of an epoch.",
+    )
+    noise_guard: bool = setting(
+        True, "Leave out 90 % of the samples that stay confidently wrong: most of them are wrong labels."
+    )
+
+    def __post_init__(self) -> None:
+        self.bucket_weights = tuple(self.bucket_weights)  # type: ignore[assignment]
+        raise_problems(list(self.problems()))
+
+    def problems(self, prefix: str = "") -> list[Problem]:
+        """Every broken rule as (dotted field, message)."""
+        found = list(check(self, prefix))
+        broken = {name for name, _ in found}
+        if prefix + "bucket_weights" not in broken and not any(self.bucket_weights):
+            found.append((prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one."))
+        return found
+
+    @classmethod
+    def seed(cls) -> GEKOConfig:
+        """The defaults that GEKO was first published with: weights (3, 1, 0) and the mountain curriculum."""
+        return cls(bucket_weights=(3.0, 1.0, 0.0), use_curriculum=True)
+
+
+GEKO_RECOMMENDED = GEKOConfig()
+GEKO_AGGRESSIVE = GEKOConfig(freeze_confidence=0.90, bucket_weights=(5.0, 2.0, 0.0))
+GEKO_BALANCED = GEKOConfig(freeze_confidence=0.85, bucket_weights=(3.0, 2.0, 1.0))
+GEKO_CONSERVATIVE = GEKOConfig(freeze_confidence=0.80, bucket_weights=(2.0, 2.0, 1.0))
+PRESETS: dict[str, GEKOConfig] = {
+    "recommended": GEKO_RECOMMENDED,
+    "aggressive": GEKO_AGGRESSIVE,
+    "balanced": GEKO_BALANCED,
+    "conservative": GEKO_CONSERVATIVE,
+}
+SECTIONS: dict[str, type] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "lora": LoraSettings,
+    "training": GEKOTrainingArgs,
+    "geko": GEKOConfig,
+}
+
+
+@dataclass
+class RunConfig:
+    """Everything that is needed to run a run again. `output_dir` is the folder that its run folder is made in."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    training: GEKOTrainingArgs = field(default_factory=GEKOTrainingArgs)
+    geko: GEKOConfig = field(default_factory=GEKOConfig)
+    output_dir: str = "runs"
+
+    @classmethod
+    def demo(cls) -> RunConfig:
+        """The built-in run: a small model, small data, minutes on a laptop without a GPU or a network."""
+        training = GEKOTrainingArgs(num_epochs=4, batch_size=16, learning_rate=7e-4, warmup_steps=20, eval_steps=0)
+        return cls(data=DataConfig(eval=DEMO, max_length=128), training=training)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Build from plain nested values. `geko.preset` names the preset that the other keys change.
+
+        Raises:
+            ConfigError: with one problem for each unknown key and each value that breaks its rule.
+        """
+        problems: list[Problem] = []
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"A run is described by keys and values, but this is {type(values).__name__}.")
+        for key in set(values) - set(SECTIONS) - {"output_dir"}:
+            problems.append((str(key), unknown_key(str(key), {*SECTIONS, "output_dir"})))
+        sections = {name: _section(name, values.get(name), problems) for name in SECTIONS}
+        output_dir = values.get("output_dir", "runs")
+        if not isinstance(output_dir, str) or not output_dir.strip():
+            problems.append(("output_dir", "The output folder is empty: give the folder that runs are written to."))
+        raise_problems(problems)
+        return cls(**sections, output_dir=output_dir)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+        """Read a YAML file; `overrides` maps dotted keys ("training.num_epochs") to values that win.
+
+        Raises:
+            ConfigError: when the file cannot be read, is not YAML, or breaks a rule.
+        """
+        return cls.from_dict(apply_overrides(read_yaml(path), overrides or {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values; `from_dict` of them gives an equal RunConfig."""
+        values = dataclasses.asdict(self)
+        values["training"].pop("output_dir")
+        values["geko"]["bucket_weights"] = list(self.geko.bucket_weights)
+        return values
+
+    def to_yaml(self) -> str:
+        """The whole configuration as YAML text, in the order in which it is declared."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError when it cannot be read or is no mapping."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The file {str(path)!r} cannot be read ({error.strerror}): check its name.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The file {str(path)!r} is not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"The file {str(path)!r} holds no keys: begin with 'model:', 'data:' or 'training:'.")
+    return values
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested `values` with the dotted keys of `overrides` set."""
+    result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    for dotted, value in overrides.items():
+        section, _, key = dotted.partition(".")
+        if not key:
+            result[section] = value
+        else:
+            inner = result.get(section)
+            result[section] = {**inner, key: value} if isinstance(inner, dict) else {key: value}
+    return result
+
+
+def _section(name: str, values: Any, problems: list[Problem]) -> Any:
+    """One section from plain values; problems are collected, and a broken section comes back as its default."""
+    cls = SECTIONS[name]
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        problems.append((name, f"{values!r} is not a group of settings: write '{name}:' and its keys below it."))
+        return cls()
+    values = dict(values)
+    if name == "geko":
+        values = _with_preset(values, problems)
+    if name == "model" and not str(values.get("name", DEMO) or "").strip():
+        problems.append(("model.name", "No model is named: give a Hub id, a local folder, or 'demo'."))
+    if name == "data" and not str(values.get("train", DEMO) or "").strip():
+        problems.append(("data.train", "No training data is named: give a Hub id, a local file, or 'demo'."))
+    try:
+        section = build(cls, values, f"{name}.", problems)
+        problems.extend(p for p in check(section, f"{name}.") if p not in problems)
+        return section
+    except ConfigError as error:
+        problems.extend((f"{name}.{key}", text) for key, text in error.problems)
+        return cls()
+
+
+def _with_preset(values: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    preset = values.pop("preset", None)
+    if preset is None:
+        return values
+    if str(preset).lower() not in PRESETS:
+        problems.append(("geko.preset", f"{preset!r} is not one of {', '.join(PRESETS)}."))
+        return values
+    return {**dataclasses.asdict(PRESETS[str(preset).lower()]), **values}

@@ -1,0 +1,163 @@
+"""What a run tells the world: frozen dataclasses, handed to one `on_event` callable. Knows no screen.
+
+The loop, once, with the place where each event is emitted:
+
+    PhaseChanged("starting"), load model; PhaseChanged("tokenising"), render and tokenise the rows
+    RunStarted
+    Evaluated                                  # before training
+    for epoch in epochs:
+        partition -> Partitioned; plan
+        PhaseChanged("scanning"), re-check     # forward only, counted
+        for step in plan:                      # a step = one optimizer step
+            for micro-batch in step: forward, record, backward;   should_stop() is asked here
+            optimizer step -> StepCompleted
+            CheckpointSaved, Evaluated         # when due
+        Evaluated
+    PhaseChanged("saving"), save -> ModelSaved
+    RunEnded
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+ACTIVE_PHASES = ("starting", "downloading", "tokenising", "scanning", "training", "evaluating", "saving")
+END_PHASES = ("complete", "stopped", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events; `type` is the class name in the JSON form."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready values with the class name under "type"."""
+        return {"type": type(self).__name__, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class PhaseChanged(Event):
+    """The run is now doing something else, or has got further with it (done of total; total 0 = unknown)."""
+
+    phase: str
+    message: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """Model and data are ready. Tokens are real tokens (no padding) of one epoch over all samples."""
+
+    model: str
+    samples: int
+    eval_samples: int
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    tokens_per_epoch: int
+    target_tokens_per_epoch: int
+    parameters: int
+    trainable_parameters: int
+    device: str
+    precision: str
+    resumed_from_step: int = 0
+
+
+@dataclass(frozen=True)
+class Partitioned(Event):
+    """The samples were sorted into buckets before pass `epoch` (from 0). Counts of samples.
+
+    planned: will be trained on in this pass (replayed ones included); replayed: frozen ones among them;
+    left_out: suspects and samples over max_times_seen; suspects: now held for wrong labels.
+    """
+
+    epoch: int
+    step: int
+    freeze: int
+    light: int
+    focus: int
+    hard: int
+    unseen: int
+    planned: int
+    replayed: int
+    left_out: int
+    suspects: int
+
+
+@dataclass(frozen=True)
+class StepCompleted(Event):
+    """One optimizer step. `loss` = mean over the step's target tokens; token counts and seconds since the start.
+
+    progress: share of the run in [0, 1]. tokens_uniform: what plain training would have forwarded by now.
+    steps_planned: total optimizer steps as the plan stands now. bucket counts: as of the record now.
+    """
+
+    step: int
+    epoch: int
+    progress: float
+    steps_planned: int
+    loss: float
+    learning_rate: float
+    phase: str
+    samples: int
+    tokens_forwarded: int
+    tokens_backwarded: int
+    tokens_uniform: int
+    compute_saved_ratio: float
+    seconds: float
+    train_seconds: float
+    freeze: int
+    light: int
+    focus: int
+    hard: int
+    unseen: int
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """Mean loss per target token and share answered exactly (teacher-forced) on the evaluation set."""
+
+    step: int
+    epoch: int
+    eval_loss: float
+    exact_match: float
+    samples: int
+    tokens_trained: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint is whole on disk."""
+
+    step: int
+    path: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelSaved(Event):
+    """The tuned model (or adapter) and its tokenizer are whole on disk. `bytes` is the folder's size."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Message(Event):
+    """A sentence for the user; level is "info" or "warning"."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """The end, once. `end` is complete, stopped or failed; `report` is the content of report.json."""
+
+    end: str
+    reason: str
+    report: dict[str, Any]
+    field: str = ""

@@ -1,0 +1,147 @@
+"""States -> the plan of one pass: which samples, in which steps, with which loss weights. Pure, numpy only.
+
+The same states, seed and pass give the same plan. Frozen samples are really left out; the number of steps stays
+that of plain training and the batches shrink (under AdamW it is steps times rate that moves the weights).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geko_engine.buckets import Bucket, bucket_loss_weights
+from geko_engine.config import GEKOConfig
+from geko_engine.sample_states import SampleStates
+
+WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
+SMALLEST_STEP = 4  # a step never shrinks below so many samples
+SUSPECT_SKIP = 0.9  # share of the suspects that is left out of a pass
+PRUNED_REPLAY = 0.10  # replay share after prune_frozen_after passes as FREEZE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One pass. Step i trains on `ids(i)` with the loss weights `weights(i)`.
+
+    Attributes:
+        order: sample ids [n]. starts, sizes: first position and length of each step [steps].
+        loss_weights: float32 [n], aligned with order.
+        replayed, left_out, suspects: counts of samples, for the report.
+    """
+
+    order: NDArray
+    loss_weights: NDArray
+    starts: NDArray
+    sizes: NDArray
+    replayed: int = 0
+    left_out: int = 0
+    suspects: int = 0
+
+    @property
+    def steps(self) -> int:
+        return len(self.starts)
+
+    def ids(self, step: int) -> NDArray:
+        """Sample ids of one step."""
+        return self.order[self.starts[step] : self.starts[step] + self.sizes[step]]
+
+    def weights(self, step: int) -> NDArray:
+        """Loss weights of one step, aligned with `ids`."""
+        return self.loss_weights[self.starts[step] : self.starts[step] + self.sizes[step]]
+
+
+def steps_per_pass(count: int, step_size: int) -> int:
+    """Optimizer steps of a pass of plain training."""
+    return -(-count // step_size)
+
+
+def replay_shares(states: SampleStates, config: GEKOConfig) -> NDArray:
+    """Share at which each sample is replayed while it is FREEZE, [count] float32."""
+    pruned = (config.prune_frozen_after > 0) & (states.frozen_passes > config.prune_frozen_after)
+    return np.where(pruned, min(PRUNED_REPLAY, config.frozen_replay), config.frozen_replay).astype(np.float32)
+
+
+def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, seed: int) -> NDArray:
+    """Ids [n], sorted, that are only looked at before pass `epoch`: a share of FREEZE, or all before the first pass."""
+    if not config.enabled:
+        return np.zeros(0, np.int32)
+    if epoch == 0:
+        return np.arange(states.count if config.initial_scan else 0, dtype=np.int32)
+    frozen = np.flatnonzero(states.bucket == Bucket.FREEZE).astype(np.int32)
+    rng = np.random.default_rng((seed, epoch, 1))  # its own stream: the plan must not depend on this draw
+    return np.sort(rng.choice(frozen, round(config.recheck_ratio * len(frozen)), replace=False))
+
+
+def select(
+    states: SampleStates, config: GEKOConfig, rng: np.random.Generator, bucket_weights: tuple[float, float, float]
+) -> tuple[NDArray, NDArray, dict[str, int]]:
+    """Ids to train on, their loss weights, and the counts of what was replayed or left out."""
+    frozen = states.bucket == Bucket.FREEZE
+    suspect = states.suspects()
+    draw = rng.random(states.count, dtype=np.float32)
+    shares = replay_shares(states, config)
+    replayed = frozen & (draw < shares)
+    skipped_suspect = suspect & (draw < SUSPECT_SKIP) if config.noise_guard else np.zeros_like(suspect)
+    worn_out = ~frozen & (states.seen >= config.max_times_seen)
+    planned = (~frozen & ~skipped_suspect & ~worn_out) | (replayed & (states.seen < config.max_times_seen))
+    weights = np.zeros(states.count, np.float32)
+    weights[planned] = bucket_loss_weights(states.bucket[planned], bucket_weights)
+    # Tempered: 1/sqrt(share), not the unbiased 1/share, whose variance measured worse.
+    weights[replayed] /= np.sqrt(shares[replayed])
+    ids = np.flatnonzero(planned & (weights > 0)).astype(np.int32)
+    counts = {
+        "replayed": int((replayed & planned).sum()),
+        "left_out": int((skipped_suspect | worn_out).sum()),
+        "suspects": int(suspect.sum()),
+    }
+    return ids, weights[ids], counts
+
+
+def thaw_ratio(states: SampleStates, since_step: int) -> float | None:
+    """Share of the samples that began the last pass as FREEZE and were met in it that are FREEZE no more.
+
+    None when none was met, so nothing is known. `since_step`: the step at which that pass began.
+    """
+    met = (states.frozen_passes > 0) & (states.last_step >= since_step)
+    return float((states.bucket[met] != Bucket.FREEZE).mean()) if met.any() else None
+
+
+def is_mastered(states: SampleStates, since_step: int, config: GEKOConfig) -> bool:
+    """Whether the run may end early: 95 % of what can be learnt is FREEZE and under 2 % of it thaws."""
+    learnable = states.count - (int(states.suspects().sum()) if config.noise_guard else 0)
+    thawed = thaw_ratio(states, since_step)
+    return thawed is not None and thawed < 0.02 and states.counts().freeze >= 0.95 * learnable
+
+
+def plan_pass(
+    states: SampleStates, lengths: NDArray, config: GEKOConfig, *, epoch: int, seed: int, step_size: int,
+    bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0), longest_first: bool = False,
+) -> Plan:
+    """The plan of pass `epoch`.
+
+    Args:
+        lengths: tokens of each sample [count]; samples of similar length share a step.
+        step_size: samples per optimizer step of plain training.
+        longest_first: begin with the step that holds the longest sample, so that running out of memory
+            happens at once and not after an hour.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    if config.enabled:
+        ids, weights, counts = select(states, config, rng, bucket_weights)
+    else:
+        ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)
+        counts = {}
+    size = max(min(SMALLEST_STEP, step_size), -(-step_size * len(ids) // max(1, states.count)))
+    shuffled = rng.permutation(len(ids))
+    window = np.arange(len(ids)) // (size * WINDOW_STEPS)
+    position = shuffled[np.lexsort((lengths[ids[shuffled]], window))]
+    order, weights = ids[position], weights[position]
+    starts = rng.permutation(np.arange(0, len(order), size))
+    if longest_first and len(order):
+        holder = int(np.argmax(lengths[order])) // size * size
+        at = int(np.flatnonzero(starts == holder)[0])
+        starts[[0, at]] = starts[[at, 0]]
+    sizes = np.minimum(size, len(order) - starts)
+    return Plan(order, weights, starts, sizes, **counts)

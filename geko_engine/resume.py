@@ -1,0 +1,120 @@
+"""What a trainer's checkpoint holds, and how a trainer goes on from it. Knows the trainer's parts, not its loop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+import geko_engine
+from geko_engine.checkpoint import (
+    random_states, read_manifest, remove_old, restore_random_states, write_checkpoint,
+)
+from geko_engine.efficiency import TokenCounter
+from geko_engine.exceptions import CheckpointError
+from geko_engine.models import load_trainable_state, trainable_state
+from geko_engine.planner import Plan
+
+if TYPE_CHECKING:
+    from geko_engine.trainer import GEKOTrainer
+
+__all__ = ["load", "random_states", "remove_old", "restore_random_states", "save"]
+FORMAT = 1
+
+
+def save(trainer: GEKOTrainer, path: Path) -> None:
+    """Write weights, optimizer, record, plan, random states, settings and versions to `path`, atomically."""
+
+    def write(folder: Path) -> None:
+        save_file(trainable_state(trainer.model), str(folder / "weights.safetensors"))
+        states: dict[str, Any] = {"optimizer": trainer.optimizer.state_dict(), "random": random_states()}
+        if trainer.accelerator.scaler is not None:
+            states["scaler"] = trainer.accelerator.scaler.state_dict()
+        torch.save(states, folder / "states.pt")
+        trainer.states.save(folder / "samples.safetensors")
+        if trainer.plan is not None:
+            save_arrays(_plan_arrays(trainer.plan), str(folder / "plan.safetensors"))
+        if trainer.tokenizer is not None and hasattr(trainer.tokenizer, "save_pretrained"):
+            trainer.tokenizer.save_pretrained(folder / "tokenizer")
+
+    facts = {"progress": asdict(trainer.progress), "identity": identity(trainer), "versions": versions()}
+    write_checkpoint(path, write, facts)
+
+
+def load(trainer: GEKOTrainer, path: Path) -> None:
+    """Bring the trainer to where the checkpoint at `path` was written. Raises CheckpointError."""
+    manifest = read_manifest(path)
+    differences = [
+        f"{name} is {value!r} here and {manifest['identity'].get(name)!r} there"
+        for name, value in identity(trainer).items() if manifest["identity"].get(name) != value
+    ]
+    if differences:
+        raise CheckpointError(f"The checkpoint {str(path)!r} is of another run: {'; '.join(differences)}.")
+    wrong = load_trainable_state(trainer.model, load_file(str(path / "weights.safetensors")))
+    if wrong:
+        raise CheckpointError(f"The checkpoint {str(path)!r} is of another model: {', '.join(wrong[:3])} do not fit.")
+    trainer.states.load(path / "samples.safetensors")
+    plan = path / "plan.safetensors"
+    trainer.plan = _plan_from(load_arrays(str(plan))) if plan.exists() else None
+    values = dict(manifest["progress"])
+    values["counter"] = TokenCounter(**values["counter"])
+    trainer.progress = type(trainer.progress)(**{**values, "reason": ""})
+    # Our own file, verified above; it holds numpy's random state, which weights_only refuses.
+    states = torch.load(path / "states.pt", map_location="cpu", weights_only=False)
+    trainer.optimizer.load_state_dict(states["optimizer"])
+    if "scaler" in states and trainer.accelerator.scaler is not None:
+        trainer.accelerator.scaler.load_state_dict(states["scaler"])
+    restore_random_states(states["random"])  # last: everything above may draw
+
+
+def identity(trainer: GEKOTrainer) -> dict[str, Any]:
+    """What must be the same for a resume to go on with the same run."""
+    args = trainer.args
+    return {
+        "format": FORMAT,
+        "samples": len(trainer.samples),
+        "data_fingerprint": fingerprint(trainer.samples),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "num_epochs": args.num_epochs,
+        "batch_size": args.batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "seed": args.seed,
+    }
+
+
+def fingerprint(samples: Any) -> str:
+    """A short hash of the lengths of all samples and the tokens of a thousand of them."""
+    import hashlib
+
+    digest = hashlib.sha256(np.ascontiguousarray(samples.lengths, dtype=np.int64).tobytes())
+    for index in np.linspace(0, len(samples) - 1, min(1000, len(samples))).astype(int):
+        digest.update(np.asarray(samples[int(index)]["input_ids"], dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what wrote the checkpoint."""
+    import accelerate
+    import transformers
+
+    return {
+        "geko": geko_engine.__version__, "torch": torch.__version__,
+        "transformers": transformers.__version__, "accelerate": accelerate.__version__,
+    }
+
+
+def _plan_arrays(plan: Plan) -> dict[str, Any]:
+    counts = np.array([plan.replayed, plan.left_out, plan.suspects], np.int64)
+    arrays = {"order": plan.order, "loss_weights": plan.loss_weights, "starts": plan.starts, "sizes": plan.sizes}
+    return {**{name: np.ascontiguousarray(array) for name, array in arrays.items()}, "counts": counts}
+
+
+def _plan_from(arrays: dict[str, Any]) -> Plan:
+    replayed, left_out, suspects = arrays.pop("counts").tolist()
+    return Plan(**arrays, replayed=replayed, left_out=left_out, suspects=suspects)

@@ -1,0 +1,182 @@
+"""One whole run from its folder: load, tokenise, train, save, report. Shared by command line and page; knows no screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geko_engine.config import RunConfig
+from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
+from geko_engine.exceptions import GekoError, RunError
+from geko_engine.run_folder import RunFolder, replace_json
+from geko_engine.settings import raise_problems
+from geko_engine.sources import preflight
+
+OnEvent = Callable[[Event], None]
+ShouldStop = Callable[[], bool]
+
+
+def run(
+    folder: RunFolder, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Run `folder` to its end and return the report, which is also written to report.json.
+
+    Always emits exactly one RunEnded. What the user can solve ends as "failed" with its sentence; anything else
+    is a bug: it ends as "failed" too and is raised.
+
+    Args:
+        resume: go on from the newest checkpoint (from the beginning when there is none yet).
+    """
+    emit, stop = on_event or (lambda event: None), should_stop or (lambda: False)
+    began = time.monotonic()
+    try:
+        report = _run(folder, emit, stop, resume)
+    except GekoError as error:
+        report = _failure(str(error), began)
+        _end(folder, emit, report, error.problems[0][0])
+    except Exception as error:
+        text, field = _unexpected(error)
+        report = _failure(text, began)
+        _end(folder, emit, report, field)
+        if not field:
+            raise
+    else:
+        _end(folder, emit, report, "")
+    return report
+
+
+def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
+    config = folder.config()
+    raise_problems(preflight(config))
+    emit(PhaseChanged("starting", "loading torch"))
+    from geko_engine.data import Stopped  # torch comes in here, after all that can fail without it
+
+    try:
+        trainer = _prepare(folder, config, emit, stop)
+        checkpoint = folder.latest_checkpoint() if resume else None
+        if checkpoint is not None:
+            emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
+            trainer.load_checkpoint(checkpoint)
+    except Stopped:
+        return {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
+    report: dict[str, Any] = trainer.train()
+    if report["steps"] == 0 and report["end"] == "complete":
+        raise RunError("Nothing was trained: the plan held no sample.")
+    trainer.states.save(folder.samples_path)
+    if report["end"] == "complete" or config.training.save_at_end:
+        report["model_path"] = _save_model(trainer, folder, emit)
+    return report
+
+
+def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
+    from geko_engine.data import Stopped, recognise_columns, tokenise
+    from geko_engine.models import load_model_and_tokenizer, lora_config_for
+    from geko_engine.sources import load_rows
+    from geko_engine.trainer import GEKOTrainer
+
+    emit(PhaseChanged("downloading", f"model {config.model.name}"))
+    model, tokenizer = load_model_and_tokenizer(config.model)
+    datasets: list[Any] = []
+    for evaluation in (False, True):
+        if stop():
+            raise Stopped
+        if evaluation and not config.data.eval:
+            continue
+        name = "evaluation" if evaluation else "training"
+        emit(PhaseChanged("downloading", f"{name} data {config.data.eval if evaluation else config.data.train}"))
+        rows = load_rows(config.data, evaluation=evaluation)
+        columns = recognise_columns(rows, config.data)
+        limit = min(config.data.max_length, _longest(model))
+        data = tokenise(
+            rows, columns, tokenizer, limit, should_stop=stop,
+            on_progress=lambda done, total, name=name: emit(PhaseChanged("tokenising", f"{name} rows", done, total)),
+        )
+        _report_rows(data, name, limit, emit)
+        datasets.append(data)
+    args = dataclasses.replace(config.training, output_dir=str(folder.checkpoints_path))
+    return GEKOTrainer(
+        model, datasets[0], tokenizer, datasets[1] if len(datasets) > 1 else None, config.geko, args,
+        lora_config_for(config.lora, model), on_event=emit, should_stop=stop, model_name=config.model.name,
+    )
+
+
+def _longest(model: Any) -> int:
+    """Positions that the model can take; without a stated limit there is none."""
+    return int(getattr(model.config, "max_position_embeddings", 0) or 1_000_000)
+
+
+def _report_rows(data: Any, name: str, limit: int, emit: OnEvent) -> None:
+    """Say by number (from 1) which rows were cut or left out."""
+    for rows, what in ((data.truncated, f"were cut at {limit} tokens"), (data.empty, "hold nothing to learn and were left out")):
+        if rows:
+            shown = ", ".join(str(row + 1) for row in rows[:10]) + (", …" if len(rows) > 10 else "")
+            emit(Message(f"{len(rows):,} of the {name} rows {what}: {shown}", "warning"))
+
+
+def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
+    """Write the model beside its final place and rename, so that model/ is whole or not there."""
+    emit(PhaseChanged("saving", "model"))
+    temporary = folder.path / ".model.writing"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        trainer.save_model(temporary)
+        shutil.rmtree(folder.model_path, ignore_errors=True)
+        os.replace(temporary, folder.model_path)
+    except OSError as error:
+        raise RunError(
+            f"The model cannot be written to {str(folder.model_path)!r} ({error.strerror or error}): free space and "
+            "resume; the last checkpoint is whole.", "output_dir",
+        ) from error
+    size = sum(file.stat().st_size for file in folder.model_path.rglob("*") if file.is_file())
+    emit(ModelSaved(str(folder.model_path), size))
+    return str(folder.model_path)
+
+
+def _end(folder: RunFolder, emit: OnEvent, report: dict[str, Any], field: str) -> None:
+    replace_json(folder.report_path, report)
+    emit(RunEnded(report["end"], report["reason"], report, field))
+
+
+def _failure(reason: str, began: float) -> dict[str, Any]:
+    return {"end": "failed", "reason": reason, "seconds": time.monotonic() - began}
+
+
+def _unexpected(error: Exception) -> tuple[str, str]:
+    """(sentence, field) for an exception that is not of our family; running out of memory is the user's to solve."""
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error) or isinstance(error, MemoryError):
+        return (
+            "The memory ran out: halve the batch size and double gradient_accumulation_steps, shorten max_length, "
+            "or switch on LoRA or gradient checkpointing.", "training.batch_size",
+        )
+    return f"An error that GEKO did not expect ({type(error).__name__}: {error}). Details are in worker.log.", ""
+
+
+class StopFlag:
+    """True once a stop was asked for: by the `stop` file of the run, or by SIGINT or SIGTERM to this process.
+
+    A second SIGINT ends the process at once.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = Path(folder.stop_path)
+        self.signalled = False
+
+    def install(self) -> StopFlag:
+        """Listen to the signals; only the main thread of a process may."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        return self
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self.signalled and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signalled = True
+
+    def __call__(self) -> bool:
+        return self.signalled or self._path.exists()

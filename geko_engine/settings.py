@@ -1,0 +1,186 @@
+"""How a setting is declared and checked: one declaration feeds YAML, command line, form and validation.
+
+Knows dataclasses and nothing of models, data or screens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from geko_engine.exceptions import ConfigError
+
+Problem = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What is declared about one setting.
+
+    Attributes:
+        help: one line for the user: what it does, when to change it, what it costs.
+        unit: unit of the value, "" where it has none.
+        minimum, maximum: inclusive bounds, None where unbounded.
+        exclusive: True when the minimum itself is not allowed.
+        choices: the only allowed values, empty where any value of the type will do.
+    """
+
+    help: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+def setting(default: Any, help: str, **rules: Any) -> Any:
+    """Declare a dataclass field with its Spec; a list or dict default is copied for each instance."""
+    metadata = {"spec": Spec(help, **rules)}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def spec_of(cls: type, name: str) -> Spec:
+    """The Spec of the field `name` of the settings class `cls`."""
+    for field in dataclasses.fields(cls):
+        if field.name == name:
+            return field.metadata["spec"]
+    raise KeyError(name)
+
+
+def check(section: Any, prefix: str = "") -> Iterator[Problem]:
+    """Yield (dotted field, message) for each value of a settings instance that breaks its declaration."""
+    hints = typing.get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        spec = field.metadata.get("spec")
+        if spec is None:
+            continue
+        value = getattr(section, field.name)
+        message = _violation(value, hints[field.name], spec)
+        if message:
+            yield prefix + field.name, message
+
+
+def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Problem]) -> Any:
+    """An instance of the settings class from plain values; what is unknown or unreadable goes to `problems`."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls) if f.metadata.get("spec")}
+    accepted: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            problems.append((prefix + str(key), unknown_key(str(key), known)))
+            continue
+        try:
+            accepted[key] = convert(value, hints[key])
+        except (TypeError, ValueError):
+            problems.append((prefix + key, f"{value!r} is not {_describe(hints[key])}."))
+    return cls(**accepted)
+
+
+def unknown_key(key: str, known: set[str]) -> str:
+    """The sentence for a key that is not there, with the nearest one that is."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else f" Known here: {', '.join(sorted(known))}."
+    return f"There is no setting named {key!r}.{hint}"
+
+
+def convert(value: Any, hint: Any) -> Any:
+    """`value` as the type `hint`; YAML reads 5e-5 as text, a form may send "3". Raises ValueError or TypeError."""
+    options = _options(hint)
+    if value is None or (value == "" and type(None) in options):
+        if type(None) in options:
+            return None
+        raise ValueError(value)
+    target = next(option for option in options if option is not type(None))
+    origin = typing.get_origin(target) or target
+    if origin in (list, tuple):
+        return _convert_sequence(value, origin, typing.get_args(target))
+    if target is bool:
+        return _convert_bool(value)
+    if isinstance(value, bool):
+        raise ValueError(value)
+    if target is int:
+        number = float(value)
+        if number != int(number):
+            raise ValueError(value)
+        return int(number)
+    if target is float:
+        return float(value)
+    if target is str and isinstance(value, list | dict):
+        raise TypeError(value)
+    return target(value)
+
+
+def _convert_sequence(value: Any, origin: type, args: tuple[Any, ...]) -> Any:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise TypeError(value)
+    items = [convert(item, args[0]) for item in value]
+    if origin is tuple and Ellipsis not in args and len(items) != len(args):
+        raise ValueError(value)
+    return origin(items)
+
+
+def _convert_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if str(value).strip().lower() in words:
+        return words[str(value).strip().lower()]
+    raise ValueError(value)
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "yes or no (true / false)", str: "a text"}
+    target = next(option for option in _options(hint) if option is not type(None))
+    if typing.get_origin(target) in (list, tuple):
+        args = [a for a in typing.get_args(target) if a is not Ellipsis]
+        count = f"{len(args)} " if typing.get_origin(target) is tuple and len(args) > 1 else ""
+        return f"a list of {count}{'numbers' if args[0] in (int, float) else 'texts'}"
+    return names.get(target, f"of the type {target}")
+
+
+def _violation(value: Any, hint: Any, spec: Spec) -> str:
+    if value is None:
+        return "" if type(None) in _options(hint) else f"A value is missing: give {_describe(hint)}."
+    try:
+        value = convert(value, hint)
+    except (TypeError, ValueError):
+        return f"{value!r} is not {_describe(hint)}."
+    if spec.choices and value not in spec.choices:
+        return f"{value!r} is not one of {', '.join(map(str, spec.choices))}."
+    for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, int | float) and not isinstance(number, bool) and not _in_range(number, spec):
+            return f"{number:g} is out of range: give {_describe_range(spec)}."
+    return ""
+
+
+def _in_range(number: float, spec: Spec) -> bool:
+    if number != number:  # NaN compares false with every bound, so it must be named
+        return False
+    too_low = spec.minimum is not None and (number < spec.minimum or (spec.exclusive and number == spec.minimum))
+    return not too_low and not (spec.maximum is not None and number > spec.maximum)
+
+
+def _describe_range(spec: Spec) -> str:
+    unit = f" {spec.unit}" if spec.unit else ""
+    low = "" if spec.minimum is None else f"{'more than' if spec.exclusive else 'at least'} {spec.minimum:g}"
+    high = "" if spec.maximum is None else f"at most {spec.maximum:g}"
+    return " and ".join(part for part in (low, high) if part) + unit
+
+
+def raise_problems(problems: list[Problem]) -> None:
+    """Raise one ConfigError for all problems; does nothing when there are none."""
+    if problems:
+        raise ConfigError.from_problems(problems)

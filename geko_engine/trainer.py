@@ -1,0 +1,520 @@
+"""GEKOTrainer: run -> epoch -> step -> evaluate, on accelerate. Knows no file format but checkpoints, and no screen.
+
+The loop is drawn as pseudo-code in events.py. Which samples are trained on is decided in planner.py, what a sample
+is worth in buckets.py; here is only the order in which things happen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from geko_engine import resume
+from geko_engine.buckets import Bucket
+from geko_engine.config import GEKOConfig, GEKOTrainingArgs
+from geko_engine.curriculum import MountainCurriculum, Phase
+from geko_engine.data import Collator, Stopped, as_samples
+from geko_engine.efficiency import TokenCounter
+from geko_engine.events import (
+    CheckpointSaved, Evaluated, Event, Message, Partitioned, PhaseChanged, RunStarted, StepCompleted,
+)
+from geko_engine.exceptions import RunError
+from geko_engine.forward import Scan, as_columns, scan
+from geko_engine.models import apply_lora, check_precision, count_parameters, save_model
+from geko_engine.optim import build_optimizer, learning_rate_at, warmup_ratio
+from geko_engine.planner import Plan, choose_rechecks, is_mastered, plan_pass, steps_per_pass
+from geko_engine.sample_states import SampleStates
+from geko_engine.scoring import SampleFunction, Scorer
+
+
+@dataclass
+class Progress:
+    """Where a run stands, JSON-ready: together with record, plan and random states it is all that a resume needs.
+
+    Tokens and losses are summed over the run, `epoch_*` over the present pass; seconds are those of running.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    epoch_start_step: int = 0
+    epoch_tokens: int = 0  # of the plan, trained so far in this pass
+    epoch_loss: float = 0.0  # summed over its targets
+    epoch_targets: float = 0.0
+    train_loss: float | None = None  # mean over the targets of the last whole pass
+    planned: bool = False
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    finished: bool = False
+    reason: str = ""
+    counter: TokenCounter = field(default_factory=TokenCounter)
+    buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Scored(nn.Module):
+    """The module given to accelerate: its output is small, so no logits are ever copied to float32."""
+
+    def __init__(self, model: nn.Module, scorer: Scorer) -> None:
+        super().__init__()
+        self.model, self.scorer = model, scorer
+
+    def forward(self, batch: dict[str, Tensor]) -> Any:
+        return self.scorer(self.model, batch)
+
+
+class _PlanBatches:
+    """The batch sampler: micro-batches of the present plan from a step on. Never reads ahead of the record."""
+
+    def __init__(self) -> None:
+        self.batches: Iterator[list[int]] = iter(())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.batches
+
+
+class GEKOTrainer:
+    """Fine-tunes `model` and sends the compute to the samples that need it.
+
+    Args:
+        model: a causal language model, or any module whose output has `.logits` or `.loss`.
+        train_dataset: items are dicts with at least `input_ids` of any length; without `labels` the tokens
+            themselves are the targets.
+        tokenizer: saved with the model; its pad token fills batches.
+        eval_dataset: optional, evaluated before, during and after training.
+        config: which samples get compute (default GEKO_RECOMMENDED). args: how it is trained.
+        lora_config: a peft.LoraConfig to apply first.
+        compute_confidence, compute_correctness: optional (outputs, batch) -> one value per sample [B].
+        on_event: called with every geko_engine.events.Event.
+        should_stop: asked at every micro-batch; True saves a checkpoint and ends the run as stopped.
+
+    Raises:
+        ConfigError, ModelError, TypeError: when model, data or settings do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_dataset: Any,
+        tokenizer: Any = None,
+        eval_dataset: Any = None,
+        config: GEKOConfig | None = None,
+        args: GEKOTrainingArgs | None = None,
+        lora_config: Any = None,
+        compute_confidence: SampleFunction | None = None,
+        compute_correctness: SampleFunction | None = None,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        model_name: str = "",
+    ) -> None:
+        self.config, self.args = config or GEKOConfig(), args or GEKOTrainingArgs()
+        self.tokenizer = tokenizer
+        self.on_event = on_event or (lambda event: None)
+        self.should_stop = should_stop or (lambda: False)
+        self.model_name = model_name or type(model).__name__
+        set_seed(self.args.seed)
+        self.samples = as_samples(train_dataset)
+        self.eval_samples = as_samples(eval_dataset) if eval_dataset is not None and len(eval_dataset) else None
+        if not len(self.samples):
+            raise TypeError("The training dataset is empty: give at least one sample.")
+        self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
+        scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
+        self._prepare(scorer)
+        self.states, self.progress = SampleStates(len(self.samples)), Progress()
+        self.plan: Plan | None = None
+        self.curriculum = MountainCurriculum()
+        self._step_size = self.args.batch_size * self.args.gradient_accumulation_steps
+        self._steps_per_epoch = steps_per_pass(len(self.samples), self._step_size)
+        self._warmup = warmup_ratio(self.args.warmup_steps, self._steps_per_epoch * self.args.num_epochs)
+        self._tokens_per_epoch = int(self.samples.lengths.sum())
+
+    # ------------------------------------------------------------ setting up
+    def _prepare(self, scorer: Scorer) -> None:
+        args = self.args
+        device_type = "cuda" if torch.cuda.is_available() else "cpu"
+        self.precision = check_precision(args, torch.device(device_type))
+        # accelerate keeps the first precision of a process for all later trainers, unless told to forget it.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(mixed_precision=self.precision)
+        if self.accelerator.num_processes > 1:
+            raise RunError("GEKO trains in one process for now: start it without `accelerate launch`.")
+        if args.gradient_checkpointing and hasattr(self.model, "gradient_checkpointing_enable"):
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        if getattr(self.model, "config", None) is not None:
+            self.model.config.use_cache = False
+        if args.compile_model:
+            self.model.compile(dynamic=True)
+        scored = _Scored(self.model, scorer)
+        self.scored, self.optimizer = self.accelerator.prepare(scored, build_optimizer(self.model, args))
+        self.device = self.accelerator.device
+        pad = getattr(self.tokenizer, "pad_token_id", None)
+        self.collate = Collator(pad if pad is not None else 0)
+        self._batches, self._generator = _PlanBatches(), torch.Generator()
+        workers = args.dataloader_num_workers
+        workers = (0 if self.device.type != "cuda" else 2) if workers < 0 else workers
+        self._loader = DataLoader(
+            self.samples, batch_sampler=self._batches, collate_fn=self.collate, num_workers=workers,  # type: ignore[arg-type]
+            persistent_workers=args.dataloader_persistent_workers and workers > 0,
+            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
+            generator=self._generator, pin_memory=self.device.type == "cuda",
+        )
+
+    def _warn(self, text: str) -> None:
+        self.on_event(Message(text, "warning"))
+
+    def _log(self, text: str) -> None:
+        self.on_event(Message(text))
+
+    # ------------------------------------------------------------ the run
+    def train(self) -> dict[str, Any]:
+        """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
+        self._clock = time.monotonic()
+        self._emit_start()
+        try:
+            if self.eval_samples is not None and not self.progress.evaluations:
+                self.evaluate()
+            while not self.progress.finished:
+                self._run_epoch()
+        except Stopped:
+            self._tick()
+            self.progress.reason = "You asked for a stop."
+            self._save_periodic()
+            return self.get_efficiency_report("stopped")
+        self._tick()
+        self._save_periodic(always=self.args.save_at_end)
+        return self.get_efficiency_report("complete")
+
+    def _run_epoch(self) -> None:
+        if not self.progress.planned and not self._begin_epoch():
+            return
+        plan, progress = self._current_plan(), self.progress
+        self.on_event(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
+        batches = self._start_loader(plan)
+        while progress.step_in_epoch < plan.steps:
+            if self.should_stop():
+                raise Stopped
+            self._run_step(plan, batches)
+            self._after_step()
+        self._end_epoch()
+
+    def _begin_epoch(self) -> bool:
+        """Sort, look again, plan; False when there is nothing left to train on and the run is over."""
+        progress, config = self.progress, self.config
+        self._recheck()
+        if config.enabled and progress.epoch % config.repartition_every == 0:
+            self.states.partition(config)
+        if config.enabled and progress.epoch and is_mastered(self.states, progress.epoch_start_step, config):
+            return self._finish(f"All samples are mastered after {progress.epoch} of {self.args.num_epochs} epochs.")
+        self.states.begin_pass()
+        phase = self._phase()
+        self.plan = plan_pass(
+            self.states, self.samples.lengths, config, epoch=progress.epoch, seed=self.args.seed,
+            step_size=self._step_size, bucket_weights=phase.weights if phase else config.bucket_weights,
+            longest_first=progress.epoch == 0,
+        )
+        if self.plan.steps == 0:
+            return self._finish("Every sample is mastered or was seen max_times_seen times, so nothing is left to train on.")
+        progress.planned, progress.step_in_epoch, progress.epoch_start_step = True, 0, progress.step
+        progress.epoch_tokens, progress.epoch_loss, progress.epoch_targets = 0, 0.0, 0.0
+        self._emit_partition(self.plan)
+        return True
+
+    def _finish(self, reason: str) -> bool:
+        self.progress.finished, self.progress.reason = True, reason
+        self._log(reason)
+        return False
+
+    def _end_epoch(self) -> None:
+        progress = self.progress
+        progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
+        progress.epoch, progress.planned, progress.step_in_epoch = progress.epoch + 1, False, 0
+        self._explain_first_pass()
+        progress.finished = progress.epoch >= self.args.num_epochs
+        if self.eval_samples is not None:
+            self.evaluate()
+
+    def _explain_first_pass(self) -> None:
+        if self.progress.epoch == 1 and self.config.enabled and self.states.counts().freeze == 0:
+            self._warn(
+                "Nothing is mastered after the first pass, so nothing is skipped yet. Long free-text answers are "
+                "hardly ever exactly right, and then GEKO trains as plain training does; what saves here is batching."
+            )
+
+    # ------------------------------------------------------------ one step
+    def _start_loader(self, plan: Plan) -> Iterator[dict[str, Tensor]]:
+        first, size = self.progress.step_in_epoch, self.args.batch_size
+
+        def micro_batches() -> Iterator[list[int]]:
+            for step in range(first, plan.steps):
+                ids = plan.ids(step)
+                for start in range(0, len(ids), size):
+                    yield ids[start : start + size].tolist()
+
+        self._batches.batches = micro_batches()
+        # Its own stream: an iterator draws from a generator, and the global one belongs to dropout.
+        self._generator.manual_seed(self.args.seed * 7919 + self.progress.epoch)
+        return iter(self._loader)
+
+    def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
+        """Forward, score and backward every micro-batch of one step, then update weights and record.
+
+        Record and counters move only with the weights: a stop in the middle leaves the step as if not begun.
+        """
+        began, progress = time.monotonic(), self.progress
+        index = progress.step_in_epoch
+        ids, weights = plan.ids(index), plan.weights(index)
+        micros = [next(batches) for _ in range(0, len(ids), self.args.batch_size)]
+        targets = sum(int((m["labels"][:, 1:] != -100).sum()) for m in micros)
+        self._set_learning_rate()
+        random_states = resume.random_states() if len(micros) > 1 else None
+        columns, start = [], 0
+        for micro in micros:
+            if columns and self.should_stop():
+                self.optimizer.zero_grad()
+                resume.restore_random_states(random_states or {})
+                raise Stopped
+            part = weights[start : start + len(micro["input_ids"])]
+            start += len(part)
+            columns.append(self._backward(micro, part, targets))
+        if self.args.max_grad_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        progress.train_seconds += time.monotonic() - began
+        self._record_step(ids, micros, np.concatenate(columns, axis=1))
+
+    def _backward(self, micro: dict[str, Tensor], weights: NDArray, targets: int) -> NDArray:
+        """One micro-batch forward and backward; the loss is normalised by the whole step's target tokens."""
+        scores = self.scored({name: value.to(self.device, non_blocking=True) for name, value in micro.items()})
+        weight = torch.as_tensor(weights, device=self.device)
+        self.accelerator.backward((scores.loss_sum * weight).sum() / max(1, targets))
+        return as_columns(scores)
+
+    def _record_step(self, ids: NDArray, micros: list[dict[str, Tensor]], columns: NDArray) -> None:
+        progress = self.progress
+        loss_sum, targets, loss, correct, confidence, p_min = columns
+        progress.step += 1
+        progress.step_in_epoch += 1
+        self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)
+        tokens = int(self.samples.lengths[ids].sum())
+        padded = sum(m["input_ids"].numel() for m in micros)
+        progress.counter.train(tokens, padded - tokens, int(targets.sum()), len(ids))
+        progress.epoch_tokens += tokens
+        progress.epoch_loss += float(loss_sum.sum())
+        progress.epoch_targets += float(targets.sum())
+        self._last_loss, self._last_samples = float(loss_sum.sum() / max(1.0, targets.sum())), len(ids)
+        if not np.isfinite(self._last_loss):
+            raise RunError(
+                f"The loss became {self._last_loss} at step {progress.step}: lower the learning rate "
+                f"(now {self.args.learning_rate:g}) or raise warmup_steps.", "training.learning_rate",
+            )
+
+    def _after_step(self) -> None:
+        progress, args = self.progress, self.args
+        self._emit_step()
+        due = args.save_steps and progress.step % args.save_steps == 0
+        if due:
+            self._save_periodic()
+        whole_epoch = progress.step_in_epoch >= self._current_plan().steps
+        if self.eval_samples is not None and args.eval_steps and progress.step % args.eval_steps == 0 and not whole_epoch:
+            self.evaluate()
+            self.on_event(PhaseChanged("training", f"epoch {progress.epoch + 1} of {args.num_epochs}"))
+
+    # ------------------------------------------------------------ looking without training
+    def _recheck(self) -> None:
+        ids = choose_rechecks(self.states, self.config, epoch=self.progress.epoch, seed=self.args.seed)
+        if not len(ids):
+            return
+        found = self._scan(self.samples, ids, "scanning", f"looking at {len(ids):,} samples")
+        self.states.record(
+            found.ids, found.loss, found.confidence, found.correct, found.p_min,
+            step=self.progress.step, config=self.config, trained=False,
+        )
+        self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
+
+    def evaluate(self) -> Evaluated:
+        """Loss and exact match on the evaluation set; not counted as compute on either side.
+
+        Raises:
+            RunError: when there is no evaluation set. Stopped: when a stop was asked for.
+        """
+        if self.eval_samples is None:
+            raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
+        began = time.monotonic()
+        found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
+        event = Evaluated(
+            self.progress.step, self.progress.epoch, found.mean_loss, found.exact_match, len(found.ids),
+            self.progress.counter.backwarded, time.monotonic() - began,
+        )
+        self.progress.evaluations.append(asdict(event))
+        self.on_event(event)
+        return event
+
+    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str) -> Scan:
+        shown = [0.0]
+
+        def show(done: int, total: int) -> None:
+            if time.monotonic() - shown[0] > 0.5 or done == total:
+                shown[0] = time.monotonic()
+                self.on_event(PhaseChanged(phase, message, done, total))
+
+        self.on_event(PhaseChanged(phase, message, 0, len(ids)))
+        return scan(
+            self.scored, samples, ids, self.collate, batch_size=self.args.batch_size, device=self.device,
+            should_stop=self.should_stop, on_progress=show,
+        )
+
+    # ------------------------------------------------------------ where the run stands
+    @property
+    def share_done(self) -> float:
+        """Share of the run in [0, 1], by steps; the learning rate follows it."""
+        steps = self.plan.steps if self.plan is not None and self.progress.planned else 1
+        done = self.progress.epoch + self.progress.step_in_epoch / max(1, steps)
+        return 1.0 if self.progress.finished else min(1.0, done / self.args.num_epochs)
+
+    @property
+    def tokens_uniform(self) -> int:
+        """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
+        if self.progress.finished:
+            return self._tokens_per_epoch * self.args.num_epochs
+        done = 0.0
+        if self.progress.planned:
+            planned = int(self.samples.lengths[self._current_plan().order].sum())
+            done = self.progress.epoch_tokens / max(1, planned)
+        return round(self._tokens_per_epoch * (self.progress.epoch + done))
+
+    def _phase(self) -> Phase | None:
+        use = self.config.enabled and self.config.use_curriculum
+        return self.curriculum.phase_at(self.share_done) if use else None
+
+    def _set_learning_rate(self) -> None:
+        phase = self._phase()
+        factor = phase.learning_rate_factor if phase else 1.0
+        self.learning_rate = learning_rate_at(self.share_done, self.args.learning_rate, self._warmup, factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+
+    def _current_plan(self) -> Plan:
+        assert self.plan is not None, "a plan is made before it is used"
+        return self.plan
+
+    def _tick(self) -> float:
+        """Running seconds so far, time of earlier parts of a resumed run included."""
+        now = time.monotonic()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+        return self.progress.seconds
+
+    def get_efficiency_report(self, end: str = "running") -> dict[str, Any]:
+        """Counted figures of the run so far; the keys are those of report.json."""
+        progress, counter = self.progress, self.progress.counter
+        evaluations = progress.evaluations
+        uniform = self.tokens_uniform
+        return {
+            "end": end,
+            "reason": progress.reason or ("All epochs are done." if end == "complete" else ""),
+            "samples": len(self.samples),
+            "epochs": self.args.num_epochs,
+            "epochs_done": progress.epoch,
+            "steps": progress.step,
+            "tokens_forwarded": counter.forwarded,
+            "tokens_backwarded": counter.backwarded,
+            "tokens_scanned": counter.scanned,
+            "tokens_padding": counter.padding,
+            "tokens_uniform": uniform,
+            "compute_saved_ratio": counter.saved_ratio(uniform),
+            "seconds": progress.seconds,
+            "train_seconds": progress.train_seconds,
+            "train_loss": progress.train_loss,
+            "eval_loss_before": evaluations[0]["eval_loss"] if evaluations else None,
+            "eval_loss_after": evaluations[-1]["eval_loss"] if len(evaluations) > 1 else None,
+            "exact_match_before": evaluations[0]["exact_match"] if evaluations else None,
+            "exact_match_after": evaluations[-1]["exact_match"] if len(evaluations) > 1 else None,
+            "buckets": progress.buckets,
+            "final_buckets": asdict(self.states.counts()),
+        }
+
+    def get_frozen_samples(self) -> list[int]:
+        """Ids of the samples that are FREEZE now."""
+        return np.flatnonzero(self.states.bucket == Bucket.FREEZE).tolist()
+
+    def get_hard_samples(self) -> list[int]:
+        """Ids of the samples that are HARD now."""
+        return np.flatnonzero(self.states.bucket == Bucket.HARD).tolist()
+
+    # ------------------------------------------------------------ disk
+    @property
+    def checkpoints_path(self) -> Path:
+        """The folder that periodic checkpoints are written to."""
+        return Path(self.args.output_dir)
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write everything that a resume needs to the folder `path`, atomically. Raises CheckpointError."""
+        began = time.monotonic()
+        self.on_event(PhaseChanged("saving", "checkpoint"))
+        resume.save(self, Path(path))
+        self.on_event(CheckpointSaved(self.progress.step, str(path), time.monotonic() - began))
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Go on from a checkpoint: the next train() continues it exactly.
+
+        Raises:
+            CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
+        """
+        resume.load(self, Path(path))
+
+    def save_model(self, path: str | Path) -> None:
+        """Write model (or adapter) and tokenizer, readable by from_pretrained."""
+        save_model(self.model, self.tokenizer, Path(path))
+
+    def _save_periodic(self, always: bool = True) -> None:
+        path = self.checkpoints_path / f"checkpoint-{self.progress.step}"
+        if always:
+            self._tick()
+            self.save_checkpoint(path)
+            resume.remove_old(self.checkpoints_path, self.args.save_total_limit)
+
+    # ------------------------------------------------------------ telling
+    def _emit_start(self) -> None:
+        total, trainable = count_parameters(self.model)
+        self.on_event(RunStarted(
+            model=self.model_name, samples=len(self.samples), eval_samples=len(self.eval_samples or ()),
+            epochs=self.args.num_epochs, steps_per_epoch=self._steps_per_epoch, batch_size=self._step_size,
+            tokens_per_epoch=self._tokens_per_epoch, target_tokens_per_epoch=self.samples.target_tokens,
+            parameters=total, trainable_parameters=trainable, device=str(self.device),
+            precision="fp32" if self.precision == "no" else self.precision, resumed_from_step=self.progress.step,
+        ))
+
+    def _emit_partition(self, plan: Plan) -> None:
+        counts = asdict(self.states.counts())
+        self.progress.buckets.append({"epoch": self.progress.epoch, "planned": len(plan.order), **counts})
+        self.on_event(Partitioned(
+            epoch=self.progress.epoch, step=self.progress.step, planned=len(plan.order), replayed=plan.replayed,
+            left_out=plan.left_out, suspects=plan.suspects, **counts,
+        ))
+
+    def _emit_step(self) -> None:
+        progress, counter, plan = self.progress, self.progress.counter, self._current_plan()
+        later = (self.args.num_epochs - progress.epoch - 1) * plan.steps
+        uniform, phase = self.tokens_uniform, self._phase()
+        self.on_event(StepCompleted(
+            step=progress.step, epoch=progress.epoch, progress=self.share_done,
+            steps_planned=progress.step + plan.steps - progress.step_in_epoch + later,
+            loss=self._last_loss, learning_rate=self.learning_rate, phase=phase.name if phase else "",
+            samples=self._last_samples, tokens_forwarded=counter.forwarded, tokens_backwarded=counter.backwarded,
+            tokens_uniform=uniform, compute_saved_ratio=counter.saved_ratio(uniform),
+            seconds=self._tick(), train_seconds=progress.train_seconds, **asdict(self.states.counts()),
+        ))
