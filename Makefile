@@ -1,0 +1,41 @@
+# Every target makes its own virtual environment when it is missing. Needs Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: app demo test test-fast check assets bench screenshots clean
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+app: $(STAMP)          ## the page at http://localhost:7860
+	$(BIN)/geko-app
+
+demo: $(STAMP)         ## the built-in run on the command line
+	$(BIN)/geko-train --demo
+
+test: $(STAMP)         ## everything, the real browser included
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(STAMP)    ## all but the browser and the slow ones
+	$(BIN)/python -m pytest -m "not browser and not slow"
+
+check: $(STAMP)        ## lint, the floors of the house, types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+assets: $(STAMP)       ## makes the demo model and data anew from their seed
+	$(BIN)/python scripts/make_assets.py
+
+bench: $(STAMP)        ## every benchmark in its small version
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.record
+
+screenshots: $(STAMP)  ## pictures of the page from a real run
+	$(BIN)/python scripts/screenshots.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

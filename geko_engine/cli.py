@@ -1,0 +1,115 @@
+"""geko-train: a run from a YAML file, the demo, or a resume, with a progress bar. Knows no page.
+
+Ends with 0 (complete), 1 (failed), 2 (bad input, nothing was started) or 130 (stopped; resume with --resume).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from geko_engine import __version__
+from geko_engine.config import RunConfig, apply_overrides, read_yaml
+from geko_engine.events import Event
+from geko_engine.exceptions import ConfigError, GekoError
+from geko_engine.run_folder import RunFolder, RunWriter
+from geko_engine.runner import StopFlag, run
+from geko_engine.settings import raise_problems
+from geko_engine.sources import preflight
+
+EXIT_CODES = {"complete": 0, "failed": 1, "stopped": 130}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of geko-train."""
+    parser = argparse.ArgumentParser(
+        prog="geko-train",
+        description="Fine-tune a language model and send the compute to the samples that need it.",
+        epilog="Example: geko-train run.yaml --set training.num_epochs=1",
+    )
+    parser.add_argument("config", nargs="?", help="YAML file with the keys model, data, lora, training, geko, output_dir")
+    parser.add_argument("--demo", action="store_true", help="the built-in model and data: minutes on a CPU, no network")
+    parser.add_argument("--resume", metavar="RUN", help="folder of a run to go on with, from its newest checkpoint")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="set any key, for example training.num_epochs=1 (repeatable)",
+    )
+    parser.add_argument("--show-config", action="store_true", help="print the whole configuration as YAML and end")
+    parser.add_argument("--version", action="version", version=f"geko {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry of the console script; returns the exit code."""
+    options = build_parser().parse_args(argv)
+    try:
+        folder, config = _open(options)
+    except GekoError as error:
+        for field, message in error.problems:
+            print(f"geko-train: {field + ': ' if field else ''}{message}", file=sys.stderr)
+        return 2
+    if folder is None:
+        print(config.to_yaml(), end="")
+        return 0
+    return _train(folder, config, resume=bool(options.resume))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """("training.num_epochs", 1) from "training.num_epochs=1". Raises ConfigError when there is no "="."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} has no '=': write --set training.num_epochs=1.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key.strip(), value
+
+
+def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
+    """The run folder to train in; None when the configuration is only to be shown."""
+    chosen = [bool(options.config), options.demo, bool(options.resume)]
+    if sum(chosen) != 1:
+        raise ConfigError("Give one of: a YAML file, --demo, or --resume RUN.")
+    if options.resume:
+        if options.overrides:
+            raise ConfigError("--resume goes on with the run as it was started: leave --set away, or start a new run.")
+        folder = RunFolder.open(options.resume)
+        status = folder.status()
+        if status and status.alive and not status.end:
+            raise ConfigError(f"The run {folder.id} is still going (process {status.pid}): stop it first.")
+        if status and status.end == "complete":
+            raise ConfigError(f"The run {folder.id} is complete: its model is in {folder.model_path}.")
+        return folder, folder.config()
+    values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config)
+    config = RunConfig.from_dict(apply_overrides(values, dict(map(parse_override, options.overrides))))
+    if options.show_config:
+        return None, config
+    raise_problems(preflight(config))
+    return RunFolder.create(config), config
+
+
+def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
+    from geko_engine.console import Console
+
+    console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
+    print(f"[GEKO] Run folder: {folder.path}", file=sys.stderr)
+    with RunWriter(folder) as write:
+
+        def on_event(event: Event) -> None:
+            write(event)
+            console(event)
+
+        report = run(folder, on_event=on_event, should_stop=StopFlag(folder).install(), resume=resume)
+    if report["end"] == "failed":
+        print(f"geko-train: {report['reason']}", file=sys.stderr)
+    if report["end"] == "stopped":
+        print(f"[GEKO] Stopped. Go on with: geko-train --resume {folder.path}", file=sys.stderr)
+    return EXIT_CODES[report["end"]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
