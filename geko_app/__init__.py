@@ -1,0 +1,1 @@
+"""The no-code page of GEKO. Reaches torch only inside the worker process."""

@@ -1,0 +1,125 @@
+"""The declared fields of the form <-> RunConfig; an error -> the field it belongs to. Knows no widget library.
+
+Help, unit and range of a field are those declared with the setting in geko_engine.config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from geko_engine.config import PRESETS, SECTIONS, RunConfig, apply_overrides
+from geko_engine.exceptions import GekoError
+from geko_engine.settings import spec_of
+from geko_engine.sources import preflight
+
+PRESET_KEY = "geko.preset"
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One field: the dotted key of its setting, its label, how it is typed in, and the group it stands in."""
+
+    key: str
+    label: str
+    kind: str  # text, integer, check or preset
+    group: str
+    placeholder: str = ""
+    half: bool = False  # two such fields share a row
+
+    @property
+    def help(self) -> str:
+        """The line under the label."""
+        if self.key == PRESET_KEY:
+            return "Recommended is the rule that measured best; the other three are the published presets."
+        if self.key == "output_dir":
+            return "Folder that the run, its checkpoints and its model are written to."
+        section, name = self.key.split(".")
+        return spec_of(SECTIONS[section], name).help
+
+
+FIELDS: tuple[FormField, ...] = (
+    FormField("model.name", "Model", "text", "Model and data"),
+    FormField("data.train", "Training data", "text", "Model and data"),
+    FormField("data.sample_count", "Training samples", "text", "Model and data", "all", half=True),
+    FormField("data.eval", "Evaluation data", "text", "Model and data", "none", half=True),
+    FormField("training.num_epochs", "Epochs", "integer", "Training", half=True),
+    FormField("training.learning_rate", "Learning rate", "text", "Training", half=True),
+    FormField("training.batch_size", "Batch size", "integer", "Training", half=True),
+    FormField("training.gradient_accumulation_steps", "Accumulation steps", "integer", "Training", half=True),
+    FormField(PRESET_KEY, "GEKO preset", "preset", "Training"),
+    FormField("lora.enabled", "LoRA", "check", "LoRA"),
+    FormField("lora.r", "Rank", "integer", "LoRA", half=True),
+    FormField("lora.alpha", "Alpha", "integer", "LoRA", half=True),
+    FormField("lora.dropout", "Dropout", "text", "LoRA"),
+    FormField("data.train_split", "Training split (Hub)", "text", "More", half=True),
+    FormField("data.eval_split", "Evaluation split (Hub)", "text", "More", half=True),
+    FormField("data.prompt_column", "Prompt column", "text", "More", "recognised", half=True),
+    FormField("data.completion_column", "Completion column", "text", "More", "recognised", half=True),
+    FormField("data.text_column", "Text column", "text", "More", "recognised"),
+    FormField("data.max_length", "Longest sample", "integer", "More", half=True),
+    FormField("training.warmup_steps", "Warm-up steps", "integer", "More", half=True),
+    FormField("training.seed", "Seed", "integer", "More"),
+    FormField("output_dir", "Output folder", "text", "More"),
+)
+GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS))
+
+
+def defaults(runs_folder: str) -> dict[str, Any]:
+    """What each field shows at first: the demo, so that Start works at once."""
+    config = RunConfig.demo()
+    config.output_dir = runs_folder
+    return from_config(config)
+
+
+def from_config(config: RunConfig) -> dict[str, Any]:
+    """Value of each field for a configuration; a learning rate as a person would type it."""
+    values = config.to_dict()
+    shown: dict[str, Any] = {}
+    for field in FIELDS:
+        if field.key == PRESET_KEY:
+            shown[field.key] = next((name for name, preset in PRESETS.items() if preset == config.geko), CUSTOM)
+            continue
+        section, _, name = field.key.partition(".")
+        value = values[section][name] if name else values[section]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        shown[field.key] = f"{value:g}" if number and field.kind == "text" else value
+    return shown
+
+
+def to_config(values: Sequence[Any]) -> RunConfig:
+    """The RunConfig that the form's values, in the order of FIELDS, describe.
+
+    Raises:
+        GekoError: with every problem at the dotted key of its field.
+    """
+    overrides = {field.key: _typed(field, value) for field, value in zip(FIELDS, values, strict=True)}
+    nested = apply_overrides(RunConfig.demo().to_dict(), overrides)
+    nested["geko"] = {} if overrides[PRESET_KEY] in (None, CUSTOM) else {"preset": overrides[PRESET_KEY]}
+    return RunConfig.from_dict(nested)
+
+
+def problems_of(values: Sequence[Any]) -> dict[str, str]:
+    """Dotted key -> message for everything that is wrong with the form's values; empty when Start may go on."""
+    try:
+        found = preflight(to_config(values))
+    except GekoError as error:
+        found = error.problems
+    return dict(reversed(found))  # the first message of a field wins
+
+
+def label_of(key: str) -> str:
+    """The label of a field, or the key itself for a setting that is not on the form."""
+    return next((field.label for field in FIELDS if field.key == key), key)
+
+
+def _typed(field: FormField, value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip()
+    optional = field.key in ("data.sample_count", "data.eval", "data.prompt_column", "data.completion_column",
+                             "data.text_column")
+    if value in ("", None):
+        return None if optional or field.kind != "text" else ""
+    return value

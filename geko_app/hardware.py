@@ -1,0 +1,38 @@
+"""What the machine has, in one strip. Knows no torch: asks the package metadata and the driver's own tool."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+
+def hardware_strip() -> tuple[str, str]:
+    """(torch version, "GPU name, memory" or "CPU only, cores, memory")."""
+    try:
+        torch = f"torch {version('torch')}"
+    except PackageNotFoundError:
+        torch = "torch is not installed"
+    return torch, gpu() or cpu()
+
+
+def gpu() -> str:
+    """Name and memory of each GPU, or "" where there is none or its driver does not answer."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ""
+    command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip().splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = [line.rsplit(",", 1) for line in lines if "," in line]
+    return " · ".join(f"{name.strip()}, {float(memory) / 1024:.0f} GB" for name, memory in found)
+
+
+def cpu() -> str:
+    """Cores and memory of a machine without a GPU."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"CPU only · {psutil.cpu_count() or 1} cores · {memory:.0f} GB memory"

@@ -1,0 +1,45 @@
+"""Serves the page until a signal asks for the end; then lets a running worker save. Knows no layout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+
+import gradio as gr
+import plotly
+
+from geko_app.pages import train
+from geko_app.run_store import RunStore
+from geko_app.supervisor import Supervisor
+from geko_app.theme import build_theme
+from geko_engine.assets import assets_path
+
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
+
+
+def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
+    """Serve until SIGINT or SIGTERM. Raises RunError when the runs folder cannot be written, OSError for the port."""
+    supervisor = Supervisor(RunStore(runs))
+    gr.set_static_paths([str(PLOTLY.parent)])
+    page = train.build(supervisor)
+    ended = threading.Event()
+    page.launch(
+        server_name=host, server_port=port, auth=("geko", password) if password else None, quiet=True,
+        prevent_thread_lock=True, theme=build_theme(), css_paths=assets_path() / "style.css",
+        head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>', js=THEME_ON_LOAD,
+        footer_links=[], run_history=False, enable_monitoring=False, favicon_path=assets_path() / "logo.svg",
+        ssr_mode=False, show_error=False,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    print(f"GEKO is at http://{'localhost' if host == '127.0.0.1' else host}:{port}  (runs in {supervisor.store.root})", flush=True)
+    ended.wait()
+    if supervisor.active():
+        print("Saving the running training before the end; it can be resumed.", flush=True)
+    supervisor.shutdown()
+    page.close(verbose=False)

@@ -1,0 +1,207 @@
+"""The training thread: starts a worker process, follows it, stops it, outlives it. Knows no page and no torch.
+
+One worker at a time. Its events come from the run's folder into a queue; the stop flag is the run's `stop` file.
+A server that dies leaves the worker at its work: the next server attaches to it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from geko_app.run_state import RunState
+from geko_app.run_store import RunStore
+from geko_engine.config import RunConfig
+from geko_engine.exceptions import RunError
+from geko_engine.run_folder import RunFolder, Status, mark_interrupted
+
+WORKER = (sys.executable, "-m", "geko_app.worker")
+POLL_SECONDS = 0.1
+
+
+class Feed:
+    """One run's events on their way to the page: a thread puts them in, whoever asks folds them."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._state, self._offset, self._lock = RunState(), 0, threading.Lock()
+        self._reading = threading.Lock()
+
+    def read(self) -> None:
+        """Put what the worker has written since the last call into the queue."""
+        with self._reading:
+            for offset, event in self.folder.events(self._offset):
+                self._offset = offset
+                self.queue.put(event)
+
+    def state(self) -> RunState:
+        """The fold of everything read so far."""
+        with self._lock:
+            while True:
+                try:
+                    self._state.apply(self.queue.get_nowait())
+                except queue.Empty:
+                    return self._state
+
+
+class _Training(threading.Thread):
+    """Follows one worker to its end; asks, terminates and kills when a stop was asked for."""
+
+    def __init__(self, feed: Feed, process: subprocess.Popen[bytes] | None, grace: float, kill_after: float) -> None:
+        super().__init__(name=f"training-{feed.folder.id}", daemon=True)
+        self.feed, self._process, self._grace, self._kill_after = feed, process, grace, kill_after
+        self._asked: float | None = None
+        self._forced = ""
+
+    def run(self) -> None:
+        while self._alive():
+            self.feed.read()
+            self._enforce_stop()
+            time.sleep(POLL_SECONDS)
+        mark_interrupted(self.feed.folder, self._forced or death_reason(self._process))
+        self.feed.read()
+
+    def ask_to_stop(self) -> None:
+        """Raise the stop flag; the grace period begins with the first call."""
+        self.feed.folder.request_stop()
+        self._asked = self._asked or time.monotonic()
+
+    def _alive(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        return (self.feed.folder.status() or Status()).alive
+
+    def _pid(self) -> int:
+        return self._process.pid if self._process else (self.feed.folder.status() or Status()).pid
+
+    def _enforce_stop(self) -> None:
+        if self._asked is None:
+            return
+        waited = time.monotonic() - self._asked
+        if waited > self._grace + self._kill_after:
+            self._forced = f"The worker did not answer the stop for {waited:.0f} seconds and was killed."
+            self._signal(signal.SIGKILL)
+        elif waited > self._grace and not self._forced:
+            self._forced = f"The worker did not answer the stop for {waited:.0f} seconds and was terminated."
+            self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.kill(self._pid(), number)
+        except ProcessLookupError:
+            pass  # it has just ended by itself
+
+
+class Supervisor:
+    """Starts, resumes and stops runs of `store`.
+
+    Args:
+        command: how a worker is started; the run's folder (and --resume) is appended.
+        grace_seconds: from the stop request to SIGTERM. kill_seconds: from there to SIGKILL.
+    """
+
+    def __init__(
+        self, store: RunStore, *, command: Sequence[str] = WORKER, grace_seconds: float = 30.0, kill_seconds: float = 10.0
+    ) -> None:
+        self.store, self._command = store, tuple(command)
+        self._grace, self._kill = grace_seconds, kill_seconds
+        self._feeds: dict[str, Feed] = {}
+        self._training: _Training | None = None
+        self._lock = threading.RLock()
+        self._attach()
+
+    def start(self, config: RunConfig) -> str:
+        """Start a new run and return its id. Raises RunError when one is running or the folder cannot be made."""
+        with self._lock:
+            self._refuse_second()
+            folder = self.store.create(config)
+            self._launch(folder, resume=False)
+            return folder.id
+
+    def resume(self, run_id: str) -> str:
+        """Go on with an ended run from its newest checkpoint. Raises RunError when it cannot."""
+        with self._lock:
+            self._refuse_second()
+            folder = self.store.folder(run_id)
+            status = folder.status() or Status()
+            if status.end == "complete":
+                raise RunError(f"The run {run_id} is complete: there is nothing to resume.")
+            self._launch(folder, resume=True)
+            return run_id
+
+    def stop(self, run_id: str) -> None:
+        """Ask the run to save a checkpoint and end; does nothing when it is not running."""
+        with self._lock:
+            if self._training is not None and self._training.is_alive() and self._training.feed.folder.id == run_id:
+                self._training.ask_to_stop()
+
+    def active(self) -> str | None:
+        """Id of the run whose worker lives, or None."""
+        training = self._training
+        return training.feed.folder.id if training is not None and training.is_alive() else None
+
+    def feed(self, run_id: str) -> Feed:
+        """The feed of a run, read to its present end when no thread follows it."""
+        with self._lock:
+            if run_id not in self._feeds:
+                self._feeds[run_id] = Feed(self.store.folder(run_id))
+            feed = self._feeds[run_id]
+        if self.active() != run_id:
+            feed.read()
+        return feed
+
+    def shutdown(self) -> None:
+        """Ask a running worker to save and end, and wait until it has (or was killed)."""
+        training = self._training
+        if training is not None and training.is_alive():
+            training.ask_to_stop()
+            training.join()
+
+    def _refuse_second(self) -> None:
+        active = self.active()
+        if active:
+            raise RunError(f"The run {active} is still going: stop it or wait for its end, then start again.")
+
+    def _launch(self, folder: RunFolder, *, resume: bool) -> None:
+        arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
+        folder.stop_path.unlink(missing_ok=True)
+        with folder.log_path.open("ab") as log:
+            # A session of its own: a killed server, or Ctrl-C in its terminal, does not take the run along.
+            process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._follow(folder, process)
+
+    def _follow(self, folder: RunFolder, process: subprocess.Popen[bytes] | None) -> None:
+        feed = self._feeds.setdefault(folder.id, Feed(folder))
+        self._training = _Training(feed, process, self._grace, self._kill)
+        self._training.start()
+
+    def _attach(self) -> None:
+        """Follow a worker that outlived the last server; give runs whose worker is gone their end."""
+        for run_id in self.store.ids():
+            folder = self.store.folder(run_id)
+            status = folder.status()
+            if status is not None and status.end:
+                continue
+            if status is not None and status.alive:
+                if self._training is None:
+                    self._follow(folder, None)
+            else:
+                mark_interrupted(folder, "The worker was gone when the page was started again.")
+
+
+def death_reason(process: subprocess.Popen[bytes] | None) -> str:
+    """Why a worker that wrote no end is gone, in words."""
+    code = process.returncode if process is not None else None
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        hint = " Most often the system does that when memory runs out: halve the batch size." if name == "SIGKILL" else ""
+        return f"The worker was ended by the system ({name}).{hint}"
+    return "The worker ended without a word" + (f" (exit code {code})" if code else "") + ": see worker.log."
