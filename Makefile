@@ -25,6 +25,8 @@ test-fast: $(STAMP)    ## all but the browser and the slow ones
 
 check: $(STAMP)        ## lint, the floors of the house, types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 assets: $(STAMP)       ## makes the demo model and data anew from their seed

@@ -16,34 +16,61 @@ def layout(theme: str, height: int = 300) -> dict[str, Any]:
     """Layout of both charts in "light" or "dark"; `uirevision` keeps the user's zoom."""
     axis = {"gridcolor": GRID[theme], "zeroline": False, "linecolor": GRID[theme], "automargin": True}
     return {
-        "uirevision": "keep", "height": height, "margin": {"l": 48, "r": 12, "t": 8, "b": 40},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "uirevision": "keep",
+        "height": height,
+        "margin": {"l": 48, "r": 12, "t": 8, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK[theme], "size": 12, "family": "ui-sans-serif, system-ui, sans-serif"},
-        "legend": {"orientation": "h", "y": 1.12, "x": 0}, "hovermode": "x unified",
+        "legend": {"orientation": "h", "y": 1.12, "x": 0},
+        "hovermode": "x unified",
         "hoverlabel": {"bgcolor": "#ffffff" if theme == "light" else "#1c2421"},
-        "xaxis": {**axis, "title": {"text": "optimizer step"}}, "yaxis": axis,
+        "xaxis": {**axis, "title": {"text": "optimizer step"}},
+        "yaxis": axis,
     }
 
 
 def loss_figure(theme: str) -> dict[str, Any]:
     """Loss on trained samples, raw and smoothed, with the evaluation loss over it; all empty."""
-    figure = go.Figure([
-        go.Scatter(x=[], y=[], mode="lines", name="each step", line={"width": 1, "color": ACCENT[theme]}, opacity=0.3),
-        go.Scatter(x=[], y=[], mode="lines", name="smoothed", line={"width": 2.5, "color": ACCENT[theme]}),
-        go.Scatter(x=[], y=[], mode="lines+markers", name="evaluation", line={"width": 1.5, "dash": "dot", "color": "#b7791f"},
-                   marker={"size": 8, "color": "#b7791f"}),
-    ], layout(theme))
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=[], y=[], mode="lines", name="each step", line={"width": 1, "color": ACCENT[theme]}, opacity=0.3
+            ),
+            go.Scatter(x=[], y=[], mode="lines", name="smoothed", line={"width": 2.5, "color": ACCENT[theme]}),
+            go.Scatter(
+                x=[],
+                y=[],
+                mode="lines+markers",
+                name="evaluation",
+                line={"width": 1.5, "dash": "dot", "color": "#b7791f"},
+                marker={"size": 8, "color": "#b7791f"},
+            ),
+        ],
+        layout(theme),
+    )
     figure.update_yaxes(rangemode="tozero", title="nats per target token")
     return figure.to_plotly_json()
 
 
 def bucket_figure(theme: str) -> dict[str, Any]:
     """Bucket shares over the steps as a stacked area; what is left to 1 has not been seen yet."""
-    figure = go.Figure([
-        go.Scatter(x=[], y=[], mode="lines", name=name, stackgroup="share", line={"width": 0.5, "color": colour},
-                   fillcolor=colour, hovertemplate="%{y:.1%}")
-        for name, colour in BUCKET_COLOURS.items()
-    ], layout(theme))
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=[],
+                y=[],
+                mode="lines",
+                name=name,
+                stackgroup="share",
+                line={"width": 0.5, "color": colour},
+                fillcolor=colour,
+                hovertemplate="%{y:.1%}",
+            )
+            for name, colour in BUCKET_COLOURS.items()
+        ],
+        layout(theme),
+    )
     figure.update_yaxes(range=[0, 1], tickformat=".0%", title="share of the samples")
     return figure.to_plotly_json()
 

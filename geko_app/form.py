@@ -118,8 +118,13 @@ def label_of(key: str) -> str:
 def _typed(field: FormField, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
-    optional = field.key in ("data.sample_count", "data.eval", "data.prompt_column", "data.completion_column",
-                             "data.text_column")
+    optional = field.key in (
+        "data.sample_count",
+        "data.eval",
+        "data.prompt_column",
+        "data.completion_column",
+        "data.text_column",
+    )
     if value in ("", None):
         return None if optional or field.kind != "text" else ""
     return value

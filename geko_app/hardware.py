@@ -25,7 +25,9 @@ def gpu() -> str:
         return ""
     command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip().splitlines()
+        lines = (
+            subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip().splitlines()
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     found = [line.rsplit(",", 1) for line in lines if "," in line]

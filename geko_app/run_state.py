@@ -77,14 +77,16 @@ class RunState:
         """The frozen view of everything so far."""
         speed = self._speed()
         left = max(0, self._values.get("steps_planned", 0) - self._values.get("step", 0))
-        return Snapshot(**{
-            **self._values,
-            "average_loss": sum(self._losses) / len(self._losses) if self._losses else None,
-            "steps_per_second": speed,
-            "eta_seconds": left / speed if speed and not self._values.get("end") else None,
-            "generation": self.generation,
-            "points": len(self.points),
-        })
+        return Snapshot(
+            **{
+                **self._values,
+                "average_loss": sum(self._losses) / len(self._losses) if self._losses else None,
+                "steps_per_second": speed,
+                "eta_seconds": left / speed if speed and not self._values.get("end") else None,
+                "generation": self.generation,
+                "points": len(self.points),
+            }
+        )
 
     def points_since(self, index: int, limit: int) -> list[Point]:
         """Points from `index` on, thinned to about `limit` (the last one always among them)."""
@@ -103,14 +105,14 @@ class RunState:
     def _note(self, event: Mapping[str, Any], text: str, level: str = "info") -> None:
         self.log.append((float(event.get("time", 0.0)), level, text))
 
-    def _on_PhaseChanged(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_PhaseChanged(self, event: Mapping[str, Any]) -> None:
         if event["phase"] != self._values.get("phase") or event["message"] != self._values.get("message"):
             self._note(event, f"{event['phase'].capitalize()}{': ' + event['message'] if event['message'] else ''}")
         self._values.update({name: event[name] for name in ("phase", "message", "done", "total")})
         for name in ("end", "reason", "field"):  # a resumed run has no end any more
             self._values[name] = ""
 
-    def _on_RunStarted(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_RunStarted(self, event: Mapping[str, Any]) -> None:
         resumed = event["resumed_from_step"]
         if self.points and resumed < self.points[-1][0]:
             self.points = [p for p in self.points if p[0] <= resumed]
@@ -118,18 +120,21 @@ class RunState:
             self.generation += 1
         self._clock.clear()
         self._values["started"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
-        self._note(event, f"{event['samples']:,} samples, {event['parameters']:,} parameters "
-                          f"({event['trainable_parameters']:,} trained) on {event['device']}, {event['precision']}"
-                          + (f"; resumed at step {resumed:,}" if resumed else ""))
+        self._note(
+            event,
+            f"{event['samples']:,} samples, {event['parameters']:,} parameters "
+            f"({event['trainable_parameters']:,} trained) on {event['device']}, {event['precision']}"
+            + (f"; resumed at step {resumed:,}" if resumed else ""),
+        )
 
-    def _on_Partitioned(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_Partitioned(self, event: Mapping[str, Any]) -> None:
         self._values["planned"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
         total = sum(event[name] for name in (*BUCKETS, "unseen"))
         extra = f", {event['replayed']:,} of them frozen ones seen again" if event["replayed"] else ""
         extra += f"; {event['left_out']:,} left out" if event["left_out"] else ""
         self._note(event, f"Epoch {event['epoch'] + 1} trains on {event['planned']:,} of {total:,} samples{extra}")
 
-    def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
         loss = event["loss"]
         self._smoothing_weight = SMOOTHING * self._smoothing_weight + (1 - SMOOTHING)
         self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
@@ -138,35 +143,55 @@ class RunState:
         self.points.append((event["step"], loss, self._smoothed / self._smoothing_weight, *shares))
         self._losses.append(loss)
         self._clock.append((event["step"], event["train_seconds"]))
-        self._values.update({name: event[name] for name in (
-            "epoch", "step", "steps_planned", "progress", "compute_saved_ratio", "tokens_forwarded",
-            "tokens_backwarded", "tokens_uniform", "learning_rate",
-        )})
+        self._values.update(
+            {
+                name: event[name]
+                for name in (
+                    "epoch",
+                    "step",
+                    "steps_planned",
+                    "progress",
+                    "compute_saved_ratio",
+                    "tokens_forwarded",
+                    "tokens_backwarded",
+                    "tokens_uniform",
+                    "learning_rate",
+                )
+            }
+        )
         self._values["buckets"] = {name: event[name] for name in (*BUCKETS, "unseen")}
 
-    def _on_Evaluated(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
         self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"]))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         self._note(event, f"Evaluation loss {event['eval_loss']:.4f}, exact match {100 * event['exact_match']:.1f} %")
 
-    def _on_CheckpointSaved(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_CheckpointSaved(self, event: Mapping[str, Any]) -> None:
         self._note(event, f"Checkpoint at step {event['step']:,}: {event['path']}")
 
-    def _on_ModelSaved(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_ModelSaved(self, event: Mapping[str, Any]) -> None:
         self._values["model_path"] = event["path"]
         self._note(event, f"Model saved: {event['path']} ({event['bytes'] / 1e6:.1f} MB)")
 
-    def _on_Message(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_Message(self, event: Mapping[str, Any]) -> None:
         self._note(event, event["text"], event["level"])
 
-    def _on_RunEnded(self, event: Mapping[str, Any]) -> None:  # noqa: N802
+    def _on_RunEnded(self, event: Mapping[str, Any]) -> None:
         report = event["report"]
         self._values.update(
-            phase=event["end"], end=event["end"], reason=event["reason"], field=event["field"], report=report,
-            done=0, total=0, message="",
+            phase=event["end"],
+            end=event["end"],
+            reason=event["reason"],
+            field=event["field"],
+            report=report,
+            done=0,
+            total=0,
+            message="",
         )
         if event["end"] == "complete":
             self._values["progress"] = 1.0
         if report.get("final_buckets"):
             self._values["buckets"] = report["final_buckets"]
-        self._note(event, f"{event['end'].capitalize()}: {event['reason']}", "info" if event["end"] != "failed" else "error")
+        self._note(
+            event, f"{event['end'].capitalize()}: {event['reason']}", "info" if event["end"] != "failed" else "error"
+        )

@@ -29,15 +29,28 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     page = train.build(supervisor)
     ended = threading.Event()
     page.launch(
-        server_name=host, server_port=port, auth=("geko", password) if password else None, quiet=True,
-        prevent_thread_lock=True, theme=build_theme(), css_paths=assets_path() / "style.css",
-        head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>', js=THEME_ON_LOAD,
-        footer_links=[], run_history=False, enable_monitoring=False, favicon_path=assets_path() / "logo.svg",
-        ssr_mode=False, show_error=False,
+        server_name=host,
+        server_port=port,
+        auth=("geko", password) if password else None,
+        quiet=True,
+        prevent_thread_lock=True,
+        theme=build_theme(),
+        css_paths=assets_path() / "style.css",
+        head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>',
+        js=THEME_ON_LOAD,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        favicon_path=assets_path() / "logo.svg",
+        ssr_mode=False,
+        show_error=False,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    print(f"GEKO is at http://{'localhost' if host == '127.0.0.1' else host}:{port}  (runs in {supervisor.store.root})", flush=True)
+    print(
+        f"GEKO is at http://{'localhost' if host == '127.0.0.1' else host}:{port}  (runs in {supervisor.store.root})",
+        flush=True,
+    )
     ended.wait()
     if supervisor.active():
         print("Saving the running training before the end; it can be resumed.", flush=True)

@@ -6,6 +6,7 @@ A server that dies leaves the worker at its work: the next server attaches to it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -94,10 +95,8 @@ class _Training(threading.Thread):
             self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it may just have ended by itself
             os.kill(self._pid(), number)
-        except ProcessLookupError:
-            pass  # it has just ended by itself
 
 
 class Supervisor:
@@ -109,7 +108,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, store: RunStore, *, command: Sequence[str] = WORKER, grace_seconds: float = 30.0, kill_seconds: float = 10.0
+        self,
+        store: RunStore,
+        *,
+        command: Sequence[str] = WORKER,
+        grace_seconds: float = 30.0,
+        kill_seconds: float = 10.0,
     ) -> None:
         self.store, self._command = store, tuple(command)
         self._grace, self._kill = grace_seconds, kill_seconds
@@ -175,7 +179,9 @@ class Supervisor:
         folder.stop_path.unlink(missing_ok=True)
         with folder.log_path.open("ab") as log:
             # A session of its own: a killed server, or Ctrl-C in its terminal, does not take the run along.
-            process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self._follow(folder, process)
 
     def _follow(self, folder: RunFolder, process: subprocess.Popen[bytes] | None) -> None:
@@ -202,6 +208,8 @@ def death_reason(process: subprocess.Popen[bytes] | None) -> str:
     code = process.returncode if process is not None else None
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        hint = " Most often the system does that when memory runs out: halve the batch size." if name == "SIGKILL" else ""
+        hint = (
+            " Most often the system does that when memory runs out: halve the batch size." if name == "SIGKILL" else ""
+        )
         return f"The worker was ended by the system ({name}).{hint}"
     return "The worker ended without a word" + (f" (exit code {code})" if code else "") + ": see worker.log."

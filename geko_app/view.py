@@ -12,9 +12,17 @@ from geko_engine.run_folder import RunFolder, Status
 
 POINT_LIMIT = 1500
 TITLES = {
-    "starting": "Starting", "downloading": "Loading model and data", "tokenising": "Tokenising",
-    "scanning": "Looking at samples", "training": "Training", "evaluating": "Evaluating", "saving": "Saving",
-    "complete": "Complete", "stopped": "Stopped", "failed": "Failed", "interrupted": "Interrupted",
+    "starting": "Starting",
+    "downloading": "Loading model and data",
+    "tokenising": "Tokenising",
+    "scanning": "Looking at samples",
+    "training": "Training",
+    "evaluating": "Evaluating",
+    "saving": "Saving",
+    "complete": "Complete",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
 }
 
 
@@ -73,11 +81,23 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
     ratio = snapshot.compute_saved_ratio
     return [
         {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": f"of {epochs}" if epochs else ""},
-        {"name": "Step", "value": f"{snapshot.step:,}", "note": f"of {snapshot.steps_planned:,}" if snapshot.steps_planned else ""},
-        {"name": "Compute saved", "value": f"{100 * ratio:.1f} %" if ratio is not None else "–", "note": "of plain training's"},
+        {
+            "name": "Step",
+            "value": f"{snapshot.step:,}",
+            "note": f"of {snapshot.steps_planned:,}" if snapshot.steps_planned else "",
+        },
+        {
+            "name": "Compute saved",
+            "value": f"{100 * ratio:.1f} %" if ratio is not None else "–",
+            "note": "of plain training's",
+        },
         {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
         {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": "last 20 steps"},
-        {"name": "ETA", "value": duration(snapshot.eta_seconds), "note": "" if snapshot.eta_seconds is None else "left"},
+        {
+            "name": "ETA",
+            "value": duration(snapshot.eta_seconds),
+            "note": "" if snapshot.eta_seconds is None else "left",
+        },
         {"name": "Eval loss", "value": number(snapshot.eval_loss, ".3f"), "note": exact},
     ]
 
@@ -86,7 +106,11 @@ def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Count and share of each bucket now, FREEZE first."""
     total = max(1, sum(snapshot.buckets.values()))
     return [
-        {"name": name.upper(), "count": f"{snapshot.buckets.get(name, 0):,}", "share": round(snapshot.buckets.get(name, 0) / total, 4)}
+        {
+            "name": name.upper(),
+            "count": f"{snapshot.buckets.get(name, 0):,}",
+            "share": round(snapshot.buckets.get(name, 0) / total, 4),
+        }
         for name in BUCKETS
     ]
 
@@ -108,7 +132,10 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
     if report.get("steps"):
         exact = [report.get(f"exact_match_{when}") for when in ("before", "after")]
         rows = [
-            ("Evaluation loss", f"{number(report['eval_loss_before'], '.3f')} → {number(report['eval_loss_after'], '.3f')}"),
+            (
+                "Evaluation loss",
+                f"{number(report['eval_loss_before'], '.3f')} → {number(report['eval_loss_after'], '.3f')}",
+            ),
             ("Exact match", " → ".join(f"{100 * e:.1f} %" if e is not None else "–" for e in exact)),
             ("Compute saved", f"{100 * report['compute_saved_ratio']:.1f} %"),
             ("Final loss (trained samples)", number(report["train_loss"], ".3f")),
@@ -117,11 +144,22 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
             ("Time", duration(report["seconds"])),
         ]
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
-    kind = "AutoPeftModelForCausalLM" if model and (folder.model_path / "adapter_config.json").exists() else "AutoModelForCausalLM"
+    kind = (
+        "AutoPeftModelForCausalLM"
+        if model and (folder.model_path / "adapter_config.json").exists()
+        else "AutoModelForCausalLM"
+    )
     package = "peft" if kind.startswith("AutoPeft") else "transformers"
     code = f'from {package} import {kind}\n\nmodel = {kind}.from_pretrained("{model}")' if model else ""
-    return {"end": snapshot.end, "title": TITLES[snapshot.end], "reason": snapshot.reason, "rows": rows,
-            "folder": str(folder.path.resolve()), "model": model, "code": code}
+    return {
+        "end": snapshot.end,
+        "title": TITLES[snapshot.end],
+        "reason": snapshot.reason,
+        "rows": rows,
+        "folder": str(folder.path.resolve()),
+        "model": model,
+        "code": code,
+    }
 
 
 def settings_line(snapshot: Snapshot) -> str:

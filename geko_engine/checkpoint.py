@@ -41,7 +41,7 @@ def write_checkpoint(path: Path, write: Callable[[Path], None], facts: dict[str,
             _flush(file)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -65,14 +65,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
         file = path / name
         if not file.is_file() or _fingerprint(file) != fingerprint:
             state = "damaged" if file.is_file() else "missing"
-            raise CheckpointError(f"The file {name} of the checkpoint {str(path)!r} is {state}: resume from another one.")
+            raise CheckpointError(
+                f"The file {name} of the checkpoint {str(path)!r} is {state}: resume from another one."
+            )
     return manifest
 
 
 def random_states() -> dict[str, Any]:
     """The state of every random generator that training draws from."""
     states: dict[str, Any] = {
-        "python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
@@ -92,8 +96,10 @@ def remove_old(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and what a killed writer left."""
     for leftover in folder.glob(".checkpoint-*.writing"):
         shutil.rmtree(leftover, ignore_errors=True)
-    found = sorted((p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
-                   key=lambda p: int(p.name.split("-")[-1]))
+    found = sorted(
+        (p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
+        key=lambda p: int(p.name.split("-")[-1]),
+    )
     for old in found[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 

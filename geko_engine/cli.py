@@ -31,11 +31,17 @@ def build_parser() -> argparse.ArgumentParser:
         description="Fine-tune a language model and send the compute to the samples that need it.",
         epilog="Example: geko-train run.yaml --set training.num_epochs=1",
     )
-    parser.add_argument("config", nargs="?", help="YAML file with the keys model, data, lora, training, geko, output_dir")
+    parser.add_argument(
+        "config", nargs="?", help="YAML file with the keys model, data, lora, training, geko, output_dir"
+    )
     parser.add_argument("--demo", action="store_true", help="the built-in model and data: minutes on a CPU, no network")
     parser.add_argument("--resume", metavar="RUN", help="folder of a run to go on with, from its newest checkpoint")
     parser.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
         help="set any key, for example training.num_epochs=1 (repeatable)",
     )
     parser.add_argument("--show-config", action="store_true", help="print the whole configuration as YAML and end")

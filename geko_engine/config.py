@@ -38,15 +38,11 @@ class DataConfig:
     train: str = setting(DEMO, "Hub id, local JSONL, JSON, CSV, TSV, Parquet or TXT file, or 'demo'.")
     train_config: str | None = setting(None, "Configuration (subset) of a Hub dataset; empty for its default.")
     train_split: str = setting("train", "Split of a Hub dataset to train on.")
-    sample_count: int | None = setting(
-        None, "Train on the first so many rows; empty for all.", unit="rows", minimum=1
-    )
+    sample_count: int | None = setting(None, "Train on the first so many rows; empty for all.", unit="rows", minimum=1)
     eval: str | None = setting(None, "Evaluation data: Hub id, local file or 'demo'; empty for none.")
     eval_config: str | None = setting(None, "Configuration (subset) of the evaluation dataset on the Hub.")
     eval_split: str = setting("test", "Split of a Hub dataset to evaluate on.")
-    eval_count: int | None = setting(
-        None, "Evaluate on the first so many rows; empty for all.", unit="rows", minimum=1
-    )
+    eval_count: int | None = setting(None, "Evaluate on the first so many rows; empty for all.", unit="rows", minimum=1)
     prompt_column: str | None = setting(None, "Column that is shown to the model; empty to recognise it.")
     completion_column: str | None = setting(None, "Column that the model learns to write; empty to recognise it.")
     text_column: str | None = setting(None, "Column of plain text to learn whole; empty to recognise it.")
@@ -81,13 +77,14 @@ class GEKOTrainingArgs:
         32, "Samples in one forward pass. Halve it when memory runs out.", unit="samples", minimum=1, maximum=65_536
     )
     learning_rate: float = setting(
-        5e-5, "Peak learning rate; it falls linearly to zero. Lower it if the loss jumps.", minimum=0,
-        exclusive=True, maximum=10,
+        5e-5,
+        "Peak learning rate; it falls linearly to zero. Lower it if the loss jumps.",
+        minimum=0,
+        exclusive=True,
+        maximum=10,
     )
     weight_decay: float = setting(0.01, "AdamW's decay of weight matrices.", minimum=0, maximum=10)
-    warmup_steps: int = setting(
-        100, "Steps of linear warm-up, at most a tenth of the run.", unit="steps", minimum=0
-    )
+    warmup_steps: int = setting(100, "Steps of linear warm-up, at most a tenth of the run.", unit="steps", minimum=0)
     logging_steps: int = setting(100, "Print the loss every so many steps.", unit="steps", minimum=1)
     save_steps: int = setting(
         1000, "Write a checkpoint every so many steps; 0 for none in between.", unit="steps", minimum=0
@@ -134,12 +131,17 @@ class GEKOConfig:
 
     enabled: bool = setting(True, "Off: every sample in every epoch, as plain training does.")
     freeze_confidence: float = setting(
-        0.85, "A correct sample is mastered when its least likely token is at least this likely. "
-        "Lower freezes sooner and forgets more.", minimum=0, maximum=1,
+        0.85,
+        "A correct sample is mastered when its least likely token is at least this likely. "
+        "Lower freezes sooner and forgets more.",
+        minimum=0,
+        maximum=1,
     )
     freeze_quality: float = setting(
-        0.80, "A sample whose loss has risen since its best visit by 1 minus this is not mastered.",
-        minimum=0, maximum=1,
+        0.80,
+        "A sample whose loss has risen since its best visit by 1 minus this is not mastered.",
+        minimum=0,
+        maximum=1,
     )
     focus_confidence: float = setting(
         0.60, "A wrong answer above this confidence is HARD, below it FOCUS.", minimum=0, maximum=1
@@ -148,31 +150,40 @@ class GEKOConfig:
         (1.0, 1.0, 1.0), "Loss weights of HARD, FOCUS and LIGHT. Equal weights measured best.", minimum=0
     )
     use_curriculum: bool = setting(
-        False, "Mountain curriculum: five phases with their own weights and learning-rate factors. "
+        False,
+        "Mountain curriculum: five phases with their own weights and learning-rate factors. "
         "It measured worse than none.",
     )
-    q_value_lr: float = setting(0.1, "How fast a sample's Q-value follows its loss.", minimum=0, exclusive=True, maximum=1)
-    min_q_for_freeze: float = setting(0.8, "Q-value that a mastered sample needs.", minimum=0, maximum=1)
-    q_value_loss_scale: float = setting(
-        10.0, "Loss that counts as Q = 0.", unit="nats", minimum=0, exclusive=True
+    q_value_lr: float = setting(
+        0.1, "How fast a sample's Q-value follows its loss.", minimum=0, exclusive=True, maximum=1
     )
+    min_q_for_freeze: float = setting(0.8, "Q-value that a mastered sample needs.", minimum=0, maximum=1)
+    q_value_loss_scale: float = setting(10.0, "Loss that counts as Q = 0.", unit="nats", minimum=0, exclusive=True)
     repartition_every: int = setting(1, "Sort the samples into buckets again every so many epochs.", minimum=1)
     log_bucket_stats: bool = setting(True, "Print the bucket counts of each epoch.")
     max_times_seen: int = setting(50, "A sample is trained on at most so often.", unit="visits", minimum=1)
     prune_frozen_after: int = setting(
-        0, "After so many epochs as FREEZE, replay a sample at a tenth instead of frozen_replay; 0 for never.",
-        unit="epochs", minimum=0,
+        0,
+        "After so many epochs as FREEZE, replay a sample at a tenth instead of frozen_replay; 0 for never.",
+        unit="epochs",
+        minimum=0,
     )
     frozen_replay: float = setting(
-        0.25, "Share of the frozen samples trained on again in each epoch, against forgetting. "
-        "They cost what they cost: it is counted.", minimum=0, maximum=1,
+        0.25,
+        "Share of the frozen samples trained on again in each epoch, against forgetting. "
+        "They cost what they cost: it is counted.",
+        minimum=0,
+        maximum=1,
     )
     recheck_ratio: float = setting(
-        0.0, "Share of the frozen samples that is only looked at in each epoch (a forward pass).",
-        minimum=0, maximum=1,
+        0.0,
+        "Share of the frozen samples that is only looked at in each epoch (a forward pass).",
+        minimum=0,
+        maximum=1,
     )
     initial_scan: bool = setting(
-        False, "Look at every sample before the first epoch, so that what is known is skipped at once. "
+        False,
+        "Look at every sample before the first epoch, so that what is known is skipped at once. "
         "Costs a third of an epoch.",
     )
     noise_guard: bool = setting(
@@ -188,7 +199,9 @@ class GEKOConfig:
         found = list(check(self, prefix))
         broken = {name for name, _ in found}
         if prefix + "bucket_weights" not in broken and not any(self.bucket_weights):
-            found.append((prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one."))
+            found.append(
+                (prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one.")
+            )
         return found
 
     @classmethod

@@ -10,7 +10,15 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from geko_engine.events import (
-    CheckpointSaved, Evaluated, Event, Message, ModelSaved, Partitioned, PhaseChanged, RunEnded, RunStarted,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Message,
+    ModelSaved,
+    Partitioned,
+    PhaseChanged,
+    RunEnded,
+    RunStarted,
     StepCompleted,
 )
 
@@ -21,10 +29,13 @@ BUCKETS = ("freeze", "light", "focus", "hard")
 class Console:
     """Prints what a run tells; `stream` is where to (standard error by default, so that output can be piped)."""
 
-    def __init__(self, *, log_bucket_stats: bool = True, logging_steps: int = 100, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, *, log_bucket_stats: bool = True, logging_steps: int = 100, stream: TextIO | None = None
+    ) -> None:
         self._stream = stream or sys.stderr
         self._log_bucket_stats, self._logging_steps = log_bucket_stats, logging_steps
         self._bar: Any = None
+        self._bar_step = 0
         self._started: RunStarted | None = None
         self._epoch_seen = -1
 
@@ -36,57 +47,73 @@ class Console:
     def _print(self, text: str = "") -> None:
         tqdm.write(text, file=self._stream)
 
-    def _on_PhaseChanged(self, event: PhaseChanged) -> None:  # noqa: N802
+    def _on_PhaseChanged(self, event: PhaseChanged) -> None:
         # Inside the training the bar is the sign of life; before it a line tells what takes the time.
         if self._started is None and event.done == 0:
             self._print(f"[GEKO] {event.phase}: {event.message}")
 
-    def _on_RunStarted(self, event: RunStarted) -> None:  # noqa: N802
+    def _on_RunStarted(self, event: RunStarted) -> None:
         self._started = event
         share = 100 * event.trainable_parameters / max(1, event.parameters)
         self._print("=" * WIDTH + "\nGEKO Training\n" + "=" * WIDTH)
         for name, value in (
-            ("Model", event.model), ("Samples", f"{event.samples:,}"), ("Evaluation", f"{event.eval_samples:,}"),
-            ("Epochs", event.epochs), ("Batch size", event.batch_size), ("Steps per epoch", f"{event.steps_per_epoch:,}"),
+            ("Model", event.model),
+            ("Samples", f"{event.samples:,}"),
+            ("Evaluation", f"{event.eval_samples:,}"),
+            ("Epochs", event.epochs),
+            ("Batch size", event.batch_size),
+            ("Steps per epoch", f"{event.steps_per_epoch:,}"),
             ("Tokens per epoch", f"{event.tokens_per_epoch:,} ({event.target_tokens_per_epoch:,} targets)"),
-            ("Parameters", f"{event.parameters:,} ({share:.4g}% trained)"), ("Device", event.device),
+            ("Parameters", f"{event.parameters:,} ({share:.4g}% trained)"),
+            ("Device", event.device),
             ("Precision", event.precision),
         ):
             self._print(f"{name:<17}: {value}")
         self._print("=" * WIDTH)
 
-    def _on_Partitioned(self, event: Partitioned) -> None:  # noqa: N802
+    def _on_Partitioned(self, event: Partitioned) -> None:
         self._close_bar()
         if not self._log_bucket_stats:
             return
         total = max(1, event.freeze + event.light + event.focus + event.hard + event.unseen)
-        parts = [f"{name.upper()}: {getattr(event, name):,} ({100 * getattr(event, name) / total:.1f}%)" for name in BUCKETS]
+        parts = [
+            f"{name.upper()}: {getattr(event, name):,} ({100 * getattr(event, name) / total:.1f}%)" for name in BUCKETS
+        ]
         extra = f" | replayed {event.replayed:,}" if event.replayed else ""
         extra += f" | left out {event.left_out:,}" if event.left_out else ""
         if event.unseen < total:
             self._print(f"[GEKO] Partition before epoch {event.epoch + 1}: {' | '.join(parts)}")
         self._print(f"[GEKO] Epoch {event.epoch + 1} trains on {event.planned:,} of {total:,} samples{extra}")
 
-    def _on_StepCompleted(self, event: StepCompleted) -> None:  # noqa: N802
+    def _on_StepCompleted(self, event: StepCompleted) -> None:
         if event.epoch != self._epoch_seen or self._bar is None:
             self._open_bar(event)
         total = max(1, event.freeze + event.light + event.focus + event.hard + event.unseen)
         shares = " ".join(f"{name[:2].upper()} {100 * getattr(event, name) / total:.0f}%" for name in BUCKETS)
         phase = f" {event.phase}" if event.phase else ""
-        self._bar.set_postfix_str(f"loss {event.loss:.3f}{phase} | {shares} | saved {100 * event.compute_saved_ratio:.1f}%",
-                                  refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {event.loss:.3f}{phase} | {shares} | saved {100 * event.compute_saved_ratio:.1f}%", refresh=False
+        )
         self._bar.update(event.step - self._bar_step)
         self._bar_step = event.step
         if not self._stream.isatty() and event.step % self._logging_steps == 0:
-            self._print(f"[GEKO] step {event.step:,}: loss {event.loss:.4f}, saved {100 * event.compute_saved_ratio:.1f}%")
+            self._print(
+                f"[GEKO] step {event.step:,}: loss {event.loss:.4f}, saved {100 * event.compute_saved_ratio:.1f}%"
+            )
 
     def _open_bar(self, event: StepCompleted) -> None:
         self._close_bar()
         started = self._started
         remaining_epochs = (started.epochs - event.epoch - 1) if started else 0
         per_epoch = (event.steps_planned - event.step + 1) // (remaining_epochs + 1)
-        self._bar = tqdm(total=per_epoch, desc=f"Epoch {event.epoch + 1}/{started.epochs if started else '?'}",
-                         file=self._stream, mininterval=0.2, disable=not self._stream.isatty(), dynamic_ncols=True)
+        self._bar = tqdm(
+            total=per_epoch,
+            desc=f"Epoch {event.epoch + 1}/{started.epochs if started else '?'}",
+            file=self._stream,
+            mininterval=0.2,
+            disable=not self._stream.isatty(),
+            dynamic_ncols=True,
+        )
         self._bar_step, self._epoch_seen = event.step - 1, event.epoch
 
     def _close_bar(self) -> None:
@@ -94,21 +121,21 @@ class Console:
             self._bar.close()
             self._bar = None
 
-    def _on_Evaluated(self, event: Evaluated) -> None:  # noqa: N802
+    def _on_Evaluated(self, event: Evaluated) -> None:
         when = "before training" if event.step == 0 else f"at step {event.step:,}"
         self._print(f"[GEKO] Evaluation {when}: loss {event.eval_loss:.4f}, exact match {100 * event.exact_match:.1f}%")
 
-    def _on_CheckpointSaved(self, event: CheckpointSaved) -> None:  # noqa: N802
+    def _on_CheckpointSaved(self, event: CheckpointSaved) -> None:
         self._print(f"[GEKO] Checkpoint saved to {event.path}")
 
-    def _on_ModelSaved(self, event: ModelSaved) -> None:  # noqa: N802
+    def _on_ModelSaved(self, event: ModelSaved) -> None:
         self._print(f"[GEKO] Model saved to {event.path} ({event.bytes / 1e6:.1f} MB)")
 
-    def _on_Message(self, event: Message) -> None:  # noqa: N802
+    def _on_Message(self, event: Message) -> None:
         prefix = "[GEKO] Warning: " if event.level == "warning" else "[GEKO] "
         self._print(event.text if event.text.startswith(("[GEKO]", "  ")) else prefix + event.text)
 
-    def _on_RunEnded(self, event: RunEnded) -> None:  # noqa: N802
+    def _on_RunEnded(self, event: RunEnded) -> None:
         self._close_bar()
         if event.end != "failed":
             print_table(report_rows(event.report), self._stream)
@@ -133,7 +160,10 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Tokens forwarded", number("tokens_forwarded")),
         ("Tokens backwarded", number("tokens_backwarded")),
         ("Plain training", number("tokens_uniform") + " tokens, forwarded and backwarded"),
-        ("Compute saved", number("compute_saved_ratio", ".2f", 100, " %") + " (forward 1, backward 2, scans taken off)"),
+        (
+            "Compute saved",
+            number("compute_saved_ratio", ".2f", 100, " %") + " (forward 1, backward 2, scans taken off)",
+        ),
         ("Seconds", number("seconds", ".1f")),
         ("Train loss", number("train_loss", ".4f") + " (on trained samples, last epoch)"),
         ("Evaluation loss", pair("eval_loss", ".4f")),

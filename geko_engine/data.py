@@ -22,8 +22,13 @@ from geko_engine.scoring import IGNORED
 Row = dict[str, Any]
 TOKENISE_ROWS = 1000  # rows between two looks at the stop flag
 COLUMN_PAIRS = (
-    ("prompt", "completion"), ("prompt", "response"), ("question", "answer"), ("problem", "solution"),
-    ("instruction", "output"), ("instruction", "response"), ("input", "output"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("problem", "solution"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("input", "output"),
 )
 TEXT_COLUMNS = ("text", "content")
 
@@ -180,8 +185,13 @@ def render(row: Row, columns: Columns) -> tuple[str, str]:
 
 
 def tokenise(
-    rows: Sequence[Row], columns: Columns, tokenizer: Any, max_length: int, *,
-    should_stop: Callable[[], bool] = lambda: False, on_progress: Callable[[int, int], None] = lambda done, total: None,
+    rows: Sequence[Row],
+    columns: Columns,
+    tokenizer: Any,
+    max_length: int,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizedData:
     """All rows as token ids, cut at `max_length` tokens; rows without a target are left out and listed.
 
@@ -210,7 +220,8 @@ def tokenise(
     if not pieces:
         raise DataError(
             f"None of the {len(rows)} rows has anything to learn: every completion is empty or lies beyond "
-            f"max_length = {max_length} tokens.", "data.max_length" if truncated or any(rows) else "data.train",
+            f"max_length = {max_length} tokens.",
+            "data.max_length" if truncated or any(rows) else "data.train",
         )
     offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
     return TokenizedData(
@@ -219,8 +230,11 @@ def tokenise(
 
 
 def _encoded(
-    rows: Sequence[Row], columns: Columns, tokenizer: Any,
-    should_stop: Callable[[], bool], on_progress: Callable[[int, int], None],
+    rows: Sequence[Row],
+    columns: Columns,
+    tokenizer: Any,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None],
 ) -> Iterator[tuple[int, list[int], list[int]]]:
     """Yield (row number, prompt ids, completion ids)."""
     for first in range(0, len(rows), TOKENISE_ROWS):

@@ -42,8 +42,15 @@ class Scan:
 
 
 def scan(
-    scored: nn.Module, samples: Any, ids: NDArray, collate: Collator, *, batch_size: int, device: torch.device,
-    should_stop: Callable[[], bool], on_progress: Callable[[int, int], None] = lambda done, total: None,
+    scored: nn.Module,
+    samples: Any,
+    ids: NDArray,
+    collate: Collator,
+    *,
+    batch_size: int,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scan:
     """Score `ids` without gradient and dropout, in batches of similar length.
 
@@ -68,7 +75,8 @@ def scan(
         scored.train(training)
     table = np.concatenate(columns, axis=1) if columns else np.zeros((6, 0))
     tokens = int(samples.lengths[order].sum())
-    return Scan(order, *table[:3], table[3] > 0.5, table[4], table[5], tokens, padded - tokens)
+    loss_sum, targets, loss, correct, confidence, p_min = table
+    return Scan(order, loss_sum, targets, loss, correct > 0.5, confidence, p_min, tokens, padded - tokens)
 
 
 def as_columns(scores: Any) -> NDArray:

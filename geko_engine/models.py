@@ -44,7 +44,9 @@ def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
     if problem:
         raise ModelError(problem, "model.name")
     local = config.name == DEMO or is_local(config.name)
-    source = str(demo_path("model") if config.name == DEMO else Path(config.name).expanduser() if local else config.name)
+    source = str(
+        demo_path("model") if config.name == DEMO else Path(config.name).expanduser() if local else config.name
+    )
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision and not local:
         options["revision"] = config.revision
@@ -131,8 +133,28 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
     names = {name.split(".")[-1] for name, _ in model.named_modules()}
     targets: Any = settings.target_modules or [t for t in LORA_TARGETS.get(family, []) if t in names] or "all-linear"
     return LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
         target_modules=targets,
+    )
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Recompute activations in the backward pass. Raises ConfigError for a module that does not know how."""
+    for name in (
+        "activation_checkpointing_enable",
+        "gradient_checkpointing_enable",
+    ):  # the second before transformers 5
+        if hasattr(model, name):
+            getattr(model, name)({"use_reentrant": False})
+            if hasattr(model, "enable_input_require_grads") and hasattr(model, "peft_config"):
+                model.enable_input_require_grads()  # frozen embeddings would cut the graph
+            return
+    raise ConfigError(
+        f"{type(model).__name__} cannot recompute activations: switch gradient_checkpointing off.",
+        "training.gradient_checkpointing",
     )
 
 

@@ -116,8 +116,15 @@ def is_mastered(states: SampleStates, since_step: int, config: GEKOConfig) -> bo
 
 
 def plan_pass(
-    states: SampleStates, lengths: NDArray, config: GEKOConfig, *, epoch: int, seed: int, step_size: int,
-    bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0), longest_first: bool = False,
+    states: SampleStates,
+    lengths: NDArray,
+    config: GEKOConfig,
+    *,
+    epoch: int,
+    seed: int,
+    step_size: int,
+    bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    longest_first: bool = False,
 ) -> Plan:
     """The plan of pass `epoch`.
 

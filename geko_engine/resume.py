@@ -14,7 +14,11 @@ from safetensors.torch import load_file, save_file
 
 import geko_engine
 from geko_engine.checkpoint import (
-    random_states, read_manifest, remove_old, restore_random_states, write_checkpoint,
+    random_states,
+    read_manifest,
+    remove_old,
+    restore_random_states,
+    write_checkpoint,
 )
 from geko_engine.efficiency import TokenCounter
 from geko_engine.exceptions import CheckpointError
@@ -52,7 +56,8 @@ def load(trainer: GEKOTrainer, path: Path) -> None:
     manifest = read_manifest(path)
     differences = [
         f"{name} is {value!r} here and {manifest['identity'].get(name)!r} there"
-        for name, value in identity(trainer).items() if manifest["identity"].get(name) != value
+        for name, value in identity(trainer).items()
+        if manifest["identity"].get(name) != value
     ]
     if differences:
         raise CheckpointError(f"The checkpoint {str(path)!r} is of another run: {'; '.join(differences)}.")
@@ -104,8 +109,10 @@ def versions() -> dict[str, str]:
     import transformers
 
     return {
-        "geko": geko_engine.__version__, "torch": torch.__version__,
-        "transformers": transformers.__version__, "accelerate": accelerate.__version__,
+        "geko": geko_engine.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
     }
 
 

@@ -1,11 +1,11 @@
 """A run on disk: the folder is the truth, whoever writes it (command line or page). Knows no torch and no process.
 
-    config.yaml    all that is needed to run it again
-    events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (seconds since 1970)
-    status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
-    stop           exists when somebody asked the run to stop
-    worker.log     what the worker process printed
-    checkpoints/   samples.safetensors   report.json   model/
+config.yaml    all that is needed to run it again
+events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (seconds since 1970)
+status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
+stop           exists when somebody asked the run to stop
+worker.log     what the worker process printed
+checkpoints/   samples.safetensors   report.json   model/
 """
 
 from __future__ import annotations
@@ -180,10 +180,7 @@ class RunWriter:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         repair_tail(folder.events_path)
-        last = None
-        for _, last in folder.events():
-            pass
-        self._seq = int(last["seq"]) if last else 0
+        self._seq = max((int(event["seq"]) for _, event in folder.events()), default=0)
         self._phase, self._end, self._reason = "starting", "", ""
         self._pid, self._pid_started = os.getpid(), process_started(os.getpid()) or 0.0
         self._lock, self._closed = threading.Lock(), threading.Event()
@@ -221,9 +218,7 @@ class RunWriter:
 
     def _write_status(self) -> None:
         with self._lock:
-            status = Status(
-                self._phase, self._pid, self._pid_started, time.time(), self._seq, self._end, self._reason
-            )
+            status = Status(self._phase, self._pid, self._pid_started, time.time(), self._seq, self._end, self._reason)
             replace_json(self.folder.path / "status.json", asdict(status))
 
 
@@ -252,7 +247,7 @@ def replace_json(path: Path, values: Any) -> None:
     """Write `values` as JSON so that a reader sees the old content or the new one, never half of it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(finite(values), indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def finite(value: Any) -> Any:

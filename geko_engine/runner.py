@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import functools
 import shutil
 import signal
 import time
@@ -93,17 +93,27 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         rows = load_rows(config.data, evaluation=evaluation)
         columns = recognise_columns(rows, config.data)
         limit = min(config.data.max_length, _longest(model))
-        data = tokenise(
-            rows, columns, tokenizer, limit, should_stop=stop,
-            on_progress=lambda done, total, name=name: emit(PhaseChanged("tokenising", f"{name} rows", done, total)),
-        )
+        progress = functools.partial(_tokenised, emit, name)
+        data = tokenise(rows, columns, tokenizer, limit, should_stop=stop, on_progress=progress)
         _report_rows(data, name, limit, emit)
         datasets.append(data)
     args = dataclasses.replace(config.training, output_dir=str(folder.checkpoints_path))
     return GEKOTrainer(
-        model, datasets[0], tokenizer, datasets[1] if len(datasets) > 1 else None, config.geko, args,
-        lora_config_for(config.lora, model), on_event=emit, should_stop=stop, model_name=config.model.name,
+        model,
+        datasets[0],
+        tokenizer,
+        datasets[1] if len(datasets) > 1 else None,
+        config.geko,
+        args,
+        lora_config_for(config.lora, model),
+        on_event=emit,
+        should_stop=stop,
+        model_name=config.model.name,
     )
+
+
+def _tokenised(emit: OnEvent, name: str, done: int, total: int) -> None:
+    emit(PhaseChanged("tokenising", f"{name} rows", done, total))
 
 
 def _longest(model: Any) -> int:
@@ -113,7 +123,10 @@ def _longest(model: Any) -> int:
 
 def _report_rows(data: Any, name: str, limit: int, emit: OnEvent) -> None:
     """Say by number (from 1) which rows were cut or left out."""
-    for rows, what in ((data.truncated, f"were cut at {limit} tokens"), (data.empty, "hold nothing to learn and were left out")):
+    for rows, what in (
+        (data.truncated, f"were cut at {limit} tokens"),
+        (data.empty, "hold nothing to learn and were left out"),
+    ):
         if rows:
             shown = ", ".join(str(row + 1) for row in rows[:10]) + (", …" if len(rows) > 10 else "")
             emit(Message(f"{len(rows):,} of the {name} rows {what}: {shown}", "warning"))
@@ -127,11 +140,12 @@ def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
     try:
         trainer.save_model(temporary)
         shutil.rmtree(folder.model_path, ignore_errors=True)
-        os.replace(temporary, folder.model_path)
+        temporary.replace(folder.model_path)
     except OSError as error:
         raise RunError(
             f"The model cannot be written to {str(folder.model_path)!r} ({error.strerror or error}): free space and "
-            "resume; the last checkpoint is whole.", "output_dir",
+            "resume; the last checkpoint is whole.",
+            "output_dir",
         ) from error
     size = sum(file.stat().st_size for file in folder.model_path.rglob("*") if file.is_file())
     emit(ModelSaved(str(folder.model_path), size))
@@ -152,7 +166,8 @@ def _unexpected(error: Exception) -> tuple[str, str]:
     if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error) or isinstance(error, MemoryError):
         return (
             "The memory ran out: halve the batch size and double gradient_accumulation_steps, shorten max_length, "
-            "or switch on LoRA or gradient checkpointing.", "training.batch_size",
+            "or switch on LoRA or gradient checkpointing.",
+            "training.batch_size",
         )
     return f"An error that GEKO did not expect ({type(error).__name__}: {error}). Details are in worker.log.", ""
 

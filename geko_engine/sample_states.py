@@ -1,6 +1,6 @@
 """The record of every sample, as a struct of arrays: 36 bytes a sample. Knows no model; numpy only.
 
-    states = SampleStates(n); states.record(ids, scores..., step); states.partition(config); states.save(path)
+states = SampleStates(n); states.record(ids, scores..., step); states.partition(config); states.save(path)
 """
 
 from __future__ import annotations
@@ -74,8 +74,16 @@ class SampleStates:
         return sum(array.itemsize for array in self.arrays.values())
 
     def record(
-        self, ids: NDArray, loss: NDArray, confidence: NDArray, correct: NDArray, p_min: NDArray,
-        *, step: int, config: GEKOConfig, trained: bool = True,
+        self,
+        ids: NDArray,
+        loss: NDArray,
+        confidence: NDArray,
+        correct: NDArray,
+        p_min: NDArray,
+        *,
+        step: int,
+        config: GEKOConfig,
+        trained: bool = True,
     ) -> None:
         """Enter one visit of each sample in `ids` (distinct) and sort those samples into buckets at once.
 

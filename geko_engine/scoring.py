@@ -6,6 +6,7 @@ training loss and all statistics: tracking every sample costs less than plain tr
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,10 @@ class Scorer:
         self.compute_confidence, self.compute_correctness, self._warn = compute_confidence, compute_correctness, warn
         self._warned = False
         self._rows: Tensor | None = None
-        head = getattr(model, "get_output_embeddings", lambda: None)()
+        head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+        self._parameters = inspect.signature(model.forward).parameters
+        labels = self._parameters.get("labels")
+        self._needs_labels = labels is not None and labels.default is inspect.Parameter.empty
         own_functions = compute_confidence or compute_correctness
         # The user's functions expect the logits of every position, so nothing may be left out for them.
         self._gathers = head is not None and own_functions is None
@@ -123,7 +127,7 @@ class Scorer:
         rows = (next_labels != IGNORED).flatten().nonzero().squeeze(1)
         self._rows = rows if self._gathers else None
         try:
-            outputs = model(**inputs) if self._gathers else self._call_whole(model, inputs, batch)
+            outputs = model(**inputs) if self._gathers else self._call_whole(model, batch)
         finally:
             self._rows = None
         logits = getattr(outputs, "logits", None)
@@ -135,14 +139,20 @@ class Scorer:
         scores = per_sample(flat, next_labels.flatten()[rows], rows // next_labels.shape[1], len(next_labels))
         return self._own_signals(scores, outputs, batch)
 
-    def _call_whole(self, model: nn.Module, inputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Any:
-        """A custom module may not know attention_mask, or may need labels to give its loss."""
-        try:
-            outputs = model(**inputs)
-        except TypeError:
-            outputs = model(**batch)
-        has_signal = getattr(outputs, "logits", None) is not None or getattr(outputs, "loss", None) is not None
-        return outputs if has_signal else model(**batch)
+    def _call_whole(self, model: nn.Module, batch: dict[str, Tensor]) -> Any:
+        """All positions, with the inputs that the module's forward names; labels only where it needs them."""
+        inputs = {name: value for name, value in batch.items() if self._takes(name)}
+        if not self._needs_labels:
+            outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+            has_signal = getattr(outputs, "logits", None) is not None or getattr(outputs, "loss", None) is not None
+            if has_signal or "labels" not in inputs:
+                return outputs
+            self._needs_labels = True
+        return model(**inputs)
+
+    def _takes(self, name: str) -> bool:
+        kinds = {parameter.kind for parameter in self._parameters.values()}
+        return name in self._parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
     def _from_loss(self, outputs: Any, batch: dict[str, Tensor]) -> SampleScores:
         loss = getattr(outputs, "loss", None)

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ FILE_KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 
 def preflight(config: RunConfig) -> list[Problem]:
     """What is wrong with a run that can be told at once: names, files and folders. Reads one row of each local file."""
-    problems = [(name, text) for name, text in (
-        ("model.name", model_problem(config.model.name)),
-        ("data.train", data_problem(config.data.train)),
-        ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
-        ("output_dir", folder_problem(config.output_dir)),
-    ) if text]
-    return problems
+    return [
+        (name, text)
+        for name, text in (
+            ("model.name", model_problem(config.model.name)),
+            ("data.train", data_problem(config.data.train)),
+            ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
+            ("output_dir", folder_problem(config.output_dir)),
+        )
+        if text
+    ]
 
 
 def is_local(name: str) -> bool:
@@ -52,7 +56,9 @@ def model_problem(name: str) -> str:
     if not path.is_dir():
         return f"There is no folder {name!r}: give a model's folder, a Hub id such as 'HuggingFaceTB/SmolLM2-135M', or 'demo'."
     if not (path / "config.json").is_file():
-        return f"The folder {name!r} holds no config.json, so it is no model: give the folder that save_pretrained wrote."
+        return (
+            f"The folder {name!r} holds no config.json, so it is no model: give the folder that save_pretrained wrote."
+        )
     return ""
 
 
@@ -79,8 +85,12 @@ def folder_problem(name: str) -> str:
     existing = next(p for p in (path, *path.parents) if p.exists())
     if not existing.is_dir():
         return f"{str(existing)!r} is a file, not a folder: choose another output folder."
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return f"The folder {str(existing)!r} cannot be written: choose another output folder or change its permissions."
+    try:
+        tempfile.TemporaryFile(
+            dir=existing
+        ).close()  # asking for permission bits is not enough: root, full disks, /proc
+    except OSError as error:
+        return f"The folder {str(existing)!r} cannot be written ({error.strerror}): choose another output folder."
     return ""
 
 
@@ -111,7 +121,12 @@ def load_rows(config: DataConfig, *, evaluation: bool = False) -> list[dict[str,
 def _local_rows(name: str) -> Iterator[dict[str, Any]]:
     path = Path(name).expanduser()
     readers = {
-        ".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet, ".txt": _txt,
+        ".jsonl": _jsonl,
+        ".json": _json,
+        ".csv": _csv,
+        ".tsv": _csv,
+        ".parquet": _parquet,
+        ".txt": _txt,
     }
     if not path.exists():
         raise DataError(f"There is no file {name!r}: check the path, or give a Hub id or 'demo'.")
@@ -157,13 +172,13 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
 
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1000):
+        for batch in parquet.ParquetFile(path).iter_batches(1000):
             yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
+    except pa.ArrowException as error:
         raise DataError(f"{str(path)!r} is no whole Parquet file: {error}") from error
 
 
@@ -178,12 +193,16 @@ def _parse(text: str, path: Path, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where[0].upper() + where[1:]} of {str(path)!r} is not valid JSON: {error.msg} (column {error.colno}).") from error
+        raise DataError(
+            f"{where[0].upper() + where[1:]} of {str(path)!r} is not valid JSON: {error.msg} (column {error.colno})."
+        ) from error
 
 
 def _as_row(value: Any, path: Path, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DataError(f"{where[0].upper() + where[1:]} of {str(path)!r} is not an object with named values, but {type(value).__name__}.")
+        raise DataError(
+            f"{where[0].upper() + where[1:]} of {str(path)!r} is not an object with named values, but {type(value).__name__}."
+        )
     return value
 
 
@@ -210,10 +229,24 @@ def hub_error(error: Exception, name: str, kind: str, family: type[GekoError]) -
         return family(f"The {kind} {name!r} has no such revision: check it at {page}.")
     if any(word in text for word in ("RepositoryNotFound", "DatasetNotFound", "is not a valid model identifier")):
         return family(f"There is no {kind} {name!r} on the Hub (or it is private): check the name at {page}.")
-    if any(word in text for word in ("ConnectionError", "ConnectError", "LocalEntryNotFound", "OfflineMode", "Timeout",
-                                     "couldn't connect", "Couldn't reach")):
-        return family(f"The Hub cannot be reached and {name!r} is not on this machine: check the network, or give a local path.")
-    return family(f"The {kind} {name!r} cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    if any(
+        word in text
+        for word in (
+            "ConnectionError",
+            "ConnectError",
+            "LocalEntryNotFound",
+            "OfflineMode",
+            "Timeout",
+            "couldn't connect",
+            "Couldn't reach",
+        )
+    ):
+        return family(
+            f"The Hub cannot be reached and {name!r} is not on this machine: check the network, or give a local path."
+        )
+    return family(
+        f"The {kind} {name!r} cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    )
 
 
 def _hub_id_problem(name: str, kind: str) -> str:

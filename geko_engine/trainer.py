@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,49 +19,22 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from geko_engine import resume
+from geko_engine import reporting, resume
 from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.curriculum import MountainCurriculum, Phase
 from geko_engine.data import Collator, Stopped, as_samples
-from geko_engine.efficiency import TokenCounter
-from geko_engine.events import (
-    CheckpointSaved, Evaluated, Event, Message, Partitioned, PhaseChanged, RunStarted, StepCompleted,
-)
+from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged
 from geko_engine.exceptions import RunError
 from geko_engine.forward import Scan, as_columns, scan
-from geko_engine.models import apply_lora, check_precision, count_parameters, save_model
+from geko_engine.loading import PlanLoader
+from geko_engine.models import apply_lora, check_precision, enable_checkpointing, save_model
 from geko_engine.optim import build_optimizer, learning_rate_at, warmup_ratio
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, plan_pass, steps_per_pass
+from geko_engine.progress import Progress
 from geko_engine.sample_states import SampleStates
 from geko_engine.scoring import SampleFunction, Scorer
-
-
-@dataclass
-class Progress:
-    """Where a run stands, JSON-ready: together with record, plan and random states it is all that a resume needs.
-
-    Tokens and losses are summed over the run, `epoch_*` over the present pass; seconds are those of running.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    step_in_epoch: int = 0
-    epoch_start_step: int = 0
-    epoch_tokens: int = 0  # of the plan, trained so far in this pass
-    epoch_loss: float = 0.0  # summed over its targets
-    epoch_targets: float = 0.0
-    train_loss: float | None = None  # mean over the targets of the last whole pass
-    planned: bool = False
-    seconds: float = 0.0
-    train_seconds: float = 0.0
-    finished: bool = False
-    reason: str = ""
-    counter: TokenCounter = field(default_factory=TokenCounter)
-    buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Scored(nn.Module):
@@ -73,16 +46,6 @@ class _Scored(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Any:
         return self.scorer(self.model, batch)
-
-
-class _PlanBatches:
-    """The batch sampler: micro-batches of the present plan from a step on. Never reads ahead of the record."""
-
-    def __init__(self) -> None:
-        self.batches: Iterator[list[int]] = iter(())
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.batches
 
 
 class GEKOTrainer:
@@ -136,10 +99,10 @@ class GEKOTrainer:
         self.states, self.progress = SampleStates(len(self.samples)), Progress()
         self.plan: Plan | None = None
         self.curriculum = MountainCurriculum()
-        self._step_size = self.args.batch_size * self.args.gradient_accumulation_steps
-        self._steps_per_epoch = steps_per_pass(len(self.samples), self._step_size)
-        self._warmup = warmup_ratio(self.args.warmup_steps, self._steps_per_epoch * self.args.num_epochs)
-        self._tokens_per_epoch = int(self.samples.lengths.sum())
+        self.step_size = self.args.batch_size * self.args.gradient_accumulation_steps
+        self.steps_per_epoch = steps_per_pass(len(self.samples), self.step_size)
+        self._warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
+        self.tokens_per_epoch = int(self.samples.lengths.sum())
 
     # ------------------------------------------------------------ setting up
     def _prepare(self, scorer: Scorer) -> None:
@@ -151,10 +114,11 @@ class GEKOTrainer:
         self.accelerator = Accelerator(mixed_precision=self.precision)
         if self.accelerator.num_processes > 1:
             raise RunError("GEKO trains in one process for now: start it without `accelerate launch`.")
-        if args.gradient_checkpointing and hasattr(self.model, "gradient_checkpointing_enable"):
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        if getattr(self.model, "config", None) is not None:
-            self.model.config.use_cache = False
+        if args.gradient_checkpointing:
+            enable_checkpointing(self.model)
+        model_config: Any = getattr(self.model, "config", None)
+        if model_config is not None:
+            model_config.use_cache = False
         if args.compile_model:
             self.model.compile(dynamic=True)
         scored = _Scored(self.model, scorer)
@@ -162,15 +126,7 @@ class GEKOTrainer:
         self.device = self.accelerator.device
         pad = getattr(self.tokenizer, "pad_token_id", None)
         self.collate = Collator(pad if pad is not None else 0)
-        self._batches, self._generator = _PlanBatches(), torch.Generator()
-        workers = args.dataloader_num_workers
-        workers = (0 if self.device.type != "cuda" else 2) if workers < 0 else workers
-        self._loader = DataLoader(
-            self.samples, batch_sampler=self._batches, collate_fn=self.collate, num_workers=workers,  # type: ignore[arg-type]
-            persistent_workers=args.dataloader_persistent_workers and workers > 0,
-            prefetch_factor=args.dataloader_prefetch_factor if workers else None,
-            generator=self._generator, pin_memory=self.device.type == "cuda",
-        )
+        self._loader = PlanLoader(self.samples, self.collate, args, self.device)
 
     def _warn(self, text: str) -> None:
         self.on_event(Message(text, "warning"))
@@ -182,7 +138,7 @@ class GEKOTrainer:
     def train(self) -> dict[str, Any]:
         """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
         self._clock = time.monotonic()
-        self._emit_start()
+        self.on_event(reporting.run_started(self))
         try:
             if self.eval_samples is not None and not self.progress.evaluations:
                 self.evaluate()
@@ -202,7 +158,7 @@ class GEKOTrainer:
             return
         plan, progress = self._current_plan(), self.progress
         self.on_event(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
-        batches = self._start_loader(plan)
+        batches = self._loader.start(plan, progress.step_in_epoch, progress.epoch)
         while progress.step_in_epoch < plan.steps:
             if self.should_stop():
                 raise Stopped
@@ -219,17 +175,24 @@ class GEKOTrainer:
         if config.enabled and progress.epoch and is_mastered(self.states, progress.epoch_start_step, config):
             return self._finish(f"All samples are mastered after {progress.epoch} of {self.args.num_epochs} epochs.")
         self.states.begin_pass()
-        phase = self._phase()
+        phase = self.phase()
         self.plan = plan_pass(
-            self.states, self.samples.lengths, config, epoch=progress.epoch, seed=self.args.seed,
-            step_size=self._step_size, bucket_weights=phase.weights if phase else config.bucket_weights,
+            self.states,
+            self.samples.lengths,
+            config,
+            epoch=progress.epoch,
+            seed=self.args.seed,
+            step_size=self.step_size,
+            bucket_weights=phase.weights if phase else config.bucket_weights,
             longest_first=progress.epoch == 0,
         )
         if self.plan.steps == 0:
-            return self._finish("Every sample is mastered or was seen max_times_seen times, so nothing is left to train on.")
+            return self._finish(
+                "Every sample is mastered or was seen max_times_seen times, so nothing is left to train on."
+            )
         progress.planned, progress.step_in_epoch, progress.epoch_start_step = True, 0, progress.step
         progress.epoch_tokens, progress.epoch_loss, progress.epoch_targets = 0, 0.0, 0.0
-        self._emit_partition(self.plan)
+        self.on_event(reporting.partitioned(self, self.plan))
         return True
 
     def _finish(self, reason: str) -> bool:
@@ -254,20 +217,6 @@ class GEKOTrainer:
             )
 
     # ------------------------------------------------------------ one step
-    def _start_loader(self, plan: Plan) -> Iterator[dict[str, Tensor]]:
-        first, size = self.progress.step_in_epoch, self.args.batch_size
-
-        def micro_batches() -> Iterator[list[int]]:
-            for step in range(first, plan.steps):
-                ids = plan.ids(step)
-                for start in range(0, len(ids), size):
-                    yield ids[start : start + size].tolist()
-
-        self._batches.batches = micro_batches()
-        # Its own stream: an iterator draws from a generator, and the global one belongs to dropout.
-        self._generator.manual_seed(self.args.seed * 7919 + self.progress.epoch)
-        return iter(self._loader)
-
     def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
         """Forward, score and backward every micro-batch of one step, then update weights and record.
 
@@ -280,7 +229,8 @@ class GEKOTrainer:
         targets = sum(int((m["labels"][:, 1:] != -100).sum()) for m in micros)
         self._set_learning_rate()
         random_states = resume.random_states() if len(micros) > 1 else None
-        columns, start = [], 0
+        columns: list[NDArray] = []
+        start = 0
         for micro in micros:
             if columns and self.should_stop():
                 self.optimizer.zero_grad()
@@ -315,21 +265,28 @@ class GEKOTrainer:
         progress.epoch_tokens += tokens
         progress.epoch_loss += float(loss_sum.sum())
         progress.epoch_targets += float(targets.sum())
-        self._last_loss, self._last_samples = float(loss_sum.sum() / max(1.0, targets.sum())), len(ids)
-        if not np.isfinite(self._last_loss):
+        self.last_loss, self.last_samples = float(loss_sum.sum() / max(1.0, targets.sum())), len(ids)
+        if not np.isfinite(self.last_loss):
             raise RunError(
-                f"The loss became {self._last_loss} at step {progress.step}: lower the learning rate "
-                f"(now {self.args.learning_rate:g}) or raise warmup_steps.", "training.learning_rate",
+                f"The loss became {self.last_loss} at step {progress.step}: lower the learning rate "
+                f"(now {self.args.learning_rate:g}) or raise warmup_steps.",
+                "training.learning_rate",
             )
 
     def _after_step(self) -> None:
         progress, args = self.progress, self.args
-        self._emit_step()
+        self._tick()
+        self.on_event(reporting.step_completed(self, self._current_plan()))
         due = args.save_steps and progress.step % args.save_steps == 0
         if due:
             self._save_periodic()
         whole_epoch = progress.step_in_epoch >= self._current_plan().steps
-        if self.eval_samples is not None and args.eval_steps and progress.step % args.eval_steps == 0 and not whole_epoch:
+        if (
+            self.eval_samples is not None
+            and args.eval_steps
+            and progress.step % args.eval_steps == 0
+            and not whole_epoch
+        ):
             self.evaluate()
             self.on_event(PhaseChanged("training", f"epoch {progress.epoch + 1} of {args.num_epochs}"))
 
@@ -340,8 +297,14 @@ class GEKOTrainer:
             return
         found = self._scan(self.samples, ids, "scanning", f"looking at {len(ids):,} samples")
         self.states.record(
-            found.ids, found.loss, found.confidence, found.correct, found.p_min,
-            step=self.progress.step, config=self.config, trained=False,
+            found.ids,
+            found.loss,
+            found.confidence,
+            found.correct,
+            found.p_min,
+            step=self.progress.step,
+            config=self.config,
+            trained=False,
         )
         self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
 
@@ -356,8 +319,13 @@ class GEKOTrainer:
         began = time.monotonic()
         found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
         event = Evaluated(
-            self.progress.step, self.progress.epoch, found.mean_loss, found.exact_match, len(found.ids),
-            self.progress.counter.backwarded, time.monotonic() - began,
+            self.progress.step,
+            self.progress.epoch,
+            found.mean_loss,
+            found.exact_match,
+            len(found.ids),
+            self.progress.counter.backwarded,
+            time.monotonic() - began,
         )
         self.progress.evaluations.append(asdict(event))
         self.on_event(event)
@@ -373,8 +341,14 @@ class GEKOTrainer:
 
         self.on_event(PhaseChanged(phase, message, 0, len(ids)))
         return scan(
-            self.scored, samples, ids, self.collate, batch_size=self.args.batch_size, device=self.device,
-            should_stop=self.should_stop, on_progress=show,
+            self.scored,
+            samples,
+            ids,
+            self.collate,
+            batch_size=self.args.batch_size,
+            device=self.device,
+            should_stop=self.should_stop,
+            on_progress=show,
         )
 
     # ------------------------------------------------------------ where the run stands
@@ -389,19 +363,20 @@ class GEKOTrainer:
     def tokens_uniform(self) -> int:
         """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
         if self.progress.finished:
-            return self._tokens_per_epoch * self.args.num_epochs
+            return self.tokens_per_epoch * self.args.num_epochs
         done = 0.0
         if self.progress.planned:
             planned = int(self.samples.lengths[self._current_plan().order].sum())
             done = self.progress.epoch_tokens / max(1, planned)
-        return round(self._tokens_per_epoch * (self.progress.epoch + done))
+        return round(self.tokens_per_epoch * (self.progress.epoch + done))
 
-    def _phase(self) -> Phase | None:
+    def phase(self) -> Phase | None:
+        """The curriculum's phase, or None where there is no curriculum."""
         use = self.config.enabled and self.config.use_curriculum
         return self.curriculum.phase_at(self.share_done) if use else None
 
     def _set_learning_rate(self) -> None:
-        phase = self._phase()
+        phase = self.phase()
         factor = phase.learning_rate_factor if phase else 1.0
         self.learning_rate = learning_rate_at(self.share_done, self.args.learning_rate, self._warmup, factor)
         for group in self.optimizer.param_groups:
@@ -420,32 +395,7 @@ class GEKOTrainer:
 
     def get_efficiency_report(self, end: str = "running") -> dict[str, Any]:
         """Counted figures of the run so far; the keys are those of report.json."""
-        progress, counter = self.progress, self.progress.counter
-        evaluations = progress.evaluations
-        uniform = self.tokens_uniform
-        return {
-            "end": end,
-            "reason": progress.reason or ("All epochs are done." if end == "complete" else ""),
-            "samples": len(self.samples),
-            "epochs": self.args.num_epochs,
-            "epochs_done": progress.epoch,
-            "steps": progress.step,
-            "tokens_forwarded": counter.forwarded,
-            "tokens_backwarded": counter.backwarded,
-            "tokens_scanned": counter.scanned,
-            "tokens_padding": counter.padding,
-            "tokens_uniform": uniform,
-            "compute_saved_ratio": counter.saved_ratio(uniform),
-            "seconds": progress.seconds,
-            "train_seconds": progress.train_seconds,
-            "train_loss": progress.train_loss,
-            "eval_loss_before": evaluations[0]["eval_loss"] if evaluations else None,
-            "eval_loss_after": evaluations[-1]["eval_loss"] if len(evaluations) > 1 else None,
-            "exact_match_before": evaluations[0]["exact_match"] if evaluations else None,
-            "exact_match_after": evaluations[-1]["exact_match"] if len(evaluations) > 1 else None,
-            "buckets": progress.buckets,
-            "final_buckets": asdict(self.states.counts()),
-        }
+        return reporting.efficiency_report(self, end)
 
     def get_frozen_samples(self) -> list[int]:
         """Ids of the samples that are FREEZE now."""
@@ -486,35 +436,3 @@ class GEKOTrainer:
             self._tick()
             self.save_checkpoint(path)
             resume.remove_old(self.checkpoints_path, self.args.save_total_limit)
-
-    # ------------------------------------------------------------ telling
-    def _emit_start(self) -> None:
-        total, trainable = count_parameters(self.model)
-        self.on_event(RunStarted(
-            model=self.model_name, samples=len(self.samples), eval_samples=len(self.eval_samples or ()),
-            epochs=self.args.num_epochs, steps_per_epoch=self._steps_per_epoch, batch_size=self._step_size,
-            tokens_per_epoch=self._tokens_per_epoch, target_tokens_per_epoch=self.samples.target_tokens,
-            parameters=total, trainable_parameters=trainable, device=str(self.device),
-            precision="fp32" if self.precision == "no" else self.precision, resumed_from_step=self.progress.step,
-        ))
-
-    def _emit_partition(self, plan: Plan) -> None:
-        counts = asdict(self.states.counts())
-        self.progress.buckets.append({"epoch": self.progress.epoch, "planned": len(plan.order), **counts})
-        self.on_event(Partitioned(
-            epoch=self.progress.epoch, step=self.progress.step, planned=len(plan.order), replayed=plan.replayed,
-            left_out=plan.left_out, suspects=plan.suspects, **counts,
-        ))
-
-    def _emit_step(self) -> None:
-        progress, counter, plan = self.progress, self.progress.counter, self._current_plan()
-        later = (self.args.num_epochs - progress.epoch - 1) * plan.steps
-        uniform, phase = self.tokens_uniform, self._phase()
-        self.on_event(StepCompleted(
-            step=progress.step, epoch=progress.epoch, progress=self.share_done,
-            steps_planned=progress.step + plan.steps - progress.step_in_epoch + later,
-            loss=self._last_loss, learning_rate=self.learning_rate, phase=phase.name if phase else "",
-            samples=self._last_samples, tokens_forwarded=counter.forwarded, tokens_backwarded=counter.backwarded,
-            tokens_uniform=uniform, compute_saved_ratio=counter.saved_ratio(uniform),
-            seconds=self._tick(), train_seconds=progress.train_seconds, **asdict(self.states.counts()),
-        ))

@@ -101,9 +101,7 @@ def subtract(rng: random.Random) -> tuple[str, str]:
 def story_two_steps(rng: random.Random) -> tuple[str, str]:
     a, b, thing = rng.randint(2, 9), rng.randint(1, 9), rng.choice(THINGS)
     c = rng.randint(1, a + b - 1)
-    return (
-        f"{rng.choice(NAMES)} has {a} {thing}, gets {b} more and loses {c}. How many {thing}?", str(a + b - c)
-    )
+    return (f"{rng.choice(NAMES)} has {a} {thing}, gets {b} more and loses {c}. How many {thing}?", str(a + b - c))
 
 
 def add_four_digits(rng: random.Random) -> tuple[str, str]:
@@ -120,7 +118,11 @@ SMALL_KINDS = {"add_small", "count_letter", "story_one_step"}  # too few differe
 
 
 def make_rows(
-    count: int, seed: int, *, mix: Mapping[str, float] = DEFAULT_MIX, wrong_ratio: float = 0.0,
+    count: int,
+    seed: int,
+    *,
+    mix: Mapping[str, float] = DEFAULT_MIX,
+    wrong_ratio: float = 0.0,
     avoid: Collection[str] = (),
 ) -> list[Row]:
     """`count` rows {"prompt", "completion", "kind", "group", "wrong"} in random order.

@@ -1,6 +1,6 @@
 """Makes the demo that ships with GEKO, from a seed: data, tokenizer and a small pre-trained model.
 
-    python scripts/make_assets.py [--only data|model] [--seed 0] [--steps 9000]
+python scripts/make_assets.py [--only data|model] [--seed 0] [--steps 5000]
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent))
-from demo_tasks import GROUPS, Row, make_rows  # noqa: E402
+from demo_tasks import GROUPS, Row, make_rows
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
-TRAIN_ROWS, EVAL_ROWS, WRONG_RATIO = 2000, 400, 0.03
-# Hard kinds are met a little, as a base model has met everything a little; the new ones never.
-PRETRAINING_MIX = {"known": 0.88, "hard": 0.12}
+TRAIN_ROWS, EVAL_ROWS, WRONG_RATIO = 10_000, 600, 0.03
+# New and hard kinds are met a little, as a base model has met everything a little.
+PRETRAINING_MIX = {"known": 0.969, "new": 0.001, "hard": 0.03}
 BATCH, LEARNING_RATE, POOL = 64, 2e-3, 64
 IGNORED = -100
 
@@ -48,12 +48,17 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=480, special_tokens=["<pad>", "<eos>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=480,
+        special_tokens=["<pad>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator([f"{row['prompt']}\n{row['completion']}" for row in rows], trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=256,
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        model_max_length=256,
         model_input_names=["input_ids", "attention_mask"],
     )
 
@@ -61,11 +66,22 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """A decoder of under a million parameters, untrained."""
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True, use_cache=False,
-    ))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=256,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=True,
+            use_cache=False,
+        )
+    )
 
 
 def encode(rows: Sequence[Row], tokenizer: Any) -> list[tuple[list[int], int]]:
@@ -88,7 +104,9 @@ def batch_of(samples: Sequence[tuple[list[int], int]]) -> tuple[torch.Tensor, to
 
 def pretrain(model: LlamaForCausalLM, tokenizer: Any, steps: int, seed: int) -> None:
     """AdamW with linear decay on freshly generated tasks, completions only, batches of similar length."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+    )
     rng = random.Random(seed + 3)
     pool: list[list[tuple[list[int], int]]] = []
     model.train()
@@ -162,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("data", "model"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=5000)
     options = parser.parse_args()
     torch.set_num_threads(1)  # one thread gives the same sums on every machine
     DEMO.mkdir(parents=True, exist_ok=True)

@@ -32,12 +32,21 @@ def build(supervisor: Supervisor) -> gr.Blocks:
                 message = gr.Markdown(elem_id="geko-message")
             with gr.Column(scale=9, min_width=320):
                 gr.HTML(
-                    html_template=_asset("dashboard.html"), js_on_load=_asset("dashboard.js"), elem_id="geko-live",
-                    server_functions=_server_functions(supervisor), padding=False,
+                    html_template=_asset("dashboard.html"),
+                    js_on_load=_asset("dashboard.js"),
+                    elem_id="geko-live",
+                    server_functions=_server_functions(supervisor),
+                    padding=False,
                 )
         start.click(
-            _starter(supervisor), inputs, message, validator=_validate, concurrency_id="control",
-            concurrency_limit=1, show_progress="hidden", api_visibility="private",
+            _starter(supervisor),
+            inputs,
+            message,
+            validator=_validate,
+            concurrency_id="control",
+            concurrency_limit=1,
+            show_progress="hidden",
+            api_visibility="private",
         )
     return page
 
@@ -85,7 +94,12 @@ def _fields(fields: list[form.FormField], shown: dict[str, Any], made: dict[str,
 
 
 def _component(field: form.FormField, value: Any) -> gr.components.Component:
-    common = {"label": field.label, "info": field.help, "elem_id": "field-" + field.key.replace(".", "-"), "min_width": 130}
+    common = {
+        "label": field.label,
+        "info": field.help,
+        "elem_id": "field-" + field.key.replace(".", "-"),
+        "min_width": 130,
+    }
     if field.kind == "integer":
         return gr.Number(value, precision=None, placeholder=field.placeholder or None, **common)
     if field.kind == "check":
@@ -125,12 +139,20 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
     def pull(query: Any) -> dict[str, Any]:
         run_id = current_run(supervisor, _text(query, "cleared"))
         if run_id is None:
-            return {"run": None, "phase": "ready", "running": False, "resumable": False, "progress": 0,
-                    "status": {"title": "Ready", "detail": "", "life": ""}}
+            return {
+                "run": None,
+                "phase": "ready",
+                "running": False,
+                "resumable": False,
+                "progress": 0,
+                "status": {"title": "Ready", "detail": "", "life": ""},
+            }
         feed = supervisor.feed(run_id)
         same = _text(query, "run") == run_id
         since, generation = (_whole(query, "since"), _whole(query, "generation")) if same else (0, -1)
-        return payload(feed.folder, feed.state(), since=since, generation=generation, alive=supervisor.active() == run_id)
+        return payload(
+            feed.folder, feed.state(), since=since, generation=generation, alive=supervisor.active() == run_id
+        )
 
     def stop(query: Any) -> dict[str, str]:
         return _answer(lambda: supervisor.stop(_text(query, "run")))

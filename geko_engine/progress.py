@@ -1,0 +1,33 @@
+"""Where a run stands, JSON-ready. Knows no model and no loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from geko_engine.efficiency import TokenCounter
+
+
+@dataclass
+class Progress:
+    """Where a run stands, JSON-ready: together with record, plan and random states it is all that a resume needs.
+
+    Tokens and losses are summed over the run, `epoch_*` over the present pass; seconds are those of running.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    epoch_start_step: int = 0
+    epoch_tokens: int = 0  # of the plan, trained so far in this pass
+    epoch_loss: float = 0.0  # summed over its targets
+    epoch_targets: float = 0.0
+    train_loss: float | None = None  # mean over the targets of the last whole pass
+    planned: bool = False
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    finished: bool = False
+    reason: str = ""
+    counter: TokenCounter = field(default_factory=TokenCounter)
+    buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
+    evaluations: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,103 @@
+"""What a trainer tells of itself: its events and its report, from counted figures only. Changes nothing but the bucket history."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from geko_engine.events import Partitioned, RunStarted, StepCompleted
+from geko_engine.models import count_parameters
+from geko_engine.planner import Plan
+
+if TYPE_CHECKING:
+    from geko_engine.trainer import GEKOTrainer
+
+
+def run_started(trainer: GEKOTrainer) -> RunStarted:
+    """Model, data and device of the run."""
+    total, trainable = count_parameters(trainer.model)
+    return RunStarted(
+        model=trainer.model_name,
+        samples=len(trainer.samples),
+        eval_samples=len(trainer.eval_samples or ()),
+        epochs=trainer.args.num_epochs,
+        steps_per_epoch=trainer.steps_per_epoch,
+        batch_size=trainer.step_size,
+        tokens_per_epoch=trainer.tokens_per_epoch,
+        target_tokens_per_epoch=trainer.samples.target_tokens,
+        parameters=total,
+        trainable_parameters=trainable,
+        device=str(trainer.device),
+        precision="fp32" if trainer.precision == "no" else trainer.precision,
+        resumed_from_step=trainer.progress.step,
+    )
+
+
+def partitioned(trainer: GEKOTrainer, plan: Plan) -> Partitioned:
+    """The buckets before a pass, which are also kept for the report."""
+    progress, counts = trainer.progress, asdict(trainer.states.counts())
+    progress.buckets.append({"epoch": progress.epoch, "planned": len(plan.order), **counts})
+    return Partitioned(
+        epoch=progress.epoch,
+        step=progress.step,
+        planned=len(plan.order),
+        replayed=plan.replayed,
+        left_out=plan.left_out,
+        suspects=plan.suspects,
+        **counts,
+    )
+
+
+def step_completed(trainer: GEKOTrainer, plan: Plan) -> StepCompleted:
+    """The step that was just done."""
+    progress, counter = trainer.progress, trainer.progress.counter
+    later = (trainer.args.num_epochs - progress.epoch - 1) * plan.steps
+    uniform, phase = trainer.tokens_uniform, trainer.phase()
+    return StepCompleted(
+        step=progress.step,
+        epoch=progress.epoch,
+        progress=trainer.share_done,
+        steps_planned=progress.step + plan.steps - progress.step_in_epoch + later,
+        loss=trainer.last_loss,
+        learning_rate=trainer.learning_rate,
+        phase=phase.name if phase else "",
+        samples=trainer.last_samples,
+        tokens_forwarded=counter.forwarded,
+        tokens_backwarded=counter.backwarded,
+        tokens_uniform=uniform,
+        compute_saved_ratio=counter.saved_ratio(uniform),
+        seconds=progress.seconds,
+        train_seconds=progress.train_seconds,
+        **asdict(trainer.states.counts()),
+    )
+
+
+def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
+    """The content of report.json."""
+    progress, counter = trainer.progress, trainer.progress.counter
+    first, last = (progress.evaluations[0], progress.evaluations[-1]) if progress.evaluations else ({}, {})
+    if len(progress.evaluations) < 2:
+        last = {}
+    return {
+        "end": end,
+        "reason": progress.reason or ("All epochs are done." if end == "complete" else ""),
+        "samples": len(trainer.samples),
+        "epochs": trainer.args.num_epochs,
+        "epochs_done": progress.epoch,
+        "steps": progress.step,
+        "tokens_forwarded": counter.forwarded,
+        "tokens_backwarded": counter.backwarded,
+        "tokens_scanned": counter.scanned,
+        "tokens_padding": counter.padding,
+        "tokens_uniform": trainer.tokens_uniform,
+        "compute_saved_ratio": counter.saved_ratio(trainer.tokens_uniform),
+        "seconds": progress.seconds,
+        "train_seconds": progress.train_seconds,
+        "train_loss": progress.train_loss,
+        "eval_loss_before": first.get("eval_loss"),
+        "eval_loss_after": last.get("eval_loss"),
+        "exact_match_before": first.get("exact_match"),
+        "exact_match_after": last.get("exact_match"),
+        "buckets": progress.buckets,
+        "final_buckets": asdict(trainer.states.counts()),
+    }

@@ -1,0 +1,208 @@
+"""Rows to labels, token by token; and the sentence that a user reads for each kind of broken input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from geko_engine.config import DataConfig, RunConfig
+from geko_engine.data import Collator, Columns, DatasetView, Stopped, recognise_columns, tokenise
+from geko_engine.exceptions import DataError
+from geko_engine.scoring import IGNORED
+from geko_engine.sources import data_problem, folder_problem, load_rows, model_problem, preflight
+
+PAIR = Columns("prompt", "completion")
+
+
+def trained_text(sample: dict[str, Any], tokenizer: Any) -> str:
+    labels = [int(t) for t in sample["labels"] if t != IGNORED]
+    return tokenizer.decode(labels)
+
+
+def test_only_the_completion_and_the_end_are_trained_on(tokenizer: Any) -> None:
+    data = tokenise([{"prompt": "2 + 2 =", "completion": "4"}], PAIR, tokenizer, 64)
+    assert tokenizer.decode(data[0]["input_ids"]) == "2 + 2 =\n4<eos>"
+    assert trained_text(data[0], tokenizer) == "4<eos>"
+    assert (data.lengths.tolist(), data.target_tokens) == ([10], 2)
+
+
+def test_plain_text_is_trained_on_whole(tokenizer: Any) -> None:
+    data = tokenise([{"text": "to be"}], Columns(text="text"), tokenizer, 64)
+    assert trained_text(data[0], tokenizer) == "to be<eos>" and data.target_tokens == 5
+
+
+def test_an_instruction_takes_its_input_below_it(tokenizer: Any) -> None:
+    rows = [{"instruction": "add", "input": "1 2", "output": "3"}, {"instruction": "go", "input": "", "output": "ok"}]
+    data = tokenise(rows, recognise_columns(rows, DataConfig()), tokenizer, 64)
+    assert tokenizer.decode(data[0]["input_ids"]) == "add\n1 2\n3<eos>"
+    assert tokenizer.decode(data[1]["input_ids"]) == "go\nok<eos>"
+
+
+def test_cut_and_useless_rows_are_listed_by_number(tokenizer: Any) -> None:
+    rows = [
+        {"prompt": "ab", "completion": "c"},
+        {"prompt": "ab", "completion": ""},
+        {"prompt": "ab", "completion": "cdefgh"},
+        {"prompt": "abcdefghij", "completion": "k"},
+        {"prompt": "a", "completion": None},
+    ]
+    data = tokenise(rows, PAIR, tokenizer, 6)
+    assert (data.rows.tolist(), data.truncated, data.empty) == ([0, 2], [2], [1, 3, 4])
+    assert trained_text(data[1], tokenizer) == "cde"
+    with pytest.raises(DataError, match="None of the 2 rows"):
+        tokenise(rows[3:], PAIR, tokenizer, 6)
+
+
+def test_tokenising_reports_progress_and_can_be_stopped(tokenizer: Any) -> None:
+    rows = [{"prompt": "a", "completion": "b"}] * 2500
+    seen: list[tuple[int, int]] = []
+    tokenise(rows, PAIR, tokenizer, 64, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1000, 2500), (2000, 2500), (2500, 2500)]
+    with pytest.raises(Stopped):
+        tokenise(rows, PAIR, tokenizer, 64, should_stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "", "completion": ""}, PAIR),
+        ({"question": "", "answer": ""}, Columns("question", "answer")),
+        ({"problem": "", "solution": ""}, Columns("problem", "solution")),
+        ({"text": ""}, Columns(text="text")),
+        ({"instruction": "", "input": "", "output": ""}, Columns("instruction", "output", context="input")),
+    ],
+)
+def test_usual_shapes_are_recognised(row: dict, expected: Columns) -> None:
+    assert recognise_columns([row], DataConfig()) == expected
+
+
+def test_columns_can_be_named_and_wrong_names_are_answered_with_the_right_ones() -> None:
+    rows = [{"ask": "x", "reply": "y"}]
+    named = DataConfig(prompt_column="ask", completion_column="reply")
+    assert recognise_columns(rows, named) == Columns("ask", "reply")
+    with pytest.raises(DataError, match="None of the columns ask, reply is known"):
+        recognise_columns(rows, DataConfig())
+    with pytest.raises(DataError, match="no column 'asks'; there are: ask, reply"):
+        recognise_columns(rows, DataConfig(prompt_column="asks", completion_column="reply"))
+
+
+def test_batches_are_padded_on_the_right_and_padding_is_no_target() -> None:
+    samples = [
+        {"input_ids": np.array([5, 6, 7]), "labels": np.array([IGNORED, 6, 7])},
+        {"input_ids": np.array([8]), "labels": np.array([8])},
+    ]
+    batch = Collator(pad_token_id=2)(samples)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
+
+
+def test_any_dataset_of_dicts_will_do_and_its_padding_is_taken_out() -> None:
+    view = DatasetView(
+        [
+            {"input_ids": [4, 5, 0, 0], "attention_mask": [1, 1, 0, 0]},
+            {"input_ids": torch.tensor([7, 8, 9]), "labels": torch.tensor([IGNORED, 8, 9])},
+        ]
+    )
+    assert view.lengths.tolist() == [2, 3] and view.target_tokens == 3
+    assert view[0]["labels"].tolist() == [4, 5]
+    with pytest.raises(TypeError, match=r"Item 0 .* with 'input_ids', but it has the keys \['tokens'\]"):
+        DatasetView([{"tokens": [1]}])
+    with pytest.raises(TypeError, match="but it has a list"):
+        DatasetView([[1, 2]])
+
+
+FILES = {
+    "good.jsonl": '{"prompt": "a", "completion": "b"}\n\n{"prompt": "c", "completion": "d"}\n',
+    "good.json": '[{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]',
+    "wrapped.json": '{"data": [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]}',
+    "good.csv": 'prompt,completion\na,b\nc,"d"\n',
+    "good.tsv": "prompt\tcompletion\na\tb\nc\td\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_gives_the_same_rows(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(FILES[name], encoding="utf-8-sig")
+    assert load_rows(DataConfig(train=str(path))) == [
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "c", "completion": "d"},
+    ]
+    assert len(load_rows(DataConfig(train=str(path), sample_count=1))) == 1
+
+
+def test_parquet_and_text_files(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pa.table({"text": ["x", "y"]}), tmp_path / "t.parquet")
+    (tmp_path / "t.txt").write_text("x\n\ny\n", encoding="utf-8")
+    for name in ("t.parquet", "t.txt"):
+        assert load_rows(DataConfig(train=str(tmp_path / name))) == [{"text": "x"}, {"text": "y"}]
+
+
+BROKEN = {
+    "cut.jsonl": (b'{"prompt": "a"}\n{"prompt": \n', "Line 2 of .* is not valid JSON"),
+    "list.jsonl": (b"[1, 2]\n", "Line 1 of .* is not an object with named values, but list"),
+    "number.json": (b"3", "is not a list of rows"),
+    "ragged.csv": (b"prompt,completion\na,b\nc\n", "Line 3 of .* another number of columns than the 2"),
+    "latin.txt": (b"caf\xe9\n", "is not UTF-8 text"),
+    "cut.parquet": (b"PAR1 and no more", "is no whole Parquet file"),
+    "empty.jsonl": (b"", "holds no rows"),
+    "image.png": (b"x", "is not a kind of file that can be read"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_named_with_its_fault(name: str, tmp_path: Path) -> None:
+    content, sentence = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence) as caught:
+        load_rows(DataConfig(train=str(tmp_path / name)))
+    assert caught.value.field == "data.train"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("", "No model is named"),
+        ("./nowhere", "There is no folder"),
+        ("a/b/c", "There is no folder"),
+        ("two words", "neither a local path nor a Hub id"),
+        ("x.gguf/../y.gguf", "GGUF"),
+    ],
+)
+def test_a_model_name_that_cannot_be_one(name: str, sentence: str) -> None:
+    assert sentence in model_problem(name)
+
+
+def test_names_that_may_be_right_pass(model_folder: Path) -> None:
+    assert not any(model_problem(name) for name in ("demo", "gpt2", "owner/name", str(model_folder)))
+    assert not any(data_problem(name) for name in ("demo", "squad", "owner/name"))
+    assert "holds no config.json" in model_problem(str(model_folder.parent))
+    assert "There is no file" in data_problem("rows.jsonl") and "No data is named" in data_problem(" ")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    assert "is a file, not a folder" in folder_problem(str(tmp_path / "file" / "runs"))
+    assert folder_problem(str(tmp_path / "new" / "runs")) == "" and "No output folder" in folder_problem(" ")
+    assert folder_problem("/proc/runs") != ""
+
+
+def test_preflight_tells_all_problems_at_once(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("no json", encoding="utf-8")
+    config = RunConfig.from_dict({"model": {"name": "./none"}, "data": {"train": str(bad), "eval": "none.csv"}})
+    assert [field for field, _ in preflight(config)] == ["model.name", "data.train", "data.eval"]
+
+
+def test_the_shipped_demo_data_is_read_like_any_other() -> None:
+    rows = load_rows(DataConfig(sample_count=5))
+    assert len(rows) == 5 and json.dumps(rows[0]) and {"prompt", "completion"} <= set(rows[0])
