@@ -176,11 +176,13 @@ class Supervisor:
 
     def _launch(self, folder: RunFolder, *, resume: bool) -> None:
         arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
+        # Threads that wait for one another sleep instead of spinning: the page shares these cores.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         folder.stop_path.unlink(missing_ok=True)
         with folder.log_path.open("ab") as log:
             # A session of its own: a killed server, or Ctrl-C in its terminal, does not take the run along.
             process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
             )
         self._follow(folder, process)
 

@@ -89,15 +89,11 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
         {
             "name": "Compute saved",
             "value": f"{100 * ratio:.1f} %" if ratio is not None else "–",
-            "note": "of plain training's",
+            "note": "vs. plain",
         },
         {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
         {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": "last 20 steps"},
-        {
-            "name": "ETA",
-            "value": duration(snapshot.eta_seconds),
-            "note": "" if snapshot.eta_seconds is None else "left",
-        },
+        {"name": "ETA", **remaining(snapshot.eta_seconds)},
         {"name": "Eval loss", "value": number(snapshot.eval_loss, ".3f"), "note": exact},
     ]
 
@@ -178,6 +174,18 @@ def settings_line(snapshot: Snapshot) -> str:
 def number(value: float | None, form: str) -> str:
     """A figure, or a dash where nothing is known."""
     return "–" if value is None else f"{value:{form}}"
+
+
+def remaining(seconds: float | None) -> dict[str, str]:
+    """The time left, short enough for a stat box: value and unit."""
+    if seconds is None:
+        return {"value": "–", "note": ""}
+    whole = round(seconds)
+    if whole < 60:
+        return {"value": f"{whole} s", "note": "left"}
+    if whole < 3600:
+        return {"value": f"{whole // 60}:{whole % 60:02d}", "note": "min left"}
+    return {"value": f"{whole // 3600}:{whole % 3600 // 60:02d}", "note": "h left"}
 
 
 def duration(seconds: float | None) -> str:

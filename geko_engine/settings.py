@@ -78,7 +78,7 @@ def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Prob
         try:
             accepted[key] = convert(value, hints[key])
         except (TypeError, ValueError):
-            problems.append((prefix + key, f"{value!r} is not {_describe(hints[key])}."))
+            problems.append((prefix + key, _unreadable(value, hints[key])))
     return cls(**accepted)
 
 
@@ -153,11 +153,11 @@ def _describe(hint: Any) -> str:
 
 def _violation(value: Any, hint: Any, spec: Spec) -> str:
     if value is None:
-        return "" if type(None) in _options(hint) else f"A value is missing: give {_describe(hint)}."
+        return "" if type(None) in _options(hint) else _unreadable(value, hint)
     try:
         value = convert(value, hint)
     except (TypeError, ValueError):
-        return f"{value!r} is not {_describe(hint)}."
+        return _unreadable(value, hint)
     if spec.choices and value not in spec.choices:
         return f"{value!r} is not one of {', '.join(map(str, spec.choices))}."
     for number in value if isinstance(value, list | tuple) else (value,):
@@ -171,6 +171,12 @@ def _in_range(number: float, spec: Spec) -> bool:
         return False
     too_low = spec.minimum is not None and (number < spec.minimum or (spec.exclusive and number == spec.minimum))
     return not too_low and not (spec.maximum is not None and number > spec.maximum)
+
+
+def _unreadable(value: Any, hint: Any) -> str:
+    if value is None or value == "":
+        return f"A value is missing: give {_describe(hint)}."
+    return f"{value!r} is not {_describe(hint)}."
 
 
 def _describe_range(spec: Spec) -> str:

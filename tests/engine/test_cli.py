@@ -49,8 +49,12 @@ def read_events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_run_from_a_yaml_file_leaves_folder_report_and_model(tmp_path: Path, model_folder: Path, data_file: Path) -> None:
-    done = geko_train(str(write_config(tmp_path, model_folder, data_file)), "--set", "training.num_epochs=2", cwd=tmp_path)
+def test_a_run_from_a_yaml_file_leaves_folder_report_and_model(
+    tmp_path: Path, model_folder: Path, data_file: Path
+) -> None:
+    done = geko_train(
+        str(write_config(tmp_path, model_folder, data_file)), "--set", "training.num_epochs=2", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path)
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
@@ -69,10 +73,20 @@ def test_a_run_from_a_yaml_file_leaves_folder_report_and_model(tmp_path: Path, m
 
 def test_the_report_equals_what_the_record_adds_up_to(tmp_path: Path, model_folder: Path, data_file: Path) -> None:
     config = write_config(tmp_path, model_folder, data_file, num_epochs=8, learning_rate=1e-2)
-    options = ("--set", "geko.initial_scan=true", "--set", "geko.freeze_confidence=0.4", "--set", "geko.recheck_ratio=0.5")
+    options = (
+        "--set",
+        "geko.initial_scan=true",
+        "--set",
+        "geko.freeze_confidence=0.4",
+        "--set",
+        "geko.recheck_ratio=0.5",
+    )
     assert geko_train(str(config), *options, cwd=tmp_path).returncode == 0
     run = only_run(tmp_path)
-    report, record = json.loads((run / "report.json").read_text(encoding="utf-8")), load_file(run / "samples.safetensors")
+    report, record = (
+        json.loads((run / "report.json").read_text(encoding="utf-8")),
+        load_file(run / "samples.safetensors"),
+    )
     from transformers import AutoTokenizer
 
     from geko_engine.config import RunConfig
@@ -169,7 +183,9 @@ def test_bad_calls_are_named(tmp_path: Path, model_folder: Path) -> None:
         assert done.returncode == 2 and sentence in done.stderr
 
 
-def test_a_model_that_cannot_be_loaded_ends_as_failed_with_its_reason(tmp_path: Path, model_folder: Path, data_file: Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_as_failed_with_its_reason(
+    tmp_path: Path, model_folder: Path, data_file: Path
+) -> None:
     (model_folder / "model.safetensors").write_bytes(b"not a model")
     done = geko_train(str(write_config(tmp_path, model_folder, data_file)), cwd=tmp_path)
     report = json.loads((only_run(tmp_path) / "report.json").read_text(encoding="utf-8"))

@@ -73,7 +73,11 @@ def test_the_status_tells_a_living_worker_from_a_stranger_with_its_pid(tmp_path:
 def test_a_dead_worker_is_marked_and_an_end_is_never_overwritten(tmp_path: Path) -> None:
     folder = new_folder(tmp_path)
     mark_interrupted(folder, "gone")
-    assert (folder.status().phase, folder.status().end, folder.status().reason) == ("interrupted", "interrupted", "gone")
+    assert (folder.status().phase, folder.status().end, folder.status().reason) == (
+        "interrupted",
+        "interrupted",
+        "gone",
+    )
     with RunWriter(folder) as write:
         write(RunEnded("complete", "done", {}))
     mark_interrupted(folder, "again")

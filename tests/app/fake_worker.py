@@ -1,0 +1,37 @@
+"""A worker process without a model: writes real events, then behaves as told. Called with BEHAVIOUR RUN [--resume].
+
+finish: ends by itself.  obey: waits for the stop flag.  deaf: ignores the flag, ends on SIGTERM.
+dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+from geko_engine.events import PhaseChanged, RunEnded
+from geko_engine.run_folder import RunFolder, RunWriter
+
+
+def main() -> int:
+    behaviour, folder = sys.argv[1], RunFolder.open(sys.argv[2])
+    if behaviour == "silent":
+        return 0
+    if behaviour == "dead-to-all":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with RunWriter(folder) as write:
+        write(PhaseChanged("training", "resumed" if "--resume" in sys.argv else "fresh"))
+        if behaviour == "crash":
+            return 3
+        if behaviour in ("deaf", "dead-to-all"):
+            threading.Event().wait(60)
+        if behaviour == "obey":
+            waiting = threading.Event()
+            while not folder.stop_path.exists():
+                waiting.wait(0.02)
+        write(RunEnded("stopped" if behaviour == "obey" else "complete", "as told", {"end": "stopped"}))
+    return 0
+
+
+sys.exit(main())

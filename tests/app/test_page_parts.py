@@ -1,0 +1,235 @@
+"""The pure parts of the page: the fold, the view, the form, the store and the charts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geko_app import charts, form, view
+from geko_app.run_state import RunState, Snapshot
+from geko_app.run_store import RunStore
+from geko_engine.config import GEKO_AGGRESSIVE, RunConfig
+from geko_engine.events import Evaluated, Event, Partitioned, PhaseChanged, RunEnded, RunStarted, StepCompleted
+from geko_engine.exceptions import GekoError, RunError
+from geko_engine.run_folder import Status
+
+
+def step(number: int, loss: float = 1.0, freeze: int = 0, seconds: float | None = None) -> StepCompleted:
+    """Step `number` of 100 over 40 samples, two steps a second."""
+    return StepCompleted(
+        step=number,
+        epoch=(number - 1) // 50,
+        progress=number / 100,
+        steps_planned=100,
+        loss=loss,
+        learning_rate=1e-3,
+        phase="",
+        samples=8,
+        tokens_forwarded=80 * number,
+        tokens_backwarded=80 * number,
+        tokens_uniform=100 * number,
+        compute_saved_ratio=0.2,
+        seconds=number,
+        train_seconds=number / 2 if seconds is None else seconds,
+        freeze=freeze,
+        light=10,
+        focus=5,
+        hard=5,
+        unseen=20 - freeze,
+    )
+
+
+STARTED = RunStarted("m", 40, 10, 2, 50, 8, 1000, 400, 2_000_000, 1_000_000, "cpu", "fp32")
+
+
+def fold(*events: Event) -> RunState:
+    state = RunState()
+    for event in events:
+        state.apply({"time": 0.0, **event.to_dict()})
+    return state
+
+
+def test_figures_of_the_stat_boxes() -> None:
+    state = fold(
+        STARTED, *[step(i, loss=float(i), freeze=10) for i in range(1, 41)], Evaluated(40, 0, 0.5, 0.25, 10, 1, 0.1)
+    )
+    snapshot = state.snapshot()
+    assert snapshot.average_loss == sum(range(21, 41)) / 20
+    assert snapshot.steps_per_second == pytest.approx(2.0) and snapshot.eta_seconds == pytest.approx(30.0)
+    boxes = {box["name"]: (box["value"], box["note"]) for box in view.stats(snapshot)}
+    assert boxes == {
+        "Epoch": ("1", "of 2"),
+        "Step": ("40", "of 100"),
+        "Compute saved": ("20.0 %", "vs. plain"),
+        "Avg loss": ("30.500", "last 20 steps"),
+        "Steps/sec": ("2.00", "last 20 steps"),
+        "ETA": ("30 s", "left"),
+        "Eval loss": ("0.500", "25.0 % exact"),
+    }
+    assert [row["share"] for row in view.bucket_rows(snapshot)] == [0.25, 0.25, 0.125, 0.125]
+
+
+def test_before_the_first_step_every_figure_is_a_dash() -> None:
+    assert {box["value"] for box in view.stats(fold().snapshot())} == {"0", "–"}
+
+
+def test_the_speed_follows_the_last_twenty_steps() -> None:
+    slow = [step(i, seconds=10.0 * i) for i in range(1, 31)]
+    fast = [step(30 + i, seconds=300 + 0.1 * i) for i in range(1, 31)]
+    assert fold(*slow, *fast).snapshot().steps_per_second == pytest.approx(10.0)
+
+
+def test_a_resumed_run_draws_its_history_anew_from_the_checkpoint() -> None:
+    state = fold(*[step(i) for i in range(1, 31)])
+    state.apply({"time": 0.0, **STARTED.to_dict(), "resumed_from_step": 20})
+    state.apply({"time": 0.0, **step(21, loss=9.0).to_dict()})
+    assert [p[0] for p in state.points] == list(range(1, 22)) and state.points[-1][1] == 9.0
+    assert state.snapshot().generation == 1
+
+
+def test_long_histories_are_thinned_and_short_news_are_not() -> None:
+    state = fold(*[step(i) for i in range(1, 5001)])
+    thinned = state.points_since(0, 1500)
+    assert len(thinned) <= 1501 and thinned[-1][0] == 5000 and thinned[0][0] == 1
+    assert [p[0] for p in state.points_since(4997, 1500)] == [4998, 4999, 5000]
+
+
+def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
+    state = fold(RunEnded("stopped", "You asked for a stop.", {"end": "stopped"}, ""))
+    assert state.snapshot().end == "stopped"
+    state.apply({"time": 1.0, **PhaseChanged("starting").to_dict()})
+    assert state.snapshot().end == "" and state.snapshot().phase == "starting"
+
+
+def test_a_killed_workers_end_comes_from_the_status() -> None:
+    merged = view.merged(Snapshot(phase="training"), Status(end="interrupted", reason="gone"))
+    assert (merged.phase, merged.end, merged.reason) == ("interrupted", "interrupted", "gone")
+
+
+def test_a_failure_names_the_field() -> None:
+    snapshot = fold(RunEnded("failed", "There is no folder 'x'.", {"end": "failed"}, "model.name")).snapshot()
+    assert view.status_line(snapshot, None, alive=False)["detail"] == "Model: There is no folder 'x'."
+
+
+def test_the_log_tells_the_partition_in_words() -> None:
+    state = fold(Partitioned(1, 50, 20, 5, 5, 10, 0, 22, 5, 3, 3))
+    assert state.log[-1][2] == "Epoch 2 trains on 22 of 40 samples, 5 of them frozen ones seen again; 3 left out"
+
+
+def test_a_poll_gets_only_what_is_new(store: RunStore, config: RunConfig) -> None:
+    folder, state = store.create(config), fold(STARTED, *[step(i) for i in range(1, 11)])
+    first = view.payload(folder, state, since=0, generation=0, alive=True)
+    assert len(first["points"]) == 10 and first["next"] == 10
+    state.apply({"time": 0.0, **step(11).to_dict()})
+    update = view.payload(folder, state, since=10, generation=0, alive=True)
+    assert [p[0] for p in update["points"]] == [11] and update["since"] == 10
+    stale = view.payload(folder, state, since=10, generation=7, alive=True)
+    assert len(stale["points"]) == 11 and stale["since"] == 0
+    json.dumps(update, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "box"),
+    [
+        (None, "–", "–"),
+        (42.4, "42 s", "42 s"),
+        (272, "4 min 32 s", "4:32"),
+        (4320, "1 h 12 min", "1:12"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float | None, text: str, box: str) -> None:
+    assert view.duration(seconds) == text and view.remaining(seconds)["value"] == box
+
+
+# ---------------------------------------------------------------- the form
+
+
+def values(**changes: Any) -> list[Any]:
+    shown = {**form.defaults("runs"), **{key.replace("__", "."): value for key, value in changes.items()}}
+    return [shown[field.key] for field in form.FIELDS]
+
+
+def test_the_untouched_form_is_the_demo() -> None:
+    assert form.to_config(values()) == RunConfig.demo()
+    assert form.problems_of(values()) == {}
+
+
+def test_the_form_shows_what_a_configuration_says_and_gives_it_back() -> None:
+    config = RunConfig.from_dict(
+        {
+            "model": {"name": "gpt2"},
+            "data": {"train": "squad", "sample_count": 200},
+            "geko": {"preset": "aggressive"},
+            "training": {"learning_rate": 2e-5, "num_epochs": 7},
+            "lora": {"enabled": True, "r": 4},
+            "output_dir": "elsewhere",
+        }
+    )
+    shown = form.from_config(config)
+    back = form.to_config([shown[field.key] for field in form.FIELDS])
+    assert back.geko == GEKO_AGGRESSIVE and back.lora == config.lora and back.output_dir == "elsewhere"
+    assert (back.data.sample_count, back.training.learning_rate, back.training.num_epochs) == (200, 2e-5, 7)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("model__name", "", "No model is named"),
+        ("model__name", "./nowhere", "There is no folder"),
+        ("data__train", "none.jsonl", "There is no file"),
+        ("data__eval", "none.csv", "There is no file"),
+        ("training__num_epochs", 0, "give at least 1"),
+        ("training__num_epochs", None, "A value is missing"),
+        ("data__sample_count", "0", "give at least 1"),
+        ("data__sample_count", "-3", "give at least 1"),
+        ("data__sample_count", "many", "not a whole number"),
+        ("training__learning_rate", "abc", "'abc' is not a number"),
+        ("training__learning_rate", "", "A value is missing"),
+        ("output_dir", "/proc/x", "cannot be written"),
+        ("training__batch_size", 2.5, "not a whole number"),
+    ],
+)
+def test_each_bad_value_is_told_at_its_field(key: str, value: Any, sentence: str) -> None:
+    problems = form.problems_of(values(**{key: value}))
+    assert list(problems) == [key.replace("__", ".")] and sentence in problems[key.replace("__", ".")]
+
+
+def test_all_bad_values_are_told_at_once() -> None:
+    assert set(form.problems_of(values(training__num_epochs=0, training__learning_rate="x"))) == {
+        "training.num_epochs",
+        "training.learning_rate",
+    }
+
+
+def test_every_field_has_help() -> None:
+    assert all(field.help.endswith(".") for field in form.FIELDS)
+
+
+# ---------------------------------------------------------------- store and charts
+
+
+def test_a_run_elsewhere_is_listed_too(store: RunStore, config: RunConfig, tmp_path: Path) -> None:
+    config.output_dir = str(tmp_path / "elsewhere")
+    folder = store.create(config)
+    assert store.ids() == [folder.id] and (tmp_path / "elsewhere" / folder.id / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc", "a/b", ".hidden", ""])
+def test_ids_cannot_leave_the_folder_of_runs(store: RunStore, name: str) -> None:
+    with pytest.raises(RunError):
+        store.folder(name)
+
+
+def test_a_runs_folder_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(GekoError, match=r"/proc/runs.*--runs"):
+        RunStore("/proc/runs")
+
+
+def test_charts_start_empty_in_both_themes_and_keep_zoom() -> None:
+    for chart in charts.figures().values():
+        for figure in chart.values():
+            assert figure["layout"]["uirevision"] == "keep" and all(len(trace["x"]) == 0 for trace in figure["data"])
+    assert [t["name"] for t in charts.bucket_figure("light")["data"]] == ["FREEZE", "LIGHT", "FOCUS", "HARD"]
