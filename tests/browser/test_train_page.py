@@ -1,0 +1,166 @@
+"""What a user does on the Train page and what they see, in a real Chromium with real training runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import WAIT, Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+POINTS = "(() => { const c = document.querySelector('.c-loss'); return c && c.data ? c.data[0].x.length : 0; })()"
+MANY_STEPS = {"training.num_epochs": "50", "data.sample_count": "2000"}
+FEW_STEPS = {"training.num_epochs": "2", "data.sample_count": "320"}
+
+
+def fill(page: Page, changes: dict[str, str]) -> None:
+    for key, value in changes.items():
+        page.locator(f"#field-{key.replace('.', '-')} input, #field-{key.replace('.', '-')} textarea").first.fill(value)
+
+
+def start(page: Page, **_: Any) -> None:
+    page.locator("#geko-start").click()
+
+
+def wait_for_points(page: Page, count: int) -> None:
+    page.wait_for_function(f"{POINTS} >= {count}", timeout=WAIT)
+
+
+def wait_for_phase(page: Page, phase: str) -> None:
+    expect(page.locator(".geko-status")).to_have_attribute("data-phase", phase, timeout=WAIT)
+
+
+def status(run: Path) -> dict[str, Any]:
+    return json.loads((run / "status.json").read_text(encoding="utf-8"))
+
+
+def test_start_watch_reload_zoom_stop_and_resume(page: Page, server: Server) -> None:
+    fill(page, MANY_STEPS)
+    start(page)
+    wait_for_points(page, 5)
+    expect(page.locator("#geko-start")).to_be_disabled()
+
+    page.evaluate("Plotly.relayout(document.querySelector('.c-loss'), {'xaxis.range': [1, 4]})")
+    seen = page.evaluate(POINTS)
+    wait_for_points(page, seen + 5)
+    assert page.evaluate("document.querySelector('.c-loss').layout.xaxis.range") == [1, 4]  # zoom survives updates
+
+    seen = page.evaluate(POINTS)
+    page.reload()
+    wait_for_points(page, seen)  # the history is there again, and it goes on
+    wait_for_points(page, seen + 5)
+    numbers = page.evaluate("document.querySelector('.c-loss').data[0].x")
+    assert numbers == sorted(set(numbers))  # no point twice
+
+    page.locator(".b-stop").click()
+    wait_for_phase(page, "stopped")
+    (run,) = server.runs()
+    assert status(run)["end"] == "stopped"
+    (checkpoint,) = (run / "checkpoints").glob("checkpoint-*")
+    assert (checkpoint / "manifest.json").is_file()
+
+    stopped_at = int(checkpoint.name.split("-")[1])
+    page.locator(".b-resume").click()
+    wait_for_points(page, stopped_at + 3)
+    steps = page.evaluate("document.querySelector('.c-loss').data[0].x")
+    assert steps == list(range(1, len(steps) + 1))  # it went on where it stopped
+    page.locator(".b-stop").click()
+    wait_for_phase(page, "stopped")
+
+
+def test_a_run_to_its_end_shows_the_summary_card_and_clear_empties_the_view(page: Page, server: Server) -> None:
+    fill(page, FEW_STEPS)
+    start(page)
+    wait_for_phase(page, "complete")
+    card = page.locator(".geko-summary")
+    expect(card).to_contain_text("Complete")
+    (run,) = server.runs()
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    expect(card).to_contain_text(f"{100 * report['compute_saved_ratio']:.1f} %")
+    expect(card).to_contain_text(f"{report['eval_loss_before']:.3f} → {report['eval_loss_after']:.3f}")
+    expect(card).to_contain_text(str(run.resolve() / "model"))
+    boxes = page.locator(".geko-stats > div")
+    expect(boxes).to_have_count(7)
+    expect(boxes.nth(1)).to_contain_text(str(report["steps"]))
+    assert page.evaluate(POINTS) == report["steps"]
+    expect(page.locator("#geko-start")).to_be_enabled()
+
+    page.locator(".b-clear").click()
+    expect(page.locator(".geko-empty")).to_be_visible()
+    assert (run / "model" / "config.json").is_file()  # only the view was cleared
+
+
+def test_a_worker_killed_with_9_leaves_the_page_alive_and_the_run_marked(page: Page, server: Server) -> None:
+    fill(page, MANY_STEPS)
+    start(page)
+    wait_for_points(page, 3)
+    (run,) = server.runs()
+    os.kill(status(run)["pid"], signal.SIGKILL)
+    wait_for_phase(page, "interrupted")
+    expect(page.locator(".geko-status")).to_contain_text("memory")
+    expect(page.locator(".b-resume")).to_be_visible()
+    expect(page.locator("#geko-start")).to_be_enabled()
+
+
+def test_a_second_tab_shows_the_same_run_and_can_stop_it(page: Page, server: Server, browser: Browser) -> None:
+    fill(page, MANY_STEPS)
+    start(page)
+    wait_for_points(page, 3)
+    other = browser.new_page()
+    other.goto(server.url)
+    wait_for_points(other, 3)
+    other.locator(".b-stop").click()
+    wait_for_phase(page, "stopped")
+    wait_for_phase(other, "stopped")
+    other.close()
+
+
+def test_a_killed_server_leaves_the_run_at_work_and_the_next_one_shows_it(page: Page, server: Server) -> None:
+    fill(page, MANY_STEPS)
+    start(page)
+    wait_for_points(page, 3)
+    server.end(signal.SIGKILL)
+    seen = page.evaluate(POINTS)
+    server.start()
+    page.reload()
+    wait_for_points(page, seen + 3)
+    assert server.end(signal.SIGTERM) == 0  # and an orderly end lets the worker save
+    (run,) = server.runs()
+    assert status(run)["end"] == "stopped" and list((run / "checkpoints").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("model.name", "", "No model is named"),
+        ("model.name", "./nowhere", "There is no folder './nowhere'"),
+        ("data.train", "none.jsonl", "There is no file 'none.jsonl'"),
+        ("training.num_epochs", "0", "give at least 1"),
+        ("data.sample_count", "-1", "give at least 1"),
+        ("training.learning_rate", "abc", "'abc' is not a number"),
+    ],
+)
+def test_bad_input_is_told_at_its_field_and_starts_nothing(
+    page: Page, server: Server, key: str, value: str, sentence: str
+) -> None:
+    fill(page, {key: value})
+    start(page)
+    expect(page.locator(f"#field-{key.replace('.', '-')}")).to_contain_text(sentence)
+    expect(page.locator(".geko-status")).to_have_attribute("data-phase", "ready")
+    assert server.runs() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, server: Server, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
+    tab = context.new_page()
+    tab.goto(server.url)
+    tab.wait_for_selector("#geko-start")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
