@@ -1,59 +1,100 @@
-// The dashboard: polls the server for what is new since the last point and extends the charts.
-// Holds nothing that the server does not know but the "cleared" run and the theme.
+// The dashboard: asks the server for what came after its cursor and extends the charts with it.
+// Holds nothing that the server does not know, but which run this tab looks at and the theme.
 const q = (selector) => element.querySelector(selector);
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
-const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
-const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
-const store = (key, value) => { try { localStorage.setItem(key, value); } catch { /* private mode */ } };
+const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+const POINTS_HELD = 3000;  // beyond, the whole history is asked for again, thinned by the server
+const LINES_HELD = 200;
+const START = { generation: 0, points: 0, evaluations: 0, log: 0 };
 
-let figures = null, drawnTheme = null, run = null, generation = 0, since = 0, logged = '', summaryDrawn = '', timer = null, busy = false;
+function kept(storage, key, value) {
+  try { return value === undefined ? storage.getItem(key) || '' : storage.setItem(key, value); } catch { return ''; }  // private mode
+}
+
+let figures = null, drawnTheme = null;
+let run = null, cursor = START, held = 0, active, listed = '', summaryDrawn = '', watched = null, runAtStart;
+let timer = null, busy = false;
+
+// ---------------------------------------------------------------- charts
 
 async function draw() {
   drawnTheme = theme();
+  held = 0;
   for (const name of ['loss', 'buckets']) {
-    const figure = JSON.parse(JSON.stringify(figures[name][drawnTheme]));
-    await Plotly.newPlot(q('.c-' + name), figure.data, figure.layout, config);
+    const figure = structuredClone(figures[name][drawnTheme]);
+    await Plotly.newPlot(q('.c-' + name), figure.data, figure.layout, plotConfig);
   }
-}
-
-async function restart(data) {
-  run = data.run; generation = data.generation; since = 0;
-  await draw();
 }
 
 async function retheme() {
-  if (drawnTheme === theme()) return;
+  if (!run || !figures || drawnTheme === theme()) return;
   drawnTheme = theme();
   for (const name of ['loss', 'buckets']) {
-    const figure = figures[name][drawnTheme];
-    const { uirevision, ...look } = figure.layout;
+    const { layout, data } = figures[name][drawnTheme];
     await Plotly.relayout(q('.c-' + name), {
-      'font.color': look.font.color, 'xaxis.gridcolor': look.xaxis.gridcolor, 'yaxis.gridcolor': look.yaxis.gridcolor,
-      'hoverlabel.bgcolor': look.hoverlabel.bgcolor,
+      'font.color': layout.font.color, 'hoverlabel.bgcolor': layout.hoverlabel.bgcolor,
+      'xaxis.gridcolor': layout.xaxis.gridcolor, 'yaxis.gridcolor': layout.yaxis.gridcolor,
     });
-    await Plotly.restyle(q('.c-' + name), { 'line.color': figure.data.map((trace) => trace.line.color) });
+    await Plotly.restyle(q('.c-' + name), {
+      'line.color': data.map((trace) => trace.line.color),
+      'marker.color': data.map((trace) => trace.marker?.color ?? trace.line.color),
+    });
   }
 }
 
-async function extend(data) {
-  const points = data.points, steps = points.map((p) => p[0]);
-  if (points.length) {
-    await Plotly.extendTraces(q('.c-loss'), { x: [steps, steps], y: [points.map((p) => p[1]), points.map((p) => p[2])] }, [0, 1]);
-    await Plotly.extendTraces(q('.c-buckets'), { x: [steps, steps, steps, steps], y: [3, 4, 5, 6].map((i) => points.map((p) => p[i])) }, [0, 1, 2, 3]);
-  }
-  const evaluated = q('.c-loss').data[2];
-  if (evaluated.x.length !== data.evaluations.length) {
-    await Plotly.restyle(q('.c-loss'), { x: [data.evaluations.map((e) => e[0])], y: [data.evaluations.map((e) => e[1])] }, [2]);
-  }
-  since = data.next;
+// Whole histories replace the traces' data, later points extend it: both leave zoom and layout alone.
+async function put(chart, whole, x, ys, traces) {
+  if (!whole && !x.length) return;
+  const data = { x: ys.map(() => x), y: ys };
+  await (whole ? Plotly.restyle(chart, data, traces) : Plotly.extendTraces(chart, data, traces));
 }
+
+async function plot(data) {
+  const points = data.points, whole = data.had.points === 0 && held + points.length > 0;
+  const column = (i) => points.map((point) => point[i]);
+  await put(q('.c-loss'), whole, column(0), [column(1), column(2)], [0, 1]);
+  await put(q('.c-buckets'), whole, column(0), [3, 4, 5, 6].map(column), [0, 1, 2, 3]);
+  const evaluated = data.evaluations, anew = data.had.evaluations === 0 && (whole || evaluated.length > 0);
+  await put(q('.c-loss'), anew, evaluated.map((e) => e[0]), [evaluated.map((e) => e[1])], [2]);
+  held = whole ? points.length : held + points.length;
+  cursor = held > POINTS_HELD ? { ...data.next, points: 0, evaluations: 0 } : data.next;
+}
+
+// ---------------------------------------------------------------- everything but the charts
 
 function node(tag, className, content) {
   const made = document.createElement(tag);
   if (className) made.className = className;
   if (content !== undefined) made.textContent = content;
   return made;
+}
+
+function button(label, className, onclick) {
+  const made = node('button', className, label);
+  made.type = 'button';
+  made.onclick = onclick;
+  return made;
+}
+
+function drawStatus(data) {
+  q('.geko-status').dataset.phase = data.stopping ? 'stopping' : data.phase;
+  q('.geko-status').classList.toggle('running', data.running);
+  text(q('.s-title'), data.status.title);
+  text(q('.s-detail'), data.status.detail);
+  text(q('.s-life'), data.status.life);
+  q('.b-start').hidden = !!data.active;
+  q('.b-stop').hidden = !data.running;
+  q('.b-stop').disabled = data.stopping;
+  q('.b-resume').hidden = !data.resumable || !!data.active;
+  q('.b-clear').hidden = data.running || !data.run;
+  q('.geko-progress span').style.width = (100 * data.progress) + '%';
+  q('.geko-progress').setAttribute('aria-valuenow', Math.round(100 * data.progress));
+  const start = document.getElementById('geko-start');
+  if (start) start.disabled = !!data.active;
+  q('.geko-live').hidden = !data.run;
+  q('.geko-empty').hidden = !!data.run;
+  text(q('.geko-settings'), data.settings || '');
 }
 
 function drawStats(stats) {
@@ -75,8 +116,7 @@ function drawBars(buckets) {
   const bars = q('.geko-bars');
   if (bars.children.length !== buckets.length) {
     bars.replaceChildren(...buckets.map((bucket) => {
-      const row = node('div', 'bar ' + bucket.name.toLowerCase());
-      const track = node('div', 'track');
+      const row = node('div', 'bar ' + bucket.bucket), track = node('div', 'track');
       track.append(node('span'));
       row.append(node('span', 'name', bucket.name), track, node('span', 'share'), node('span', 'count'));
       return row;
@@ -96,106 +136,156 @@ function drawSummary(summary) {
   summaryDrawn = key;
   card.hidden = !summary;
   if (!summary) return;
+  card.dataset.end = summary.end;
   const rows = node('dl');
-  summary.rows.forEach(([name, value]) => { const row = node('div'); row.append(node('dt', '', name), node('dd', '', value)); rows.append(row); });
-  card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason), rows);
+  for (const [name, value] of summary.rows) {
+    const row = node('div');
+    row.append(node('dt', '', name), node('dd', '', value));
+    rows.append(row);
+  }
+  card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason));
+  if (summary.rows.length) card.append(rows);
   card.append(path(summary.model ? 'Model' : 'Run folder', summary.model || summary.folder));
-  if (summary.code) card.append(node('pre', '', summary.code));
+  if (!summary.code) return;
+  const code = node('div', 'geko-code');
+  code.append(node('pre', '', summary.code), copier(summary.code));
+  card.append(code);
 }
 
 function path(label, value) {
   const line = node('p', 'geko-path');
-  const button = node('button', '', 'Copy');
-  button.type = 'button';
-  button.onclick = () => { navigator.clipboard?.writeText(value); button.textContent = 'Copied'; };
-  line.append(node('span', '', label), node('code', '', value), button);
+  line.append(node('span', '', label), node('code', '', value), copier(value));
   return line;
 }
 
-function drawLog(lines) {
-  const key = lines.length + (lines.at(-1) || []).join();
-  if (key === logged) return;
-  logged = key;
-  q('.geko-log ol').replaceChildren(...lines.map(([at, level, what]) => { const line = node('li', level); line.append(node('time', '', at), node('span', '', what)); return line; }));
+function copier(value) {
+  return button('Copy', 'copy', async (event) => {
+    const pressed = event.currentTarget;
+    try { await navigator.clipboard.writeText(value); } catch {  // only https and localhost have a clipboard
+      const area = node('textarea', '', value);
+      document.body.append(area); area.select(); document.execCommand('copy'); area.remove();
+    }
+    pressed.textContent = 'Copied';
+    setTimeout(() => { pressed.textContent = 'Copy'; }, 1500);
+  });
 }
 
-function drawStatus(data) {
-  const bar = q('.geko-status');
-  bar.dataset.phase = data.phase;
-  text(q('.s-title'), data.status.title);
-  text(q('.s-detail'), data.status.detail);
-  text(q('.s-life'), data.status.life);
-  q('.b-start').hidden = data.running;
-  q('.b-stop').hidden = !data.running;
-  q('.b-resume').hidden = !data.resumable;
-  q('.b-clear').hidden = data.running || !data.run;
-  q('.geko-progress span').style.width = (100 * data.progress) + '%';
-  q('.geko-progress').setAttribute('aria-valuenow', Math.round(100 * data.progress));
-  const start = document.getElementById('geko-start');
-  if (start) start.disabled = data.running;
-  q('.geko-live').hidden = !data.run;
-  q('.geko-empty').hidden = !!data.run;
+function drawLog(lines, fresh) {
+  const list = q('.geko-log ol');
+  if (fresh) list.replaceChildren();
+  if (!lines.length) return;
+  const atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 8;
+  for (const [at, level, what] of lines) {
+    const line = node('li', level);
+    line.append(node('time', '', at), node('span', '', what));
+    list.append(line);
+  }
+  while (list.children.length > LINES_HELD) list.firstChild.remove();
+  if (atEnd) list.scrollTop = list.scrollHeight;
 }
+
+async function drawRuns(data) {
+  const key = [data.run, data.phase, data.active].join();
+  if (key === listed) return;
+  listed = key;
+  const runs = await server.runs({}), picker = q('.geko-runs');
+  const nothing = new Option(runs.length ? 'Earlier runs' : 'No runs yet', '');
+  picker.replaceChildren(...(data.run ? [] : [nothing]), ...runs.map(([id, label]) => new Option(label, id)));
+  picker.value = data.run || '';
+  picker.hidden = !runs.length;
+}
+
+// ---------------------------------------------------------------- errors that only the worker found
+
+function unmark() { document.querySelectorAll('.geko-field-error').forEach((mark) => mark.remove()); }
+
+function mark(data) {
+  if (data.running || (runAtStart !== undefined && data.run !== runAtStart)) watched = data.run;
+  // A failure of yesterday says nothing about the form of today: only runs that this tab saw mark a field.
+  if (data.phase !== 'failed' || !data.field || watched !== data.run) return;
+  const field = document.getElementById('field-' + data.field.replaceAll('.', '-'));
+  watched = null;
+  if (!field) return;
+  const message = node('p', 'geko-field-error', data.reason);
+  message.setAttribute('role', 'alert');
+  field.append(message);
+  field.addEventListener('input', unmark, { once: true });
+}
+
+// ---------------------------------------------------------------- the loop
 
 async function show(data) {
+  if (active !== undefined && data.active && data.active !== active && data.run !== data.active) {
+    active = data.active;  // a run has begun: every tab turns to it
+    kept(sessionStorage, 'geko-shown', '');
+    return again(0);
+  }
+  active = data.active;
   drawStatus(data);
+  mark(data);
+  await drawRuns(data);
   if (!data.run) { run = null; return; }
+  const fresh = data.run !== run;
   drawStats(data.stats);
   drawBars(data.buckets);
   drawSummary(data.summary);
-  drawLog(data.log);
+  drawLog(data.log, fresh);
   text(q('.s-compute'), data.compute);
-  text(q('.geko-settings'), data.settings);
-  if (data.run !== run || data.generation !== generation || data.since !== since) {
-    await restart(data);
-    if (data.since !== 0) return;  // those points continue another history: ask for all of it
-  }
-  await extend(data);
+  if (fresh) { run = data.run; await draw(); }
+  await plot(data);
 }
 
+function again(wait) { clearTimeout(timer); timer = setTimeout(poll, wait); }
+
 async function poll() {
-  if (!element.isConnected || busy) return;
-  busy = true;  // two polls in flight would draw the same points twice
+  if (!element.isConnected) return;
+  if (busy) return again(50);  // two polls in flight would draw the same points twice
+  busy = true;
   let wait = 3000;
   if (document.visibilityState === 'visible') {
-    try {
-      if (!window.Plotly) throw new Error('plotly is still loading');
+    if (!window.Plotly) wait = 100;
+    else try {
       if (!figures) figures = await server.figures({});
-      await retheme_if_drawn();
-      const data = await server.pull({ run, since, generation, cleared: stored('geko-cleared') });
+      await retheme();
+      const data = await server.pull({ run, cursor, shown: kept(sessionStorage, 'geko-shown'), cleared: kept(localStorage, 'geko-cleared') });
+      wait = data.active ? 500 : 1500;
       await show(data);
-      wait = data.running ? 500 : 1500;
     } catch (error) {
-      if (window.Plotly) text(q('.s-life'), 'connection lost, trying again');
-      wait = window.Plotly ? 2000 : 100;
+      text(q('.s-life'), 'connection lost, trying again');
+      wait = 2000;
     }
   }
   busy = false;
-  clearTimeout(timer);
-  timer = setTimeout(poll, wait);
+  again(wait);
 }
 
-const retheme_if_drawn = () => (run ? retheme() : Promise.resolve());
-
-async function act(name, argument) {
-  const answer = await server[name](argument);
-  q('.geko-error').hidden = !answer.error;
-  text(q('.geko-error'), answer.error || '');
-  clearTimeout(timer);
-  poll();
+async function act(name) {
+  let error = '';
+  try { error = (await server[name]({ run })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
+  q('.geko-error').hidden = !error;
+  text(q('.geko-error'), error);
+  again(0);
 }
 
-q('.b-stop').onclick = () => { q('.b-stop').disabled = true; act('stop', { run }).finally(() => { setTimeout(() => { q('.b-stop').disabled = false; }, 3000); }); };
+function look(id) { kept(sessionStorage, 'geko-shown', id); again(0); }
+
+q('.b-stop').onclick = () => { q('.b-stop').disabled = true; act('stop'); };
 q('.b-start').onclick = () => document.getElementById('geko-start').click();
-q('.b-resume').onclick = () => act('resume', { run });
-q('.b-clear').onclick = () => { store('geko-cleared', run); clearTimeout(timer); poll(); };
-document.addEventListener('visibilitychange', () => { if (document.visibilityState === 'visible') { clearTimeout(timer); poll(); } });
+q('.b-resume').onclick = () => act('resume');
+q('.b-clear').onclick = () => { kept(localStorage, 'geko-cleared', run); unmark(); look(''); };
+q('.geko-runs').onchange = (event) => { if (event.target.value) look(event.target.value); };
+document.addEventListener('visibilitychange', () => { if (document.visibilityState === 'visible') again(0); });
 document.addEventListener('click', (event) => {
-  if (event.target.closest('#geko-start')) { clearTimeout(timer); timer = setTimeout(poll, 300); }
+  if (event.target.closest('#geko-start')) {
+    unmark();
+    runAtStart = run;
+    q('.geko-error').hidden = true;
+    look('');
+  }
   if (event.target.closest('#geko-theme')) {
     document.body.classList.toggle('dark');
-    store('geko-theme', theme());
-    if (run) retheme();
+    kept(localStorage, 'geko-theme', theme());
+    again(0);
   }
 });
 poll();

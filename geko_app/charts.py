@@ -8,24 +8,26 @@ import plotly.graph_objects as go
 
 BUCKET_COLOURS = {"FREEZE": "#4a86c5", "LIGHT": "#4fa38b", "FOCUS": "#d9a441", "HARD": "#cf6a5b"}
 ACCENT = {"light": "#2f6f5e", "dark": "#7cc4ae"}
+EVALUATION = {"light": "#b7791f", "dark": "#d99a3d"}
 INK = {"light": "#33403b", "dark": "#c9d3ce"}
 GRID = {"light": "#e4e9e6", "dark": "#2b3531"}
 
 
 def layout(theme: str, height: int = 300) -> dict[str, Any]:
     """Layout of both charts in "light" or "dark"; `uirevision` keeps the user's zoom."""
-    axis = {"gridcolor": GRID[theme], "zeroline": False, "linecolor": GRID[theme], "automargin": True}
+    title = {"font": {"size": 12}, "standoff": 8}
+    axis = {"gridcolor": GRID[theme], "zeroline": False, "linecolor": GRID[theme], "automargin": True, "title": title}
     return {
         "uirevision": "keep",
         "height": height,
-        "margin": {"l": 48, "r": 12, "t": 8, "b": 40},
+        "margin": {"l": 44, "r": 8, "t": 12, "b": 36},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK[theme], "size": 12, "family": "ui-sans-serif, system-ui, sans-serif"},
-        "legend": {"orientation": "h", "y": 1.12, "x": 0},
+        "showlegend": False,  # the page has its own keys: they fit a phone, and read as text
         "hovermode": "x unified",
         "hoverlabel": {"bgcolor": "#ffffff" if theme == "light" else "#1c2421"},
-        "xaxis": {**axis, "title": {"text": "optimizer step"}},
+        "xaxis": {**axis, "title": {"text": "optimizer step", **title}, "rangemode": "nonnegative"},
         "yaxis": axis,
     }
 
@@ -43,13 +45,14 @@ def loss_figure(theme: str) -> dict[str, Any]:
                 y=[],
                 mode="lines+markers",
                 name="evaluation",
-                line={"width": 1.5, "dash": "dot", "color": "#b7791f"},
-                marker={"size": 8, "color": "#b7791f"},
+                line={"width": 1.5, "dash": "dot", "color": EVALUATION[theme]},
+                marker={"size": 8, "color": EVALUATION[theme]},
+                cliponaxis=False,  # the first one stands on the axis, at step 0
             ),
         ],
         layout(theme),
     )
-    figure.update_yaxes(rangemode="tozero", title="nats per target token")
+    figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
     return figure.to_plotly_json()
 
 
@@ -71,7 +74,7 @@ def bucket_figure(theme: str) -> dict[str, Any]:
         ],
         layout(theme),
     )
-    figure.update_yaxes(range=[0, 1], tickformat=".0%", title="share of the samples")
+    figure.update_yaxes(range=[0, 1], tickformat=".0%", title_text="share of the samples")
     return figure.to_plotly_json()
 
 

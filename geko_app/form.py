@@ -5,11 +5,11 @@ Help, unit and range of a field are those declared with the setting in geko_engi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geko_engine.config import PRESETS, SECTIONS, RunConfig, apply_overrides
+from geko_engine.config import DEMO, PRESETS, SECTIONS, RunConfig, apply_overrides
 from geko_engine.exceptions import GekoError
 from geko_engine.settings import spec_of
 from geko_engine.sources import preflight
@@ -28,6 +28,7 @@ class FormField:
     group: str
     placeholder: str = ""
     half: bool = False  # two such fields share a row
+    upload: bool = False  # a file can be uploaded in its place
 
     @property
     def help(self) -> str:
@@ -42,9 +43,9 @@ class FormField:
 
 FIELDS: tuple[FormField, ...] = (
     FormField("model.name", "Model", "text", "Model and data"),
-    FormField("data.train", "Training data", "text", "Model and data"),
-    FormField("data.sample_count", "Training samples", "text", "Model and data", "all", half=True),
-    FormField("data.eval", "Evaluation data", "text", "Model and data", "none", half=True),
+    FormField("data.train", "Training data", "text", "Model and data", upload=True),
+    FormField("data.sample_count", "Training samples", "text", "Model and data", "all"),
+    FormField("data.eval", "Evaluation data", "text", "Model and data", "none", upload=True),
     FormField("training.num_epochs", "Epochs", "integer", "Training", half=True),
     FormField("training.learning_rate", "Learning rate", "text", "Training", half=True),
     FormField("training.batch_size", "Batch size", "integer", "Training", half=True),
@@ -65,6 +66,15 @@ FIELDS: tuple[FormField, ...] = (
     FormField("output_dir", "Output folder", "text", "More"),
 )
 GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS))
+
+
+# What the demo's value of a setting depends on: with another model or other data, the usual default is in place.
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "data.eval": ("data.train",),
+    "data.max_length": ("model.name", "data.train"),
+    "training.learning_rate": ("model.name",),
+    "training.warmup_steps": ("model.name",),
+}
 
 
 def defaults(runs_folder: str) -> dict[str, Any]:
@@ -89,6 +99,21 @@ def from_config(config: RunConfig) -> dict[str, Any]:
     return shown
 
 
+def demo_rules() -> list[dict[str, Any]]:
+    """For each setting in FOLLOWS: what it follows, its value in the demo and its usual one, as the form shows them."""
+    demo, usual = from_config(RunConfig.demo()), from_config(RunConfig())
+    return [
+        {"key": key, "follows": list(followed), "is": DEMO, "demo": demo[key], "usual": usual[key] or ""}
+        for key, followed in FOLLOWS.items()
+    ]
+
+
+def groups_of(keys: Iterable[str]) -> set[str]:
+    """The groups that hold the fields with these keys."""
+    wanted = set(keys)
+    return {field.group for field in FIELDS if field.key in wanted}
+
+
 def to_config(values: Sequence[Any]) -> RunConfig:
     """The RunConfig that the form's values, in the order of FIELDS, describe.
 
@@ -103,6 +128,8 @@ def to_config(values: Sequence[Any]) -> RunConfig:
 
 def problems_of(values: Sequence[Any]) -> dict[str, str]:
     """Dotted key -> message for everything that is wrong with the form's values; empty when Start may go on."""
+    if len(values) != len(FIELDS):
+        return {"model.name": f"The form has {len(FIELDS)} fields, but {len(values)} values came."}
     try:
         found = preflight(to_config(values))
     except GekoError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-Point = tuple[float, ...]
+Point = tuple[float | None, ...]
 POINT_FIELDS = ("step", "loss", "smoothed", "freeze", "light", "focus", "hard")
 BUCKETS = ("freeze", "light", "focus", "hard")
 ROLLING_STEPS = 20
@@ -59,8 +59,9 @@ class RunState:
 
     def __init__(self) -> None:
         self.points: list[Point] = []
-        self.evaluations: list[tuple[int, float, float]] = []  # (step, loss, exact match)
+        self.evaluations: list[tuple[int, float | None, float | None]] = []  # (step, loss, exact match)
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
+        self.logged = 0  # lines ever logged: the cursor of whoever has read some of them
         self._clock: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (step, seconds)
         self._losses: deque[float] = deque(maxlen=ROLLING_STEPS)
         self._values: dict[str, Any] = {}
@@ -96,6 +97,11 @@ class RunState:
         stride = -(-len(new) // limit)
         return [*new[:-1:stride], new[-1]]
 
+    def log_since(self, count: int) -> list[tuple[float, str, str]]:
+        """The lines that came after the first `count`, as far as they are still kept."""
+        missed = self.logged - count if 0 <= count <= self.logged else self.logged
+        return list(self.log)[-missed:] if missed else []
+
     def _speed(self) -> float | None:
         """Optimizer steps per second over the last ROLLING_STEPS, evaluations and saving left out."""
         spans = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(self._clock)]
@@ -104,20 +110,17 @@ class RunState:
 
     def _note(self, event: Mapping[str, Any], text: str, level: str = "info") -> None:
         self.log.append((float(event.get("time", 0.0)), level, text))
+        self.logged += 1
 
     def _on_PhaseChanged(self, event: Mapping[str, Any]) -> None:
         if event["phase"] != self._values.get("phase") or event["message"] != self._values.get("message"):
             self._note(event, f"{event['phase'].capitalize()}{': ' + event['message'] if event['message'] else ''}")
         self._values.update({name: event[name] for name in ("phase", "message", "done", "total")})
-        for name in ("end", "reason", "field"):  # a resumed run has no end any more
-            self._values[name] = ""
+        self._values.update(end="", reason="", field="", report=None)  # a resumed run has no end any more
 
     def _on_RunStarted(self, event: Mapping[str, Any]) -> None:
         resumed = event["resumed_from_step"]
-        if self.points and resumed < self.points[-1][0]:
-            self.points = [p for p in self.points if p[0] <= resumed]
-            self.evaluations = [e for e in self.evaluations if e[0] <= resumed]
-            self.generation += 1
+        self._cut_history(resumed)
         self._clock.clear()
         self._values["started"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
         self._note(
@@ -127,6 +130,14 @@ class RunState:
             + (f"; resumed at step {resumed:,}" if resumed else ""),
         )
 
+    def _cut_history(self, step: int) -> None:
+        """Forget what came after `step`: a resumed run does it again from its checkpoint."""
+        kept = [point for point in self.points if (point[0] or 0) <= step]
+        if len(kept) < len(self.points):
+            self.points, self.generation = kept, self.generation + 1
+            self.evaluations = [e for e in self.evaluations if e[0] <= step]
+            self._losses = deque((p[1] for p in kept if p[1] is not None), maxlen=ROLLING_STEPS)
+
     def _on_Partitioned(self, event: Mapping[str, Any]) -> None:
         self._values["planned"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
         total = sum(event[name] for name in (*BUCKETS, "unseen"))
@@ -135,13 +146,15 @@ class RunState:
         self._note(event, f"Epoch {event['epoch'] + 1} trains on {event['planned']:,} of {total:,} samples{extra}")
 
     def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
-        loss = event["loss"]
-        self._smoothing_weight = SMOOTHING * self._smoothing_weight + (1 - SMOOTHING)
-        self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+        loss = event["loss"]  # None where it was no finite number: a gap in the curve
+        if loss is not None:
+            self._smoothing_weight = SMOOTHING * self._smoothing_weight + (1 - SMOOTHING)
+            self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+            self._losses.append(loss)
+        smoothed = self._smoothed / self._smoothing_weight if self._smoothing_weight else None
         total = max(1, sum(event[name] for name in (*BUCKETS, "unseen")))
         shares = [event[name] / total for name in BUCKETS]
-        self.points.append((event["step"], loss, self._smoothed / self._smoothing_weight, *shares))
-        self._losses.append(loss)
+        self.points.append((event["step"], loss, smoothed, *shares))
         self._clock.append((event["step"], event["train_seconds"]))
         self._values.update(
             {
@@ -164,7 +177,13 @@ class RunState:
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
         self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"]))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
-        self._note(event, f"Evaluation loss {event['eval_loss']:.4f}, exact match {100 * event['exact_match']:.1f} %")
+        loss, exact = event["eval_loss"], event["exact_match"]
+        self._note(
+            event,
+            f"Evaluation loss {'not a number' if loss is None else f'{loss:.4f}'}"
+            + ("" if exact is None else f", exact match {100 * exact:.1f} %"),
+            "warning" if loss is None else "info",
+        )
 
     def _on_CheckpointSaved(self, event: Mapping[str, Any]) -> None:
         self._note(event, f"Checkpoint at step {event['step']:,}: {event['path']}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from geko_engine.config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunFolder, Status
 
+UPLOADS = ".uploads"  # no run's id begins with a dot
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -52,6 +55,24 @@ class RunStore:
         """Phase of a run as its status says, and whether its worker lives."""
         status = self.folder(run_id).status() or Status()
         return RunEntry(run_id, status.phase, status.alive and not status.end)
+
+    def entries(self, limit: int) -> list[RunEntry]:
+        """The newest runs."""
+        return [self.entry(run_id) for run_id in self.ids()[:limit]]
+
+    def keep_upload(self, path: str | Path) -> Path:
+        """A lasting copy of an uploaded file: temporary ones are gone when a run is resumed."""
+        source = Path(path)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).lstrip(".-")[-80:] or "data"
+        kept = self.root / UPLOADS / f"{secrets.token_hex(4)}-{name}"
+        try:
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, kept)
+        except OSError as error:
+            raise RunError(
+                f"The uploaded file cannot be kept in {str(kept.parent)!r} ({error.strerror}).", "data.train"
+            ) from error
+        return kept
 
     def create(self, config: RunConfig) -> RunFolder:
         """A fresh run folder below config.output_dir, listed here. Raises RunError at output_dir."""

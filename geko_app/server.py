@@ -34,6 +34,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         auth=("geko", password) if password else None,
         quiet=True,
         prevent_thread_lock=True,
+        share=False,  # said outright: an environment variable could open a tunnel otherwise
         theme=build_theme(),
         css_paths=assets_path() / "style.css",
         head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>',

@@ -15,13 +15,17 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
+
+import psutil
 
 from geko_app.run_state import RunState
 from geko_app.run_store import RunStore
 from geko_engine.config import RunConfig
+from geko_engine.events import PhaseChanged
 from geko_engine.exceptions import RunError
-from geko_engine.run_folder import RunFolder, Status, mark_interrupted
+from geko_engine.run_folder import RunFolder, Status, mark_interrupted, replace_json
 
 WORKER = (sys.executable, "-m", "geko_app.worker")
 POLL_SECONDS = 0.1
@@ -58,6 +62,7 @@ class _Training(threading.Thread):
 
     def __init__(self, feed: Feed, process: subprocess.Popen[bytes] | None, grace: float, kill_after: float) -> None:
         super().__init__(name=f"training-{feed.folder.id}", daemon=True)
+        self.ours = process is not None or is_worker((feed.folder.status() or Status()).pid)
         self.feed, self._process, self._grace, self._kill_after = feed, process, grace, kill_after
         self._asked: float | None = None
         self._forced = ""
@@ -80,9 +85,6 @@ class _Training(threading.Thread):
             return self._process.poll() is None
         return (self.feed.folder.status() or Status()).alive
 
-    def _pid(self) -> int:
-        return self._process.pid if self._process else (self.feed.folder.status() or Status()).pid
-
     def _enforce_stop(self) -> None:
         if self._asked is None:
             return
@@ -95,8 +97,13 @@ class _Training(threading.Thread):
             self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it may just have ended by itself
-            os.kill(self._pid(), number)
+        if self._process is not None:
+            self._process.send_signal(number)  # does nothing when it has just ended
+            return
+        status = self.feed.folder.status() or Status()
+        if status.alive:  # never a stranger with an old id, never 0, which would be this very process group
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status.pid, number)
 
 
 class Supervisor:
@@ -152,6 +159,18 @@ class Supervisor:
         training = self._training
         return training.feed.folder.id if training is not None and training.is_alive() else None
 
+    def look(self, run_id: str) -> None:
+        """Follow a run that a command line has begun here meanwhile; give it its end when its process is gone."""
+        with self._lock:
+            folder = self.store.folder(run_id)
+            status = folder.status()
+            if self.active() == run_id or status is None or status.end:
+                return
+            if not status.alive:
+                mark_interrupted(folder, death_reason(None))
+            elif self.active() is None:
+                self._follow(folder, None)
+
     def feed(self, run_id: str) -> Feed:
         """The feed of a run, read to its present end when no thread follows it."""
         with self._lock:
@@ -163,9 +182,12 @@ class Supervisor:
         return feed
 
     def shutdown(self) -> None:
-        """Ask a running worker to save and end, and wait until it has (or was killed)."""
+        """Ask a running worker to save and end, and wait until it has (or was killed).
+
+        A run of the command line is left at its work: it is watched here, but belongs to its terminal.
+        """
         training = self._training
-        if training is not None and training.is_alive():
+        if training is not None and training.is_alive() and training.ours:
             training.ask_to_stop()
             training.join()
 
@@ -179,12 +201,20 @@ class Supervisor:
         # Threads that wait for one another sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         folder.stop_path.unlink(missing_ok=True)
+        if resume:
+            self._forget_end(folder)
         with folder.log_path.open("ab") as log:
             # A session of its own: a killed server, or Ctrl-C in its terminal, does not take the run along.
             process = subprocess.Popen(
                 arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
             )
         self._follow(folder, process)
+
+    def _forget_end(self, folder: RunFolder) -> None:
+        """Until the worker's first word, the run is starting, and no longer what it ended as."""
+        replace_json(folder.path / "status.json", asdict(Status()))
+        feed = self.feed(folder.id)
+        feed.queue.put({"time": time.time(), **PhaseChanged("starting", "resuming").to_dict()})
 
     def _follow(self, folder: RunFolder, process: subprocess.Popen[bytes] | None) -> None:
         feed = self._feeds.setdefault(folder.id, Feed(folder))
@@ -205,10 +235,20 @@ class Supervisor:
                 mark_interrupted(folder, "The worker was gone when the page was started again.")
 
 
+def is_worker(pid: int) -> bool:
+    """Whether process `pid` was started by a page (an earlier one, when this one finds it at work)."""
+    try:
+        return pid > 0 and "geko_app.worker" in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+
+
 def death_reason(process: subprocess.Popen[bytes] | None) -> str:
     """Why a worker that wrote no end is gone, in words."""
-    code = process.returncode if process is not None else None
-    if code is not None and code < 0:
+    if process is None:
+        return "Its process ended without a word: it was killed, or the machine went down. Resume goes on from there."
+    code = process.returncode
+    if code < 0:
         name = signal.Signals(-code).name
         hint = (
             " Most often the system does that when memory runs out: halve the batch size." if name == "SIGKILL" else ""

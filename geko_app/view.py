@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from geko_app.form import label_of
 from geko_app.run_state import BUCKETS, RunState, Snapshot
+from geko_app.run_store import RunEntry
 from geko_engine.run_folder import RunFolder, Status
 
-POINT_LIMIT = 1500
+POINT_LIMIT = 1500  # points of a history that a tab draws at first
+QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
 TITLES = {
     "starting": "Starting",
     "downloading": "Loading model and data",
@@ -24,6 +28,26 @@ TITLES = {
     "failed": "Failed",
     "interrupted": "Interrupted",
 }
+NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
+    "run": None,
+    "phase": "ready",
+    "running": False,
+    "stopping": False,
+    "resumable": False,
+    "progress": 0,
+    "field": "",
+    "status": {"title": "Ready", "detail": "", "life": ""},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cursor:
+    """What a tab has already: so many points, evaluations and log lines of the history `generation`."""
+
+    generation: int = 0
+    points: int = 0
+    evaluations: int = 0
+    log: int = 0
 
 
 def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
@@ -33,33 +57,37 @@ def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
     return snapshot
 
 
-def payload(folder: RunFolder, state: RunState, *, since: int, generation: int, alive: bool) -> dict[str, Any]:
-    """What one poll of the page gets: only points from `since` on, all of them when the history was cut."""
+def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) -> dict[str, Any]:
+    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since."""
     status = folder.status()
     snapshot = merged(state.snapshot(), status)
-    first = since if generation == snapshot.generation and since <= snapshot.points else 0
+    same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
+    had = cursor if same else Cursor(snapshot.generation, log=cursor.log)
+    points = state.points_since(had.points, POINT_LIMIT)
     return {
         "run": folder.id,
-        "generation": snapshot.generation,
-        "since": first,
-        "next": snapshot.points,
-        "points": [[round(value, 5) for value in point] for point in state.points_since(first, POINT_LIMIT)],
-        "evaluations": [[step, round(loss, 5)] for step, loss, _ in state.evaluations],
+        "had": dataclasses.asdict(had),
+        "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
+        "points": [[None if value is None else round(value, 5) for value in point] for point in points],
+        "evaluations": [[step, loss] for step, loss, _ in state.evaluations[had.evaluations :]],
+        "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive,
+        "stopping": alive and folder.stop_path.exists(),
         "resumable": bool(snapshot.end) and snapshot.end != "complete" and not alive,
-        "status": status_line(snapshot, status, alive),
+        "field": snapshot.field if snapshot.end == "failed" else "",
+        "reason": snapshot.reason,
+        "status": status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
         "progress": round(snapshot.progress, 4),
         "stats": stats(snapshot),
         "buckets": bucket_rows(snapshot),
         "compute": compute_sentence(snapshot),
         "summary": summary(snapshot, folder) if snapshot.end else None,
-        "log": [[clock(at), level, text] for at, level, text in state.log],
         "settings": settings_line(snapshot),
     }
 
 
-def status_line(snapshot: Snapshot, status: Status | None, alive: bool) -> dict[str, str]:
+def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopping: bool = False) -> dict[str, str]:
     """Title, detail and sign of life of the status bar."""
     detail = snapshot.reason if snapshot.end else snapshot.message
     if snapshot.end == "failed" and snapshot.field:
@@ -69,15 +97,25 @@ def status_line(snapshot: Snapshot, status: Status | None, alive: bool) -> dict[
     life = ""
     if alive and status is not None and status.heartbeat:
         age = max(0.0, time.time() - status.heartbeat)
-        life = "alive" if age < 10 else f"no sign of life for {age:.0f} s"
-    return {"title": TITLES.get(snapshot.phase, snapshot.phase), "detail": detail, "life": life}
+        life = f"alive, {age:.0f} s ago" if age < QUIET_SECONDS else f"no sign of life for {age:.0f} s"
+    title = TITLES.get(snapshot.phase, snapshot.phase)
+    if stopping and not snapshot.end:
+        title, detail = "Stopping", "A checkpoint is being saved."
+    return {"title": title, "detail": detail, "life": life}
+
+
+def run_label(entry: RunEntry) -> str:
+    """A run in the list of runs: when it was started, the model, and where it stands."""
+    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-\w{4}", entry.id)
+    name = f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]}" if made else entry.id
+    return f"{name} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
 
 
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:
     """The seven stat boxes."""
     started = snapshot.started or {}
     epochs, epoch = started.get("epochs"), min(snapshot.epoch + 1, started.get("epochs", 1))
-    exact = f"{100 * snapshot.exact_match:.1f} % exact" if snapshot.exact_match is not None else ""
+    exact = f"{percent(snapshot.exact_match)} exact" if snapshot.exact_match is not None else ""
     ratio = snapshot.compute_saved_ratio
     return [
         {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": f"of {epochs}" if epochs else ""},
@@ -88,8 +126,8 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
         },
         {
             "name": "Compute saved",
-            "value": f"{100 * ratio:.1f} %" if ratio is not None else "–",
-            "note": "vs. plain",
+            "value": percent(ratio),
+            "note": "against plain",
         },
         {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
         {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": "last 20 steps"},
@@ -99,15 +137,17 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
 
 
 def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Count and share of each bucket now, FREEZE first."""
+    """Count and share of each bucket now, FREEZE first; what was not seen yet only while there is such."""
     total = max(1, sum(snapshot.buckets.values()))
+    names = [*BUCKETS, "unseen"] if snapshot.buckets.get("unseen") else BUCKETS
     return [
         {
-            "name": name.upper(),
+            "name": "not seen" if name == "unseen" else name.upper(),
+            "bucket": name,
             "count": f"{snapshot.buckets.get(name, 0):,}",
             "share": round(snapshot.buckets.get(name, 0) / total, 4),
         }
-        for name in BUCKETS
+        for name in names
     ]
 
 
@@ -116,46 +156,65 @@ def compute_sentence(snapshot: Snapshot) -> str:
     if not snapshot.tokens_uniform:
         return ""
     return (
-        f"{snapshot.tokens_forwarded:,} tokens forwarded and {snapshot.tokens_backwarded:,} backwarded; plain training "
-        f"would have done {snapshot.tokens_uniform:,} of each by now. Forward counts 1, backward 2."
+        f"So far {compact(snapshot.tokens_forwarded)} tokens forwarded and {compact(snapshot.tokens_backwarded)} "
+        f"backwarded, where plain training would have done {compact(snapshot.tokens_uniform)} of each. "
+        "Counted, not estimated: a forward pass is 1, a backward pass 2, scans included."
     )
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
     """The card at the end: figures, where the model is, and how to load it."""
-    report = snapshot.report or {}
-    rows: list[tuple[str, str]] = []
-    if report.get("steps"):
-        exact = [report.get(f"exact_match_{when}") for when in ("before", "after")]
-        rows = [
-            (
-                "Evaluation loss",
-                f"{number(report['eval_loss_before'], '.3f')} → {number(report['eval_loss_after'], '.3f')}",
-            ),
-            ("Exact match", " → ".join(f"{100 * e:.1f} %" if e is not None else "–" for e in exact)),
-            ("Compute saved", f"{100 * report['compute_saved_ratio']:.1f} %"),
-            ("Final loss (trained samples)", number(report["train_loss"], ".3f")),
-            ("Steps", f"{report['steps']:,}"),
-            ("Tokens trained", f"{report['tokens_backwarded']:,} of {report['tokens_uniform']:,}"),
-            ("Time", duration(report["seconds"])),
-        ]
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
-    kind = (
-        "AutoPeftModelForCausalLM"
-        if model and (folder.model_path / "adapter_config.json").exists()
-        else "AutoModelForCausalLM"
-    )
-    package = "peft" if kind.startswith("AutoPeft") else "transformers"
-    code = f'from {package} import {kind}\n\nmodel = {kind}.from_pretrained("{model}")' if model else ""
     return {
         "end": snapshot.end,
         "title": TITLES[snapshot.end],
         "reason": snapshot.reason,
-        "rows": rows,
+        "rows": figures_at_the_end(snapshot),
         "folder": str(folder.path.resolve()),
         "model": model,
-        "code": code,
+        "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
     }
+
+
+def figures_at_the_end(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """(name, text) pairs from the report; from what was seen last where a killed worker wrote none."""
+    report = snapshot.report or {}
+    if not snapshot.step and not report.get("steps"):
+        return []
+    saved = report.get("compute_saved_ratio", snapshot.compute_saved_ratio)
+    rows = [
+        ("Evaluation loss", before_after(report, "eval_loss", snapshot.eval_loss, lambda v: f"{v:.3f}")),
+        ("Exact match", before_after(report, "exact_match", snapshot.exact_match, lambda v: f"{100 * v:.1f} %")),
+        ("Compute saved", percent(saved)),
+        ("Loss on trained samples", number(report.get("train_loss") or snapshot.average_loss, ".3f")),
+        ("Steps", f"{report.get('steps', snapshot.step):,}"),
+        (
+            "Tokens trained",
+            f"{compact(report.get('tokens_backwarded', snapshot.tokens_backwarded))} of "
+            f"{compact(report.get('tokens_uniform', snapshot.tokens_uniform))}",
+        ),
+    ]
+    return rows + ([("Time", duration(report["seconds"]))] if report.get("seconds") is not None else [])
+
+
+def before_after(report: dict[str, Any], name: str, last: float | None, shown: Callable[[float], str]) -> str:
+    """ "before → after" of an evaluated figure, or the last one known."""
+    before, after = report.get(f"{name}_before"), report.get(f"{name}_after")
+    if before is None or after is None:
+        value = last if after is None else after
+        return "–" if value is None else shown(value)
+    return f"{shown(before)} → {shown(after)}"
+
+
+def loading_code(model: str, *, adapter: bool) -> str:
+    """Three lines of Python that load what was trained."""
+    package, kind = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
+    imports = f"from {package} import {kind}\nfrom transformers import AutoTokenizer" if adapter else ""
+    return (
+        f"{imports or 'from transformers import AutoModelForCausalLM, AutoTokenizer'}\n"
+        f"model = {kind}.from_pretrained({model!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({model!r})"
+    )
 
 
 def settings_line(snapshot: Snapshot) -> str:
@@ -174,6 +233,19 @@ def settings_line(snapshot: Snapshot) -> str:
 def number(value: float | None, form: str) -> str:
     """A figure, or a dash where nothing is known."""
     return "–" if value is None else f"{value:{form}}"
+
+
+def percent(ratio: float | None) -> str:
+    """A share in per cent."""
+    return "–" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def compact(count: int) -> str:
+    """A count as people write it: 812, 41.2 k, 3.05 M."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count}"
 
 
 def remaining(seconds: float | None) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from html import escape
 from typing import Any
 
@@ -11,13 +14,14 @@ import gradio as gr
 from geko_app import charts, form
 from geko_app.hardware import hardware_strip
 from geko_app.supervisor import Supervisor
-from geko_app.view import payload
+from geko_app.view import NOTHING, Cursor, payload, run_label
 from geko_engine.assets import assets_path
 from geko_engine.config import PRESETS
 from geko_engine.exceptions import GekoError
+from geko_engine.sources import FILE_KINDS
 
 OPEN_GROUPS = ("Model and data", "Training")
-PULL_LIMIT = 16  # polls served at once
+RUNS_LISTED = 50
 
 
 def build(supervisor: Supervisor) -> gr.Blocks:
@@ -27,7 +31,7 @@ def build(supervisor: Supervisor) -> gr.Blocks:
         gr.HTML(_head(), padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
-                inputs = _form(shown)
+                layout = _form(supervisor, shown)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start")
                 message = gr.Markdown(elem_id="geko-message")
             with gr.Column(scale=9, min_width=320):
@@ -38,17 +42,40 @@ def build(supervisor: Supervisor) -> gr.Blocks:
                     server_functions=_server_functions(supervisor),
                     padding=False,
                 )
-        start.click(
-            _starter(supervisor),
-            inputs,
-            message,
-            validator=_validate,
-            concurrency_id="control",
-            concurrency_limit=1,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        _wire(supervisor, layout, start, message)
     return page
+
+
+@dataclass
+class _Layout:
+    """The form's components: fields by key, folded groups by name."""
+
+    fields: dict[str, gr.components.Component] = dataclass_field(default_factory=dict)
+    folded: dict[str, gr.Accordion] = dataclass_field(default_factory=dict)
+
+
+def _wire(supervisor: Supervisor, layout: _Layout, start: gr.Button, message: gr.Markdown) -> None:
+    inputs = [layout.fields[field.key] for field in form.FIELDS]
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    control = {"concurrency_id": "control", "concurrency_limit": 1}
+    start.click(_starter(supervisor), inputs, message, validator=_validate, **control, **quiet)
+    # The validator marks the fields, but a folded group would hide its mark.
+    start.click(
+        _shower(list(layout.folded)), inputs, [message, *layout.folded.values()], concurrency_limit=None, **quiet
+    )
+    rules = form.demo_rules()
+    keys = [rule["key"] for rule in rules]
+    followed = sorted({key for rule in rules for key in rule["follows"]})
+    script = f"({_asset('form.js')})({json.dumps(rules)}, {json.dumps([*followed, *keys])})"
+    gr.on(
+        [layout.fields[key].change for key in followed],
+        fn=None,
+        inputs=[layout.fields[key] for key in [*followed, *keys]],
+        outputs=[layout.fields[key] for key in keys],
+        js=script,
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def _asset(name: str) -> str:
@@ -65,22 +92,23 @@ def _head() -> str:
     )
 
 
-def _form(shown: dict[str, Any]) -> list[gr.components.Component]:
+def _form(supervisor: Supervisor, shown: dict[str, Any]) -> _Layout:
     """All fields in the order of form.FIELDS; groups beyond the first ones are folded."""
-    made: dict[str, gr.components.Component] = {}
+    layout = _Layout()
     for group in form.GROUPS:
         fields = [field for field in form.FIELDS if field.group == group]
         if group in OPEN_GROUPS:
             gr.Markdown(f"### {group}")
-            _fields(fields, shown, made)
+            _fields(supervisor, fields, shown, layout)
         else:
-            with gr.Accordion(group, open=False):
-                _fields(fields, shown, made)
-    return [made[field.key] for field in form.FIELDS]
+            with gr.Accordion(group, open=False) as folded:
+                _fields(supervisor, fields, shown, layout)
+            layout.folded[group] = folded
+    return layout
 
 
-def _fields(fields: list[form.FormField], shown: dict[str, Any], made: dict[str, Any]) -> None:
-    """Neighbours that are half as wide share a row."""
+def _fields(supervisor: Supervisor, fields: list[form.FormField], shown: dict[str, Any], layout: _Layout) -> None:
+    """Neighbours that are half as wide share a row; a field that takes files has its button beside it."""
     rows: list[list[form.FormField]] = []
     for field in fields:
         if field.half and rows and len(rows[-1]) == 1 and rows[-1][0].half:
@@ -88,9 +116,33 @@ def _fields(fields: list[form.FormField], shown: dict[str, Any], made: dict[str,
         else:
             rows.append([field])
     for row in rows:
-        with gr.Row(equal_height=True):
+        with gr.Row(
+            equal_height=not row[0].upload, elem_classes="geko-with-upload" if row[0].upload else "geko-fields"
+        ):
             for field in row:
-                made[field.key] = _component(field, shown[field.key])
+                layout.fields[field.key] = _component(field, shown[field.key])
+                if field.upload:
+                    _upload_button(supervisor, field, layout.fields[field.key])
+
+
+def _upload_button(supervisor: Supervisor, field: form.FormField, target: gr.components.Component) -> None:
+    """A file from the visitor's machine: kept beside the runs, its path put into `target`."""
+
+    def keep(path: str) -> str:
+        try:
+            return str(supervisor.store.keep_upload(path))
+        except GekoError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    button = gr.UploadButton(
+        "Upload",
+        file_types=list(FILE_KINDS),
+        size="sm",
+        scale=0,
+        min_width=88,
+        elem_id="upload-" + field.key.replace(".", "-"),
+    )
+    button.upload(keep, button, target, show_progress="hidden", api_visibility="private")
 
 
 def _component(field: form.FormField, value: Any) -> gr.components.Component:
@@ -130,6 +182,23 @@ def _starter(supervisor: Supervisor) -> Callable[..., str]:
     return start
 
 
+def _shower(folded: list[str]) -> Callable[..., list[Any]]:
+    """Says at the Start button which fields need a change, and unfolds the groups that hold one."""
+
+    def show(*values: Any) -> list[Any]:
+        problems = form.problems_of(values)
+        if not problems:
+            return [gr.skip() for _ in range(1 + len(folded))]
+        labels = ", ".join(form.label_of(key) for key in problems)
+        groups = form.groups_of(problems)
+        return [
+            f"Not started. Please check: {labels}.",
+            *(gr.update(open=True) if g in groups else gr.skip() for g in folded),
+        ]
+
+    return show
+
+
 def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
     """What the dashboard's script may call; each gets one object, and each is a public endpoint."""
 
@@ -137,22 +206,16 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         return charts.figures()
 
     def pull(query: Any) -> dict[str, Any]:
-        run_id = current_run(supervisor, _text(query, "cleared"))
+        run_id = current_run(supervisor, shown=_text(query, "shown"), cleared=_text(query, "cleared"))
         if run_id is None:
-            return {
-                "run": None,
-                "phase": "ready",
-                "running": False,
-                "resumable": False,
-                "progress": 0,
-                "status": {"title": "Ready", "detail": "", "life": ""},
-            }
-        feed = supervisor.feed(run_id)
-        same = _text(query, "run") == run_id
-        since, generation = (_whole(query, "since"), _whole(query, "generation")) if same else (0, -1)
-        return payload(
-            feed.folder, feed.state(), since=since, generation=generation, alive=supervisor.active() == run_id
-        )
+            return {**NOTHING, "active": None}
+        supervisor.look(run_id)
+        feed, active = supervisor.feed(run_id), supervisor.active()
+        cursor = _cursor(query) if _text(query, "run") == run_id else Cursor()
+        return {**payload(feed.folder, feed.state(), cursor, alive=active == run_id), "active": active}
+
+    def runs(_query: Any) -> list[list[str]]:
+        return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
 
     def stop(query: Any) -> dict[str, str]:
         return _answer(lambda: supervisor.stop(_text(query, "run")))
@@ -160,16 +223,23 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
     def resume(query: Any) -> dict[str, str]:
         return _answer(lambda: supervisor.resume(_text(query, "run")))
 
-    return [figures, pull, stop, resume]
+    return [figures, pull, runs, stop, resume]
 
 
-def current_run(supervisor: Supervisor, cleared: str) -> str | None:
-    """The run that the page shows: the one at work, else the newest, unless this browser has cleared it."""
-    active = supervisor.active()
-    if active:
-        return active
-    newest = next(iter(supervisor.store.ids()), None)
-    return newest if newest != cleared else None
+def current_run(supervisor: Supervisor, *, shown: str, cleared: str) -> str | None:
+    """The run that the page shows: the one chosen, else the one at work, else the newest unless it was cleared here."""
+    ids = supervisor.store.ids()
+    if shown in ids:
+        return shown
+    newest = ids[0] if ids and ids[0] != cleared else None
+    return supervisor.active() or newest
+
+
+def _cursor(query: dict[str, Any]) -> Cursor:
+    """The tab's cursor; what is no cursor counts as the beginning."""
+    had = query.get("cursor")
+    names = ("generation", "points", "evaluations", "log")
+    return Cursor(**{name: _whole(had, name) for name in names})
 
 
 def _answer(action: Callable[[], Any]) -> dict[str, str]:

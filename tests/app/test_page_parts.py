@@ -9,10 +9,19 @@ from typing import Any
 import pytest
 
 from geko_app import charts, form, view
-from geko_app.run_state import RunState, Snapshot
+from geko_app.run_state import LOG_LINES, RunState, Snapshot
 from geko_app.run_store import RunStore
 from geko_engine.config import GEKO_AGGRESSIVE, RunConfig
-from geko_engine.events import Evaluated, Event, Partitioned, PhaseChanged, RunEnded, RunStarted, StepCompleted
+from geko_engine.events import (
+    Evaluated,
+    Event,
+    Message,
+    Partitioned,
+    PhaseChanged,
+    RunEnded,
+    RunStarted,
+    StepCompleted,
+)
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.run_folder import Status
 
@@ -63,13 +72,14 @@ def test_figures_of_the_stat_boxes() -> None:
     assert boxes == {
         "Epoch": ("1", "of 2"),
         "Step": ("40", "of 100"),
-        "Compute saved": ("20.0 %", "vs. plain"),
+        "Compute saved": ("20.0 %", "against plain"),
         "Avg loss": ("30.500", "last 20 steps"),
         "Steps/sec": ("2.00", "last 20 steps"),
         "ETA": ("30 s", "left"),
         "Eval loss": ("0.500", "25.0 % exact"),
     }
-    assert [row["share"] for row in view.bucket_rows(snapshot)] == [0.25, 0.25, 0.125, 0.125]
+    shares = {row["name"]: row["share"] for row in view.bucket_rows(snapshot)}
+    assert shares == {"FREEZE": 0.25, "LIGHT": 0.25, "FOCUS": 0.125, "HARD": 0.125, "not seen": 0.25}
 
 
 def test_before_the_first_step_every_figure_is_a_dash() -> None:
@@ -121,14 +131,25 @@ def test_the_log_tells_the_partition_in_words() -> None:
 
 def test_a_poll_gets_only_what_is_new(store: RunStore, config: RunConfig) -> None:
     folder, state = store.create(config), fold(STARTED, *[step(i) for i in range(1, 11)])
-    first = view.payload(folder, state, since=0, generation=0, alive=True)
-    assert len(first["points"]) == 10 and first["next"] == 10
+    first = view.payload(folder, state, view.Cursor(), alive=True)
+    assert len(first["points"]) == 10 and first["next"]["points"] == 10 and len(first["log"]) == 1
     state.apply({"time": 0.0, **step(11).to_dict()})
-    update = view.payload(folder, state, since=10, generation=0, alive=True)
-    assert [p[0] for p in update["points"]] == [11] and update["since"] == 10
-    stale = view.payload(folder, state, since=10, generation=7, alive=True)
-    assert len(stale["points"]) == 11 and stale["since"] == 0
-    json.dumps(update, allow_nan=False)
+    update = view.payload(folder, state, view.Cursor(**first["next"]), alive=True)
+    assert [p[0] for p in update["points"]] == [11] and update["had"]["points"] == 10 and update["log"] == []
+    stale = view.payload(folder, state, view.Cursor(generation=7, points=10), alive=True)
+    assert len(stale["points"]) == 11 and stale["had"]["points"] == 0
+    assert len(json.dumps(update, allow_nan=False)) < 5000
+
+
+def test_the_log_is_sent_once_and_what_fell_off_its_end_is_not_sent_again() -> None:
+    state = fold(*[Message(f"line {i}") for i in range(LOG_LINES + 10)])
+    assert len(state.log_since(0)) == LOG_LINES
+    assert [line[2] for line in state.log_since(state.logged - 2)] == [
+        f"line {LOG_LINES + 8}",
+        f"line {LOG_LINES + 9}",
+    ]
+    assert state.log_since(state.logged) == []
+    assert len(state.log_since(10**6)) == LOG_LINES
 
 
 @pytest.mark.parametrize(
