@@ -72,7 +72,7 @@ def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) 
         "evaluations": [[step, loss] for step, loss, _ in state.evaluations[had.evaluations :]],
         "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
-        "running": alive,
+        "running": alive and not snapshot.end,
         "stopping": alive and folder.stop_path.exists(),
         "resumable": bool(snapshot.end) and snapshot.end != "complete" and not alive,
         "field": snapshot.field if snapshot.end == "failed" else "",
@@ -95,7 +95,7 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
     if snapshot.total and not snapshot.end:
         detail = f"{detail + ' · ' if detail else ''}{snapshot.done:,} of {snapshot.total:,}"
     life = ""
-    if alive and status is not None and status.heartbeat:
+    if alive and not snapshot.end and status is not None and status.heartbeat:
         age = max(0.0, time.time() - status.heartbeat)
         life = f"alive, {age:.0f} s ago" if age < QUIET_SECONDS else f"no sign of life for {age:.0f} s"
     title = TITLES.get(snapshot.phase, snapshot.phase)

@@ -39,7 +39,7 @@ class DataConfig:
     train_config: str | None = setting(None, "Configuration (subset) of a Hub dataset; empty for its default.")
     train_split: str = setting("train", "Split of a Hub dataset to train on.")
     sample_count: int | None = setting(None, "Train on the first so many rows; empty for all.", unit="rows", minimum=1)
-    eval: str | None = setting(None, "Evaluation data: Hub id, local file or 'demo'; empty for none.")
+    eval: str | None = setting(None, "Never trained on. Hub id, local file, or 'demo'; empty for none.")
     eval_config: str | None = setting(None, "Configuration (subset) of the evaluation dataset on the Hub.")
     eval_split: str = setting("test", "Split of a Hub dataset to evaluate on.")
     eval_count: int | None = setting(None, "Evaluate on the first so many rows; empty for all.", unit="rows", minimum=1)

@@ -1,0 +1,86 @@
+"""Pictures of the page from a real run of the demo, into assets/screenshots.
+
+python scripts/screenshots.py [--chromium /usr/bin/chromium]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+TARGET = Path(__file__).parent.parent / "assets" / "screenshots"
+WIDE, PHONE = {"width": 1440, "height": 1080}, {"width": 390, "height": 844}
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+PORT = 7869
+LONG = 600_000  # milliseconds: the demo takes one to three minutes
+PROGRESS = "Number(document.querySelector('.geko-progress').getAttribute('aria-valuenow'))"
+
+
+def open_page(browser: Browser, viewport: dict[str, int], scheme: str) -> Page:
+    """A tab of its own on the page."""
+    context = browser.new_context(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(LONG)
+    page.goto(f"http://127.0.0.1:{PORT}")
+    page.wait_for_selector("#geko-start")
+    page.wait_for_function("window.Plotly !== undefined")
+    return page
+
+
+def shoot(page: Page, name: str, *, whole: bool = False) -> None:
+    """One picture, once nothing on the page moves."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.screenshot(path=TARGET / f"{name}.png", full_page=whole, animations="disabled")
+    print(f"{name}.png")
+
+
+def take_all(browser: Browser) -> None:
+    """Before, while and after training; light, dark, phone."""
+    wide = open_page(browser, WIDE, "light")
+    shoot(wide, "train-ready")
+    wide.click("#geko-start")
+    wide.wait_for_function(f"{PROGRESS} >= 60")
+    others = {"train-running-dark": (WIDE, "dark"), "train-running-phone": (PHONE, "light")}
+    for name, (viewport, scheme) in others.items():
+        page = open_page(browser, viewport, scheme)
+        page.wait_for_selector(".geko-bars .bar")
+        if viewport is PHONE:
+            page.evaluate("document.querySelector('.geko-dash').scrollIntoView()")
+        shoot(page, name)
+        page.context.close()
+    wide.evaluate("scrollTo(0, 0)")
+    shoot(wide, "train-running")
+    wide.wait_for_selector(".geko-status[data-phase=complete]")
+    wide.wait_for_selector(".geko-summary:not([hidden])")
+    shoot(wide, "train-complete", whole=True)
+
+
+def main() -> None:
+    """Entry of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
+    options = parser.parse_args()
+    TARGET.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "geko_app", "--port", str(PORT), "--runs", "runs"]
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            print(server.stdout.readline().strip())  # the address, printed once the page answers
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=options.chromium, args=ARGUMENTS)
+                take_all(browser)
+                browser.close()
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
