@@ -48,22 +48,10 @@ def quality(last_loss: NDArray, best_loss: NDArray) -> NDArray:
     return 1.0 - np.clip(last_loss - best_loss, 0.0, 1.0)
 
 
-def mastered_exactly(
-    correct: NDArray, confidence: NDArray, q_value: NDArray, quality_value: NDArray, config: GEKOConfig
-) -> NDArray:
-    """Mastered = answered exactly, surely, with a good history. Right for short answers that can be checked."""
-    return (
-        correct
-        & (confidence > config.freeze_confidence)
-        & (q_value >= config.min_q_for_freeze)
-        & (quality_value > config.freeze_quality)
-    )
-
-
 def partition(correct: NDArray, confidence: NDArray, mastered: NDArray, seen: NDArray, config: GEKOConfig) -> NDArray:
     """Bucket id [N] (uint8) of every sample; what was never seen stays UNSEEN."""
     wrong = np.where(confidence > config.focus_confidence, Bucket.HARD, Bucket.FOCUS)
-    known = np.where(correct, np.where(mastered, Bucket.FREEZE, Bucket.LIGHT), wrong)
+    known = np.where(mastered, Bucket.FREEZE, np.where(correct, Bucket.LIGHT, wrong))
     return np.where(seen, known, Bucket.UNSEEN).astype(np.uint8)
 
 

@@ -71,11 +71,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _numpy_state() -> tuple[Any, ...]:
+    """numpy's state with its keys as a tensor, so that it can be read back without trusting the file."""
+    name, keys, *rest = np.random.get_state()
+    return (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest)
+
+
 def random_states() -> dict[str, Any]:
     """The state of every random generator that training draws from."""
     states: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": _numpy_state(),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -86,7 +92,8 @@ def random_states() -> dict[str, Any]:
 def restore_random_states(states: dict[str, Any]) -> None:
     """Put every random generator back where `random_states` found it."""
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -17,7 +17,7 @@ from geko_engine.config import RunConfig, apply_overrides, read_yaml
 from geko_engine.events import Event
 from geko_engine.exceptions import ConfigError, GekoError
 from geko_engine.run_folder import RunFolder, RunWriter
-from geko_engine.runner import StopFlag, run
+from geko_engine.runner import StopFlag, is_main_process, process_count, run, share_folder
 from geko_engine.settings import raise_problems
 from geko_engine.sources import preflight
 
@@ -58,9 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for field, message in error.problems:
             print(f"geko-train: {field + ': ' if field else ''}{message}", file=sys.stderr)
         return 2
-    if folder is None:
+    if options.show_config:
         print(config.to_yaml(), end="")
         return 0
+    if process_count() > 1:
+        folder = share_folder(folder)
+    assert folder is not None
     return _train(folder, config, resume=bool(options.resume))
 
 
@@ -76,7 +79,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
-    """The run folder to train in; None when the configuration is only to be shown."""
+    """The run folder to train in; None when the configuration is only to be shown, and beside the first process."""
     chosen = [bool(options.config), options.demo, bool(options.resume)]
     if sum(chosen) != 1:
         raise ConfigError("Give one of: a YAML file, --demo, or --resume RUN.")
@@ -95,10 +98,16 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
     if options.show_config:
         return None, config
     raise_problems(preflight(config))
-    return RunFolder.create(config), config
+    return RunFolder.create(config) if is_main_process() else None, config
 
 
 def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
+    stop = StopFlag(folder).install()
+    if not is_main_process():
+        report = run(folder, should_stop=stop, resume=resume)
+        if report["end"] == "failed":
+            print(f"geko-train: {report['reason']}", file=sys.stderr)
+        return _exit_code(report)
     from geko_engine.console import Console
 
     console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
@@ -109,12 +118,17 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
             write(event)
             console(event)
 
-        report = run(folder, on_event=on_event, should_stop=StopFlag(folder).install(), resume=resume)
+        report = run(folder, on_event=on_event, should_stop=stop, resume=resume)
     if report["end"] == "failed":
         print(f"geko-train: {report['reason']}", file=sys.stderr)
     if report["end"] == "stopped":
         print(f"[GEKO] Stopped. Go on with: geko-train --resume {folder.path}", file=sys.stderr)
-    return EXIT_CODES[report["end"]]
+    return _exit_code(report)
+
+
+def _exit_code(report: dict[str, Any]) -> int:
+    """A launcher of several processes takes any code but 0 for a crash, so a stop is none there."""
+    return 0 if process_count() > 1 and report["end"] == "stopped" else EXIT_CODES[report["end"]]
 
 
 if __name__ == "__main__":

@@ -164,9 +164,15 @@ class GEKOConfig:
     max_times_seen: int = setting(50, "A sample is trained on at most so often.", unit="visits", minimum=1)
     prune_frozen_after: int = setting(
         0,
-        "After so many epochs as FREEZE, replay a sample at a tenth instead of frozen_replay; 0 for never.",
+        "After so many epochs as FREEZE a sample is pruned: replayed at pruned_replay only. 0 for never.",
         unit="epochs",
         minimum=0,
+    )
+    pruned_replay: float = setting(
+        0.10,
+        "Share of the pruned samples trained on again in each epoch; 0 removes them for good, and some are forgotten.",
+        minimum=0,
+        maximum=1,
     )
     frozen_replay: float = setting(
         0.25,
@@ -185,6 +191,12 @@ class GEKOConfig:
         False,
         "Look at every sample before the first epoch, so that what is known is skipped at once. "
         "Costs a third of an epoch.",
+    )
+    mastery: str = setting(
+        "exact",
+        "What counts as mastered: exact (answered exactly and surely) or relative (loss below the mean of the data). "
+        "Relative also skips long answers; it measured no better than a shorter plain run.",
+        choices=("exact", "relative"),
     )
     noise_guard: bool = setting(
         True, "Leave out 90 % of the samples that stay confidently wrong: most of them are wrong labels."

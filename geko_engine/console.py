@@ -23,6 +23,15 @@ from geko_engine.events import (
 )
 
 WIDTH = 60
+OPTION_NAMES = {
+    "gradient_accumulation_steps": "Grad accum",
+    "gradient_checkpointing": "Grad checkpointing",
+    "compile_model": "torch.compile",
+    "use_8bit_optimizer": "8-bit optimizer",
+    "dataloader_workers": "DataLoader workers",
+    "warmup_steps": "Warmup steps",
+    "use_curriculum": "Curriculum",
+}
 BUCKETS = ("freeze", "light", "focus", "hard")
 
 
@@ -65,10 +74,13 @@ class Console:
             ("Steps per epoch", f"{event.steps_per_epoch:,}"),
             ("Tokens per epoch", f"{event.tokens_per_epoch:,} ({event.target_tokens_per_epoch:,} targets)"),
             ("Parameters", f"{event.parameters:,} ({share:.4g}% trained)"),
-            ("Device", event.device),
-            ("Precision", event.precision),
+            ("Device", event.device + (f", {event.processes} processes" if event.processes > 1 else "")),
+            ("Precision", event.precision.upper()),
+            *(switch(name, value) for name, value in event.options.items()),
         ):
-            self._print(f"{name:<17}: {value}")
+            self._print(f"{name:<18}: {value}")
+        if event.mastery_reason:
+            self._print(f"{'Mastery':<18}: {event.mastery}. {event.mastery_reason}")
         self._print("=" * WIDTH)
 
     def _on_Partitioned(self, event: Partitioned) -> None:
@@ -81,6 +93,7 @@ class Console:
         ]
         extra = f" | replayed {event.replayed:,}" if event.replayed else ""
         extra += f" | left out {event.left_out:,}" if event.left_out else ""
+        extra += f" | pruned {event.pruned:,}" if event.pruned else ""
         if event.unseen < total:
             self._print(f"[GEKO] Partition before epoch {event.epoch + 1}: {' | '.join(parts)}")
         self._print(f"[GEKO] Epoch {event.epoch + 1} trains on {event.planned:,} of {total:,} samples{extra}")
@@ -141,6 +154,12 @@ class Console:
             print_table(report_rows(event.report), self._stream)
 
 
+def switch(name: str, value: Any) -> tuple[str, str]:
+    """One efficiency switch for the header."""
+    shown = ("ON" if value else "OFF") if isinstance(value, bool) else f"{value:,}"
+    return OPTION_NAMES.get(name, name), shown
+
+
 def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The end table as (name, value) texts, from a report."""
 
@@ -151,9 +170,12 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     def pair(name: str, form: str, scale: float = 1.0, unit: str = "") -> str:
         return f"{number(name + '_before', form, scale, unit)} → {number(name + '_after', form, scale, unit)}"
 
+    end = ("End", f"{report['end']}: {report['reason']}")
+    if not report.get("steps"):
+        return [end]
     final = report.get("final_buckets", {})
     rows = [
-        ("End", f"{report['end']}: {report['reason']}"),
+        end,
         ("Samples", number("samples")),
         ("Epochs", f"{report.get('epochs_done', 0)} of {report.get('epochs', 0)}"),
         ("Steps", number("steps")),

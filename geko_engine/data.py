@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from geko_engine.exceptions import DataError
 from geko_engine.scoring import IGNORED
 
 Row = dict[str, Any]
+NO_LIMIT = 1_000_000_000
 TOKENISE_ROWS = 1000  # rows between two looks at the stop flag
 COLUMN_PAIRS = (
     ("prompt", "completion"),
@@ -73,15 +75,15 @@ class TokenizedData:
         labels[: self.target_starts[index]] = IGNORED
         return {"input_ids": ids, "labels": labels}
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray:
         """Real tokens of each sample, [count]."""
         return np.diff(self.offsets)
 
-    @property
-    def target_tokens(self) -> int:
-        """Targets of all samples; a sample's first token is never one."""
-        return int((self.lengths - np.maximum(self.target_starts, 1)).sum())
+    @cached_property
+    def targets(self) -> NDArray:
+        """Target tokens of each sample, [count]; a sample's first token is never one."""
+        return self.lengths - np.maximum(self.target_starts, 1)
 
 
 class DatasetView:
@@ -97,7 +99,7 @@ class DatasetView:
         self.dataset = dataset
         items = [self[index] for index in range(len(dataset))]
         self.lengths = np.array([len(item["input_ids"]) for item in items], dtype=np.int64)
-        self.target_tokens = sum(int((item["labels"][1:] != IGNORED).sum()) for item in items)
+        self.targets = np.array([int((item["labels"][1:] != IGNORED).sum()) for item in items], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -117,7 +119,7 @@ class DatasetView:
 
 
 def as_samples(dataset: Any) -> Any:
-    """`dataset` with `lengths` and `target_tokens`, wrapped where it does not have them."""
+    """`dataset` with `lengths` and `targets`, wrapped where it does not have them."""
     return dataset if isinstance(dataset, TokenizedData | DatasetView) else DatasetView(dataset)
 
 
@@ -126,9 +128,12 @@ class Collator:
     """Samples -> one batch of tensors [B, longest]: input_ids, attention_mask, labels; padded on the right."""
 
     pad_token_id: int = 0
+    multiple: int = 1  # of the batch's length, so that a compiled model meets few lengths
+    limit: int = NO_LIMIT  # the model's own: padding never goes beyond it
 
     def __call__(self, samples: Sequence[dict[str, NDArray]]) -> dict[str, Tensor]:
         longest = max(len(sample["input_ids"]) for sample in samples)
+        longest = max(longest, min(self.limit, -(-longest // self.multiple) * self.multiple))
         ids = np.full((len(samples), longest), self.pad_token_id, np.int64)
         mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
         for row, sample in enumerate(samples):

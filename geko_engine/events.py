@@ -63,6 +63,10 @@ class RunStarted(Event):
     device: str
     precision: str
     resumed_from_step: int = 0
+    processes: int = 1
+    mastery: str = ""  # the criterion for FREEZE, and why
+    mastery_reason: str = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # the efficiency switches, for the header
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Partitioned(Event):
     """The samples were sorted into buckets before pass `epoch` (from 0). Counts of samples.
 
     planned: will be trained on in this pass (replayed ones included); replayed: frozen ones among them;
-    left_out: suspects and samples over max_times_seen; suspects: now held for wrong labels.
+    left_out: suspects and samples over max_times_seen; suspects: now held for wrong labels; pruned: FREEZE for
+    more than prune_frozen_after passes.
     """
 
     epoch: int
@@ -84,6 +89,7 @@ class Partitioned(Event):
     replayed: int
     left_out: int
     suspects: int
+    pruned: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from geko_engine.data import Collator, Stopped
 
+SCORES = 7  # rows of as_columns
 SCAN_FACTOR = 4  # batches may be larger than in training: nothing is kept for a backward pass
 
 
@@ -51,38 +52,53 @@ def scan(
     device: torch.device,
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Scan:
-    """Score `ids` without gradient and dropout, in batches of similar length.
+    """Score `ids` without gradient and dropout, in batches of similar length; of them the share of process `rank`.
 
     Raises:
         Stopped: when should_stop says so between two batches; nothing has been recorded then.
     """
     order = ids[np.argsort(samples.lengths[ids], kind="stable")]
+    parts = list(_batches(order, batch_size * SCAN_FACTOR))
     columns: list[NDArray] = []
-    padded = 0
     training = scored.training
     scored.eval()
     try:
         with torch.inference_mode():
-            for part in _batches(order, batch_size * SCAN_FACTOR):
+            for first in range(0, len(parts), processes):
                 if should_stop():
                     raise Stopped
-                batch = collate([samples[int(i)] for i in part])
-                padded += batch["input_ids"].numel()
-                columns.append(as_columns(scored({name: value.to(device) for name, value in batch.items()})))
-                on_progress(sum(c.shape[1] for c in columns), len(order))
+                if first + rank < len(parts):
+                    batch = collate([samples[int(i)] for i in parts[first + rank]])
+                    scores = scored({name: value.to(device) for name, value in batch.items()})
+                    columns.append(as_columns(scores, batch["input_ids"].shape[1]))
+                on_progress(min(len(order), (first + processes) * batch_size * SCAN_FACTOR), len(order))
     finally:
         scored.train(training)
-    table = np.concatenate(columns, axis=1) if columns else np.zeros((6, 0))
-    tokens = int(samples.lengths[order].sum())
-    loss_sum, targets, loss, correct, confidence, p_min = table
-    return Scan(order, loss_sum, targets, loss, correct > 0.5, confidence, p_min, tokens, padded - tokens)
+    own = np.concatenate([*parts[rank::processes], order[:0]])
+    table = np.concatenate(columns, axis=1) if columns else np.zeros((SCORES, 0))
+    tokens = int(samples.lengths[own].sum())
+    loss_sum, targets, loss, correct, confidence, p_min, width = table
+    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, p_min, tokens, int(width.sum()) - tokens)
 
 
-def as_columns(scores: Any) -> NDArray:
-    """SampleScores -> one float64 array [6, B] (loss_sum, targets, loss, correct, confidence, p_min): one transfer."""
+def combine(shares: Sequence[Scan]) -> Scan:
+    """One scan from the shares of several processes."""
+    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "p_min")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(share, name) for share in shares]) for name in names}
+    return Scan(**joined, tokens=sum(s.tokens for s in shares), padding=sum(s.padding for s in shares))
+
+
+def as_columns(scores: Any, width: int) -> NDArray:
+    """SampleScores -> one float64 array [SCORES, B]: one transfer from the device.
+
+    Rows: loss_sum, targets, loss, correct, confidence, p_min, and `width`, the padded length of the batch.
+    """
     parts = (scores.loss_sum.detach(), scores.targets, scores.loss, scores.correct, scores.confidence, scores.p_min)
-    return torch.stack([part.double() for part in parts]).cpu().numpy()
+    table = torch.stack([*(part.double() for part in parts), torch.full_like(parts[0], width, dtype=torch.double)])
+    return table.cpu().numpy()
 
 
 def _batches(ids: NDArray, size: int) -> Iterator[NDArray]:

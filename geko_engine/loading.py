@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -14,6 +16,18 @@ from geko_engine.data import Collator
 from geko_engine.planner import Plan
 
 WORKERS_ON_GPU = 2  # tokens are ready-made, so more would only wait
+
+
+def share_of_step(count: int, batch_size: int, rank: int, processes: int) -> Iterator[tuple[NDArray, bool]]:
+    """For each micro-batch of a step of `count` samples: the positions that process `rank` takes, and True.
+
+    Every process gets the same number of micro-batches. Where there are fewer samples than processes, those that
+    would have none take the first one with False: it stands in with weight 0, and is not recorded.
+    """
+    for start in range(0, count, batch_size * processes):
+        positions = np.arange(start, min(count, start + batch_size * processes))
+        own = positions[rank::processes]
+        yield (own, True) if len(own) else (positions[:1], False)
 
 
 class _PlanBatches:
@@ -29,11 +43,20 @@ class _PlanBatches:
 class PlanLoader:
     """One DataLoader for the whole run; `start` points it at a plan."""
 
-    def __init__(self, samples: Any, collate: Collator, args: GEKOTrainingArgs, device: torch.device) -> None:
-        self._size, self._seed = args.batch_size, args.seed
+    def __init__(
+        self,
+        samples: Any,
+        collate: Collator,
+        args: GEKOTrainingArgs,
+        device: torch.device,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._size, self._seed, self._rank, self._processes = args.batch_size, args.seed, rank, processes
         workers = args.dataloader_num_workers
         if workers < 0:
             workers = WORKERS_ON_GPU if device.type == "cuda" else 0
+        self.workers = workers
         self._batches, self._generator = _PlanBatches(), torch.Generator()
         self._loader: Any = DataLoader(
             samples,
@@ -47,13 +70,13 @@ class PlanLoader:
         )
 
     def start(self, plan: Plan, first_step: int, epoch: int) -> Iterator[dict[str, Tensor]]:
-        """Micro-batches of `plan` from `first_step` on, in order."""
+        """This process's micro-batches of `plan` from `first_step` on, in order."""
 
         def micro_batches() -> Iterator[list[int]]:
             for step in range(first_step, plan.steps):
                 ids = plan.ids(step)
-                for start in range(0, len(ids), self._size):
-                    yield ids[start : start + self._size].tolist()
+                for own, _ in share_of_step(len(ids), self._size, self._rank, self._processes):
+                    yield ids[own].tolist()
 
         self._batches.batches = micro_batches()
         # Its own stream: an iterator draws from a generator, and the global one belongs to dropout.

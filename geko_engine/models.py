@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +159,20 @@ def enable_checkpointing(model: Any) -> None:
         f"{type(model).__name__} cannot recompute activations: switch gradient_checkpointing off.",
         "training.gradient_checkpointing",
     )
+
+
+def compile_model(model: nn.Module, warn: Callable[[str], None]) -> bool:
+    """torch.compile in place; False, with one sentence to `warn`, where this machine cannot."""
+    if torch.cuda.is_available():
+        missing = "" if importlib.util.find_spec("triton") else "Triton"
+    else:
+        compiler = os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "g++")
+        missing = "" if shutil.which(compiler) or shutil.which("clang++") else f"a C++ compiler ({compiler})"
+    if missing:
+        warn(f"compile_model is on, but torch.compile needs {missing} and this machine has none: training without it.")
+        return False
+    model.compile(dynamic=True)
+    return True
 
 
 def check_precision(args: GEKOTrainingArgs, device: torch.device) -> str:

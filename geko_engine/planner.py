@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from geko_engine.buckets import Bucket, bucket_loss_weights
 from geko_engine.config import GEKOConfig
+from geko_engine.mastery import MASTERIES
 from geko_engine.sample_states import SampleStates
 
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
 SMALLEST_STEP = 4  # a step never shrinks below so many samples
 SUSPECT_SKIP = 0.9  # share of the suspects that is left out of a pass
-PRUNED_REPLAY = 0.10  # replay share after prune_frozen_after passes as FREEZE
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def steps_per_pass(count: int, step_size: int) -> int:
 
 def replay_shares(states: SampleStates, config: GEKOConfig) -> NDArray:
     """Share at which each sample is replayed while it is FREEZE, [count] float32."""
-    pruned = (config.prune_frozen_after > 0) & (states.frozen_passes > config.prune_frozen_after)
-    return np.where(pruned, min(PRUNED_REPLAY, config.frozen_replay), config.frozen_replay).astype(np.float32)
+    pruned_share = min(config.pruned_replay, config.frozen_replay)
+    return np.where(states.pruned(config), pruned_share, config.frozen_replay).astype(np.float32)
 
 
 def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, seed: int) -> NDArray:
@@ -88,8 +88,7 @@ def select(
     planned = (~frozen & ~skipped_suspect & ~worn_out) | (replayed & (states.seen < config.max_times_seen))
     weights = np.zeros(states.count, np.float32)
     weights[planned] = bucket_loss_weights(states.bucket[planned], bucket_weights)
-    # Tempered: 1/sqrt(share), not the unbiased 1/share, whose variance measured worse.
-    weights[replayed] /= np.sqrt(shares[replayed])
+    weights[replayed] *= shares[replayed] ** -MASTERIES[config.mastery].replay_power
     ids = np.flatnonzero(planned & (weights > 0)).astype(np.int32)
     counts = {
         "replayed": int((replayed & planned).sum()),
@@ -97,6 +96,12 @@ def select(
         "suspects": int(suspect.sum()),
     }
     return ids, weights[ids], counts
+
+
+def is_whole_pass(config: GEKOConfig, epoch: int, num_epochs: int) -> bool:
+    """Whether pass `epoch` (from 0) is one of the last, in which some criteria train on everything."""
+    ratio = MASTERIES[config.mastery].whole_ratio
+    return config.enabled and ratio > 0 and epoch >= num_epochs - max(1, round(ratio * num_epochs))
 
 
 def thaw_ratio(states: SampleStates, since_step: int) -> float | None:
@@ -125,6 +130,7 @@ def plan_pass(
     step_size: int,
     bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     longest_first: bool = False,
+    whole: bool = False,
 ) -> Plan:
     """The plan of pass `epoch`.
 
@@ -133,9 +139,10 @@ def plan_pass(
         step_size: samples per optimizer step of plain training.
         longest_first: begin with the step that holds the longest sample, so that running out of memory
             happens at once and not after an hour.
+        whole: nothing is left out in this pass.
     """
     rng = np.random.default_rng((seed, epoch))
-    if config.enabled:
+    if config.enabled and not whole:
         ids, weights, counts = select(states, config, rng, bucket_weights)
     else:
         ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)

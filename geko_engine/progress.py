@@ -19,7 +19,8 @@ class Progress:
     epoch: int = 0
     step_in_epoch: int = 0
     epoch_start_step: int = 0
-    epoch_tokens: int = 0  # of the plan, trained so far in this pass
+    planned_tokens: int = 0  # of the plan of this pass
+    epoch_tokens: int = 0  # of these, trained so far
     epoch_loss: float = 0.0  # summed over its targets
     epoch_targets: float = 0.0
     train_loss: float | None = None  # mean over the targets of the last whole pass
@@ -27,6 +28,7 @@ class Progress:
     seconds: float = 0.0
     train_seconds: float = 0.0
     finished: bool = False
+    evaluation_due: bool = True  # before the training; then again when a step or a pass says so
     reason: str = ""
     counter: TokenCounter = field(default_factory=TokenCounter)
     buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition

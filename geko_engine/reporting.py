@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from geko_engine.events import Partitioned, RunStarted, StepCompleted
+from geko_engine.mastery import MASTERIES
 from geko_engine.models import count_parameters
 from geko_engine.planner import Plan
 
@@ -22,15 +23,33 @@ def run_started(trainer: GEKOTrainer) -> RunStarted:
         eval_samples=len(trainer.eval_samples or ()),
         epochs=trainer.args.num_epochs,
         steps_per_epoch=trainer.steps_per_epoch,
-        batch_size=trainer.step_size,
+        batch_size=trainer.machine.step_size,
         tokens_per_epoch=trainer.tokens_per_epoch,
-        target_tokens_per_epoch=trainer.samples.target_tokens,
+        target_tokens_per_epoch=int(trainer.samples.targets.sum()),
         parameters=total,
         trainable_parameters=trainable,
-        device=str(trainer.device),
-        precision="fp32" if trainer.precision == "no" else trainer.precision,
+        device=str(trainer.machine.device),
+        precision="fp32" if trainer.machine.precision == "no" else trainer.machine.precision,
         resumed_from_step=trainer.progress.step,
+        processes=trainer.machine.processes,
+        mastery=trainer.config.mastery if trainer.config.enabled else "",
+        mastery_reason=MASTERIES[trainer.config.mastery].reason if trainer.config.enabled else "",
+        options=options(trainer),
     )
+
+
+def options(trainer: GEKOTrainer) -> dict[str, Any]:
+    """The efficiency switches as they are, for the header."""
+    args = trainer.args
+    return {
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "gradient_checkpointing": args.gradient_checkpointing,
+        "compile_model": trainer.machine.collate.multiple > 1,
+        "use_8bit_optimizer": args.use_8bit_optimizer,
+        "dataloader_workers": trainer.loader.workers,
+        "warmup_steps": round(trainer.warmup * trainer.steps_per_epoch * args.num_epochs),
+        "use_curriculum": trainer.config.enabled and trainer.config.use_curriculum,
+    }
 
 
 def partitioned(trainer: GEKOTrainer, plan: Plan) -> Partitioned:
@@ -44,6 +63,7 @@ def partitioned(trainer: GEKOTrainer, plan: Plan) -> Partitioned:
         replayed=plan.replayed,
         left_out=plan.left_out,
         suspects=plan.suspects,
+        pruned=trainer.get_pruned_count(),
         **counts,
     )
 
@@ -100,4 +120,7 @@ def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
         "exact_match_after": last.get("exact_match"),
         "buckets": progress.buckets,
         "final_buckets": asdict(trainer.states.counts()),
+        "pruned": trainer.get_pruned_count(),
+        "mastery": trainer.config.mastery if trainer.config.enabled else "",
+        "mastery_reason": MASTERIES[trainer.config.mastery].reason if trainer.config.enabled else "",
     }

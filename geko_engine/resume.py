@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,17 +30,22 @@ if TYPE_CHECKING:
     from geko_engine.trainer import GEKOTrainer
 
 __all__ = ["load", "random_states", "remove_old", "restore_random_states", "save"]
-FORMAT = 1
+FORMAT = 2
 
 
 def save(trainer: GEKOTrainer, path: Path) -> None:
-    """Write weights, optimizer, record, plan, random states, settings and versions to `path`, atomically."""
+    """Write weights, optimizer, record, plan, random states, settings and versions to `path`, atomically.
+
+    The first of several processes writes, with the random states of all.
+    """
+    machine = trainer.machine
+    drawn = machine.gather(random_states())
 
     def write(folder: Path) -> None:
         save_file(trainable_state(trainer.model), str(folder / "weights.safetensors"))
-        states: dict[str, Any] = {"optimizer": trainer.optimizer.state_dict(), "random": random_states()}
-        if trainer.accelerator.scaler is not None:
-            states["scaler"] = trainer.accelerator.scaler.state_dict()
+        states: dict[str, Any] = {"optimizer": machine.optimizer.state_dict(), "random": drawn}
+        if machine.accelerator.scaler is not None:
+            states["scaler"] = machine.accelerator.scaler.state_dict()
         torch.save(states, folder / "states.pt")
         trainer.states.save(folder / "samples.safetensors")
         if trainer.plan is not None:
@@ -48,7 +54,9 @@ def save(trainer: GEKOTrainer, path: Path) -> None:
             trainer.tokenizer.save_pretrained(folder / "tokenizer")
 
     facts = {"progress": asdict(trainer.progress), "identity": identity(trainer), "versions": versions()}
-    write_checkpoint(path, write, facts)
+    if machine.is_main:
+        write_checkpoint(path, write, facts)
+    machine.wait()
 
 
 def load(trainer: GEKOTrainer, path: Path) -> None:
@@ -70,12 +78,12 @@ def load(trainer: GEKOTrainer, path: Path) -> None:
     values = dict(manifest["progress"])
     values["counter"] = TokenCounter(**values["counter"])
     trainer.progress = type(trainer.progress)(**{**values, "reason": ""})
-    # Our own file, verified above; it holds numpy's random state, which weights_only refuses.
-    states = torch.load(path / "states.pt", map_location="cpu", weights_only=False)
-    trainer.optimizer.load_state_dict(states["optimizer"])
-    if "scaler" in states and trainer.accelerator.scaler is not None:
-        trainer.accelerator.scaler.load_state_dict(states["scaler"])
-    restore_random_states(states["random"])  # last: everything above may draw
+    states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
+    machine = trainer.machine
+    machine.optimizer.load_state_dict(states["optimizer"])
+    if "scaler" in states and machine.accelerator.scaler is not None:
+        machine.accelerator.scaler.load_state_dict(states["scaler"])
+    restore_random_states(states["random"][machine.rank])  # last: everything above may draw
 
 
 def identity(trainer: GEKOTrainer) -> dict[str, Any]:
@@ -86,20 +94,30 @@ def identity(trainer: GEKOTrainer) -> dict[str, Any]:
         "samples": len(trainer.samples),
         "data_fingerprint": fingerprint(trainer.samples),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "frozen_weights": frozen_fingerprint(trainer.model),
         "num_epochs": args.num_epochs,
         "batch_size": args.batch_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "processes": trainer.machine.processes,
         "seed": args.seed,
     }
 
 
 def fingerprint(samples: Any) -> str:
     """A short hash of the lengths of all samples and the tokens of a thousand of them."""
-    import hashlib
-
     digest = hashlib.sha256(np.ascontiguousarray(samples.lengths, dtype=np.int64).tobytes())
     for index in np.linspace(0, len(samples) - 1, min(1000, len(samples))).astype(int):
         digest.update(np.asarray(samples[int(index)]["input_ids"], dtype=np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def frozen_fingerprint(model: torch.nn.Module) -> str:
+    """A short hash of the first values of each frozen parameter: the base model that an adapter belongs to."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            values = parameter.detach().flatten()[:8].double().cpu().numpy()
+            digest.update(name.encode() + values.tobytes())
     return digest.hexdigest()[:16]
 
 

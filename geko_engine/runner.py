@@ -24,6 +24,27 @@ OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
 
+def process_count() -> int:
+    """How many processes a launcher has started for this run; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
+def share_folder(folder: RunFolder | None) -> RunFolder:
+    """The run folder of the first process, in all of them."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState(cpu=not torch.cuda.is_available())  # without a GPU it must be told so, or it sees one process
+    paths = [str(folder.path) if folder else ""]
+    return RunFolder(Path(broadcast_object_list(paths)[0]))
+
+
 def run(
     folder: RunFolder, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None, resume: bool = False
 ) -> dict[str, Any]:
@@ -73,9 +94,11 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
     report: dict[str, Any] = trainer.train()
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: the plan held no sample.")
-    trainer.states.save(folder.samples_path)
-    if report["end"] == "complete" or config.training.save_at_end:
-        report["model_path"] = _save_model(trainer, folder, emit)
+    if trainer.machine.is_main:
+        trainer.states.save(folder.samples_path)
+        if report["end"] == "complete" or config.training.save_at_end:
+            report["model_path"] = _save_model(trainer, folder, emit)
+    trainer.machine.end()
     return report
 
 
@@ -172,7 +195,8 @@ def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
 
 
 def _end(folder: RunFolder, emit: OnEvent, report: dict[str, Any], field: str) -> None:
-    replace_json(folder.report_path, report)
+    if is_main_process():
+        replace_json(folder.report_path, report)
     emit(RunEnded(report["end"], report["reason"], report, field))
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from geko_engine.buckets import Bucket, bias_corrected_q, mastered_exactly, partition, quality, suspected, update_q
+from geko_engine.buckets import Bucket, bias_corrected_q, partition, quality, suspected, update_q
 from geko_engine.config import GEKOConfig
 from geko_engine.exceptions import CheckpointError
+from geko_engine.mastery import MASTERIES, Signals
 
 FIELDS: dict[str, Any] = {
     "loss": np.float32,  # of the last visit, nats per target token
@@ -58,16 +59,17 @@ class SampleStates:
         self.arrays["bucket"][:] = Bucket.UNSEEN
         self.arrays["best_loss"][:] = np.inf
         self.arrays["last_step"][:] = -1
+        self.mean_loss = float("nan")  # of all visited samples at the last partition
+        self._counts = self._count(self.bucket)
 
     def __getattr__(self, name: str) -> NDArray:
         if name in FIELDS:
             return self.arrays[name]
         raise AttributeError(name)
 
-    @property
-    def visits(self) -> NDArray:
-        """Visits of any kind, [count] int64."""
-        return self.seen.astype(np.int64) + self.checked
+    def visits(self, ids: Any = slice(None)) -> NDArray:
+        """Visits of any kind of `ids`, int64."""
+        return self.seen[ids].astype(np.int64) + self.checked[ids]
 
     @property
     def bytes_per_sample(self) -> int:
@@ -90,7 +92,7 @@ class SampleStates:
         A frozen sample that is no longer mastered so thaws with the very visit that shows it.
         """
         a = self.arrays
-        first = self.visits[ids] == 0 if len(ids) else np.zeros(0, bool)
+        first = self.visits(ids) == 0
         a["first_loss"][ids] = np.where(first, loss, a["first_loss"][ids])
         a["best_loss"][ids] = np.minimum(a["best_loss"][ids], loss)
         a["loss"][ids], a["confidence"][ids], a["p_min"][ids] = loss, confidence, p_min
@@ -98,7 +100,9 @@ class SampleStates:
         a["q"][ids] = update_q(a["q"][ids], loss, config)
         counter = a["seen" if trained else "checked"]
         counter[ids] = np.minimum(counter[ids].astype(np.int64) + 1, np.iinfo(np.uint16).max)
+        self._counts -= self._count(a["bucket"][ids])
         a["bucket"][ids] = bucket = self._buckets(ids, config)
+        self._counts += self._count(bucket)
         streak = a["hard_streak"]
         streak[ids] = np.where(bucket == Bucket.HARD, np.minimum(streak[ids], 254) + 1, 0)
 
@@ -109,31 +113,50 @@ class SampleStates:
 
     def partition(self, config: GEKOConfig) -> PartitionStats:
         """Sort all samples anew by `config` (which may have changed since their visits) and count them."""
+        visited = self.visits() > 0
+        self.mean_loss = float(self.loss[visited].mean(dtype=np.float64)) if visited.any() else float("nan")
         self.arrays["bucket"][:] = self._buckets(slice(None), config)
+        self._counts = self._count(self.bucket)
         return self.counts()
 
     def counts(self) -> PartitionStats:
-        """Bucket counts as they stand."""
-        return PartitionStats(*np.bincount(self.bucket, minlength=len(Bucket)).tolist())
+        """Bucket counts as they stand; kept up to date, so that asking costs nothing."""
+        return PartitionStats(*self._counts.tolist())
+
+    @staticmethod
+    def _count(bucket: NDArray) -> NDArray:
+        return np.bincount(bucket, minlength=len(Bucket))
 
     def suspects(self) -> NDArray:
         """Mask [count] of samples that are probably wrong labels."""
         return suspected(self.bucket, self.hard_streak, self.p_min)
 
+    def pruned(self, config: GEKOConfig) -> NDArray:
+        """Mask [count] of samples that were FREEZE for more than prune_frozen_after passes; none while that is 0."""
+        if not config.prune_frozen_after:
+            return np.zeros(self.count, bool)
+        mask: NDArray = (self.bucket == Bucket.FREEZE) & (self.frozen_passes > config.prune_frozen_after)
+        return mask
+
+    def lift_pruning(self) -> None:
+        """Every frozen sample counts as newly frozen, so that pruned ones are replayed as others are."""
+        self.arrays["frozen_passes"][:] = np.minimum(self.frozen_passes, 1)
+
     def q_value(self, ids: Any, config: GEKOConfig) -> NDArray:
         """Bias-corrected Q-value in [0, 1] of `ids`."""
-        return bias_corrected_q(self.q[ids], self.visits[ids], config.q_value_lr)
+        return bias_corrected_q(self.q[ids], self.visits(ids), config.q_value_lr)
 
     def _buckets(self, ids: Any, config: GEKOConfig) -> NDArray:
-        correct, confidence = self.correct[ids].astype(bool), self.confidence[ids]
-        mastered = mastered_exactly(
-            correct, confidence, self.q_value(ids, config), quality(self.loss[ids], self.best_loss[ids]), config
+        correct, confidence, loss = self.correct[ids].astype(bool), self.confidence[ids], self.loss[ids]
+        signals = Signals(
+            loss, correct, confidence, self.q_value(ids, config), quality(loss, self.best_loss[ids]), self.mean_loss
         )
-        return partition(correct, confidence, mastered, self.visits[ids] > 0, config)
+        mastered = MASTERIES[config.mastery].mastered(signals, config)
+        return partition(correct, confidence, mastered, self.visits(ids) > 0, config)
 
     def save(self, path: str | Path) -> None:
         """Write all arrays to a safetensors file."""
-        save_file(self.arrays, str(path))
+        save_file({**self.arrays, "mean_loss": np.array([self.mean_loss])}, str(path))
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote.
@@ -142,6 +165,7 @@ class SampleStates:
             CheckpointError: when the file holds another number of samples or other fields.
         """
         arrays = load_file(str(path))
+        mean_loss = arrays.pop("mean_loss", np.array([np.nan]))
         if set(arrays) != set(FIELDS):
             raise CheckpointError(f"The record {str(path)!r} has other fields: it is of another version of GEKO.")
         if len(arrays["loss"]) != self.count:
@@ -149,4 +173,5 @@ class SampleStates:
                 f"The record {str(path)!r} is of {len(arrays['loss'])} samples, but the data has {self.count}: "
                 "resume with the data that the run was started with."
             )
-        self.arrays = arrays
+        self.arrays, self.mean_loss = arrays, float(mean_loss[0])
+        self._counts = self._count(self.bucket)

@@ -7,7 +7,7 @@ training loss and all statistics: tracking every sample costs less than plain tr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from geko_engine.exceptions import ModelError
 
 IGNORED = -100  # label of a position that is no target, as in transformers
-CHUNK = 256  # rows of logits in float32 at a time
+CHUNK_BYTES = 8 << 20  # of logits in float32 at a time; larger blocks stay in the heap of some allocators
 SampleFunction = Callable[[Any, dict[str, Tensor]], Tensor]
 
 
@@ -53,11 +53,17 @@ class _TokenStatistics(torch.autograd.Function):
     """
 
     @staticmethod
+    def chunks(logits: Tensor) -> Iterator[slice]:
+        """Rows that are worked on together."""
+        size = max(16, CHUNK_BYTES // (4 * logits.shape[1]))
+        for start in range(0, logits.shape[0], size):
+            yield slice(start, start + size)
+
+    @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         count = logits.shape[0]
         log_sum, picked, top = (torch.empty(count, dtype=torch.float32, device=logits.device) for _ in range(3))
-        for start in range(0, count, CHUNK):
-            rows = slice(start, start + CHUNK)
+        for rows in _TokenStatistics.chunks(logits):
             chunk = logits[rows].float()
             log_sum[rows] = torch.logsumexp(chunk, -1)
             picked[rows] = chunk.gather(1, target[rows, None]).squeeze(1)
@@ -72,8 +78,7 @@ class _TokenStatistics(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _p: Tensor, _h: Tensor) -> tuple[Tensor, None]:
         logits, target, log_sum = ctx.saved_tensors
         result = logits.detach()
-        for start in range(0, logits.shape[0], CHUNK):
-            rows = slice(start, start + CHUNK)
+        for rows in _TokenStatistics.chunks(logits):
             chunk = torch.exp(result[rows].float() - log_sum[rows, None])
             chunk.scatter_add_(1, target[rows, None], chunk.new_full((chunk.shape[0], 1), -1.0))
             result[rows] = chunk.mul_(grad[rows, None]).to(result.dtype)
@@ -108,7 +113,8 @@ class Scorer:
         # The user's functions expect the logits of every position, so nothing may be left out for them.
         self._gathers = head is not None and own_functions is None
         if self._gathers:
-            head.register_forward_pre_hook(self._keep_target_rows)
+            # Not compiled: a compiled model would else compile anew for each number of target rows.
+            head.register_forward_pre_hook(torch.compiler.disable(self._keep_target_rows))
 
     def _keep_target_rows(self, _head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self._rows is None:

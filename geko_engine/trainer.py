@@ -1,7 +1,8 @@
-"""GEKOTrainer: run -> epoch -> step -> evaluate, on accelerate. Knows no file format but checkpoints, and no screen.
+"""GEKOTrainer: run -> epoch -> step -> evaluate. Knows no file format but checkpoints, and no screen.
 
 The loop is drawn as pseudo-code in events.py. Which samples are trained on is decided in planner.py, what a sample
-is worth in buckets.py; here is only the order in which things happen.
+is worth in buckets.py and mastery.py, where a batch is computed in machine.py; here is only the order in which things
+happen.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,28 +22,18 @@ from geko_engine import reporting, resume
 from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.curriculum import MountainCurriculum, Phase
-from geko_engine.data import Collator, Stopped, as_samples
+from geko_engine.data import Stopped, as_samples
 from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged
 from geko_engine.exceptions import RunError
-from geko_engine.forward import Scan, as_columns, scan
-from geko_engine.loading import PlanLoader
-from geko_engine.models import apply_lora, check_precision, enable_checkpointing, save_model
-from geko_engine.optim import build_optimizer, learning_rate_at, warmup_ratio
-from geko_engine.planner import Plan, choose_rechecks, is_mastered, plan_pass, steps_per_pass
+from geko_engine.forward import Scan
+from geko_engine.loading import PlanLoader, share_of_step
+from geko_engine.machine import Machine
+from geko_engine.models import apply_lora, save_model
+from geko_engine.optim import learning_rate_at, warmup_ratio
+from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pass, plan_pass, steps_per_pass
 from geko_engine.progress import Progress
 from geko_engine.sample_states import SampleStates
 from geko_engine.scoring import SampleFunction, Scorer
-
-
-class _Scored(nn.Module):
-    """The module given to accelerate: its output is small, so no logits are ever copied to float32."""
-
-    def __init__(self, model: nn.Module, scorer: Scorer) -> None:
-        super().__init__()
-        self.model, self.scorer = model, scorer
-
-    def forward(self, batch: dict[str, Tensor]) -> Any:
-        return self.scorer(self.model, batch)
 
 
 class GEKOTrainer:
@@ -60,7 +48,7 @@ class GEKOTrainer:
         config: which samples get compute (default GEKO_RECOMMENDED). args: how it is trained.
         lora_config: a peft.LoraConfig to apply first.
         compute_confidence, compute_correctness: optional (outputs, batch) -> one value per sample [B].
-        on_event: called with every geko_engine.events.Event.
+        on_event: called with every geko_engine.events.Event, in the first process only.
         should_stop: asked at every micro-batch; True saves a checkpoint and ends the run as stopped.
 
     Raises:
@@ -84,10 +72,9 @@ class GEKOTrainer:
         model_name: str = "",
     ) -> None:
         self.config, self.args = config or GEKOConfig(), args or GEKOTrainingArgs()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.model_name = tokenizer, model_name or type(model).__name__
         self.on_event = on_event or (lambda event: None)
         self.should_stop = should_stop or (lambda: False)
-        self.model_name = model_name or type(model).__name__
         set_seed(self.args.seed)
         self.samples = as_samples(train_dataset)
         self.eval_samples = as_samples(eval_dataset) if eval_dataset is not None and len(eval_dataset) else None
@@ -95,38 +82,21 @@ class GEKOTrainer:
             raise TypeError("The training dataset is empty: give at least one sample.")
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
-        self._prepare(scorer)
+        pad_token_id = getattr(tokenizer, "pad_token_id", None)
+        self.machine = machine = Machine(self.model, scorer, self.args, pad_token_id or 0, self._warn)
+        self.loader = PlanLoader(
+            self.samples, machine.collate, self.args, machine.device, machine.rank, machine.processes
+        )
         self.states, self.progress = SampleStates(len(self.samples)), Progress()
         self.plan: Plan | None = None
         self.curriculum = MountainCurriculum()
-        self.step_size = self.args.batch_size * self.args.gradient_accumulation_steps
-        self.steps_per_epoch = steps_per_pass(len(self.samples), self.step_size)
-        self._warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
+        self.steps_per_epoch = steps_per_pass(len(self.samples), machine.step_size)
+        self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
 
-    # ------------------------------------------------------------ setting up
-    def _prepare(self, scorer: Scorer) -> None:
-        args = self.args
-        device_type = "cuda" if torch.cuda.is_available() else "cpu"
-        self.precision = check_precision(args, torch.device(device_type))
-        # accelerate keeps the first precision of a process for all later trainers, unless told to forget it.
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(mixed_precision=self.precision)
-        if self.accelerator.num_processes > 1:
-            raise RunError("GEKO trains in one process for now: start it without `accelerate launch`.")
-        if args.gradient_checkpointing:
-            enable_checkpointing(self.model)
-        model_config: Any = getattr(self.model, "config", None)
-        if model_config is not None:
-            model_config.use_cache = False
-        if args.compile_model:
-            self.model.compile(dynamic=True)
-        scored = _Scored(self.model, scorer)
-        self.scored, self.optimizer = self.accelerator.prepare(scored, build_optimizer(self.model, args))
-        self.device = self.accelerator.device
-        pad = getattr(self.tokenizer, "pad_token_id", None)
-        self.collate = Collator(pad if pad is not None else 0)
-        self._loader = PlanLoader(self.samples, self.collate, args, self.device)
+    def _emit(self, event: Event) -> None:
+        if self.machine.is_main:
+            self.on_event(event)
 
     def _warn(self, text: str) -> None:
         self.on_event(Message(text, "warning"))
@@ -138,32 +108,38 @@ class GEKOTrainer:
     def train(self) -> dict[str, Any]:
         """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
         self._clock = time.monotonic()
-        self.on_event(reporting.run_started(self))
+        self.machine.scored.train()  # from_pretrained gives a model without dropout
+        self._emit(reporting.run_started(self))
+        if self.config.prune_frozen_after and self.config.pruned_replay == 0:
+            self._warn("pruned_replay is 0: pruned samples are never looked at again, and some will be forgotten.")
         try:
-            if self.eval_samples is not None and not self.progress.evaluations:
-                self.evaluate()
+            self._evaluate_if_due()
             while not self.progress.finished:
                 self._run_epoch()
+                self._evaluate_if_due()
         except Stopped:
             self._tick()
             self.progress.reason = "You asked for a stop."
             self._save_periodic()
             return self.get_efficiency_report("stopped")
         self._tick()
-        self._save_periodic(always=self.args.save_at_end)
+        if self.args.save_at_end:
+            self._save_periodic()
         return self.get_efficiency_report("complete")
 
     def _run_epoch(self) -> None:
         if not self.progress.planned and not self._begin_epoch():
             return
         plan, progress = self._current_plan(), self.progress
-        self.on_event(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
-        batches = self._loader.start(plan, progress.step_in_epoch, progress.epoch)
+        self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
+        batches = self.loader.start(plan, progress.step_in_epoch, progress.epoch)
         while progress.step_in_epoch < plan.steps:
-            if self.should_stop():
+            if self._evaluate_if_due():
+                self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
+            if self.machine.any(self.should_stop()):
                 raise Stopped
             self._run_step(plan, batches)
-            self._after_step()
+            self._after_step(plan)
         self._end_epoch()
 
     def _begin_epoch(self) -> bool:
@@ -182,39 +158,34 @@ class GEKOTrainer:
             config,
             epoch=progress.epoch,
             seed=self.args.seed,
-            step_size=self.step_size,
+            step_size=self.machine.step_size,
             bucket_weights=phase.weights if phase else config.bucket_weights,
             longest_first=progress.epoch == 0,
+            whole=is_whole_pass(config, progress.epoch, self.args.num_epochs),
         )
         if self.plan.steps == 0:
             return self._finish(
                 "Every sample is mastered or was seen max_times_seen times, so nothing is left to train on."
             )
         progress.planned, progress.step_in_epoch, progress.epoch_start_step = True, 0, progress.step
+        progress.planned_tokens = int(self.samples.lengths[self.plan.order].sum())
         progress.epoch_tokens, progress.epoch_loss, progress.epoch_targets = 0, 0.0, 0.0
-        self.on_event(reporting.partitioned(self, self.plan))
+        self._emit(reporting.partitioned(self, self.plan))
         return True
 
     def _finish(self, reason: str) -> bool:
         self.progress.finished, self.progress.reason = True, reason
-        self._log(reason)
+        self._emit(Message(reason))
         return False
 
     def _end_epoch(self) -> None:
         progress = self.progress
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
         progress.epoch, progress.planned, progress.step_in_epoch = progress.epoch + 1, False, 0
-        self._explain_first_pass()
-        progress.finished = progress.epoch >= self.args.num_epochs
-        if self.eval_samples is not None:
-            self.evaluate()
-
-    def _explain_first_pass(self) -> None:
-        if self.progress.epoch == 1 and self.config.enabled and self.states.counts().freeze == 0:
-            self._warn(
-                "Nothing is mastered after the first pass, so nothing is skipped yet. Long free-text answers are "
-                "hardly ever exactly right, and then GEKO trains as plain training does; what saves here is batching."
-            )
+        progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
+        self._emit(Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"))
+        if progress.epoch == 1 and self.config.enabled and self.states.counts().freeze == 0:
+            self._emit(Message(NOTHING_MASTERED, "warning"))
 
     # ------------------------------------------------------------ one step
     def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
@@ -222,50 +193,36 @@ class GEKOTrainer:
 
         Record and counters move only with the weights: a stop in the middle leaves the step as if not begun.
         """
-        began, progress = time.monotonic(), self.progress
-        index = progress.step_in_epoch
-        ids, weights = plan.ids(index), plan.weights(index)
-        micros = [next(batches) for _ in range(0, len(ids), self.args.batch_size)]
-        targets = sum(int((m["labels"][:, 1:] != -100).sum()) for m in micros)
-        self._set_learning_rate()
-        random_states = resume.random_states() if len(micros) > 1 else None
+        began, machine = time.monotonic(), self.machine
+        ids, weights = plan.ids(self.progress.step_in_epoch), plan.weights(self.progress.step_in_epoch)
+        shares = list(share_of_step(len(ids), self.args.batch_size, machine.rank, machine.processes))
+        targets = int(self.samples.targets[ids].sum())
+        random_states = resume.random_states() if len(shares) > 1 else {}
         columns: list[NDArray] = []
-        start = 0
-        for micro in micros:
-            if columns and self.should_stop():
-                self.optimizer.zero_grad()
-                resume.restore_random_states(random_states or {})
+        for positions, real in shares:
+            if columns and machine.any(self.should_stop()):
+                machine.optimizer.zero_grad()
+                resume.restore_random_states(random_states)
                 raise Stopped
-            part = weights[start : start + len(micro["input_ids"])]
-            start += len(part)
-            columns.append(self._backward(micro, part, targets))
-        if self.args.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        progress.train_seconds += time.monotonic() - began
-        self._record_step(ids, micros, np.concatenate(columns, axis=1))
+            micro, last = next(batches), len(columns) == len(shares) - 1
+            columns.append(machine.backward(micro, weights[positions] * real, targets, last=last))
+        self.learning_rate = self._present_learning_rate()
+        machine.update(self.learning_rate)
+        self.progress.train_seconds += time.monotonic() - began
+        self._record_step(ids, targets, machine.gather_step(np.concatenate(columns, axis=1), len(ids)))
 
-    def _backward(self, micro: dict[str, Tensor], weights: NDArray, targets: int) -> NDArray:
-        """One micro-batch forward and backward; the loss is normalised by the whole step's target tokens."""
-        scores = self.scored({name: value.to(self.device, non_blocking=True) for name, value in micro.items()})
-        weight = torch.as_tensor(weights, device=self.device)
-        self.accelerator.backward((scores.loss_sum * weight).sum() / max(1, targets))
-        return as_columns(scores)
-
-    def _record_step(self, ids: NDArray, micros: list[dict[str, Tensor]], columns: NDArray) -> None:
+    def _record_step(self, ids: NDArray, targets: int, columns: NDArray) -> None:
         progress = self.progress
-        loss_sum, targets, loss, correct, confidence, p_min = columns
+        loss_sum, _, loss, correct, confidence, p_min, width = columns
         progress.step += 1
         progress.step_in_epoch += 1
         self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)
         tokens = int(self.samples.lengths[ids].sum())
-        padded = sum(m["input_ids"].numel() for m in micros)
-        progress.counter.train(tokens, padded - tokens, int(targets.sum()), len(ids))
+        progress.counter.train(tokens, int(width.sum()) - tokens, targets, len(ids))
         progress.epoch_tokens += tokens
         progress.epoch_loss += float(loss_sum.sum())
-        progress.epoch_targets += float(targets.sum())
-        self.last_loss, self.last_samples = float(loss_sum.sum() / max(1.0, targets.sum())), len(ids)
+        progress.epoch_targets += targets
+        self.last_loss, self.last_samples = float(loss_sum.sum() / max(1, targets)), len(ids)
         if not np.isfinite(self.last_loss):
             raise RunError(
                 f"The loss became {self.last_loss} at step {progress.step}: lower the learning rate "
@@ -273,22 +230,14 @@ class GEKOTrainer:
                 "training.learning_rate",
             )
 
-    def _after_step(self) -> None:
+    def _after_step(self, plan: Plan) -> None:
         progress, args = self.progress, self.args
         self._tick()
-        self.on_event(reporting.step_completed(self, self._current_plan()))
-        due = args.save_steps and progress.step % args.save_steps == 0
-        if due:
+        self._emit(reporting.step_completed(self, plan))
+        if args.eval_steps and progress.step % args.eval_steps == 0:
+            progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
+        if args.save_steps and progress.step % args.save_steps == 0:
             self._save_periodic()
-        whole_epoch = progress.step_in_epoch >= self._current_plan().steps
-        if (
-            self.eval_samples is not None
-            and args.eval_steps
-            and progress.step % args.eval_steps == 0
-            and not whole_epoch
-        ):
-            self.evaluate()
-            self.on_event(PhaseChanged("training", f"epoch {progress.epoch + 1} of {args.num_epochs}"))
 
     # ------------------------------------------------------------ looking without training
     def _recheck(self) -> None:
@@ -307,6 +256,13 @@ class GEKOTrainer:
             trained=False,
         )
         self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
+
+    def _evaluate_if_due(self) -> bool:
+        due = self.progress.evaluation_due and self.eval_samples is not None
+        if due:
+            self.evaluate()
+        self.progress.evaluation_due = False  # only now: a stop in the middle leaves it due
+        return due
 
     def evaluate(self) -> Evaluated:
         """Loss and exact match on the evaluation set; not counted as compute on either side.
@@ -328,7 +284,7 @@ class GEKOTrainer:
             time.monotonic() - began,
         )
         self.progress.evaluations.append(asdict(event))
-        self.on_event(event)
+        self._emit(event)
         return event
 
     def _scan(self, samples: Any, ids: NDArray, phase: str, message: str) -> Scan:
@@ -337,19 +293,10 @@ class GEKOTrainer:
         def show(done: int, total: int) -> None:
             if time.monotonic() - shown[0] > 0.5 or done == total:
                 shown[0] = time.monotonic()
-                self.on_event(PhaseChanged(phase, message, done, total))
+                self._emit(PhaseChanged(phase, message, done, total))
 
-        self.on_event(PhaseChanged(phase, message, 0, len(ids)))
-        return scan(
-            self.scored,
-            samples,
-            ids,
-            self.collate,
-            batch_size=self.args.batch_size,
-            device=self.device,
-            should_stop=self.should_stop,
-            on_progress=show,
-        )
+        self._emit(PhaseChanged(phase, message, 0, len(ids)))
+        return self.machine.scan(samples, ids, self.should_stop, show)
 
     # ------------------------------------------------------------ where the run stands
     @property
@@ -364,10 +311,7 @@ class GEKOTrainer:
         """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
         if self.progress.finished:
             return self.tokens_per_epoch * self.args.num_epochs
-        done = 0.0
-        if self.progress.planned:
-            planned = int(self.samples.lengths[self._current_plan().order].sum())
-            done = self.progress.epoch_tokens / max(1, planned)
+        done = self.progress.epoch_tokens / max(1, self.progress.planned_tokens) if self.progress.planned else 0.0
         return round(self.tokens_per_epoch * (self.progress.epoch + done))
 
     def phase(self) -> Phase | None:
@@ -375,12 +319,10 @@ class GEKOTrainer:
         use = self.config.enabled and self.config.use_curriculum
         return self.curriculum.phase_at(self.share_done) if use else None
 
-    def _set_learning_rate(self) -> None:
+    def _present_learning_rate(self) -> float:
         phase = self.phase()
         factor = phase.learning_rate_factor if phase else 1.0
-        self.learning_rate = learning_rate_at(self.share_done, self.args.learning_rate, self._warmup, factor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+        return learning_rate_at(self.share_done, self.args.learning_rate, self.warmup, factor)
 
     def _current_plan(self) -> Plan:
         assert self.plan is not None, "a plan is made before it is used"
@@ -393,6 +335,7 @@ class GEKOTrainer:
         self._clock = now
         return self.progress.seconds
 
+    # ------------------------------------------------------------ what it found
     def get_efficiency_report(self, end: str = "running") -> dict[str, Any]:
         """Counted figures of the run so far; the keys are those of report.json."""
         return reporting.efficiency_report(self, end)
@@ -405,6 +348,10 @@ class GEKOTrainer:
         """Ids of the samples that are HARD now."""
         return np.flatnonzero(self.states.bucket == Bucket.HARD).tolist()
 
+    def get_pruned_count(self) -> int:
+        """Samples that are pruned: FREEZE for more than prune_frozen_after passes; `states.lift_pruning()` lifts it."""
+        return int(self.states.pruned(self.config).sum())
+
     # ------------------------------------------------------------ disk
     @property
     def checkpoints_path(self) -> Path:
@@ -414,9 +361,9 @@ class GEKOTrainer:
     def save_checkpoint(self, path: str | Path) -> None:
         """Write everything that a resume needs to the folder `path`, atomically. Raises CheckpointError."""
         began = time.monotonic()
-        self.on_event(PhaseChanged("saving", "checkpoint"))
+        self._emit(PhaseChanged("saving", "checkpoint"))
         resume.save(self, Path(path))
-        self.on_event(CheckpointSaved(self.progress.step, str(path), time.monotonic() - began))
+        self._emit(CheckpointSaved(self.progress.step, str(path), time.monotonic() - began))
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Go on from a checkpoint: the next train() continues it exactly.
@@ -430,9 +377,13 @@ class GEKOTrainer:
         """Write model (or adapter) and tokenizer, readable by from_pretrained."""
         save_model(self.model, self.tokenizer, Path(path))
 
-    def _save_periodic(self, always: bool = True) -> None:
-        path = self.checkpoints_path / f"checkpoint-{self.progress.step}"
-        if always:
-            self._tick()
-            self.save_checkpoint(path)
+    def _save_periodic(self) -> None:
+        self.save_checkpoint(self.checkpoints_path / f"checkpoint-{self.progress.step}")
+        if self.machine.is_main:
             resume.remove_old(self.checkpoints_path, self.args.save_total_limit)
+
+
+NOTHING_MASTERED = (
+    "Nothing is mastered after the first pass, so nothing is skipped yet. Long free-text answers are hardly ever exactly "
+    "right, and then GEKO trains as plain training does; what saves here is batching."
+)

@@ -28,12 +28,12 @@ def test_only_the_completion_and_the_end_are_trained_on(tokenizer: Any) -> None:
     data = tokenise([{"prompt": "2 + 2 =", "completion": "4"}], PAIR, tokenizer, 64)
     assert tokenizer.decode(data[0]["input_ids"]) == "2 + 2 =\n4<eos>"
     assert trained_text(data[0], tokenizer) == "4<eos>"
-    assert (data.lengths.tolist(), data.target_tokens) == ([10], 2)
+    assert (data.lengths.tolist(), data.targets.tolist()) == ([10], [2])
 
 
 def test_plain_text_is_trained_on_whole(tokenizer: Any) -> None:
     data = tokenise([{"text": "to be"}], Columns(text="text"), tokenizer, 64)
-    assert trained_text(data[0], tokenizer) == "to be<eos>" and data.target_tokens == 5
+    assert trained_text(data[0], tokenizer) == "to be<eos>" and data.targets.sum() == 5
 
 
 def test_an_instruction_takes_its_input_below_it(tokenizer: Any) -> None:
@@ -109,7 +109,7 @@ def test_any_dataset_of_dicts_will_do_and_its_padding_is_taken_out() -> None:
             {"input_ids": torch.tensor([7, 8, 9]), "labels": torch.tensor([IGNORED, 8, 9])},
         ]
     )
-    assert view.lengths.tolist() == [2, 3] and view.target_tokens == 3
+    assert view.lengths.tolist() == [2, 3] and view.targets.sum() == 3
     assert view[0]["labels"].tolist() == [4, 5]
     with pytest.raises(TypeError, match=r"Item 0 .* with 'input_ids', but it has the keys \['tokens'\]"):
         DatasetView([{"tokens": [1]}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig
 from geko_engine.exceptions import CheckpointError
+from geko_engine.loading import share_of_step
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, plan_pass, steps_per_pass, thaw_ratio
 from geko_engine.sample_states import SampleStates
 
@@ -87,6 +89,23 @@ def test_pruned_samples_are_replayed_at_a_tenth() -> None:
     for _ in range(3):
         states.begin_pass()
     assert 0.07 < len(plan(states, config).order) / 4000 < 0.13
+
+
+def test_pruned_samples_can_be_removed_for_good_and_their_pruning_be_lifted() -> None:
+    config = GEKOConfig(prune_frozen_after=2, pruned_replay=0.0)
+    states = visited(4000, frozen=4000, config=config)
+    for _ in range(3):
+        assert states.pruned(config).sum() == 0
+        states.begin_pass()
+    assert states.pruned(config).all() and plan(states, config).steps == 0
+    states.lift_pruning()
+    assert states.pruned(config).sum() == 0 and 0.21 < len(plan(states, config).order) / 4000 < 0.29
+
+
+def test_the_counts_of_the_buckets_follow_every_visit() -> None:
+    states = visited(200, frozen=50, hard=30)
+    counted = [int((states.bucket == bucket).sum()) for bucket in Bucket]
+    assert counted == [50, 0, 120, 30, 0] == list(asdict(states.counts()).values())
 
 
 def test_the_same_record_seed_and_pass_give_the_same_plan() -> None:
@@ -196,3 +215,14 @@ def test_the_record_keeps_first_best_and_last_loss() -> None:
         )
     assert (states.first_loss[0], states.best_loss[0], states.loss[0]) == (3.0, 1.0, 2.0)
     assert (states.seen[0], states.checked[0], states.last_step[0], states.bucket[0]) == (2, 1, 2, Bucket.FOCUS)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 5))
+def test_each_sample_of_a_step_belongs_to_one_process_and_all_have_as_many_batches(
+    count: int, batch_size: int, processes: int
+) -> None:
+    shares = [list(share_of_step(count, batch_size, rank, processes)) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    taken = [int(p) for share in shares for positions, real in share if real for p in positions]
+    assert sorted(taken) == list(range(count))
+    assert all(0 < len(positions) <= batch_size for share in shares for positions, _ in share)

@@ -13,7 +13,6 @@ from geko_engine.buckets import (
     Bucket,
     bias_corrected_q,
     bucket_loss_weights,
-    mastered_exactly,
     partition,
     quality,
     suspected,
@@ -22,6 +21,7 @@ from geko_engine.buckets import (
 from geko_engine.config import GEKOConfig
 from geko_engine.curriculum import MountainCurriculum
 from geko_engine.efficiency import TokenCounter, compute_saved_ratio
+from geko_engine.mastery import MASTERIES, Signals
 from geko_engine.optim import learning_rate_at, warmup_ratio
 
 share = st.floats(0, 1)
@@ -30,7 +30,8 @@ loss = st.floats(0, 50)
 
 def bucket_of(correct: bool, confidence: float, q: float, quality_value: float, config: GEKOConfig) -> Bucket:
     one = np.array
-    mastered = mastered_exactly(one([correct]), one([confidence]), one([q]), one([quality_value]), config)
+    signals = Signals(one([0.1]), one([correct]), one([confidence]), one([q]), one([quality_value]), 1.0)
+    mastered = MASTERIES["exact"].mastered(signals, config)
     return Bucket(int(partition(one([correct]), one([confidence]), mastered, one([True]), config)[0]))
 
 
@@ -157,3 +158,14 @@ def test_compute_is_counted_forward_1_backward_2() -> None:
     assert counter.saved_ratio(100) == pytest.approx(1 - (150 + 2 * 50) / 300)
     assert compute_saved_ratio(0, 0, 0) == 0 and compute_saved_ratio(100, 100, 100) == 0
     assert compute_saved_ratio(200, 100, 100) < 0  # spending more is shown, not hidden
+
+
+@given(st.lists(loss, min_size=1, max_size=30))
+def test_relatively_mastered_is_what_has_a_loss_below_the_mean(losses: list[float]) -> None:
+    values = np.array(losses)
+    nothing = np.zeros(len(values), bool)
+    signals = Signals(values, nothing, values, values, values, float(values.mean()))
+    mask = MASTERIES["relative"].mastered(signals, GEKOConfig())
+    assert mask.tolist() == [value < values.mean() for value in losses]
+    before = Signals(values, nothing, values, values, values, float("nan"))
+    assert not MASTERIES["relative"].mastered(before, GEKOConfig()).any()

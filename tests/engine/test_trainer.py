@@ -297,7 +297,7 @@ def test_mixed_precision_and_gradient_checkpointing_train(tmp_path: Path) -> Non
     report = trainer_for(tmp_path, args={"bf16": True, "gradient_checkpointing": True, "num_epochs": 2}).train()
     assert report["steps"] == 12 and report["train_loss"] < 4
     plain = trainer_for(tmp_path, args={"num_epochs": 1})  # the precision of the last trainer does not stick
-    assert plain.accelerator.mixed_precision == "no"
+    assert plain.machine.precision == "no"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do fp16")
@@ -306,3 +306,71 @@ def test_fp16_without_a_gpu_is_refused_with_the_reason(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         trainer_for(tmp_path, args={"fp16": True})
+
+
+def test_a_model_that_comes_in_evaluation_mode_is_trained_with_its_dropout(tmp_path: Path) -> None:
+    modes: list[bool] = []
+    model = small_gpt2(dropout=0.1).eval()
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    trainer_for(tmp_path, model, args={"num_epochs": 1}).train()
+    assert modes == [True] * 6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_meets_few_shapes_and_trains_as_well(tmp_path: Path) -> None:
+    import torch._dynamo.utils as dynamo
+
+    torch._dynamo.reset()
+    plain = trainer_for(tmp_path, args={"num_epochs": 2}, data=sum_data(64)).train()
+    dynamo.counters.clear()
+    compiled = trainer_for(tmp_path, args={"num_epochs": 2, "compile_model": True}, data=sum_data(64))
+    report = compiled.train()
+    assert report["train_loss"] == pytest.approx(plain["train_loss"], abs=1e-3)
+    assert dynamo.counters["stats"]["unique_graphs"] <= 4  # not one for each length or number of targets
+    batch = compiled.machine.collate([sum_data()[0]])
+    assert batch["input_ids"].shape[1] % 64 == 0 and int(batch["attention_mask"].sum()) == sum_data().lengths[0]
+
+
+def test_without_a_compiler_it_says_so_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    said: list[str] = []
+    trainer = trainer_for(
+        tmp_path,
+        args={"compile_model": True, "num_epochs": 1},
+        on_event=lambda e: said.append(e.text) if isinstance(e, Message) else None,
+    )
+    assert trainer.train()["steps"] == 6
+    assert any("torch.compile needs" in text and "training without it" in text for text in said)
+
+
+def test_pruned_samples_are_counted_survive_a_checkpoint_and_can_be_lifted(tmp_path: Path) -> None:
+    config = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5, prune_frozen_after=1, pruned_replay=0.0)
+    said: list[str] = []
+    trainer = trainer_for(
+        tmp_path,
+        config=config,
+        args={"num_epochs": 12, "learning_rate": 1e-2},
+        on_event=lambda e: said.append(e.text) if isinstance(e, Message) else None,
+    )
+    report = trainer.train()
+    pruned = trainer.get_pruned_count()
+    assert 0 < pruned == report["pruned"] <= len(trainer.get_frozen_samples())
+    assert any("never looked at again" in text for text in said)
+    trainer.save_checkpoint(tmp_path / "c")
+    again = trainer_for(tmp_path, config=config, args={"num_epochs": 12, "learning_rate": 1e-2})
+    again.load_checkpoint(tmp_path / "c")
+    assert again.get_pruned_count() == pruned
+    again.states.lift_pruning()
+    assert again.get_pruned_count() == 0 and len(again.get_frozen_samples()) >= pruned
+
+
+def test_relative_mastery_skips_long_answers_and_ends_with_a_whole_pass(tmp_path: Path) -> None:
+    events: list[Any] = []
+    config = GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False)
+    report = trainer_for(tmp_path, config=config, args={"num_epochs": 4}, on_event=events.append).train()
+    planned = [entry["planned"] for entry in report["buckets"]]
+    assert planned[0] == planned[3] == 48 and planned[1] < 48 and planned[2] < 48
+    assert report["compute_saved_ratio"] > 0 and report["mastery"] == "relative"
+    (started,) = (e for e in events if isinstance(e, RunStarted))
+    assert "below the mean" in started.mastery_reason
