@@ -34,7 +34,9 @@ assets: $(STAMP)       ## makes the demo model and data anew from their seed
 
 bench: $(STAMP)        ## every benchmark in its small version
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.record
+	$(BIN)/python -m benchmarks.savings
 
 screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
