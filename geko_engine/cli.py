@@ -16,8 +16,9 @@ from geko_engine import __version__
 from geko_engine.config import RunConfig, apply_overrides, read_yaml
 from geko_engine.events import Event
 from geko_engine.exceptions import ConfigError, GekoError
+from geko_engine.processes import is_main_process, process_count
 from geko_engine.run_folder import RunFolder, RunWriter
-from geko_engine.runner import StopFlag, is_main_process, process_count, run, share_folder
+from geko_engine.runner import StopFlag, run, share_folder
 from geko_engine.settings import raise_problems
 from geko_engine.sources import preflight
 

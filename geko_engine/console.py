@@ -39,7 +39,7 @@ class Console:
     """Prints what a run tells; `stream` is where to (standard error by default, so that output can be piped)."""
 
     def __init__(
-        self, *, log_bucket_stats: bool = True, logging_steps: int = 100, stream: TextIO | None = None
+        self, log_bucket_stats: bool = True, logging_steps: int = 100, *, stream: TextIO | None = None
     ) -> None:
         self._stream = stream or sys.stderr
         self._log_bucket_stats, self._logging_steps = log_bucket_stats, logging_steps
@@ -195,7 +195,8 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         if entry["unseen"] < report.get("samples", 0):
             rows.append((f"Before epoch {entry['epoch'] + 1}", _bucket_text(entry)))
     rows.append(("At the end", _bucket_text(final) if final else "–"))
-    rows.append(("Model", report.get("model_path", "–")))
+    if report.get("model_path"):
+        rows.append(("Model", report["model_path"]))
     return rows
 
 

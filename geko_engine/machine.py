@@ -7,7 +7,6 @@ and gets back the scores of all, so that the record is the same everywhere.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from geko_engine.forward import SCORES, Scan, as_columns, combine, scan
 from geko_engine.loading import share_of_step
 from geko_engine.models import check_precision, compile_model, enable_checkpointing
 from geko_engine.optim import build_optimizer
+from geko_engine.processes import process_count
 from geko_engine.scoring import Scorer
 
 COMPILED_LENGTHS = 64  # a compiled model gets batches whose length is a multiple of this
@@ -58,7 +58,7 @@ class Machine:
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             # Without a GPU it must be told so, or it sees one process only.
-            cpu=int(os.environ.get("WORLD_SIZE") or 1) > 1 and not torch.cuda.is_available(),
+            cpu=process_count() > 1 and not torch.cuda.is_available(),
             mixed_precision=self.precision,
         )
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes

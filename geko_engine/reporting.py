@@ -13,6 +13,11 @@ from geko_engine.planner import Plan
 if TYPE_CHECKING:
     from geko_engine.trainer import GEKOTrainer
 
+NOTHING_MASTERED = (
+    "Nothing is mastered after the first pass, so nothing is skipped yet. Long free-text answers are hardly ever exactly "
+    "right, and then GEKO trains as plain training does; what saves here is batching."
+)
+
 
 def run_started(trainer: GEKOTrainer) -> RunStarted:
     """Model, data and device of the run."""

@@ -15,6 +15,7 @@ from typing import Any
 from geko_engine.config import RunConfig
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.exceptions import GekoError, RunError
+from geko_engine.processes import is_main_process
 from geko_engine.run_folder import RunFolder, replace_json
 from geko_engine.settings import raise_problems
 from geko_engine.sources import preflight
@@ -22,16 +23,6 @@ from geko_engine.sources import preflight
 SMALL_MODEL = 10_000_000  # parameters
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
-
-
-def process_count() -> int:
-    """How many processes a launcher has started for this run; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE") or 1)
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that writes and speaks."""
-    return int(os.environ.get("RANK") or 0) == 0
 
 
 def share_folder(folder: RunFolder | None) -> RunFolder:

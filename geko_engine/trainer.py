@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from geko_engine import reporting, resume
 from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
+from geko_engine.console import Console
 from geko_engine.curriculum import MountainCurriculum, Phase
 from geko_engine.data import Stopped, as_samples
-from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged
+from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError
 from geko_engine.forward import Scan
 from geko_engine.loading import PlanLoader, share_of_step
@@ -31,6 +32,7 @@ from geko_engine.machine import Machine
 from geko_engine.models import apply_lora, save_model
 from geko_engine.optim import learning_rate_at, warmup_ratio
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pass, plan_pass, steps_per_pass
+from geko_engine.processes import is_main_process
 from geko_engine.progress import Progress
 from geko_engine.sample_states import SampleStates
 from geko_engine.scoring import SampleFunction, Scorer
@@ -48,7 +50,8 @@ class GEKOTrainer:
         config: which samples get compute (default GEKO_RECOMMENDED). args: how it is trained.
         lora_config: a peft.LoraConfig to apply first.
         compute_confidence, compute_correctness: optional (outputs, batch) -> one value per sample [B].
-        on_event: called with every geko_engine.events.Event, in the first process only.
+        on_event: called with every geko_engine.events.Event, in the first process only (default: a progress bar,
+            partitions and an end table on standard error).
         should_stop: asked at every micro-batch; True saves a checkpoint and ends the run as stopped.
 
     Raises:
@@ -73,7 +76,8 @@ class GEKOTrainer:
     ) -> None:
         self.config, self.args = config or GEKOConfig(), args or GEKOTrainingArgs()
         self.tokenizer, self.model_name = tokenizer, model_name or type(model).__name__
-        self.on_event = on_event or (lambda event: None)
+        self._console = None if on_event else self._default_console()
+        self.on_event = on_event or self._console or (lambda event: None)
         self.should_stop = should_stop or (lambda: False)
         set_seed(self.args.seed)
         self.samples = as_samples(train_dataset)
@@ -94,6 +98,9 @@ class GEKOTrainer:
         self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
 
+    def _default_console(self) -> Console | None:
+        return Console(self.config.log_bucket_stats, self.args.logging_steps) if is_main_process() else None
+
     def _emit(self, event: Event) -> None:
         if self.machine.is_main:
             self.on_event(event)
@@ -107,6 +114,12 @@ class GEKOTrainer:
     # ------------------------------------------------------------ the run
     def train(self) -> dict[str, Any]:
         """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
+        report = self._train()
+        if self._console:
+            self._console(RunEnded(report["end"], report["reason"], report))
+        return report
+
+    def _train(self) -> dict[str, Any]:
         self._clock = time.monotonic()
         self.machine.scored.train()  # from_pretrained gives a model without dropout
         self._emit(reporting.run_started(self))
@@ -185,7 +198,7 @@ class GEKOTrainer:
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
         self._emit(Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"))
         if progress.epoch == 1 and self.config.enabled and self.states.counts().freeze == 0:
-            self._emit(Message(NOTHING_MASTERED, "warning"))
+            self._emit(Message(reporting.NOTHING_MASTERED, "warning"))
 
     # ------------------------------------------------------------ one step
     def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
@@ -381,9 +394,3 @@ class GEKOTrainer:
         self.save_checkpoint(self.checkpoints_path / f"checkpoint-{self.progress.step}")
         if self.machine.is_main:
             resume.remove_old(self.checkpoints_path, self.args.save_total_limit)
-
-
-NOTHING_MASTERED = (
-    "Nothing is mastered after the first pass, so nothing is skipped yet. Long free-text answers are hardly ever exactly "
-    "right, and then GEKO trains as plain training does; what saves here is batching."
-)

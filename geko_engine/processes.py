@@ -1,0 +1,15 @@
+"""How many processes a launcher (torchrun, accelerate launch) has started for this run, and which one this is."""
+
+from __future__ import annotations
+
+import os
+
+
+def process_count() -> int:
+    """Processes of this run; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return int(os.environ.get("RANK") or 0) == 0
