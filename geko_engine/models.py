@@ -16,7 +16,8 @@ from torch import nn
 from geko_engine.assets import demo_path
 from geko_engine.config import DEMO, GEKOTrainingArgs, LoraSettings, ModelConfig
 from geko_engine.exceptions import ConfigError, ModelError
-from geko_engine.sources import hub_error, is_local, model_problem
+from geko_engine.hub import hub_error
+from geko_engine.sources import is_local, model_problem
 
 LORA_TARGETS: dict[str, list[str]] = {
     "gpt2": ["c_attn", "c_proj"],

@@ -18,7 +18,7 @@ from geko_app.view import NOTHING, Cursor, payload, run_label
 from geko_engine.assets import assets_path
 from geko_engine.config import PRESETS
 from geko_engine.exceptions import GekoError
-from geko_engine.sources import FILE_KINDS
+from geko_engine.files import FILE_KINDS
 
 OPEN_GROUPS = ("Model and data", "Training")
 RUNS_LISTED = 50
