@@ -231,6 +231,7 @@ async function show(data) {
   drawSummary(data.summary);
   drawLog(data.log, fresh);
   text(q('.s-compute'), data.compute);
+  text(q('.s-mastery'), data.mastery);
   if (fresh) { run = data.run; await draw(); }
   await plot(data);
 }

@@ -82,6 +82,7 @@ def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) 
         "stats": stats(snapshot),
         "buckets": bucket_rows(snapshot),
         "compute": compute_sentence(snapshot),
+        "mastery": (snapshot.started or {}).get("mastery_reason", ""),
         "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),
     }
