@@ -20,10 +20,11 @@ from benchmarks.common import Ratio, arguments, in_child, interleave, print_tabl
 from benchmarks.memory import lora_config, run_memory
 from benchmarks.workload import Rows, Size, make_model, make_rows, run_geko
 from geko_engine.config import GEKOConfig, RunConfig
-from geko_engine.data import recognise_columns, tokenise
+from geko_engine.data import tokenise
 from geko_engine.events import StepCompleted
 from geko_engine.exceptions import GekoError
 from geko_engine.models import load_model_and_tokenizer
+from geko_engine.shapes import recognise_columns
 from geko_engine.sources import load_rows
 
 BASE = "none"

@@ -25,9 +25,10 @@ from transformers.utils import logging
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.config import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE, ModelConfig
-from geko_engine.data import Columns, TokenizedData, tokenise
+from geko_engine.data import TokenizedData, tokenise
 from geko_engine.models import load_model_and_tokenizer
 from geko_engine.progress import Progress
+from geko_engine.shapes import Columns
 from scripts.demo_tasks import DEFAULT_MIX, Row, make_rows
 
 RESULTS = Path(__file__).parent / "results" / "savings.json"

@@ -43,9 +43,18 @@ class DataConfig:
     eval_config: str | None = setting(None, "Configuration (subset) of the evaluation dataset on the Hub.")
     eval_split: str = setting("test", "Split of a Hub dataset to evaluate on.")
     eval_count: int | None = setting(None, "Evaluate on the first so many rows; empty for all.", unit="rows", minimum=1)
+    eval_ratio: float = setting(
+        0.0, "Share of the training data held out as evaluation data, where none is named.", minimum=0, maximum=0.5
+    )
     prompt_column: str | None = setting(None, "Column that is shown to the model; empty to recognise it.")
     completion_column: str | None = setting(None, "Column that the model learns to write; empty to recognise it.")
     text_column: str | None = setting(None, "Column of plain text to learn whole; empty to recognise it.")
+    messages_column: str | None = setting(
+        None, "Column of conversations (role and content, or from and value); empty to recognise it."
+    )
+    chat_template: bool = setting(
+        False, "Put prompt and completion into the model's chat template too, as conversations always are."
+    )
     max_length: int = setting(
         512, "Longer samples are cut. Memory and time grow with it.", unit="tokens", minimum=4, maximum=1_000_000
     )

@@ -1,7 +1,7 @@
-"""Rows -> rendered text -> token ids and labels; batches. Knows tokenizers and files, and no model.
+"""Rows -> token ids and labels; batches. Knows tokenizers, and no model and no file.
 
-Layout of a prompt/completion sample: tok(prompt + newline) + tok(completion) + end of sequence, the two parts
-tokenised apart, labels on the completion only. Plain text: tok(text) + end of sequence, all of it labels.
+The pieces of a rendered row (shapes.py) are tokenised apart, as a prompt is at inference, and joined. Prompt and text
+layouts end with the end of sequence, which is learnt; a chat template brings its own end.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,64 +18,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geko_engine.config import DataConfig
 from geko_engine.exceptions import DataError
 from geko_engine.scoring import IGNORED
+from geko_engine.shapes import Columns, Row, Segment, UnusableRow, segments
 
-Row = dict[str, Any]
 NO_LIMIT = 1_000_000_000
 TOKENISE_ROWS = 1000  # rows between two looks at the stop flag
-COLUMN_PAIRS = (
-    ("prompt", "completion"),
-    ("prompt", "response"),
-    ("question", "answer"),
-    ("problem", "solution"),
-    ("instruction", "output"),
-    ("instruction", "response"),
-    ("input", "output"),
-)
-TEXT_COLUMNS = ("text", "content")
 
 
 class Stopped(Exception):
     """The user asked for a stop inside a long piece of work; not an error."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are read: a prompt and a completion, or one text."""
-
-    prompt: str | None = None
-    completion: str | None = None
-    text: str | None = None
-    context: str | None = None  # extra input below an instruction
-
-
 @dataclass
 class TokenizedData:
-    """All samples as flat arrays; sample i is tokens[offsets[i]:offsets[i+1]], its targets begin at target_starts[i].
+    """All samples as flat arrays; sample i is tokens[offsets[i]:offsets[i+1]].
 
     Attributes:
-        tokens: int32 [total]. offsets: int64 [count + 1]. target_starts: int32 [count], relative.
+        tokens: int32 [total]. learnt: bool [total], whether a token is a target. offsets: int64 [count + 1].
         rows: int32 [count], row number in the source (from 0), since unusable rows are left out.
-        truncated, empty: row numbers that were cut, or left out because nothing in them can be trained on.
+        digests: uint64 [count], equal for samples with equal tokens.
+        truncated: row numbers that were cut. empty: left out, nothing to learn in them. masked: left out, all of
+            their targets lie beyond the cut. duplicates: kept, but equal to an earlier row.
+        unusable: row number -> why it could not be rendered.
     """
 
     tokens: NDArray
+    learnt: NDArray
     offsets: NDArray
-    target_starts: NDArray
     rows: NDArray
+    digests: NDArray
     truncated: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
+    masked: list[int] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    unusable: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, NDArray]:
-        ids = self.tokens[self.offsets[index] : self.offsets[index + 1]]
-        labels = ids.astype(np.int64)
-        labels[: self.target_starts[index]] = IGNORED
-        return {"input_ids": ids, "labels": labels}
+        part = slice(self.offsets[index], self.offsets[index + 1])
+        ids = self.tokens[part]
+        return {"input_ids": ids, "labels": np.where(self.learnt[part], ids, IGNORED).astype(np.int64)}
 
     @cached_property
     def lengths(self) -> NDArray:
@@ -83,7 +70,45 @@ class TokenizedData:
     @cached_property
     def targets(self) -> NDArray:
         """Target tokens of each sample, [count]; a sample's first token is never one."""
-        return self.lengths - np.maximum(self.target_starts, 1)
+        counted = np.add.reduceat(self.learnt, self.offsets[:-1], dtype=np.int64)
+        return counted - self.learnt[self.offsets[:-1]]
+
+    def subset(self, ids: NDArray) -> TokenizedData:
+        """The samples `ids` [n], without the lists of rows."""
+        parts = [slice(self.offsets[i], self.offsets[i + 1]) for i in ids]
+        return TokenizedData(
+            np.concatenate([self.tokens[part] for part in parts]),
+            np.concatenate([self.learnt[part] for part in parts]),
+            np.concatenate([[0], np.cumsum(self.lengths[ids])]).astype(np.int64),
+            self.rows[ids],
+            self.digests[ids],
+        )
+
+
+def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedData, TokenizedData]:
+    """(train, evaluation): a random share of the samples is held out, equal ones always on the same side.
+
+    Raises:
+        DataError: when one side would be empty.
+    """
+    distinct = np.unique(data.digests)
+    chosen = np.random.default_rng(seed).permutation(distinct)[: max(1, round(ratio * len(distinct)))]
+    held = np.isin(data.digests, chosen)
+    if held.all():
+        raise DataError(
+            f"{len(distinct)} different samples are too few to hold out {ratio:g} of them: give an evaluation set.",
+            "data.eval_ratio",
+        )
+    train = data.subset(np.flatnonzero(~held))
+    train.truncated, train.empty, train.masked = data.truncated, data.empty, data.masked
+    train.duplicates, train.unusable = data.duplicates, data.unusable
+    return train, data.subset(np.flatnonzero(held))
+
+
+def overlap(train: TokenizedData, evaluation: TokenizedData) -> list[int]:
+    """Row numbers of the evaluation set that are in the training set too, token by token."""
+    rows: list[int] = evaluation.rows[np.isin(evaluation.digests, train.digests)].tolist()
+    return rows
 
 
 class DatasetView:
@@ -143,50 +168,13 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-def recognise_columns(rows: Sequence[Row], config: DataConfig) -> Columns:
-    """Which columns to read, from the configuration or by their usual names.
+@dataclass
+class _Encoded:
+    """One row: its ids and which of them are learnt, both [length]."""
 
-    Raises:
-        DataError: naming the columns that there are.
-    """
-    present = list(dict.fromkeys(key for row in rows[:100] for key in row))
-    chosen = Columns(config.prompt_column, config.completion_column, config.text_column)
-    for name in ("prompt", "completion", "text"):
-        column = getattr(chosen, name)
-        if column and column not in present:
-            raise DataError(f"There is no column {column!r}; there are: {', '.join(present)}.", f"data.{name}_column")
-    if chosen.text:
-        return Columns(text=chosen.text)
-    if chosen.prompt and chosen.completion:
-        return chosen
-    if chosen.prompt or chosen.completion:
-        missing = "completion" if chosen.prompt else "prompt"
-        raise DataError("Name both the prompt column and the completion column.", f"data.{missing}_column")
-    for prompt, completion in COLUMN_PAIRS:
-        if prompt in present and completion in present:
-            context = "input" if prompt == "instruction" and "input" in present else None
-            return Columns(prompt, completion, context=context)
-    for text in TEXT_COLUMNS:
-        if text in present:
-            return Columns(text=text)
-    raise DataError(
-        f"None of the columns {', '.join(present)} is known. Name the prompt and completion columns, or the text column.",
-        "data.prompt_column",
-    )
-
-
-def render(row: Row, columns: Columns) -> tuple[str, str]:
-    """(what is shown, what is learnt) of one row; missing values are empty."""
-
-    def value(column: str | None) -> str:
-        found = row.get(column) if column else None
-        return "" if found is None else str(found)
-
-    if columns.text:
-        return "", value(columns.text)
-    context = value(columns.context)
-    prompt = value(columns.prompt) + (f"\n{context}" if context else "")
-    return prompt + "\n", value(columns.completion)
+    row: int
+    ids: list[int]
+    learnt: list[bool]
 
 
 def tokenise(
@@ -204,57 +192,108 @@ def tokenise(
         Stopped: when should_stop says so.
         DataError: when no row is left.
     """
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    pieces: list[NDArray] = []
-    starts: list[int] = []
-    kept: list[int] = []
+    unusable: dict[int, str] = {}
     truncated: list[int] = []
     empty: list[int] = []
-    for row, prompt, completion in _encoded(rows, columns, tokenizer, should_stop, on_progress):
-        ids = prompt + completion + end
-        start = len(prompt)
-        cut = ids[:max_length]
-        if not completion or len(cut) - max(start, 1) < 1:
-            empty.append(row)
-            continue
-        if len(cut) < len(ids):
-            truncated.append(row)
-        pieces.append(np.array(cut, np.int32))
-        starts.append(start)
-        kept.append(row)
-    if not pieces:
-        raise DataError(
-            f"None of the {len(rows)} rows has anything to learn: every completion is empty or lies beyond "
-            f"max_length = {max_length} tokens.",
-            "data.max_length" if truncated or any(rows) else "data.train",
+    masked: list[int] = []
+    kept: list[_Encoded] = []
+    for sample in _encoded(rows, columns, tokenizer, unusable, should_stop, on_progress):
+        if not any(sample.learnt[1:]):
+            empty.append(sample.row)
+        elif not any(sample.learnt[1:max_length]):
+            masked.append(sample.row)
+        else:
+            if len(sample.ids) > max_length:
+                truncated.append(sample.row)
+            kept.append(_Encoded(sample.row, sample.ids[:max_length], sample.learnt[:max_length]))
+    if not kept:
+        raise _nothing_to_learn(len(rows), max_length, len(masked), unusable)
+    data = _flat(kept)
+    data.truncated, data.empty, data.masked, data.unusable = truncated, empty, masked, unusable
+    return data
+
+
+def _flat(kept: list[_Encoded]) -> TokenizedData:
+    offsets = np.concatenate([[0], np.cumsum([len(sample.ids) for sample in kept])]).astype(np.int64)
+    tokens = np.fromiter((token for sample in kept for token in sample.ids), np.int32, offsets[-1])
+    learnt = np.fromiter((flag for sample in kept for flag in sample.learnt), bool, offsets[-1])
+    digests = np.array([_digest(tokens[a:b]) for a, b in pairwise(offsets)], np.uint64)
+    rows = np.array([sample.row for sample in kept], np.int32)
+    first = np.unique(digests, return_index=True)[1]
+    duplicates: list[int] = np.delete(rows, first).tolist()
+    return TokenizedData(tokens, learnt, offsets, rows, digests, duplicates=duplicates)
+
+
+def _digest(tokens: NDArray) -> int:
+    return int.from_bytes(blake2b(tokens.tobytes(), digest_size=8).digest(), "little")
+
+
+def _nothing_to_learn(count: int, max_length: int, masked: int, unusable: dict[int, str]) -> DataError:
+    if masked:
+        return DataError(
+            f"None of the {count} rows has anything to learn: {masked:,} have their completion beyond max_length = "
+            f"{max_length} tokens. Raise it.",
+            "data.max_length",
         )
-    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-    return TokenizedData(
-        np.concatenate(pieces), offsets, np.array(starts, np.int32), np.array(kept, np.int32), truncated, empty
-    )
+    if unusable:
+        row, reason = next(iter(unusable.items()))
+        return DataError(f"None of the {count} rows can be used. Row {row + 1}: {reason}.", "data.train")
+    return DataError(f"None of the {count} rows has anything to learn: every completion is empty.", "data.train")
 
 
 def _encoded(
     rows: Sequence[Row],
     columns: Columns,
     tokenizer: Any,
+    unusable: dict[int, str],
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int], None],
-) -> Iterator[tuple[int, list[int], list[int]]]:
-    """Yield (row number, prompt ids, completion ids)."""
+) -> Iterator[_Encoded]:
+    """Yield every row that can be rendered; the others go to `unusable` with their reason."""
     for first in range(0, len(rows), TOKENISE_ROWS):
         if should_stop():
             raise Stopped
-        pairs = [render(row, columns) for row in rows[first : first + TOKENISE_ROWS]]
-        prompts = tokenizer([prompt for prompt, _ in pairs], add_special_tokens=bool(columns.prompt))["input_ids"]
-        completions = tokenizer([text for _, text in pairs], add_special_tokens=bool(columns.text))["input_ids"]
-        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-            yield first + index, _without_end(prompt, tokenizer), _without_end(completion, tokenizer)
+        rendered: list[tuple[int, list[Segment]]] = []
+        for number, row in enumerate(rows[first : first + TOKENISE_ROWS], first):
+            try:
+                rendered.append((number, segments(row, columns, tokenizer)))
+            except UnusableRow as reason:
+                unusable[number] = str(reason)
+        yield from _encode_batch(rendered, columns, tokenizer)
         on_progress(min(first + TOKENISE_ROWS, len(rows)), len(rows))
 
 
-def _without_end(ids: list[int], tokenizer: Any) -> list[int]:
-    """Some tokenizers append the end of sequence by themselves; it belongs behind the completion, once."""
-    while ids and ids[-1] == tokenizer.eos_token_id:
-        ids = ids[:-1]
-    return ids
+def _encode_batch(rendered: list[tuple[int, list[Segment]]], columns: Columns, tokenizer: Any) -> Iterator[_Encoded]:
+    """All segments of many rows in two calls of the tokenizer, which works on them in parallel."""
+    special = not columns.is_chat  # a chat template writes its special tokens itself
+    begins = _ids(tokenizer, [pieces[0][0] for _, pieces in rendered], special)
+    others = iter(_ids(tokenizer, [text for _, pieces in rendered for text, _ in pieces[1:]], False))
+    end = tokenizer.eos_token_id
+    for (row, pieces), begin in zip(rendered, begins, strict=True):
+        sample = _Encoded(row, [], [])
+        for index, (text, learnt) in enumerate(pieces):
+            ids = begin if index == 0 else next(others)
+            sample.ids += ids
+            sample.learnt += _flags(ids, end) if learnt and columns.is_chat else [learnt and bool(text)] * len(ids)
+        if special and end is not None:
+            sample.ids.append(end)
+            sample.learnt.append(any(sample.learnt))  # nothing is learnt from an empty completion
+        yield sample
+
+
+def _ids(tokenizer: Any, texts: list[str], special: bool) -> list[list[int]]:
+    """Ids of each text without an end of sequence: some tokenizers append it by themselves."""
+    if not texts:
+        return []
+    end = tokenizer.eos_token_id
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
+    for ids in found if special else ():
+        while ids and ids[-1] == end:
+            ids.pop()
+    return found
+
+
+def _flags(ids: list[int], end: int | None) -> list[bool]:
+    """An answer is learnt up to its end of sequence; the line break that a template sets behind it is not."""
+    last = len(ids) - 1 - ids[::-1].index(end) if end in ids else len(ids) - 1
+    return [position <= last for position in range(len(ids))]

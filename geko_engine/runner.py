@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import shutil
 import signal
@@ -94,35 +93,23 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
-    from geko_engine.data import Stopped, recognise_columns, tokenise
     from geko_engine.models import load_model_and_tokenizer, lora_config_for
-    from geko_engine.sources import load_rows
+    from geko_engine.preparing import prepare
     from geko_engine.trainer import GEKOTrainer
 
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
     model, tokenizer = load_model_and_tokenizer(config.model)
     _share_the_machine(model)
-    datasets: list[Any] = []
-    for evaluation in (False, True):
-        if stop():
-            raise Stopped
-        if evaluation and not config.data.eval:
-            continue
-        name = "evaluation" if evaluation else "training"
-        emit(PhaseChanged("downloading", f"{name} data {config.data.eval if evaluation else config.data.train}"))
-        rows = load_rows(config.data, evaluation=evaluation)
-        columns = recognise_columns(rows, config.data)
-        limit = min(config.data.max_length, _longest(model))
-        progress = functools.partial(_tokenised, emit, name)
-        data = tokenise(rows, columns, tokenizer, limit, should_stop=stop, on_progress=progress)
-        _report_rows(data, name, limit, emit)
-        datasets.append(data)
+    prepared = prepare(config, tokenizer, _longest(model), emit, stop)
+    for part in prepared:
+        for finding in part.findings:
+            emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))
     args = dataclasses.replace(config.training, output_dir=str(folder.checkpoints_path))
     return GEKOTrainer(
         model,
-        datasets[0],
+        prepared[0].data,
         tokenizer,
-        datasets[1] if len(datasets) > 1 else None,
+        prepared[1].data if len(prepared) > 1 else None,
         config.geko,
         args,
         lora_config_for(config.lora, model),
@@ -145,24 +132,9 @@ def _share_the_machine(model: Any) -> None:
         torch.set_num_threads(1)
 
 
-def _tokenised(emit: OnEvent, name: str, done: int, total: int) -> None:
-    emit(PhaseChanged("tokenising", f"{name} rows", done, total))
-
-
 def _longest(model: Any) -> int:
     """Positions that the model can take; without a stated limit there is none."""
     return int(getattr(model.config, "max_position_embeddings", 0) or 1_000_000)
-
-
-def _report_rows(data: Any, name: str, limit: int, emit: OnEvent) -> None:
-    """Say by number (from 1) which rows were cut or left out."""
-    for rows, what in (
-        (data.truncated, f"were cut at {limit} tokens"),
-        (data.empty, "hold nothing to learn and were left out"),
-    ):
-        if rows:
-            shown = ", ".join(str(row + 1) for row in rows[:10]) + (", …" if len(rows) > 10 else "")
-            emit(Message(f"{len(rows):,} of the {name} rows {what}: {shown}", "warning"))
 
 
 def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from geko_engine.data import Columns, tokenise
+from geko_engine.data import tokenise
+from geko_engine.shapes import Columns
 from geko_engine.sources import load_rows
 
 TRAIN = [sys.executable, "-m", "geko_engine"]

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from geko_engine.config import DataConfig, RunConfig
-from geko_engine.data import Collator, Columns, DatasetView, Stopped, recognise_columns, tokenise
+from geko_engine.data import Collator, DatasetView, Stopped, hold_out, overlap, tokenise
 from geko_engine.exceptions import DataError
 from geko_engine.scoring import IGNORED
+from geko_engine.shapes import Columns
 from geko_engine.sources import data_problem, folder_problem, load_rows, model_problem, preflight
 
 PAIR = Columns("prompt", "completion")
@@ -36,13 +37,6 @@ def test_plain_text_is_trained_on_whole(tokenizer: Any) -> None:
     assert trained_text(data[0], tokenizer) == "to be<eos>" and data.targets.sum() == 5
 
 
-def test_an_instruction_takes_its_input_below_it(tokenizer: Any) -> None:
-    rows = [{"instruction": "add", "input": "1 2", "output": "3"}, {"instruction": "go", "input": "", "output": "ok"}]
-    data = tokenise(rows, recognise_columns(rows, DataConfig()), tokenizer, 64)
-    assert tokenizer.decode(data[0]["input_ids"]) == "add\n1 2\n3<eos>"
-    assert tokenizer.decode(data[1]["input_ids"]) == "go\nok<eos>"
-
-
 def test_cut_and_useless_rows_are_listed_by_number(tokenizer: Any) -> None:
     rows = [
         {"prompt": "ab", "completion": "c"},
@@ -52,10 +46,33 @@ def test_cut_and_useless_rows_are_listed_by_number(tokenizer: Any) -> None:
         {"prompt": "a", "completion": None},
     ]
     data = tokenise(rows, PAIR, tokenizer, 6)
-    assert (data.rows.tolist(), data.truncated, data.empty) == ([0, 2], [2], [1, 3, 4])
+    assert (data.rows.tolist(), data.truncated, data.empty, data.masked) == ([0, 2], [2], [1, 4], [3])
     assert trained_text(data[1], tokenizer) == "cde"
-    with pytest.raises(DataError, match="None of the 2 rows"):
+    with pytest.raises(
+        DataError, match=r"None of the 2 rows .* 1 have their completion beyond max_length = 6"
+    ) as caught:
         tokenise(rows[3:], PAIR, tokenizer, 6)
+    assert caught.value.field == "data.max_length"
+    with pytest.raises(DataError, match=r"None of the 1 rows .* every completion is empty"):
+        tokenise(rows[4:], PAIR, tokenizer, 6)
+
+
+def test_equal_rows_are_found_and_stay_on_one_side_when_a_share_is_held_out(tokenizer: Any) -> None:
+    rows = [{"prompt": str(i % 20), "completion": "x"} for i in range(60)]
+    data = tokenise(rows, PAIR, tokenizer, 64)
+    assert data.duplicates == list(range(20, 60))
+    train, held = hold_out(data, 0.2, seed=3)
+    assert (len(train), len(held)) == (48, 12) and overlap(train, held) == []
+    assert held[0]["input_ids"].tolist() == data[int(held.rows[0])]["input_ids"].tolist()
+    assert held.targets.tolist() == [2] * 12 and train.lengths.sum() + held.lengths.sum() == data.lengths.sum()
+    assert (
+        hold_out(data, 0.2, seed=3)[1].rows.tolist()
+        == held.rows.tolist()
+        != hold_out(data, 0.2, seed=4)[1].rows.tolist()
+    )
+    assert overlap(data, held) == held.rows.tolist()
+    with pytest.raises(DataError, match="1 different samples are too few"):
+        hold_out(tokenise(rows[:1], PAIR, tokenizer, 64), 0.2, seed=0)
 
 
 def test_tokenising_reports_progress_and_can_be_stopped(tokenizer: Any) -> None:
@@ -65,30 +82,6 @@ def test_tokenising_reports_progress_and_can_be_stopped(tokenizer: Any) -> None:
     assert seen == [(1000, 2500), (2000, 2500), (2500, 2500)]
     with pytest.raises(Stopped):
         tokenise(rows, PAIR, tokenizer, 64, should_stop=lambda: True)
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ({"prompt": "", "completion": ""}, PAIR),
-        ({"question": "", "answer": ""}, Columns("question", "answer")),
-        ({"problem": "", "solution": ""}, Columns("problem", "solution")),
-        ({"text": ""}, Columns(text="text")),
-        ({"instruction": "", "input": "", "output": ""}, Columns("instruction", "output", context="input")),
-    ],
-)
-def test_usual_shapes_are_recognised(row: dict, expected: Columns) -> None:
-    assert recognise_columns([row], DataConfig()) == expected
-
-
-def test_columns_can_be_named_and_wrong_names_are_answered_with_the_right_ones() -> None:
-    rows = [{"ask": "x", "reply": "y"}]
-    named = DataConfig(prompt_column="ask", completion_column="reply")
-    assert recognise_columns(rows, named) == Columns("ask", "reply")
-    with pytest.raises(DataError, match="None of the columns ask, reply is known"):
-        recognise_columns(rows, DataConfig())
-    with pytest.raises(DataError, match="no column 'asks'; there are: ask, reply"):
-        recognise_columns(rows, DataConfig(prompt_column="asks", completion_column="reply"))
 
 
 def test_batches_are_padded_on_the_right_and_padding_is_no_target() -> None:

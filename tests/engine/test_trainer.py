@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
-from geko_engine.data import Collator, Columns, TokenizedData, tokenise
+from geko_engine.data import Collator, TokenizedData, tokenise
 from geko_engine.events import Evaluated, Message, Partitioned, RunStarted, StepCompleted
 from geko_engine.exceptions import CheckpointError, RunError
 from geko_engine.optim import build_optimizer, learning_rate_at, warmup_ratio
 from geko_engine.planner import plan_pass
 from geko_engine.sample_states import SampleStates
+from geko_engine.shapes import Columns
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
 
 OFF = GEKOConfig(enabled=False)
