@@ -35,7 +35,7 @@ class ModelConfig:
 class DataConfig:
     """Which rows are trained on, which are evaluated on, and how they are read."""
 
-    train: str = setting(DEMO, "Hub id, local JSONL, JSON, CSV, TSV, Parquet or TXT file, or 'demo'.")
+    train: str = setting(DEMO, "Hub id, local JSONL, JSON, CSV, TSV, Parquet, Arrow or TXT file, or 'demo'.")
     train_config: str | None = setting(None, "Configuration (subset) of a Hub dataset; empty for its default.")
     train_split: str = setting("train", "Split of a Hub dataset to train on.")
     sample_count: int | None = setting(None, "Train on the first so many rows; empty for all.", unit="rows", minimum=1)

@@ -110,57 +110,6 @@ def test_any_dataset_of_dicts_will_do_and_its_padding_is_taken_out() -> None:
         DatasetView([[1, 2]])
 
 
-FILES = {
-    "good.jsonl": '{"prompt": "a", "completion": "b"}\n\n{"prompt": "c", "completion": "d"}\n',
-    "good.json": '[{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]',
-    "wrapped.json": '{"data": [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]}',
-    "good.csv": 'prompt,completion\na,b\nc,"d"\n',
-    "good.tsv": "prompt\tcompletion\na\tb\nc\td\n",
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_every_kind_of_file_gives_the_same_rows(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_text(FILES[name], encoding="utf-8-sig")
-    assert load_rows(DataConfig(train=str(path))) == [
-        {"prompt": "a", "completion": "b"},
-        {"prompt": "c", "completion": "d"},
-    ]
-    assert len(load_rows(DataConfig(train=str(path), sample_count=1))) == 1
-
-
-def test_parquet_and_text_files(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    parquet.write_table(pa.table({"text": ["x", "y"]}), tmp_path / "t.parquet")
-    (tmp_path / "t.txt").write_text("x\n\ny\n", encoding="utf-8")
-    for name in ("t.parquet", "t.txt"):
-        assert load_rows(DataConfig(train=str(tmp_path / name))) == [{"text": "x"}, {"text": "y"}]
-
-
-BROKEN = {
-    "cut.jsonl": (b'{"prompt": "a"}\n{"prompt": \n', "Line 2 of .* is not valid JSON"),
-    "list.jsonl": (b"[1, 2]\n", "Line 1 of .* is not an object with named values, but list"),
-    "number.json": (b"3", "is not a list of rows"),
-    "ragged.csv": (b"prompt,completion\na,b\nc\n", "Line 3 of .* another number of columns than the 2"),
-    "latin.txt": (b"caf\xe9\n", "is not UTF-8 text"),
-    "cut.parquet": (b"PAR1 and no more", "is no whole Parquet file"),
-    "empty.jsonl": (b"", "holds no rows"),
-    "image.png": (b"x", "is not a kind of file that can be read"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_named_with_its_fault(name: str, tmp_path: Path) -> None:
-    content, sentence = BROKEN[name]
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=sentence) as caught:
-        load_rows(DataConfig(train=str(tmp_path / name)))
-    assert caught.value.field == "data.train"
-
-
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

@@ -1,0 +1,138 @@
+"""From files to tokens: what is found in the rows, what is held out, and that nothing is tokenised twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geko_engine import token_cache
+from geko_engine.config import RunConfig
+from geko_engine.data import Stopped, tokenise
+from geko_engine.events import Event, Message, PhaseChanged
+from geko_engine.preparing import prepare
+from geko_engine.shapes import PLAIN_TEMPLATE, Columns
+
+
+def never() -> bool:
+    return False
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def pairs(*texts: str) -> list[dict[str, str]]:
+    return [dict(zip(("prompt", "completion"), text.split(">"), strict=True)) for text in texts]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEKO_CACHE", str(tmp_path / "cache"))
+
+
+def test_everything_that_is_odd_about_the_rows_is_said_with_their_numbers(tmp_path: Path, tokenizer: Any) -> None:
+    train = written(tmp_path / "train.jsonl", pairs("a>b", "a>b", "c>", "d>" + "e" * 50, "f" * 60 + ">g", "h>i"))
+    held = written(tmp_path / "eval.jsonl", pairs("x>y", "h>i"))
+    config = RunConfig.from_dict({"data": {"train": train, "eval": held, "max_length": 30}})
+    events: list[Event] = []
+    first, second = prepare(config, tokenizer, 1000, events.append, never)
+    assert [(f.kind, f.rows, f.sentence) for f in first.findings] == [
+        ("truncated", [4], "1 rows were cut at 30 tokens (max_length): 4"),
+        ("empty", [3], "1 rows hold nothing to learn and were left out: 3"),
+        ("masked", [5], "1 rows have all they teach beyond 30 tokens (max_length) and were left out: 5"),
+        ("duplicate", [2], "1 rows are the same as an earlier row: 2"),
+    ]
+    assert [(f.kind, f.rows) for f in second.findings] == [("overlap", [2])]
+    assert "so their result flatters: 2" in second.findings[0].sentence
+    phases = [event.phase for event in events if isinstance(event, PhaseChanged)]
+    assert phases.count("downloading") == 2 and "tokenising" in phases
+
+
+def test_the_models_own_limit_counts_too(tmp_path: Path, tokenizer: Any) -> None:
+    train = written(tmp_path / "train.jsonl", pairs("d>" + "e" * 50))
+    (part,) = prepare(RunConfig.from_dict({"data": {"train": train}}), tokenizer, 16, lambda event: None, never)
+    assert part.data.lengths.tolist() == [16] and "at 16 tokens" in part.findings[0].sentence
+
+
+def test_a_share_is_held_out_where_no_evaluation_set_is_named(tmp_path: Path, tokenizer: Any) -> None:
+    train = written(tmp_path / "train.jsonl", pairs(*(f"{i}>x" for i in range(40))))
+    config = RunConfig.from_dict({"data": {"train": train, "eval_ratio": 0.25}})
+    kept, held = prepare(config, tokenizer, 1000, lambda event: None, never)
+    assert (len(kept.data), len(held.data), held.source) == (30, 10, "25 % of the training data")
+    assert sorted([*kept.data.rows, *held.data.rows]) == list(range(40))
+
+
+def test_conversations_get_a_template_where_the_tokenizer_has_none(tmp_path: Path, tokenizer: Any) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    train = written(tmp_path / "train.jsonl", [{"messages": turns}])
+    events: list[Event] = []
+    prepare(RunConfig.from_dict({"data": {"train": train}}), tokenizer, 1000, events.append, never)
+    assert tokenizer.chat_template == PLAIN_TEMPLATE
+    assert any("no chat template" in event.text for event in events if isinstance(event, Message))
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert type(tokenizer).from_pretrained(tmp_path / "saved").chat_template == PLAIN_TEMPLATE
+
+
+# ---------------------------------------------------------------- the cache
+
+
+def test_the_second_time_nothing_is_tokenised(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = written(tmp_path / "train.jsonl", pairs("a>b", "a>b", "c>", "f>" + "g" * 60))
+    config = RunConfig.from_dict({"data": {"train": train, "max_length": 30}})
+    (first,) = prepare(config, tokenizer, 1000, lambda event: None, never)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("tokenised again")
+
+    monkeypatch.setattr("geko_engine.preparing.tokenise", refuse)
+    (again,) = prepare(config, tokenizer, 1000, lambda event: None, never)
+    assert again.findings == first.findings
+    for index in range(len(first.data)):
+        for name, value in first.data[index].items():
+            np.testing.assert_array_equal(again.data[index][name], value)
+
+
+def test_the_key_follows_everything_that_decides_the_tokens(tokenizer: Any) -> None:
+    rows, columns = pairs("a>b"), Columns("prompt", "completion")
+    keys = [
+        token_cache.key_of(rows, columns, tokenizer, 30, never),
+        token_cache.key_of(pairs("a>c"), columns, tokenizer, 30, never),
+        token_cache.key_of(rows, Columns("prompt", "completion", chat=True), tokenizer, 30, never),
+        token_cache.key_of(rows, columns, tokenizer, 31, never),
+    ]
+    assert token_cache.key_of(rows, columns, tokenizer, 30, never) == keys[0]
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    keys.append(token_cache.key_of(rows, columns, tokenizer, 30, never))
+    tokenizer.add_tokens(["zz"])
+    keys.append(token_cache.key_of(rows, columns, tokenizer, 30, never))
+    assert len(set(keys)) == len(keys)
+    with pytest.raises(Stopped):
+        token_cache.key_of(rows, columns, tokenizer, 30, lambda: True)
+
+
+def test_a_damaged_file_is_no_file_and_old_ones_go(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tokenise(pairs("a>b", "c>d"), Columns("prompt", "completion"), tokenizer, 30)
+    token_cache.store("one", data)
+    kept = token_cache.load("one")
+    assert kept is not None and kept.tokens.tolist() == data.tokens.tolist()
+    path = token_cache.cache_folder() / "one.safetensors"
+    path.write_bytes(path.read_bytes()[:50])
+    assert token_cache.load("one") is None and token_cache.load("none") is None
+    monkeypatch.setattr(token_cache, "MAX_BYTES", 0)
+    token_cache.store("two", data)
+    assert list(token_cache.cache_folder().iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEKO_CACHE", "/proc/none")
+    token_cache.store("one", tokenise(pairs("a>b"), Columns("prompt", "completion"), tokenizer, 30))
+    assert token_cache.load("one") is None
