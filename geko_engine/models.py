@@ -98,7 +98,7 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
         raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
     from peft import get_peft_model
 
-    linear = sorted({name.split(".")[-1] for name, module in model.named_modules() if _is_linear(module)})
+    linear = sorted({name.split(".")[-1] for name, module in model.named_modules() if is_linear(module)})
     targets = lora_config.target_modules
     wanted = [] if targets is None or isinstance(targets, str) else list(targets)
     names = {name.split(".")[-1] for name, _ in model.named_modules()}
@@ -117,7 +117,7 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
     return adapted
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's transposed linear layer
 
 

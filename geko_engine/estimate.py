@@ -1,0 +1,220 @@
+"""Will it fit, and how long will it take: told before the start, from a forward pass that computes nothing.
+
+The model is built of fake tensors, which have shapes and no content, and run once at the longest batch. What autograd
+would keep is added up, so any architecture is counted as it is, and a model of any size takes seconds and no memory.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from geko_engine.config import RunConfig
+from geko_engine.models import apply_lora, count_parameters, is_linear, lora_config_for
+
+FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
+ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
+QUANTISED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
+WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/fit.py
+SPARE = 0.90  # share of the memory that a run may fill before "fits" becomes "tight"
+MATMUL_SHARE = 0.6  # of the speed of one large matrix product, that a whole step reaches; benchmarks/fit.py
+OVERHEAD = 3.0  # time of an operation of a step, beside its arithmetic, in units of the smallest one's
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one training step needs, counted on fake tensors; bytes, operations and floating-point operations.
+
+    weights, gradients, optimizer: of the model. activations: kept for the backward pass at the longest batch.
+    logits: of the target rows of that batch. flops, operations: of its forward pass, on `tokens` tokens.
+    """
+
+    parameters: int
+    trainable: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    flops: int
+    operations: int
+    tokens: int
+    accumulates: bool
+    recomputes: bool
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the worst moment of a step: gradients grow while activations are let go of."""
+        passing = self.activations + self.logits
+        moving = self.gradients + passing if self.accumulates else max(self.gradients, passing)
+        return round((1 + WORKSPACE) * (self.weights + self.optimizer + moving))
+
+    def parts(self) -> dict[str, int]:
+        """Bytes by part, in the order in which they come to be."""
+        names = ("weights", "gradients", "optimizer", "activations", "logits")
+        return {name: getattr(self, name) for name in names}
+
+    def seconds(self, tokens: int, steps: int, speed: Speed) -> float:
+        """Time that `steps` training steps on `tokens` real tokens take at `speed`, evaluation and loading left out."""
+        # The backward pass costs two forward ones; where nothing but adapters is trained, about one.
+        passes = 2.0 + min(1.0, 2 * self.trainable / max(1, self.parameters)) + self.recomputes
+        arithmetic = passes * self.flops * tokens / max(1, self.tokens) / (MATMUL_SHARE * speed.flops_per_second)
+        return arithmetic + passes * steps * self.operations * OVERHEAD * speed.operation_seconds
+
+
+def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int, targets: int) -> Footprint:
+    """The footprint of a step with `batch_size` samples of `length` tokens, `targets` of them targets in all.
+
+    Raises:
+        RuntimeError and others: where an architecture does not run on fake tensors; nothing can be told then.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.device("meta"):
+        model = _empty_model(config, model_config)
+    total, trainable = count_parameters(model)
+    with FakeTensorMode(), device:
+        _give_fake_tensors(model)
+        with _Counter() as counter, FlopCounterMode(display=False) as flops:
+            saved, rows = _forward(model, config, batch_size, length, targets)
+    layers = max(1, getattr(model_config.get_text_config(), "num_hidden_layers", 1))
+    if config.training.gradient_checkpointing:
+        hidden = batch_size * length * model_config.get_text_config().hidden_size * FLOAT
+        saved = saved // layers + layers * hidden  # the input of each layer, and one layer at a time
+    per_parameter = ADAM_8BIT_BYTES if config.training.use_8bit_optimizer else ADAM_BYTES
+    return Footprint(
+        parameters=total,
+        trainable=trainable,
+        weights=_weight_bytes(model, getattr(config.model, "quantization", "none")),
+        gradients=trainable * FLOAT,
+        optimizer=round(trainable * per_parameter),
+        activations=saved,
+        logits=rows,
+        flops=flops.get_total_flops(),
+        operations=counter.count,
+        tokens=batch_size * length,
+        accumulates=config.training.gradient_accumulation_steps > 1,
+        recomputes=config.training.gradient_checkpointing,
+    )
+
+
+def _give_fake_tensors(model: nn.Module) -> None:
+    """Fake tensors of the present device in place of meta ones: those would take kernels that no device takes."""
+    made: dict[int, Any] = {}  # tied weights stay tied
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                new = nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
+                module._parameters[name] = made.setdefault(id(parameter), new)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = made.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
+
+
+def _empty_model(config: RunConfig, model_config: Any) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_config(
+        model_config, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code
+    )
+    lora = lora_config_for(config.lora, model)
+    if lora is not None:
+        model = apply_lora(model, lora, lambda text: None)
+    return model.train()
+
+
+def _weight_bytes(model: nn.Module, quantization: str) -> int:
+    everything = sum(p.numel() * FLOAT for p in model.parameters())
+    if quantization not in QUANTISED_BYTES:
+        return everything
+    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    linear = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if is_linear(module) and module is not head and not module.weight.requires_grad
+    )
+    return everything - round(linear * (FLOAT - QUANTISED_BYTES[quantization]))
+
+
+def _forward(model: nn.Module, config: RunConfig, batch: int, length: int, targets: int) -> tuple[int, int]:
+    """(bytes that autograd keeps, bytes of the logits) of one forward pass whose head sees `targets` rows."""
+    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    rows = torch.zeros(min(targets, batch * length), dtype=torch.long)
+    if head is not None:
+        head.register_forward_pre_hook(
+            lambda _module, args: (args[0].reshape(-1, args[0].shape[-1]).index_select(0, rows)[None], *args[1:])
+        )
+    ids = torch.zeros(batch, length, dtype=torch.long)
+    half = torch.bfloat16 if config.training.bf16 else torch.float16
+    autocast = torch.autocast(ids.device.type, half, enabled=config.training.bf16 or config.training.fp16)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return sum(saved.values()), logits.numel() * logits.element_size()
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations as they reach the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What this machine does, timed here and now."""
+
+    flops_per_second: float
+    operation_seconds: float
+
+
+def measure_speed(hidden_size: int, dtype: torch.dtype) -> Speed:
+    """Times a matrix product of the model's width, and the smallest operation, for about a third of a second."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows, columns = 512, 4 * hidden_size
+    left, right = torch.ones(rows, hidden_size, dtype=dtype, device=device), torch.ones(hidden_size, columns, dtype=dtype, device=device)
+    small = torch.ones(8, device=device)
+    product = _time(lambda: left @ right, device, 0.2)
+    return Speed(2 * rows * hidden_size * columns / product, _time(lambda: small + small, device, 0.1))
+
+
+def _time(work: Any, device: torch.device, seconds: float) -> float:
+    """Seconds of one call, the mean over about `seconds`."""
+    for _ in range(3):
+        work()
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        for _ in range(10):
+            work()
+        count += 10
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return (time.perf_counter() - began) / count
+
+
+def memory_here() -> tuple[int, int]:
+    """(bytes that are free for a run, bytes in all) on the GPU, else in this machine's memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()
+    memory = psutil.virtual_memory()
+    return memory.available, memory.total
