@@ -353,7 +353,7 @@ class GEKOTrainer:
 
     # ------------------------------------------------------------ what it found
     def get_efficiency_report(self, end: str = "") -> dict[str, Any]:
-        """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended, if not as known."""
+        """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended, where told."""
         return reporting.efficiency_report(self, end or self.end)
 
     def get_frozen_samples(self) -> list[int]:
