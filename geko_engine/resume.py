@@ -77,7 +77,9 @@ def load(trainer: GEKOTrainer, path: Path) -> None:
     trainer.plan = _plan_from(load_arrays(str(plan))) if plan.exists() else None
     values = dict(manifest["progress"])
     values["counter"] = TokenCounter(**values["counter"])
-    trainer.progress = type(trainer.progress)(**{**values, "reason": ""})
+    if not values["finished"]:
+        values["reason"] = ""  # why it stopped then; why it ended stays true
+    trainer.progress = type(trainer.progress)(**values)
     states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
     machine = trainer.machine
     machine.optimizer.load_state_dict(states["optimizer"])

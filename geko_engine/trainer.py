@@ -93,6 +93,7 @@ class GEKOTrainer:
         )
         self.states, self.progress = SampleStates(len(self.samples)), Progress()
         self.plan: Plan | None = None
+        self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.curriculum = MountainCurriculum()
         self.steps_per_epoch = steps_per_pass(len(self.samples), machine.step_size)
         self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
@@ -114,7 +115,9 @@ class GEKOTrainer:
     # ------------------------------------------------------------ the run
     def train(self) -> dict[str, Any]:
         """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
+        self.end = "running"
         report = self._train()
+        self.end = report["end"]
         if self._console:
             self._console(RunEnded(report["end"], report["reason"], report))
         return report
@@ -349,9 +352,9 @@ class GEKOTrainer:
         return self.progress.seconds
 
     # ------------------------------------------------------------ what it found
-    def get_efficiency_report(self, end: str = "running") -> dict[str, Any]:
-        """Counted figures of the run so far; the keys are those of report.json."""
-        return reporting.efficiency_report(self, end)
+    def get_efficiency_report(self, end: str = "") -> dict[str, Any]:
+        """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended, where told."""
+        return reporting.efficiency_report(self, end or self.end)
 
     def get_frozen_samples(self) -> list[int]:
         """Ids of the samples that are FREEZE now."""
