@@ -107,7 +107,7 @@ class GEKOTrainingArgs:
     )
     seed: int = setting(42, "Same seed, same run.", minimum=0, maximum=2**32 - 1)
     save_at_end: bool = setting(True, "Save the tuned model when the run ends.")
-    save_total_limit: int = setting(2, "Checkpoints kept; the oldest go first.", minimum=1)
+    save_total_limit: int = setting(2, "Checkpoints kept; the oldest go first.", minimum=1, kw_only=True)
     bf16: bool = setting(False, "bfloat16 mixed precision (Ampere or newer GPUs, recent CPUs).")
     fp16: bool = setting(False, "float16 mixed precision with loss scaling (older GPUs).")
     gradient_checkpointing: bool = setting(False, "Recompute activations: less memory, about a third more time.")
@@ -138,7 +138,7 @@ class GEKOConfig:
     LIGHT = correct otherwise; FOCUS = wrong, confidence <= focus_confidence; HARD = wrong, above it.
     """
 
-    enabled: bool = setting(True, "Off: every sample in every epoch, as plain training does.")
+    enabled: bool = setting(True, "Off: every sample in every epoch, as plain training does.", kw_only=True)
     freeze_confidence: float = setting(
         0.85,
         "A correct sample is mastered when its least likely token is at least this likely. "

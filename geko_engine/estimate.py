@@ -192,7 +192,10 @@ def measure_speed(hidden_size: int, dtype: torch.dtype) -> Speed:
     """Times a matrix product of the model's width, and the smallest operation, for about a third of a second."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, columns = 512, 4 * hidden_size
-    left, right = torch.ones(rows, hidden_size, dtype=dtype, device=device), torch.ones(hidden_size, columns, dtype=dtype, device=device)
+    left, right = (
+        torch.ones(rows, hidden_size, dtype=dtype, device=device),
+        torch.ones(hidden_size, columns, dtype=dtype, device=device),
+    )
     small = torch.ones(8, device=device)
     product = _time(lambda: left @ right, device, 0.2)
     return Speed(2 * rows * hidden_size * columns / product, _time(lambda: small + small, device, 0.1))

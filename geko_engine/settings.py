@@ -37,12 +37,15 @@ class Spec:
     choices: tuple[Any, ...] = ()
 
 
-def setting(default: Any, help: str, **rules: Any) -> Any:
-    """Declare a dataclass field with its Spec; a list or dict default is copied for each instance."""
+def setting(default: Any, help: str, *, kw_only: bool = False, **rules: Any) -> Any:
+    """Declare a dataclass field with its Spec; a list or dict default is copied for each instance.
+
+    kw_only: left out of the positional arguments, so that those stay as gekolib had them.
+    """
     metadata = {"spec": Spec(help, **rules)}
     if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata, kw_only=kw_only)
+    return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
 def spec_of(cls: type, name: str) -> Spec:

@@ -1,8 +1,8 @@
 """The names, arguments and defaults that GEKO was first described with, and its code examples, from geko_engine.
 
 Deliberately different: GEKOConfig() is GEKO_RECOMMENDED, with equal bucket weights and no curriculum, because that
-measured best; GEKOConfig.seed() gives the first description's (3, 1, 0) and curriculum. Settings that came later may
-stand between the old ones, so the order that is held is that of the old names among each other.
+measured best; GEKOConfig.seed() gives the first description's (3, 1, 0) and curriculum. Settings that came later follow
+the old ones or are keyword-only, so that positional arguments mean what they meant.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from geko_engine import (
     apply_lora,
     is_peft_available,
 )
-from geko_engine.data import Columns, tokenise
+from geko_engine.data import tokenise
+from geko_engine.shapes import Columns
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
 
 REQUIRED = inspect.Parameter.empty
@@ -134,6 +135,9 @@ def test_settings_have_the_described_names_order_and_defaults(settings: type) ->
     found = {name: default for name, default in present.items() if name in described}
     expected = {name: MEASURED_BETTER.get(name, value) for name, value in described.items()}
     assert list(found) == list(described) and found == expected and sorts(found) == sorts(expected)
+    parameters = inspect.signature(settings).parameters.values()
+    positional = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    assert positional[: len(described)] == list(described)
 
 
 def test_the_described_rule_is_one_call_away_and_recommended_is_the_default() -> None:
