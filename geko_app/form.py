@@ -11,7 +11,7 @@ from typing import Any
 
 from geko_engine.config import DEMO, PRESETS, SECTIONS, RunConfig, apply_overrides
 from geko_engine.exceptions import GekoError
-from geko_engine.settings import spec_of
+from geko_engine.settings import Spec, is_optional, spec_of
 from geko_engine.sources import preflight
 
 PRESET_KEY = "geko.preset"
@@ -24,7 +24,7 @@ class FormField:
 
     key: str
     label: str
-    kind: str  # text, integer, check or preset
+    kind: str  # text, integer, check, choice or preset
     group: str
     placeholder: str = ""
     half: bool = False  # two such fields share a row
@@ -37,8 +37,17 @@ class FormField:
             return "Recommended is the rule that measured best; the other three are the published presets."
         if self.key == "output_dir":
             return "Folder that the run, its checkpoints and its model are written to."
+        return self._spec.help
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The only allowed values, empty where there are more."""
+        return self._spec.choices
+
+    @property
+    def _spec(self) -> Spec:
         section, name = self.key.split(".")
-        return spec_of(SECTIONS[section], name).help
+        return spec_of(SECTIONS[section], name)
 
 
 FIELDS: tuple[FormField, ...] = (
@@ -55,14 +64,24 @@ FIELDS: tuple[FormField, ...] = (
     FormField("lora.r", "Rank", "integer", "LoRA", half=True),
     FormField("lora.alpha", "Alpha", "integer", "LoRA", half=True),
     FormField("lora.dropout", "Dropout", "text", "LoRA"),
-    FormField("data.train_split", "Training split (Hub)", "text", "More", half=True),
-    FormField("data.eval_split", "Evaluation split (Hub)", "text", "More", half=True),
-    FormField("data.prompt_column", "Prompt column", "text", "More", "recognised", half=True),
-    FormField("data.completion_column", "Completion column", "text", "More", "recognised", half=True),
-    FormField("data.text_column", "Text column", "text", "More", "recognised"),
-    FormField("data.max_length", "Longest sample", "integer", "More", half=True),
+    FormField("lora.target_modules", "Target layers", "text", "LoRA", "by the model's family"),
+    FormField("model.quantization", "Quantised base", "choice", "LoRA"),
+    FormField("data.prompt_column", "Prompt column", "text", "Columns and splits", "recognised", half=True),
+    FormField("data.completion_column", "Completion column", "text", "Columns and splits", "recognised", half=True),
+    FormField("data.text_column", "Text column", "text", "Columns and splits", "recognised", half=True),
+    FormField("data.messages_column", "Conversation column", "text", "Columns and splits", "recognised", half=True),
+    FormField("data.chat_template", "Chat template for prompts", "check", "Columns and splits"),
+    FormField("data.max_length", "Longest sample", "integer", "Columns and splits"),
+    FormField("data.eval_ratio", "Held-out share", "text", "Columns and splits", half=True),
+    FormField("data.eval_count", "Evaluation samples", "text", "Columns and splits", "all", half=True),
+    FormField("data.train_config", "Training configuration", "text", "Columns and splits", "default", half=True),
+    FormField("data.train_split", "Training split", "text", "Columns and splits", half=True),
+    FormField("data.eval_config", "Evaluation configuration", "text", "Columns and splits", "default", half=True),
+    FormField("data.eval_split", "Evaluation split", "text", "Columns and splits", half=True),
+    FormField("model.revision", "Model revision", "text", "More", "main"),
+    FormField("model.trust_remote_code", "Trust remote code", "check", "More"),
     FormField("training.warmup_steps", "Warm-up steps", "integer", "More", half=True),
-    FormField("training.seed", "Seed", "integer", "More"),
+    FormField("training.seed", "Seed", "integer", "More", half=True),
     FormField("output_dir", "Output folder", "text", "More"),
 )
 GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS))
@@ -95,7 +114,8 @@ def from_config(config: RunConfig) -> dict[str, Any]:
         section, _, name = field.key.partition(".")
         value = values[section][name] if name else values[section]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        shown[field.key] = f"{value:g}" if number and field.kind == "text" else value
+        listed = ", ".join(value) if isinstance(value, list) else value
+        shown[field.key] = f"{value:g}" if number and field.kind == "text" else listed
     return shown
 
 
@@ -145,13 +165,12 @@ def label_of(key: str) -> str:
 def _typed(field: FormField, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
-    optional = field.key in (
-        "data.sample_count",
-        "data.eval",
-        "data.prompt_column",
-        "data.completion_column",
-        "data.text_column",
-    )
     if value in ("", None):
-        return None if optional or field.kind != "text" else ""
+        return None if field.kind != "text" or _optional(field) else ""
     return value
+
+
+def _optional(field: FormField) -> bool:
+    """Whether an empty field means that nothing is set."""
+    section, _, name = field.key.partition(".")
+    return bool(name) and is_optional(SECTIONS[section], name)

@@ -12,6 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 import plotly
 
+from geko_app.looks import Looks
 from geko_app.pages import train
 from geko_app.run_store import RunStore
 from geko_app.supervisor import Supervisor
@@ -24,9 +25,9 @@ THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) do
 
 def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises RunError when the runs folder cannot be written, OSError for the port."""
-    supervisor = Supervisor(RunStore(runs))
+    supervisor, looks = Supervisor(RunStore(runs)), Looks()
     gr.set_static_paths([str(PLOTLY.parent)])
-    page = train.build(supervisor)
+    page = train.build(supervisor, looks)
     ended = threading.Event()
     page.launch(
         server_name=host,
@@ -55,5 +56,6 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     ended.wait()
     if supervisor.active():
         print("Saving the running training before the end; it can be resumed.", flush=True)
+    looks.shutdown()
     supervisor.shutdown()
     page.close(verbose=False)

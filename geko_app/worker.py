@@ -1,4 +1,6 @@
-"""The worker process: python -m geko_app.worker RUN_FOLDER [--resume]. Runs the engine; knows no page.
+"""The worker process: python -m geko_app.worker RUN_FOLDER [--resume | --look]. Runs the engine; knows no page.
+
+With --look it only looks at what a run would use: data, memory and time.
 
 What it prints goes to worker.log; what it does goes to events.jsonl. Ends with 0, or 1 when the run failed.
 """
@@ -20,11 +22,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="geko_app.worker")
     parser.add_argument("folder")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--look", action="store_true")
     options = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder = RunFolder.open(options.folder)
     with RunWriter(folder) as write:
+        if options.look:
+            from geko_engine.inspection import inspect
+
+            return 1 if inspect(folder.config(), write, StopFlag(folder).install()) == "failed" else 0
         report = run(folder, on_event=write, should_stop=StopFlag(folder).install(), resume=options.resume)
     return 1 if report["end"] == "failed" else 0
 

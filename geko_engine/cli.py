@@ -45,6 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         dest="overrides",
         help="set any key, for example training.num_epochs=1 (repeatable)",
     )
+    parser.add_argument(
+        "--check", action="store_true", help="look at data, memory and time without training, and end"
+    )
     parser.add_argument("--show-config", action="store_true", help="print the whole configuration as YAML and end")
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.show_config:
         print(config.to_yaml(), end="")
         return 0
+    if options.check:
+        return _check(config)
     if process_count() > 1:
         folder = share_folder(folder)
     assert folder is not None
@@ -96,10 +101,18 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
         return folder, folder.config()
     values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config)
     config = RunConfig.from_dict(apply_overrides(values, dict(map(parse_override, options.overrides))))
-    if options.show_config:
+    if options.show_config or options.check:
         return None, config
     raise_problems(preflight(config))
     return RunFolder.create(config) if is_main_process() else None, config
+
+
+def _check(config: RunConfig) -> int:
+    """Look at everything that the run would use; nothing is written but the cache of tokens."""
+    from geko_engine.console import Console
+    from geko_engine.inspection import inspect
+
+    return EXIT_CODES[inspect(config, Console(), lambda: False)]
 
 
 def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:

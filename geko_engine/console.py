@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from geko_engine.events import (
     CheckpointSaved,
+    DataChecked,
+    DataPreviewed,
     Evaluated,
     Event,
     Message,
@@ -20,6 +22,7 @@ from geko_engine.events import (
     RunEnded,
     RunStarted,
     StepCompleted,
+    StepEstimated,
 )
 
 WIDTH = 60
@@ -60,6 +63,25 @@ class Console:
         # Inside the training the bar is the sign of life; before it a line tells what takes the time.
         if self._started is None and event.done == 0:
             self._print(f"[GEKO] {event.phase}: {event.message}")
+
+    def _on_DataPreviewed(self, event: DataPreviewed) -> None:
+        first = "".join(f"⟦{text}⟧" if learnt else text for text, learnt in event.samples[0])
+        self._print(f"{event.shape}\nThe first sample, what is learnt in ⟦brackets⟧:\n\n{first}\n")
+
+    def _on_DataChecked(self, event: DataChecked) -> None:
+        share = 100 * event.target_tokens / max(1, event.tokens)
+        self._print(
+            f"{event.name.capitalize()} data {event.source}: {event.samples:,} samples of {event.rows:,} rows, "
+            f"{event.tokens:,} tokens ({share:.1f} % learnt), longest {event.longest:,}"
+        )
+        for finding in event.findings:
+            self._print(f"  {finding['sentence']}")
+
+    def _on_StepEstimated(self, event: StepEstimated) -> None:
+        self._print(f"{event.parameters:,} parameters, {event.trainable:,} trained. {event.sentence}")
+        for name, size in event.parts.items():
+            self._print(f"  {name:<12} {size / 1e9:8.2f} GB")
+        self._print(f"{event.steps:,} steps in about {event.seconds:,.0f} s, less as samples are mastered.")
 
     def _on_RunStarted(self, event: RunStarted) -> None:
         self._started = event
@@ -150,7 +172,9 @@ class Console:
 
     def _on_RunEnded(self, event: RunEnded) -> None:
         self._close_bar()
-        if event.end != "failed":
+        if not event.report:
+            self._print(f"{event.field + ': ' if event.field else ''}{event.reason}")
+        elif event.end != "failed":
             print_table(report_rows(event.report), self._stream)
 
 

@@ -131,7 +131,7 @@ def _empty_model(config: RunConfig, model_config: Any) -> nn.Module:
 
 
 def _weight_bytes(model: nn.Module, quantization: str) -> int:
-    everything = sum(p.numel() * FLOAT for p in model.parameters())
+    everything: int = sum(p.numel() for p in model.parameters()) * FLOAT
     if quantization not in QUANTISED_BYTES:
         return everything
     head: Any = getattr(model, "get_output_embeddings", lambda: None)()
@@ -145,7 +145,8 @@ def _weight_bytes(model: nn.Module, quantization: str) -> int:
 
 def _forward(model: nn.Module, config: RunConfig, batch: int, length: int, targets: int) -> tuple[int, int]:
     """(bytes that autograd keeps, bytes of the logits) of one forward pass whose head sees `targets` rows."""
-    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    held: list[Any] = [*model.parameters(), *model.buffers()]
+    own = {tensor.untyped_storage()._cdata for tensor in held}
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -213,6 +214,37 @@ def _time(work: Any, device: torch.device, seconds: float) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
     return (time.perf_counter() - began) / count
+
+
+def verdict(found: Footprint, free: int) -> tuple[str, str]:
+    """(fits, tight or too much; the sentence for the user with the ways out)."""
+    needed = f"A training step needs about {in_gigabytes(found.peak)}, and {in_gigabytes(free)} are free"
+    if found.peak <= SPARE * free:
+        return "fits", f"{needed}: it fits."
+    ways = _ways_out(found)
+    if found.peak <= free:
+        return "tight", f"{needed}: it is tight. If memory runs out, {ways}."
+    return "too much", f"{needed}: it does not fit. You can {ways}."
+
+
+def _ways_out(found: Footprint) -> str:
+    """What to change, beginning with what takes the most."""
+    passing = found.activations + found.logits
+    smaller = "halve the batch size and double the accumulation steps"
+    if found.recomputes:
+        batches = f"{smaller}, or shorten max_length"
+    else:
+        batches = f"{smaller}, switch on gradient checkpointing, or shorten max_length"
+    if found.trainable < found.parameters:
+        weights = "quantise the base model's weights, or take a smaller model"
+    else:
+        weights = "switch on LoRA or the 8-bit optimizer, or take a smaller model"
+    return batches if passing > found.weights + found.gradients + found.optimizer else weights
+
+
+def in_gigabytes(count: int) -> str:
+    """Bytes for a person."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def memory_here() -> tuple[int, int]:

@@ -160,6 +160,56 @@ class Message(Event):
 
 
 @dataclass(frozen=True)
+class DataPreviewed(Event):
+    """The first training samples as the model will see them, before all rows are read.
+
+    columns: all columns of the data. shape: what is read as what. samples: each a list of (text, learnt) pieces.
+    """
+
+    columns: list[str]
+    shape: str
+    samples: list[list[tuple[str, bool]]]
+
+
+@dataclass(frozen=True)
+class DataChecked(Event):
+    """All rows of one dataset are tokens. `name` is training or evaluation; counts of rows, samples and tokens.
+
+    lengths: histogram of the samples' lengths as (longest of the bin, count). findings: kind, count, the first row
+    numbers (from 1) and the sentence for the user.
+    """
+
+    name: str
+    source: str
+    rows: int
+    samples: int
+    tokens: int
+    target_tokens: int
+    longest: int
+    lengths: list[tuple[int, int]]
+    findings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StepEstimated(Event):
+    """Will it fit, and how long will it take; bytes and seconds. `verdict` is fits, tight or too much.
+
+    parts: bytes by part. needed: bytes at the worst moment. seconds: of the whole run if nothing were skipped.
+    """
+
+    parameters: int
+    trainable: int
+    parts: dict[str, int]
+    needed: int
+    free: int
+    total: int
+    steps: int
+    seconds: float
+    verdict: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class RunEnded(Event):
     """The end, once. `end` is complete, stopped or failed; `report` is the content of report.json."""
 

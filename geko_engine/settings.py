@@ -56,6 +56,11 @@ def spec_of(cls: type, name: str) -> Spec:
     raise KeyError(name)
 
 
+def is_optional(cls: type, name: str) -> bool:
+    """Whether the setting `name` may be empty."""
+    return type(None) in _options(typing.get_type_hints(cls)[name])
+
+
 def check(section: Any, prefix: str = "") -> Iterator[Problem]:
     """Yield (dotted field, message) for each value of a settings instance that breaks its declaration."""
     hints = typing.get_type_hints(type(section))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -13,6 +14,8 @@ import gradio as gr
 
 from geko_app import charts, form
 from geko_app.hardware import hardware_strip
+from geko_app.look_view import card
+from geko_app.looks import Looks
 from geko_app.supervisor import Supervisor
 from geko_app.view import NOTHING, Cursor, payload, run_label
 from geko_engine.assets import assets_path
@@ -24,17 +27,26 @@ OPEN_GROUPS = ("Model and data", "Training")
 RUNS_LISTED = 50
 
 
-def build(supervisor: Supervisor) -> gr.Blocks:
-    """The page as Gradio blocks, over one supervisor."""
+def build(supervisor: Supervisor, looks: Looks) -> gr.Blocks:
+    """The page as Gradio blocks, over one supervisor and the looks before a start."""
     shown = form.defaults(str(supervisor.store.root))
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as page:
         gr.HTML(_head(), padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
                 layout = _form(supervisor, shown)
-                start = gr.Button("Start training", variant="primary", elem_id="geko-start")
+                with gr.Row(elem_classes="geko-start-row"):
+                    look = gr.Button("Look at the data", elem_id="geko-look-button", min_width=120)
+                    start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
                 message = gr.Markdown(elem_id="geko-message")
             with gr.Column(scale=9, min_width=320):
+                gr.HTML(
+                    html_template=_asset("look.html"),
+                    js_on_load=_asset("look.js"),
+                    elem_id="geko-look",
+                    server_functions=[_look_at(looks)],
+                    padding=False,
+                )
                 gr.HTML(
                     html_template=_asset("dashboard.html"),
                     js_on_load=_asset("dashboard.js"),
@@ -43,6 +55,7 @@ def build(supervisor: Supervisor) -> gr.Blocks:
                     padding=False,
                 )
         _wire(supervisor, layout, start, message)
+        _wire_look(looks, layout, look, message)
     return page
 
 
@@ -75,6 +88,23 @@ def _wire(supervisor: Supervisor, layout: _Layout, start: gr.Button, message: gr
         js=script,
         show_progress="hidden",
         api_visibility="private",
+    )
+
+
+def _wire_look(looks: Looks, layout: _Layout, look: gr.Button, message: gr.Markdown) -> None:
+    inputs = [layout.fields[field.key] for field in form.FIELDS]
+    key = gr.Textbox(visible=False)
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    look.click(
+        _look_starter(looks), inputs, [key, message], validator=_validate, concurrency_limit=None, **quiet
+    ).success(
+        fn=None,
+        inputs=key,
+        js="(key) => { window.dispatchEvent(new CustomEvent('geko-look', { detail: key })); }",
+        **quiet,
+    )
+    look.click(
+        _shower(list(layout.folded)), inputs, [message, *layout.folded.values()], concurrency_limit=None, **quiet
     )
 
 
@@ -156,6 +186,8 @@ def _component(field: form.FormField, value: Any) -> gr.components.Component:
         return gr.Number(value, precision=None, placeholder=field.placeholder or None, **common)
     if field.kind == "check":
         return gr.Checkbox(value, **common)
+    if field.kind == "choice":
+        return gr.Dropdown([(str(choice), choice) for choice in field.choices], value=value, **common)
     if field.kind == "preset":
         return gr.Dropdown([(name.capitalize(), name) for name in PRESETS], value=value, **common)
     return gr.Textbox(value, placeholder=field.placeholder or None, max_lines=1, **common)
@@ -180,6 +212,29 @@ def _starter(supervisor: Supervisor) -> Callable[..., str]:
         return ""
 
     return start
+
+
+def _look_starter(looks: Looks) -> Callable[..., tuple[str, str]]:
+    def look(*values: Any) -> tuple[str, str]:
+        problems = form.problems_of(values)
+        if problems:
+            return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
+        return looks.start(form.to_config(values), os.environ), ""
+
+    return look
+
+
+def _look_at(looks: Looks) -> Callable[[Any], dict[str, Any] | None]:
+    """What the look's script asks; a public endpoint."""
+
+    def look(query: Any) -> dict[str, Any] | None:
+        events = looks.events(_text(query, "key"))
+        if events is None:
+            return None
+        shown = card(events)
+        return {**shown, "samples": None} if isinstance(query, dict) and query.get("samples") is True else shown
+
+    return look
 
 
 def _shower(folded: list[str]) -> Callable[..., list[Any]]:
