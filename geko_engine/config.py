@@ -18,6 +18,7 @@ from geko_engine.exceptions import ConfigError
 from geko_engine.settings import Problem, build, check, raise_problems, setting, unknown_key
 
 DEMO = "demo"
+ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer but the output
 
 
 @dataclass
@@ -60,7 +61,7 @@ class LoraSettings:
     alpha: int = setting(32, "Scale of the adapters; twice the rank is a good start.", minimum=1)
     dropout: float = setting(0.05, "Dropout inside the adapters, against overfitting.", minimum=0, maximum=0.9)
     target_modules: list[str] = setting(
-        [], "Names of the layers that get adapters; empty to choose by the model's family."
+        [], "Names of the layers that get adapters, or all-linear; empty to choose by the model's family."
     )
 
 

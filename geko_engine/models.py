@@ -1,4 +1,4 @@
-"""Model and tokenizer: loading, LoRA, saving. Knows transformers and peft, and no data."""
+"""Model and tokenizer: loading, switches, saving. Knows transformers, and no data."""
 
 from __future__ import annotations
 
@@ -14,26 +14,10 @@ import torch
 from torch import nn
 
 from geko_engine.assets import demo_path
-from geko_engine.config import DEMO, GEKOTrainingArgs, LoraSettings, ModelConfig
+from geko_engine.config import DEMO, GEKOTrainingArgs, ModelConfig
 from geko_engine.exceptions import ConfigError, ModelError
 from geko_engine.hub import hub_error
 from geko_engine.sources import is_local, model_problem
-
-LORA_TARGETS: dict[str, list[str]] = {
-    "gpt2": ["c_attn", "c_proj"],
-    "gpt_neo": ["c_attn", "c_proj", "q_proj", "v_proj", "out_proj"],
-    "llama": ["q_proj", "v_proj"],
-    "mistral": ["q_proj", "v_proj"],
-    "mixtral": ["q_proj", "v_proj"],
-    "qwen": ["c_attn"],
-    "qwen2": ["q_proj", "v_proj"],
-    "qwen3": ["q_proj", "v_proj"],
-    "gemma": ["q_proj", "v_proj"],
-    "gemma2": ["q_proj", "v_proj"],
-    "phi": ["q_proj", "dense"],
-    "phi3": ["qkv_proj", "o_proj"],
-    "falcon": ["query_key_value"],
-}
 
 
 def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
@@ -72,77 +56,6 @@ def _loading_error(error: Exception, config: ModelConfig) -> ModelError:
         )
     found = hub_error(error, config.name, "model", ModelError)
     return ModelError(str(found), "model.revision" if "revision" in str(found) else "model.name")
-
-
-def is_peft_available() -> bool:
-    """Whether peft is installed."""
-    return importlib.util.find_spec("peft") is not None
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(all, trainable) parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable)
-
-
-def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = print) -> nn.Module:
-    """`model` with low-rank adapters; logs trainable, total and frozen parameters.
-
-    Args:
-        lora_config: a peft.LoraConfig.
-
-    Raises:
-        ConfigError: when peft is missing or a target module does not exist (the message names some that do).
-    """
-    if not is_peft_available():
-        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
-    from peft import get_peft_model
-
-    linear = sorted({name.split(".")[-1] for name, module in model.named_modules() if _is_linear(module)})
-    targets = lora_config.target_modules
-    wanted = [] if targets is None or isinstance(targets, str) else list(targets)
-    names = {name.split(".")[-1] for name, _ in model.named_modules()}
-    missing = [name for name in wanted if name.split(".")[-1] not in names]
-    if missing:
-        raise ConfigError(
-            f"The model has no layers named {', '.join(missing)}. Its linear layers: {', '.join(linear)}.",
-            "lora.target_modules",
-        )
-    adapted = get_peft_model(model, lora_config)
-    total, trainable = count_parameters(adapted)
-    log("[GEKO] LoRA applied")
-    log(f"  Trainable params : {trainable:,} ({100 * trainable / total:.2f}%)")
-    log(f"  Total params     : {total:,}")
-    log(f"  Frozen params    : {total - trainable:,}")
-    return adapted
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's transposed linear layer
-
-
-def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
-    """The peft.LoraConfig that the settings describe, or None when LoRA is off.
-
-    Raises:
-        ConfigError: when peft is missing.
-    """
-    if not settings.enabled:
-        return None
-    if not is_peft_available():
-        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
-    from peft import LoraConfig, TaskType
-
-    family = getattr(getattr(model, "config", None), "model_type", "")
-    names = {name.split(".")[-1] for name, _ in model.named_modules()}
-    targets: Any = settings.target_modules or [t for t in LORA_TARGETS.get(family, []) if t in names] or "all-linear"
-    return LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-    )
 
 
 def enable_checkpointing(model: Any) -> None:

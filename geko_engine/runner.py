@@ -94,13 +94,15 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
+    from geko_engine.adapters import lora_config_for
     from geko_engine.data import Stopped, recognise_columns, tokenise
-    from geko_engine.models import load_model_and_tokenizer, lora_config_for
+    from geko_engine.models import load_model_and_tokenizer
     from geko_engine.sources import load_rows
     from geko_engine.trainer import GEKOTrainer
 
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
     model, tokenizer = load_model_and_tokenizer(config.model)
+    lora = lora_config_for(config.lora, model)  # refused before the rows are read
     _share_the_machine(model)
     datasets: list[Any] = []
     for evaluation in (False, True):
@@ -125,7 +127,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         datasets[1] if len(datasets) > 1 else None,
         config.geko,
         args,
-        lora_config_for(config.lora, model),
+        lora,
         on_event=emit,
         should_stop=stop,
         model_name=config.model.name,
