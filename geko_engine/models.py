@@ -15,18 +15,20 @@ from torch import nn
 
 from geko_engine.assets import demo_path
 from geko_engine.config import DEMO, GEKOTrainingArgs, ModelConfig
-from geko_engine.exceptions import ConfigError, ModelError
-from geko_engine.hub import hub_error
+from geko_engine.exceptions import ConfigError, GekoError, ModelError
+from geko_engine.model_checks import check_kind, check_vocabulary, check_weights, loading_error
 from geko_engine.sources import is_local, model_problem
 
 
 def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
     """A causal language model in float32 (in its own dtype on a GPU that will cast anyway) and its tokenizer.
 
+    A tokenizer without a pad token pads with its end of sequence: no loss is ever taken there.
+
     Raises:
-        ModelError: at the field model.name (or model.revision), with the way out.
+        ModelError: at the field model.name (or model.revision, model.trust_remote_code), with the way out.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     problem = model_problem(config.name)
     if problem:
@@ -39,23 +41,20 @@ def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
     if config.revision and not local:
         options["revision"] = config.revision
     try:
+        check_kind(AutoConfig.from_pretrained(source, **options), config.name)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except GekoError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
-        raise _loading_error(error, config) from error
+        raise loading_error(error, config) from error
+    check_weights(model, loading, config.name)
+    check_vocabulary(model, tokenizer, config.name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return model, tokenizer
-
-
-def _loading_error(error: Exception, config: ModelConfig) -> ModelError:
-    if "trust_remote_code" in str(error):
-        return ModelError(
-            f"The model {config.name!r} brings its own Python code: switch on trust_remote_code if you trust its author.",
-            "model.trust_remote_code",
-        )
-    found = hub_error(error, config.name, "model", ModelError)
-    return ModelError(str(found), "model.revision" if "revision" in str(found) else "model.name")
 
 
 def enable_checkpointing(model: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,16 +26,8 @@ from tests.engine.families import FAMILIES, save_family
 
 PLAIN_LORA = LoraConfig(r=4, target_modules=["middle"])
 LENGTHS = (24, 20, 17, 11, 7, 4)
+pytestmark = pytest.mark.usefixtures("own_code_cache")
 every_family = pytest.mark.parametrize("name", FAMILIES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_code_is_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Models with own code are copied to a cache before they run: not to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        module = importlib.import_module("transformers.dynamic_module_utils")
-        patch.setattr(module, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
-        yield
 
 
 def samples(labels: bool = True) -> list[dict[str, Any]]:
