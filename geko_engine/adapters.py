@@ -1,14 +1,20 @@
-"""LoRA: which layers of which family get adapters, and what is refused. Knows peft, and no file and no data."""
+"""LoRA, and quantised weights under it: which layers get adapters, and what is refused.
+
+Knows peft and bitsandbytes, and no file and no data.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
-from geko_engine.config import ALL_LINEAR, LoraSettings
+from geko_engine.config import ALL_LINEAR, QUANTIZED_NEEDS_LORA, GEKOTrainingArgs, LoraSettings
 from geko_engine.exceptions import ConfigError
 
 # By the model_type of config.json. A name stands for every layer whose path ends with it, as in peft.
@@ -29,24 +35,123 @@ LORA_TARGETS: dict[str, list[str]] = {
 }
 
 
+WORTH_QUANTIZING = 0.5  # share of the weights below which a warning is due
+
+
 def is_peft_available() -> bool:
     """Whether peft is installed."""
     return importlib.util.find_spec("peft") is not None
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(all, trainable) parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    """(all, trainable) parameters; two that share a byte count as two."""
+    sizes = [(_size(p), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable)
+
+
+def _size(parameter: nn.Parameter) -> int:
+    packed = getattr(parameter, "quant_state", None)  # of a 4-bit weight
+    return parameter.numel() if packed is None else math.prod(packed.shape)
+
+
+def require_bitsandbytes(what: str, otherwise: str) -> None:
+    """Raise ConfigError when bitsandbytes, which `what` needs, is missing; `otherwise` is the other way out."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"{what} need bitsandbytes: install the extra 'bnb', or {otherwise}.",
+            "model.quantization",
+        )
+
+
+def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None:
+    """The transformers.BitsAndBytesConfig for "4bit" or "8bit", or None for "none".
+
+    4-bit weights are NF4 with quantised scales, and are multiplied in the precision of the run; 8-bit ones are
+    LLM.int8().
+
+    Raises:
+        ConfigError: when bitsandbytes is missing.
+    """
+    if quantization == "none":
+        return None
+    require_bitsandbytes(f"Weights in {quantization}", "set quantization to none")
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "8bit":
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
+        return BitsAndBytesConfig(load_in_8bit=True)
+    precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision,
+    )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "inputs will be cast" not in str(record.msg)  # said at every multiplication
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether transformers loaded the model in 4 or 8 bits."""
+    return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
+
+
+def require_adapters(model: Any) -> None:
+    """Raise ConfigError for quantised weights without adapters: no gradient moves an integer."""
+    if is_quantized(model) and not hasattr(model, "peft_config"):
+        raise ConfigError(QUANTIZED_NEEDS_LORA, "model.quantization")
+
+
+def settle_quantized(model: Any, warn: Callable[[str], None] = lambda text: None) -> None:
+    """Make sure that the weights of a quantised model stay as they are; does nothing to others.
+
+    On a CPU with bfloat16 instructions, bitsandbytes repacks 4-bit weights in the first evaluation: they become
+    coarser, and it knows no gradient through them from then on (torch warns). So that is switched off.
+
+    Args:
+        warn: called with one sentence when most of the weights could not be quantised.
+
+    Raises:
+        ConfigError: when none could be, or they were repacked already.
+    """
+    if not is_quantized(model):
+        return
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    layers = [m for m in model.modules() if isinstance(m, Linear4bit | Linear8bitLt)]
+    if not layers:
+        raise ConfigError(
+            f"None of the linear layers of {model.config.model_type} can be quantised by bitsandbytes: set quantization "
+            "to none.",
+            "model.quantization",
+        )
+    for layer in layers:
+        if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
+            raise ConfigError(
+                "The 4-bit weights were used on the CPU before, and bitsandbytes repacked them so that no gradient passes: "
+                "load the model anew and train it first.",
+                "model.quantization",
+            )
+        layer.support_avx512bf16_for_cpu = False
+    share = sum(_size(layer.weight) for layer in layers) / count_parameters(model)[0]
+    if share < WORTH_QUANTIZING:
+        warn(
+            f"Only {100 * share:.0f} % of the weights could be quantised: bitsandbytes leaves embeddings and the fused "
+            "experts of a mixture as they are, so little memory is saved."
+        )
 
 
 def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
     """The peft.LoraConfig that the settings describe for this model, or None when LoRA is off.
 
     Raises:
-        ConfigError: when peft is missing, or a layer is named that the model does not have.
+        ConfigError: when peft is missing, a layer is named that the model does not have, or LoRA is off though the
+            weights are quantised.
     """
     if not settings.enabled:
+        require_adapters(model)
         return None
     _require_peft()
     from peft import LoraConfig, TaskType
@@ -78,11 +183,14 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
         ConfigError: when peft is missing or a target module does not exist (the message names those that do).
     """
     _require_peft()
-    from peft import get_peft_model
+    from peft import get_peft_model, prepare_model_for_kbit_training
 
     targets = lora_config.target_modules
     if targets is not None and not isinstance(targets, str):
         _check_targets(model, targets)
+    if is_quantized(model):
+        # Norms and embeddings in float32. Checkpointing is a setting of ours, so it is not switched on here.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         adapted = get_peft_model(model, lora_config)
     except ValueError as error:  # a pattern that matches nothing, or no targets for a family that peft does not know

@@ -87,14 +87,23 @@ def check_kind(settings: Any, name: str) -> None:
             "that it should predict. Give one that writes a text on.",
             "model.name",
         )
-    quantized = getattr(settings, "quantization_config", None)
-    if quantized is not None:
-        method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else quantized.quant_method
+    method = quantized_with(settings)
+    if method not in ("", "bitsandbytes"):
         raise ModelError(
             f"The weights of {name!r} are quantised already ({method}), and those cannot be trained on: give the "
             "original model.",
             "model.name",
         )
+
+
+def quantized_with(settings: Any) -> str:
+    """The method that the files of a model are quantised with, as its config.json names it; "" for none."""
+    found = getattr(settings, "quantization_config", None)
+    if found is None:
+        return ""
+    values = found if isinstance(found, dict) else found.to_dict()
+    by_flag = "bitsandbytes" if values.get("load_in_4bit") or values.get("load_in_8bit") else "unnamed"
+    return str(values.get("quant_method", by_flag))
 
 
 def check_weights(model: Any, loading: dict[str, Any], name: str) -> None:

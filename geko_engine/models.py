@@ -13,26 +13,50 @@ from typing import Any
 import torch
 from torch import nn
 
+from geko_engine.adapters import quantization_config, require_bitsandbytes, settle_quantized
 from geko_engine.assets import demo_path
 from geko_engine.config import DEMO, GEKOTrainingArgs, ModelConfig
 from geko_engine.exceptions import ConfigError, GekoError, ModelError
-from geko_engine.model_checks import check_kind, check_vocabulary, check_weights, loading_error
+from geko_engine.model_checks import check_kind, check_vocabulary, check_weights, loading_error, quantized_with
+from geko_engine.settings import check, raise_problems
 from geko_engine.sources import is_local, model_problem
 
 
-def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
+def load_model_and_tokenizer(config: ModelConfig, args: GEKOTrainingArgs | None = None) -> tuple[Any, Any]:
     """A causal language model in float32 (in its own dtype on a GPU that will cast anyway) and its tokenizer.
 
     A tokenizer without a pad token pads with its end of sequence: no loss is ever taken there.
 
+    Args:
+        args: for the precision that quantised weights are multiplied in (default float32).
+
     Raises:
+        ConfigError: at model.quantization, when bitsandbytes is missing.
         ModelError: at the field model.name (or model.revision, model.trust_remote_code), with the way out.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
+    raise_problems(list(check(config, "model.")))
     problem = model_problem(config.name)
     if problem:
         raise ModelError(problem, "model.name")
+    bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
+    try:
+        model, loading, tokenizer = _from_pretrained(config, bits)
+    except GekoError:
+        raise
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
+        raise loading_error(error, config) from error
+    settle_quantized(model)
+    check_weights(model, loading, config.name)
+    check_vocabulary(model, tokenizer, config.name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return model, tokenizer
+
+
+def _from_pretrained(config: ModelConfig, bits: Any | None) -> tuple[Any, dict[str, Any], Any]:
+    """(model, what transformers says about its weights, tokenizer), or whatever transformers raises."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     local = config.name == DEMO or is_local(config.name)
     source = str(
         demo_path("model") if config.name == DEMO else Path(config.name).expanduser() if local else config.name
@@ -40,21 +64,17 @@ def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision and not local:
         options["revision"] = config.revision
-    try:
-        check_kind(AutoConfig.from_pretrained(source, **options), config.name)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **options
-        )
-    except GekoError:
-        raise
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
-        raise loading_error(error, config) from error
-    check_weights(model, loading, config.name)
-    check_vocabulary(model, tokenizer, config.name)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return model, tokenizer
+    settings = AutoConfig.from_pretrained(source, **options)
+    check_kind(settings, config.name)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if quantized_with(settings):  # and the files decide
+        require_bitsandbytes(f"The quantised weights of {config.name!r}", "give the original model")
+    elif bits is not None:
+        options["quantization_config"] = bits
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True, **options
+    )
+    return model, loading, tokenizer
 
 
 def enable_checkpointing(model: Any) -> None:
@@ -113,7 +133,8 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """The trainable parameters and all buffers by name, each shared tensor once: all that training changes."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    buffers = {name: b for name, b in model.named_buffers() if name in model.state_dict()}
+    saved = model.state_dict().keys()
+    buffers = {name: b for name, b in model.named_buffers() if name in saved}
     return {name: tensor.detach().contiguous() for name, tensor in {**named, **buffers}.items()}
 
 

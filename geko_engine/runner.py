@@ -101,7 +101,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     from geko_engine.trainer import GEKOTrainer
 
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
-    model, tokenizer = load_model_and_tokenizer(config.model)
+    model, tokenizer = load_model_and_tokenizer(config.model, config.training)
     lora = lora_config_for(config.lora, model)  # refused before the rows are read
     _share_the_machine(model)
     datasets: list[Any] = []

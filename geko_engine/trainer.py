@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geko_engine import reporting, resume
-from geko_engine.adapters import apply_lora
+from geko_engine.adapters import apply_lora, require_adapters, settle_quantized
 from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.console import Console
@@ -86,6 +86,8 @@ class GEKOTrainer:
         if not len(self.samples):
             raise TypeError("The training dataset is empty: give at least one sample.")
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
+        require_adapters(self.model)
+        settle_quantized(self.model, self._warn)
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
         self.machine = machine = Machine(self.model, scorer, self.args, pad_token_id or 0, self._warn)

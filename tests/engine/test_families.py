@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from geko_engine import GEKOTrainer, GEKOTrainingArgs
 from geko_engine.adapters import lora_config_for
 from geko_engine.config import LoraSettings, ModelConfig
 from geko_engine.events import Message
+from geko_engine.exceptions import ConfigError
 from geko_engine.models import load_model_and_tokenizer
 from tests.engine.conftest import character_tokenizer
 from tests.engine.families import FAMILIES, save_family
@@ -82,6 +84,14 @@ def assert_scores_are_its_own(trainer: GEKOTrainer, rtol: float = 1e-4) -> None:
     assert scores.exact and len(scores.loss.unique()) == len(LENGTHS)
 
 
+def own_loss(model: nn.Module) -> float:
+    """The model's own loss, summed over the samples."""
+    model.eval()
+    with torch.no_grad():
+        rows = [torch.from_numpy(item["input_ids"])[None] for item in samples(labels=False)]
+        return sum(model(input_ids=row, labels=row).loss.item() for row in rows)
+
+
 @every_family
 def test_it_trains_whole_scores_as_it_does_itself_and_comes_back(tmp_path: Path, name: str) -> None:
     config = save_family(name, tmp_path / "base")
@@ -119,6 +129,32 @@ def test_its_adapters_sit_where_they_should_and_come_back(tmp_path: Path, name: 
     assert (tmp_path / "tuned" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "tuned" / "model.safetensors").exists()
     assert len(AutoTokenizer.from_pretrained(tmp_path / "tuned")) == len(tokenizer)
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+@every_family
+def test_its_adapters_train_on_quantised_weights_and_come_back(tmp_path: Path, name: str, bits: str) -> None:
+    config = dataclasses.replace(save_family(name, tmp_path / "base"), quantization=bits)
+    if name == "Falcon":  # its linear layers are of a class of its own, which bitsandbytes leaves as they are
+        with pytest.raises(ConfigError, match="None of the linear layers of falcon can be quantised") as caught:
+            load_model_and_tokenizer(config)
+        assert caught.value.field == "model.quantization"
+        return
+    model, tokenizer = load_model_and_tokenizer(config)
+    packed = {n: p.detach().clone() for n, p in model.named_parameters() if p.dtype in (torch.uint8, torch.int8)}
+    assert len(packed) >= 8
+    lora = lora_config_for(LoraSettings(enabled=True, r=4, dropout=0.0), model)
+    before = own_loss(model)
+    trainer = trained(model, tokenizer, tmp_path, lora)
+    assert own_loss(trainer.model) < before
+    assert all(("lora_" in path) == p.requires_grad for path, p in trainer.model.named_parameters())
+    now = [p for _, p in trainer.model.named_parameters() if p.dtype in (torch.uint8, torch.int8)]
+    assert all(torch.equal(a, b) for a, b in zip(packed.values(), now, strict=True))
+    assert_scores_are_its_own(trainer)
+    trainer.save_model(tmp_path / "tuned")
+    base, _ = load_model_and_tokenizer(config)
+    again = PeftModel.from_pretrained(base, tmp_path / "tuned")
+    assert torch.equal(logits(again), logits(trainer.model))
 
 
 class PlainModel(nn.Module):
