@@ -23,8 +23,8 @@ _HOME = {
     "MountainCurriculum": "curriculum",
     "PartitionStats": "sample_states",
     "RunConfig": "config",
-    "apply_lora": "models",
-    "is_peft_available": "models",
+    "apply_lora": "adapters",
+    "is_peft_available": "adapters",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605
 

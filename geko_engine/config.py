@@ -18,6 +18,10 @@ from geko_engine.exceptions import ConfigError
 from geko_engine.settings import Problem, build, check, raise_problems, setting, unknown_key
 
 DEMO = "demo"
+QUANTIZED_NEEDS_LORA = (
+    "Quantised weights cannot be trained themselves: switch LoRA on (lora.enabled), or set quantization to none."
+)
+ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer but the output
 
 
 @dataclass
@@ -28,6 +32,12 @@ class ModelConfig:
     revision: str | None = setting(None, "Branch, tag or commit on the Hub; empty for its main branch.")
     trust_remote_code: bool = setting(
         False, "Run Python code from the model's repository. Only for authors that you trust."
+    )
+    quantization: str = setting(
+        "none",
+        "Hold the frozen weights in 4 or 8 bits beside LoRA (QLoRA, needs bitsandbytes): a fraction of the memory, "
+        "slower steps.",
+        choices=("none", "4bit", "8bit"),
     )
 
 
@@ -69,7 +79,7 @@ class LoraSettings:
     alpha: int = setting(32, "Scale of the adapters; twice the rank is a good start.", minimum=1)
     dropout: float = setting(0.05, "Dropout inside the adapters, against overfitting.", minimum=0, maximum=0.9)
     target_modules: list[str] = setting(
-        [], "Names of the layers that get adapters; empty to choose by the model's family."
+        [], "Names of the layers that get adapters, or all-linear; empty to choose by the model's family."
     )
 
 
@@ -283,6 +293,8 @@ class RunConfig:
         output_dir = values.get("output_dir", "runs")
         if not isinstance(output_dir, str) or not output_dir.strip():
             problems.append(("output_dir", "The output folder is empty: give the folder that runs are written to."))
+        if sections["model"].quantization != "none" and not sections["lora"].enabled:
+            problems.append(("model.quantization", QUANTIZED_NEEDS_LORA))
         raise_problems(problems)
         return cls(**sections, output_dir=output_dir)
 

@@ -138,7 +138,7 @@ def _weight_bytes(model: nn.Module, quantization: str) -> int:
     linear = sum(
         module.weight.numel()
         for module in model.modules()
-        if is_linear(module) and module is not head and not module.weight.requires_grad
+        if _is_linear(module) and module is not head and not module.weight.requires_grad
     )
     return everything - round(linear * (FLOAT - QUANTISED_BYTES[quantization]))
 

@@ -1,4 +1,4 @@
-"""Model and tokenizer: loading, LoRA, saving. Knows transformers and peft, and no data."""
+"""Model and tokenizer: loading, switches, saving. Knows transformers, and no data."""
 
 from __future__ import annotations
 
@@ -13,40 +13,50 @@ from typing import Any
 import torch
 from torch import nn
 
+from geko_engine.adapters import quantization_config, require_bitsandbytes, settle_quantized
 from geko_engine.assets import demo_path
-from geko_engine.config import DEMO, GEKOTrainingArgs, LoraSettings, ModelConfig
-from geko_engine.exceptions import ConfigError, ModelError
-from geko_engine.hub import hub_error
+from geko_engine.config import DEMO, GEKOTrainingArgs, ModelConfig
+from geko_engine.exceptions import ConfigError, GekoError, ModelError
+from geko_engine.model_checks import check_kind, check_vocabulary, check_weights, loading_error, quantized_with
+from geko_engine.settings import check, raise_problems
 from geko_engine.sources import is_local, model_problem
 
-LORA_TARGETS: dict[str, list[str]] = {
-    "gpt2": ["c_attn", "c_proj"],
-    "gpt_neo": ["c_attn", "c_proj", "q_proj", "v_proj", "out_proj"],
-    "llama": ["q_proj", "v_proj"],
-    "mistral": ["q_proj", "v_proj"],
-    "mixtral": ["q_proj", "v_proj"],
-    "qwen": ["c_attn"],
-    "qwen2": ["q_proj", "v_proj"],
-    "qwen3": ["q_proj", "v_proj"],
-    "gemma": ["q_proj", "v_proj"],
-    "gemma2": ["q_proj", "v_proj"],
-    "phi": ["q_proj", "dense"],
-    "phi3": ["qkv_proj", "o_proj"],
-    "falcon": ["query_key_value"],
-}
 
-
-def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
+def load_model_and_tokenizer(config: ModelConfig, args: GEKOTrainingArgs | None = None) -> tuple[Any, Any]:
     """A causal language model in float32 (in its own dtype on a GPU that will cast anyway) and its tokenizer.
 
-    Raises:
-        ModelError: at the field model.name (or model.revision), with the way out.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    A tokenizer without a pad token pads with its end of sequence: no loss is ever taken there.
 
+    Args:
+        args: for the precision that quantised weights are multiplied in (default float32).
+
+    Raises:
+        ConfigError: at model.quantization, when bitsandbytes is missing.
+        ModelError: at the field model.name (or model.revision, model.trust_remote_code), with the way out.
+    """
+    raise_problems(list(check(config, "model.")))
     problem = model_problem(config.name)
     if problem:
         raise ModelError(problem, "model.name")
+    bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
+    try:
+        model, loading, tokenizer = _from_pretrained(config, bits)
+    except GekoError:
+        raise
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
+        raise loading_error(error, config) from error
+    settle_quantized(model)
+    check_weights(model, loading, config.name)
+    check_vocabulary(model, tokenizer, config.name)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return model, tokenizer
+
+
+def _from_pretrained(config: ModelConfig, bits: Any | None) -> tuple[Any, dict[str, Any], Any]:
+    """(model, what transformers says about its weights, tokenizer), or whatever transformers raises."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     local = config.name == DEMO or is_local(config.name)
     source = str(
         demo_path("model") if config.name == DEMO else Path(config.name).expanduser() if local else config.name
@@ -54,95 +64,17 @@ def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision and not local:
         options["revision"] = config.revision
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
-        raise _loading_error(error, config) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return model, tokenizer
-
-
-def _loading_error(error: Exception, config: ModelConfig) -> ModelError:
-    if "trust_remote_code" in str(error):
-        return ModelError(
-            f"The model {config.name!r} brings its own Python code: switch on trust_remote_code if you trust its author.",
-            "model.trust_remote_code",
-        )
-    found = hub_error(error, config.name, "model", ModelError)
-    return ModelError(str(found), "model.revision" if "revision" in str(found) else "model.name")
-
-
-def is_peft_available() -> bool:
-    """Whether peft is installed."""
-    return importlib.util.find_spec("peft") is not None
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(all, trainable) parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable)
-
-
-def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = print) -> nn.Module:
-    """`model` with low-rank adapters; logs trainable, total and frozen parameters.
-
-    Args:
-        lora_config: a peft.LoraConfig.
-
-    Raises:
-        ConfigError: when peft is missing or a target module does not exist (the message names some that do).
-    """
-    if not is_peft_available():
-        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
-    from peft import get_peft_model
-
-    linear = sorted({name.split(".")[-1] for name, module in model.named_modules() if is_linear(module)})
-    targets = lora_config.target_modules
-    wanted = [] if targets is None or isinstance(targets, str) else list(targets)
-    names = {name.split(".")[-1] for name, _ in model.named_modules()}
-    missing = [name for name in wanted if name.split(".")[-1] not in names]
-    if missing:
-        raise ConfigError(
-            f"The model has no layers named {', '.join(missing)}. Its linear layers: {', '.join(linear)}.",
-            "lora.target_modules",
-        )
-    adapted = get_peft_model(model, lora_config)
-    total, trainable = count_parameters(adapted)
-    log("[GEKO] LoRA applied")
-    log(f"  Trainable params : {trainable:,} ({100 * trainable / total:.2f}%)")
-    log(f"  Total params     : {total:,}")
-    log(f"  Frozen params    : {total - trainable:,}")
-    return adapted
-
-
-def is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's transposed linear layer
-
-
-def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
-    """The peft.LoraConfig that the settings describe, or None when LoRA is off.
-
-    Raises:
-        ConfigError: when peft is missing.
-    """
-    if not settings.enabled:
-        return None
-    if not is_peft_available():
-        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
-    from peft import LoraConfig, TaskType
-
-    family = getattr(getattr(model, "config", None), "model_type", "")
-    names = {name.split(".")[-1] for name, _ in model.named_modules()}
-    targets: Any = settings.target_modules or [t for t in LORA_TARGETS.get(family, []) if t in names] or "all-linear"
-    return LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
+    settings = AutoConfig.from_pretrained(source, **options)
+    check_kind(settings, config.name)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if quantized_with(settings):  # and the files decide
+        require_bitsandbytes(f"The quantised weights of {config.name!r}", "give the original model")
+    elif bits is not None:
+        options["quantization_config"] = bits
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True, **options
     )
+    return model, loading, tokenizer
 
 
 def enable_checkpointing(model: Any) -> None:
@@ -201,7 +133,8 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """The trainable parameters and all buffers by name, each shared tensor once: all that training changes."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    buffers = {name: b for name, b in model.named_buffers() if name in model.state_dict()}
+    saved = model.state_dict().keys()
+    buffers = {name: b for name, b in model.named_buffers() if name in saved}
     return {name: tensor.detach().contiguous() for name, tensor in {**named, **buffers}.items()}
 
 

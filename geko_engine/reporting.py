@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from geko_engine.adapters import count_parameters
 from geko_engine.events import Partitioned, RunStarted, StepCompleted
 from geko_engine.mastery import MASTERIES
-from geko_engine.models import count_parameters
 from geko_engine.planner import Plan
 
 if TYPE_CHECKING:

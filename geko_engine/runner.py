@@ -93,12 +93,14 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
-    from geko_engine.models import load_model_and_tokenizer, lora_config_for
+    from geko_engine.adapters import lora_config_for
+    from geko_engine.models import load_model_and_tokenizer
     from geko_engine.preparing import prepare
     from geko_engine.trainer import GEKOTrainer
 
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
-    model, tokenizer = load_model_and_tokenizer(config.model)
+    model, tokenizer = load_model_and_tokenizer(config.model, config.training)
+    lora = lora_config_for(config.lora, model)  # refused before the rows are read
     _share_the_machine(model)
     prepared = prepare(config, tokenizer, _longest(model), emit, stop)
     for part in prepared:
@@ -112,7 +114,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         prepared[1].data if len(prepared) > 1 else None,
         config.geko,
         args,
-        lora_config_for(config.lora, model),
+        lora,
         on_event=emit,
         should_stop=stop,
         model_name=config.model.name,

@@ -106,7 +106,9 @@ class Scorer:
         self._warned = False
         self._rows: Tensor | None = None
         head: Any = getattr(model, "get_output_embeddings", lambda: None)()
-        self._parameters = inspect.signature(model.forward).parameters
+        # An adapter's wrapper takes anything and hands it on, so the module inside is asked.
+        named: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        self._parameters = inspect.signature(named.forward).parameters
         labels = self._parameters.get("labels")
         self._needs_labels = labels is not None and labels.default is inspect.Parameter.empty
         own_functions = compute_confidence or compute_correctness
@@ -140,7 +142,7 @@ class Scorer:
         if logits is None:
             return self._from_loss(outputs, batch)
         flat = logits.flatten(0, -2)
-        if not self._gathers:
+        if len(flat) != len(rows):  # nothing was left out before the head, or the model does not call its head
             flat = flat.index_select(0, rows)
         scores = per_sample(flat, next_labels.flatten()[rows], rows // next_labels.shape[1], len(next_labels))
         return self._own_signals(scores, outputs, batch)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geko_engine import reporting, resume
+from geko_engine.adapters import apply_lora, require_adapters, settle_quantized
 from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.console import Console
@@ -29,7 +30,7 @@ from geko_engine.exceptions import RunError
 from geko_engine.forward import Scan
 from geko_engine.loading import PlanLoader, share_of_step
 from geko_engine.machine import Machine
-from geko_engine.models import apply_lora, save_model
+from geko_engine.models import save_model
 from geko_engine.optim import learning_rate_at, warmup_ratio
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pass, plan_pass, steps_per_pass
 from geko_engine.processes import is_main_process
@@ -85,6 +86,8 @@ class GEKOTrainer:
         if not len(self.samples):
             raise TypeError("The training dataset is empty: give at least one sample.")
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
+        require_adapters(self.model)
+        settle_quantized(self.model, self._warn)
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
         self.machine = machine = Machine(self.model, scorer, self.args, pad_token_id or 0, self._warn)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,12 @@ def data_file(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in sum_rows(64)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def own_code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Code that a model brings is copied to a cache before it runs: not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        module = importlib.import_module("transformers.dynamic_module_utils")
+        patch.setattr(module, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield

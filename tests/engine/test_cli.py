@@ -190,7 +190,7 @@ def test_a_model_that_cannot_be_loaded_ends_as_failed_with_its_reason(
     (model_folder / "model.safetensors").write_bytes(b"not a model")
     done = geko_train(str(write_config(tmp_path, model_folder, data_file)), cwd=tmp_path)
     report = json.loads((only_run(tmp_path) / "report.json").read_text(encoding="utf-8"))
-    assert done.returncode == 1 and report["end"] == "failed" and "cannot be loaded" in report["reason"]
+    assert done.returncode == 1 and report["end"] == "failed" and "damaged or cut off" in report["reason"]
     assert "Traceback" not in done.stderr
 
 

@@ -129,3 +129,22 @@ def test_own_functions_decide_and_see_the_logits_of_every_position() -> None:
     assert scores.correct.tolist() == [True, False, True, False]
     with pytest.raises(ModelError, match="one value per sample"):
         Scorer(small_llama(), lambda outputs, given: torch.tensor(0.5))(model, batch)
+
+
+def test_a_model_that_uses_its_heads_weights_without_calling_it_is_scored_all_the_same() -> None:
+    class Direct(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embedding, self.head = nn.Embedding(80, 8), nn.Linear(8, 80, bias=False)
+
+        def get_output_embeddings(self) -> nn.Module:
+            return self.head
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(logits=self.embedding(input_ids) @ self.head.weight.T)
+
+    model, batch = Direct(), padded_batch()
+    logits = model(batch["input_ids"], batch["attention_mask"]).logits
+    expected = torch.nn.functional.cross_entropy(logits[2, :-1], batch["labels"][2, 1:])
+    torch.testing.assert_close(Scorer(model)(model, batch).loss[2], expected.detach())
