@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 
+from geko_engine.downloads import leave
 from geko_engine.run_folder import RunFolder, RunWriter
 from geko_engine.runner import StopFlag, run
 
@@ -26,7 +27,7 @@ def main() -> int:
     folder = RunFolder.open(options.folder)
     with RunWriter(folder) as write:
         report = run(folder, on_event=write, should_stop=StopFlag(folder).install(), resume=options.resume)
-    return 1 if report["end"] == "failed" else 0
+    return leave(1 if report["end"] == "failed" else 0)
 
 
 if __name__ == "__main__":

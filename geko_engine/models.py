@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -15,8 +16,9 @@ from torch import nn
 
 from geko_engine.assets import demo_path
 from geko_engine.config import DEMO, GEKOTrainingArgs, LoraSettings, ModelConfig
-from geko_engine.exceptions import ConfigError, ModelError
-from geko_engine.hub import hub_error
+from geko_engine.downloads import OnProgress, Progress, ShouldStop, interruptible, offline
+from geko_engine.exceptions import ConfigError, GekoError, ModelError
+from geko_engine.hub import fetch_model, hub_error
 from geko_engine.sources import is_local, model_problem
 
 LORA_TARGETS: dict[str, list[str]] = {
@@ -36,42 +38,58 @@ LORA_TARGETS: dict[str, list[str]] = {
 }
 
 
-def load_model_and_tokenizer(config: ModelConfig) -> tuple[Any, Any]:
+def load_model_and_tokenizer(
+    config: ModelConfig, *, should_stop: ShouldStop | None = None, on_progress: OnProgress | None = None
+) -> tuple[Any, Any]:
     """A causal language model in float32 (in its own dtype on a GPU that will cast anyway) and its tokenizer.
+
+    Args:
+        on_progress: told bytes that have arrived from the Hub, and all that are awaited by now.
 
     Raises:
         ModelError: at the field model.name (or model.revision), with the way out.
+        DownloadStopped: when should_stop says so while a model comes from the Hub.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     problem = model_problem(config.name)
     if problem:
         raise ModelError(problem, "model.name")
-    local = config.name == DEMO or is_local(config.name)
-    source = str(
-        demo_path("model") if config.name == DEMO else Path(config.name).expanduser() if local else config.name
-    )
-    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    if config.revision and not local:
-        options["revision"] = config.revision
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
-        raise _loading_error(error, config) from error
+    if config.name == DEMO:
+        loaded = _from_pretrained(str(demo_path("model")), config, {})
+    elif is_local(config.name):
+        loaded = _from_pretrained(str(Path(config.name).expanduser()), config, {})
+    else:
+        progress = Progress()
+        loaded = interruptible(lambda: _from_hub(config, progress), should_stop, progress, on_progress)
+    model, tokenizer = loaded
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return model, tokenizer
 
 
-def _loading_error(error: Exception, config: ModelConfig) -> ModelError:
+def _from_hub(config: ModelConfig, progress: Progress) -> tuple[Any, Any]:
+    options = fetch_model(config.name, config.revision, progress)
+    with offline() if "local_files_only" in options else contextlib.nullcontext():
+        return _from_pretrained(config.name, config, options)
+
+
+def _from_pretrained(source: str, config: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"trust_remote_code": config.trust_remote_code, **options}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        return AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options), tokenizer
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
+        raise _loading_error(error, config, reached="local_files_only" not in options) from error
+
+
+def _loading_error(error: Exception, config: ModelConfig, *, reached: bool) -> GekoError:
     if "trust_remote_code" in str(error):
         return ModelError(
             f"The model {config.name!r} brings its own Python code: switch on trust_remote_code if you trust its author.",
             "model.trust_remote_code",
         )
-    found = hub_error(error, config.name, "model", ModelError)
-    return ModelError(str(found), "model.revision" if "revision" in str(found) else "model.name")
+    return hub_error(error, config.name, "model", config.revision, reached=reached)
 
 
 def is_peft_available() -> bool:

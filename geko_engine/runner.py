@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from geko_engine.config import RunConfig
+from geko_engine.downloads import DownloadStopped, interruptible
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.processes import is_main_process
 from geko_engine.run_folder import RunFolder, replace_json
 from geko_engine.settings import raise_problems
-from geko_engine.sources import preflight
+from geko_engine.sources import hub_problems, load_rows, preflight
 
 SMALL_MODEL = 10_000_000  # parameters
+MEGABYTE = 1_000_000
+STOPPED_EARLY = {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
@@ -68,6 +71,10 @@ def run(
 def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     config = folder.config()
     raise_problems(preflight(config))
+    try:
+        raise_problems(interruptible(functools.partial(hub_problems, config), stop))
+    except DownloadStopped:
+        return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))
     from transformers.utils import logging
 
@@ -80,8 +87,8 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
-    except Stopped:
-        return {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
+    except (Stopped, DownloadStopped):
+        return dict(STOPPED_EARLY)
     report: dict[str, Any] = trainer.train()
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: the plan held no sample.")
@@ -96,25 +103,23 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
     from geko_engine.data import Stopped, recognise_columns, tokenise
     from geko_engine.models import load_model_and_tokenizer, lora_config_for
-    from geko_engine.sources import load_rows
     from geko_engine.trainer import GEKOTrainer
 
+    parts = {False: "training"} | ({True: "evaluation"} if config.data.eval else {})
+    # The rows come first: a wrong split is told before a large model is downloaded.
+    rows = {evaluation: _rows(config, evaluation, name, emit, stop) for evaluation, name in parts.items()}
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
-    model, tokenizer = load_model_and_tokenizer(config.model)
+    arrived = functools.partial(_arrived, emit, f"model {config.model.name}, megabytes", MEGABYTE)
+    model, tokenizer = load_model_and_tokenizer(config.model, should_stop=stop, on_progress=arrived)
     _share_the_machine(model)
     datasets: list[Any] = []
-    for evaluation in (False, True):
+    for evaluation, name in parts.items():
         if stop():
             raise Stopped
-        if evaluation and not config.data.eval:
-            continue
-        name = "evaluation" if evaluation else "training"
-        emit(PhaseChanged("downloading", f"{name} data {config.data.eval if evaluation else config.data.train}"))
-        rows = load_rows(config.data, evaluation=evaluation)
-        columns = recognise_columns(rows, config.data)
+        columns = recognise_columns(rows[evaluation], config.data)
         limit = min(config.data.max_length, _longest(model))
         progress = functools.partial(_tokenised, emit, name)
-        data = tokenise(rows, columns, tokenizer, limit, should_stop=stop, on_progress=progress)
+        data = tokenise(rows.pop(evaluation), columns, tokenizer, limit, should_stop=stop, on_progress=progress)
         _report_rows(data, name, limit, emit)
         datasets.append(data)
     args = dataclasses.replace(config.training, output_dir=str(folder.checkpoints_path))
@@ -130,6 +135,17 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         should_stop=stop,
         model_name=config.model.name,
     )
+
+
+def _rows(config: RunConfig, evaluation: bool, name: str, emit: OnEvent, stop: ShouldStop) -> list[dict[str, Any]]:
+    source = f"{name} data {config.data.eval if evaluation else config.data.train}"
+    emit(PhaseChanged("downloading", source))
+    arrived = functools.partial(_arrived, emit, f"{source}, rows", 1)
+    return load_rows(config.data, evaluation=evaluation, should_stop=stop, on_progress=arrived)
+
+
+def _arrived(emit: OnEvent, what: str, unit: int, done: int, total: int) -> None:
+    emit(PhaseChanged("downloading", what, done // unit, total // unit))
 
 
 def _share_the_machine(model: Any) -> None:
