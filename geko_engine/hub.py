@@ -204,6 +204,12 @@ def hub_error(
             "log in (`hf auth login`) or set HF_TOKEN.",
             field,
         )
+    if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
+        return family(
+            f"The dataset {name!r} holds no files that can be read as rows: look at them at {page}/tree/main and choose "
+            "another dataset.",
+            field,
+        )
     if _status(error) in (401, 403):
         return family(
             f"The Hub refuses the token for the {kind} {name!r}: renew it at https://huggingface.co/settings/tokens and "

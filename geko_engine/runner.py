@@ -15,7 +15,7 @@ from typing import Any
 from geko_engine.config import RunConfig
 from geko_engine.downloads import DownloadStopped, interruptible
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
-from geko_engine.exceptions import GekoError, RunError
+from geko_engine.exceptions import ConfigError, GekoError, RunError
 from geko_engine.processes import is_main_process
 from geko_engine.run_folder import RunFolder, replace_json
 from geko_engine.settings import raise_problems
@@ -72,7 +72,7 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
     config = folder.config()
     raise_problems(preflight(config))
     try:
-        raise_problems(interruptible(functools.partial(hub_problems, config), stop))
+        _ask_the_hub(config, stop)
     except DownloadStopped:
         return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))
@@ -98,6 +98,15 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
             report["model_path"] = _save_model(trainer, folder, emit)
     trainer.machine.end()
     return report
+
+
+def _ask_the_hub(config: RunConfig, stop: ShouldStop) -> None:
+    """Before anything is loaded: a gated model is told together with missing data, not after a long download of it."""
+    problems = interruptible(functools.partial(hub_problems, config), stop)
+    if len(problems) == 1:
+        field, text = problems[0]
+        raise ConfigError(text, field)  # the field stands beside the sentence, not in it
+    raise_problems(problems)
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
@@ -145,7 +154,8 @@ def _rows(config: RunConfig, evaluation: bool, name: str, emit: OnEvent, stop: S
 
 
 def _arrived(emit: OnEvent, what: str, unit: int, done: int, total: int) -> None:
-    emit(PhaseChanged("downloading", what, done // unit, total // unit))
+    if done >= unit:
+        emit(PhaseChanged("downloading", what, done // unit, total // unit))
 
 
 def _share_the_machine(model: Any) -> None:

@@ -28,14 +28,16 @@ class Repo:
     gated: bool = False
     readers: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        self._commits = {name: commit_of(files) for name, files in self.revisions.items()}
+
     def commit(self, revision: str) -> str | None:
         """The commit that a branch, tag or commit stands for, or None."""
-        commits = {name: commit_of(files) for name, files in self.revisions.items()}
-        return commits.get(revision) or (revision if revision in commits.values() else None)
+        return self._commits.get(revision) or (revision if revision in self._commits.values() else None)
 
     def files(self, commit: str) -> dict[str, bytes]:
         """The files of a commit."""
-        return next(files for files in self.revisions.values() if commit_of(files) == commit)
+        return next(self.revisions[name] for name, known in self._commits.items() if known == commit)
 
 
 @dataclass(frozen=True)
