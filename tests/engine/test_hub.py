@@ -324,8 +324,8 @@ def test_weights_and_code_of_other_kinds_are_fetched_too(
 ) -> None:
     tensors, weights = small_llama(hidden_size=64).state_dict(), io.BytesIO()
     torch.save(tensors, weights)
-    code = b"from transformers import LlamaConfig\n\n\nclass OwnConfig(LlamaConfig):\n    pass\n"
-    config = json.loads(model_files["config.json"]) | {"auto_map": {"AutoConfig": "own.OwnConfig"}}
+    code = b"from transformers import LlamaForCausalLM\n\n\nclass OwnModel(LlamaForCausalLM):\n    pass\n"
+    config = json.loads(model_files["config.json"]) | {"auto_map": {"AutoModelForCausalLM": "own.OwnModel"}}
     files = {**model_files, "own.py": code, "config.json": json.dumps(config).encode()}
     files["pytorch_model.bin"] = weights.getvalue()
     files.pop("model.safetensors")
