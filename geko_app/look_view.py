@@ -34,7 +34,11 @@ def card(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "figures": [*data_figures(checked), *step_figures(step)],
         "lengths": checked["training"]["lengths"] if "training" in checked else [],
         "findings": [
-            *(f"{name.capitalize()}: {found['sentence']}" for name, data in checked.items() for found in data["findings"]),
+            *(
+                f"{name.capitalize()}: {found['sentence']}"
+                for name, data in checked.items()
+                for found in data["findings"]
+            ),
             *(event["text"] for event in events if event["type"] == Message.__name__),
         ],
         "memory": memory(step),

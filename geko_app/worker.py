@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 
+from geko_engine.downloads import leave
 from geko_engine.run_folder import RunFolder, RunWriter
 from geko_engine.runner import StopFlag, run
 
@@ -31,9 +32,9 @@ def main() -> int:
         if options.look:
             from geko_engine.inspection import inspect
 
-            return 1 if inspect(folder.config(), write, StopFlag(folder).install()) == "failed" else 0
+            return leave(1 if inspect(folder.config(), write, StopFlag(folder).install()) == "failed" else 0)
         report = run(folder, on_event=write, should_stop=StopFlag(folder).install(), resume=options.resume)
-    return 1 if report["end"] == "failed" else 0
+    return leave(1 if report["end"] == "failed" else 0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import yaml
 
 from geko_engine import __version__
 from geko_engine.config import RunConfig, apply_overrides, read_yaml
+from geko_engine.downloads import leave
 from geko_engine.events import Event
 from geko_engine.exceptions import ConfigError, GekoError
 from geko_engine.processes import is_main_process, process_count
@@ -45,9 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="overrides",
         help="set any key, for example training.num_epochs=1 (repeatable)",
     )
-    parser.add_argument(
-        "--check", action="store_true", help="look at data, memory and time without training, and end"
-    )
+    parser.add_argument("--check", action="store_true", help="look at data, memory and time without training, and end")
     parser.add_argument("--show-config", action="store_true", help="print the whole configuration as YAML and end")
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
@@ -121,7 +120,7 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         report = run(folder, should_stop=stop, resume=resume)
         if report["end"] == "failed":
             print(f"geko-train: {report['reason']}", file=sys.stderr)
-        return _exit_code(report)
+        return leave(_exit_code(report))
     from geko_engine.console import Console
 
     console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
@@ -137,7 +136,7 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         print(f"geko-train: {report['reason']}", file=sys.stderr)
     if report["end"] == "stopped":
         print(f"[GEKO] Stopped. Go on with: geko-train --resume {folder.path}", file=sys.stderr)
-    return _exit_code(report)
+    return leave(_exit_code(report))
 
 
 def _exit_code(report: dict[str, Any]) -> int:

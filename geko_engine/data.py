@@ -18,16 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geko_engine.exceptions import DataError
+from geko_engine.exceptions import DataError, Stopped
 from geko_engine.scoring import IGNORED
 from geko_engine.shapes import Columns, Row, Segment, UnusableRow, segments
 
 NO_LIMIT = 1_000_000_000
 TOKENISE_ROWS = 1000  # rows between two looks at the stop flag
-
-
-class Stopped(Exception):
-    """The user asked for a stop inside a long piece of work; not an error."""
 
 
 @dataclass

@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from geko_engine.adapters import apply_lora, count_parameters, lora_config_for
 from geko_engine.config import RunConfig
-from geko_engine.models import apply_lora, count_parameters, is_linear, lora_config_for
 
 FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
@@ -92,7 +92,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
     return Footprint(
         parameters=total,
         trainable=trainable,
-        weights=_weight_bytes(model, getattr(config.model, "quantization", "none")),
+        weights=_weight_bytes(model, config.model.quantization),
         gradients=trainable * FLOAT,
         optimizer=round(trainable * per_parameter),
         activations=saved,
@@ -138,7 +138,7 @@ def _weight_bytes(model: nn.Module, quantization: str) -> int:
     linear = sum(
         module.weight.numel()
         for module in model.modules()
-        if _is_linear(module) and module is not head and not module.weight.requires_grad
+        if isinstance(module, nn.Linear) and module is not head and not module.weight.requires_grad
     )
     return everything - round(linear * (FLOAT - QUANTISED_BYTES[quantization]))
 

@@ -55,3 +55,7 @@ class CheckpointError(GekoError):
 
 class RunError(GekoError):
     """A run that cannot start or go on: folder, disk or device."""
+
+
+class Stopped(Exception):
+    """The user asked for a stop inside a long piece of work; not an error."""

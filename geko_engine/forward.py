@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from geko_engine.data import Collator, Stopped
+from geko_engine.data import Collator
+from geko_engine.exceptions import Stopped
 
 SCORES = 7  # rows of as_columns
 SCAN_FACTOR = 4  # batches may be larger than in training: nothing is kept for a backward pass

@@ -15,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from geko_engine.config import RunConfig
-from geko_engine.data import Stopped
 from geko_engine.estimate import footprint, measure_speed, memory_here, verdict
 from geko_engine.events import DataChecked, DataPreviewed, Event, Message, PhaseChanged, RunEnded, StepEstimated
-from geko_engine.exceptions import DataError, GekoError
+from geko_engine.exceptions import DataError, GekoError, Stopped
 from geko_engine.models import longest_input, open_model
 from geko_engine.planner import steps_per_pass
-from geko_engine.preparing import Prepared, prepare, use_template
+from geko_engine.preparing import Prepared, gather, prepare, use_template
 from geko_engine.settings import raise_problems
 from geko_engine.shapes import Segment, UnusableRow, column_names, recognise_columns, segments
-from geko_engine.sources import load_rows, preflight
+from geko_engine.sources import ask_the_hub, load_rows, preflight
 
 FIRST_ROWS = 200  # are read for the preview
 SAMPLES_SHOWN = 20
@@ -52,10 +51,12 @@ def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> s
 
 def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> None:
     raise_problems(preflight(config))
+    ask_the_hub(config, should_stop)
     emit(PhaseChanged("starting", f"tokenizer of {config.model.name}"))
-    model_config, tokenizer = open_model(config.model)
+    model_config, tokenizer = open_model(config.model, should_stop=should_stop)
     emit(preview(config, tokenizer, emit))
-    prepared = prepare(config, tokenizer, longest_input(model_config), emit, should_stop)
+    rows = gather(config, emit, should_stop)
+    prepared = prepare(config, rows, tokenizer, longest_input(model_config), emit, should_stop)
     for part in prepared:
         emit(checked(part))
     emit(PhaseChanged("scanning", "memory and time"))
@@ -138,12 +139,10 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
     args = config.training
     longest = np.argsort(lengths)[::-1][: args.batch_size]  # the first step of a run takes them
     try:
-        found = footprint(
-            config, model_config, len(longest), int(lengths[longest].max()), int(targets[longest].sum())
-        )
+        found = footprint(config, model_config, len(longest), int(lengths[longest].max()), int(targets[longest].sum()))
     except GekoError:
         raise
-    except Exception:  # an architecture may do anything that fake tensors cannot
+    except Exception:  # noqa: BLE001 - an architecture may do anything that fake tensors cannot
         return None
     steps = args.num_epochs * steps_per_pass(len(lengths), args.batch_size * args.gradient_accumulation_steps)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32

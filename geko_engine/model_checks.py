@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from geko_engine.config import ModelConfig
-from geko_engine.exceptions import ModelError
+from geko_engine.exceptions import GekoError, ModelError
 from geko_engine.hub import hub_error
 
 # Part of what a library says on loading -> what is told instead; {name} is the model's, {said} the first line.
@@ -53,7 +53,8 @@ SENTENCES: tuple[tuple[str, str], ...] = (
 )
 
 
-def loading_error(error: Exception, config: ModelConfig) -> ModelError:
+def loading_error(error: Exception, config: ModelConfig, *, reached: bool = True) -> GekoError:
+    """What a library said on loading a model, as one sentence; `reached`: whether the Hub answered at the beginning."""
     text = f"{type(error).__name__} {error}"
     if "trust_remote_code=True" in text:
         return ModelError(
@@ -73,8 +74,7 @@ def loading_error(error: Exception, config: ModelConfig) -> ModelError:
             "own code.",
             "model.name",
         )
-    found = hub_error(error, config.name, "model", ModelError)
-    return ModelError(str(found), "model.revision" if "revision" in str(found) else "model.name")
+    return hub_error(error, config.name, "model", config.revision, reached=reached)
 
 
 def check_kind(settings: Any, name: str) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from geko_engine import token_cache
-from geko_engine.config import DataConfig, RunConfig
-from geko_engine.data import Stopped, TokenizedData, hold_out, overlap, tokenise
+from geko_engine.config import RunConfig
+from geko_engine.data import TokenizedData, hold_out, overlap, tokenise
 from geko_engine.events import Event, Message, PhaseChanged
+from geko_engine.exceptions import Stopped
 from geko_engine.shapes import PLAIN_TEMPLATE, Columns, Row, recognise_columns
 from geko_engine.sources import load_rows
 
@@ -47,55 +48,72 @@ class Prepared:
     findings: list[Finding]
 
 
+def gather(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, list[Row]]:
+    """The rows of the training data and, where it is named, of the evaluation data, by those names.
+
+    Raises:
+        DataError: at the field where the way out is. Stopped: when should_stop says so.
+    """
+    found = {}
+    for name, source in (("training", config.data.train), ("evaluation", config.data.eval)):
+        if should_stop():
+            raise Stopped
+        if source:
+            emit(PhaseChanged("downloading", f"{name} data {source}"))
+            arrived = functools.partial(told, emit, f"{name} data {source}, rows", 1)
+            found[name] = load_rows(
+                config.data, evaluation=name == "evaluation", should_stop=should_stop, on_progress=arrived
+            )
+    return found
+
+
+def told(emit: Emit, what: str, unit: int, done: int, total: int) -> None:
+    """Say how much of a download has come, in units of `unit`."""
+    if done >= unit:
+        emit(PhaseChanged("downloading", what, done // unit, total // unit))
+
+
 def prepare(
-    config: RunConfig, tokenizer: Any, longest: int, emit: Emit, should_stop: Callable[[], bool]
+    config: RunConfig,
+    rows: dict[str, list[Row]],
+    tokenizer: Any,
+    longest: int,
+    emit: Emit,
+    should_stop: Callable[[], bool],
 ) -> list[Prepared]:
-    """Training data and, where there is any, evaluation data; at most `longest` tokens a sample.
+    """Training data and, where there is any, evaluation data as tokens; at most `longest` of them a sample.
 
     A tokenizer without a chat template gets GEKO's plain one when conversations need it; it is saved with the model.
+
+    Args:
+        rows: what `gather` found; emptied, so that rows and tokens are not both held for long.
 
     Raises:
         DataError: at the field where the way out is. Stopped: when should_stop says so.
     """
     limit = min(config.data.max_length, longest)
-    train = _one(config.data, "training", config.data.train, tokenizer, limit, emit, should_stop)
-    if config.data.eval:
-        evaluation = _one(config.data, "evaluation", config.data.eval, tokenizer, limit, emit, should_stop)
-        common = overlap(train.data, evaluation.data)
-        if common:
-            evaluation.findings.append(
-                _finding(
-                    "overlap", common, "of the evaluation rows are in the training data too, so their result flatters"
-                )
-            )
-        return [train, evaluation]
-    if config.data.eval_ratio:
-        kept, held = hold_out(train.data, config.data.eval_ratio, config.training.seed)
-        name = f"{100 * config.data.eval_ratio:g} % of the training data"
-        return [
-            Prepared("training", train.source, train.columns, kept, train.row_count, train.findings),
-            Prepared("evaluation", name, train.columns, held, len(held), []),
-        ]
-    return [train]
+    parts = []
+    for name, source in (("training", config.data.train), ("evaluation", config.data.eval or "")):
+        if name in rows:
+            mine = rows.pop(name)
+            columns = recognise_columns(mine, config.data)
+            use_template(columns, tokenizer, emit)
+            progress = functools.partial(_tokenised, emit, name)
+            data = _tokens(mine, columns, tokenizer, limit, progress, should_stop)
+            parts.append(Prepared(name, source, columns, data, len(mine), findings(data, limit)))
+    if len(parts) == 2:
+        common = overlap(parts[0].data, parts[1].data)
+        said = "of the evaluation rows are in the training data too, so their result flatters"
+        parts[1].findings.extend([_finding("overlap", common, said)] if common else [])
+    elif config.data.eval_ratio:
+        return _held_out(parts[0], config)
+    return parts
 
 
-def _one(
-    config: DataConfig,
-    name: str,
-    source: str,
-    tokenizer: Any,
-    limit: int,
-    emit: Emit,
-    should_stop: Callable[[], bool],
-) -> Prepared:
-    if should_stop():
-        raise Stopped
-    emit(PhaseChanged("downloading", f"{name} data {source}"))
-    rows = load_rows(config, evaluation=name == "evaluation")
-    columns = recognise_columns(rows, config)
-    use_template(columns, tokenizer, emit)
-    data = _tokens(rows, columns, tokenizer, limit, functools.partial(_progress, emit, name), should_stop)
-    return Prepared(name, source, columns, data, len(rows), findings(data, limit))
+def _held_out(train: Prepared, config: RunConfig) -> list[Prepared]:
+    kept, held = hold_out(train.data, config.data.eval_ratio, config.training.seed)
+    name = f"{100 * config.data.eval_ratio:g} % of the training data"
+    return [replace(train, data=kept), Prepared("evaluation", name, train.columns, held, len(held), [])]
 
 
 def use_template(columns: Columns, tokenizer: Any, emit: Emit) -> None:
@@ -109,7 +127,7 @@ def use_template(columns: Columns, tokenizer: Any, emit: Emit) -> None:
         )
 
 
-def _progress(emit: Emit, name: str, done: int, total: int) -> None:
+def _tokenised(emit: Emit, name: str, done: int, total: int) -> None:
     emit(PhaseChanged("tokenising", f"{name} rows", done, total))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -13,13 +14,15 @@ from typing import Any
 
 from geko_engine.config import RunConfig
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
-from geko_engine.exceptions import GekoError, RunError
+from geko_engine.exceptions import GekoError, RunError, Stopped
 from geko_engine.processes import is_main_process
 from geko_engine.run_folder import RunFolder, replace_json
 from geko_engine.settings import raise_problems
-from geko_engine.sources import preflight
+from geko_engine.sources import ask_the_hub, preflight
 
 SMALL_MODEL = 10_000_000  # parameters
+MEGABYTE = 1_000_000
+STOPPED_EARLY = {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
@@ -67,10 +70,12 @@ def run(
 def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     config = folder.config()
     raise_problems(preflight(config))
+    try:
+        ask_the_hub(config, stop)
+    except Stopped:
+        return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))
-    from transformers.utils import logging
-
-    from geko_engine.data import Stopped  # torch comes in here, after all that can fail without it
+    from transformers.utils import logging  # torch comes in here, after all that can fail without it
 
     logging.disable_progress_bar()  # our events tell what takes the time
     try:
@@ -80,7 +85,7 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
     except Stopped:
-        return {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
+        return dict(STOPPED_EARLY)
     report: dict[str, Any] = trainer.train()
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: the plan held no sample.")
@@ -94,15 +99,17 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
     from geko_engine.adapters import lora_config_for
-    from geko_engine.models import load_model_and_tokenizer
-    from geko_engine.preparing import prepare
+    from geko_engine.models import load_model_and_tokenizer, longest_input
+    from geko_engine.preparing import gather, prepare, told
     from geko_engine.trainer import GEKOTrainer
 
+    rows = gather(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
-    model, tokenizer = load_model_and_tokenizer(config.model, config.training)
-    lora = lora_config_for(config.lora, model)  # refused before the rows are read
+    arrived = functools.partial(told, emit, f"model {config.model.name}, megabytes", MEGABYTE)
+    model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
+    lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
     _share_the_machine(model)
-    prepared = prepare(config, tokenizer, _longest(model), emit, stop)
+    prepared = prepare(config, rows, tokenizer, longest_input(model.config), emit, stop)
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))
@@ -132,11 +139,6 @@ def _share_the_machine(model: Any) -> None:
     small = sum(p.numel() for p in model.parameters()) < SMALL_MODEL
     if small and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-
-
-def _longest(model: Any) -> int:
-    """Positions that the model can take; without a stated limit there is none."""
-    return int(getattr(model.config, "max_position_embeddings", 0) or 1_000_000)
 
 
 def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:

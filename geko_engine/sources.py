@@ -5,18 +5,22 @@ Torch-free, so that the page can check a form with it.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
-import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from geko_engine.assets import demo_path
 from geko_engine.config import DEMO, DataConfig, RunConfig
-from geko_engine.exceptions import DataError
+from geko_engine.downloads import OnProgress, Progress, ShouldStop, interruptible
+from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.files import FILE_KINDS, local_rows
-from geko_engine.hub import hub_id_problem, hub_rows
-from geko_engine.settings import Problem
+from geko_engine.hub import access_error, hub_id_problem, hub_rows
+from geko_engine.settings import Problem, raise_problems
 
 
 def preflight(config: RunConfig) -> list[Problem]:
@@ -91,11 +95,43 @@ def folder_problem(name: str) -> str:
     return ""
 
 
-def load_rows(config: DataConfig, *, evaluation: bool = False) -> list[dict[str, Any]]:
+def hub_problems(config: RunConfig) -> list[Problem]:
+    """Which models and datasets of a run the Hub refuses; asks about all of them at once, for some 10 seconds at most."""
+    asked = {"data.train": config.data.train, "data.eval": config.data.eval or DEMO}
+    if asked["data.eval"] == asked["data.train"]:
+        asked.pop("data.eval")
+    repos = [("model.name", config.model.name, "model", config.model.revision)]
+    repos += [(field, name, "dataset", None) for field, name in asked.items()]
+    repos = [repo for repo in repos if repo[1] != DEMO and not is_local(repo[1])]
+    with ThreadPoolExecutor(max(1, len(repos))) as pool:
+        errors = pool.map(lambda repo: access_error(*repo[1:]), repos)
+        return [(error.field or repo[0], str(error)) for repo, error in zip(repos, errors, strict=True) if error]
+
+
+def ask_the_hub(config: RunConfig, should_stop: ShouldStop) -> None:
+    """Before anything is loaded: a gated model is told together with missing data, not after a long download of it."""
+    problems = interruptible(functools.partial(hub_problems, config), should_stop)
+    if len(problems) == 1:
+        field, text = problems[0]
+        raise ConfigError(text, field)  # the field stands beside the sentence, not in it
+    raise_problems(problems)
+
+
+def load_rows(
+    config: DataConfig,
+    *,
+    evaluation: bool = False,
+    should_stop: ShouldStop | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[dict[str, Any]]:
     """The rows of the training or the evaluation data, at most as many as asked for.
 
+    Args:
+        on_progress: told rows that have come from the Hub, and how many were asked for (0 = all).
+
     Raises:
-        DataError: at the field data.train or data.eval.
+        DataError: at the field data.train or data.eval, or at its split or configuration.
+        Stopped: when should_stop says so while rows come from the Hub.
     """
     name = (config.eval or "") if evaluation else config.train
     field = "data.eval" if evaluation else "data.train"
@@ -103,13 +139,21 @@ def load_rows(config: DataConfig, *, evaluation: bool = False) -> list[dict[str,
     try:
         if name == DEMO:
             rows = local_rows(str(demo_path("eval.jsonl" if evaluation else "train.jsonl")))
+            taken = list(itertools.islice(rows, count))
         elif is_local(name):
-            rows = local_rows(name)
+            taken = list(itertools.islice(local_rows(name), count))
         else:
-            rows = hub_rows(name, config, evaluation)
-        taken = [row for _, row in zip(range(count or sys.maxsize), rows, strict=False)]
+            progress = Progress(total=count or 0)
+            rows = itertools.islice(hub_rows(name, config, evaluation), count)
+            taken = interruptible(lambda: list(_counted(rows, progress)), should_stop, progress, on_progress)
     except DataError as error:
         raise DataError(str(error), error.field or field) from error
     if not taken:
         raise DataError(f"{name!r} holds no rows.", field)
     return taken
+
+
+def _counted(rows: Iterator[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        progress.done += 1
+        yield row

@@ -19,7 +19,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from geko_engine.data import Stopped, TokenizedData
+from geko_engine.data import TokenizedData
+from geko_engine.exceptions import Stopped
 from geko_engine.shapes import Columns, Row
 
 LAYOUT = 1  # of the files and of what tokenise() makes of a row: raise it when either changes

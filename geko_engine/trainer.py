@@ -24,9 +24,9 @@ from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.console import Console
 from geko_engine.curriculum import MountainCurriculum, Phase
-from geko_engine.data import Stopped, as_samples
+from geko_engine.data import as_samples
 from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
-from geko_engine.exceptions import RunError
+from geko_engine.exceptions import RunError, Stopped
 from geko_engine.forward import Scan
 from geko_engine.loading import PlanLoader, share_of_step
 from geko_engine.machine import Machine

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from geko_engine.config import DataConfig, RunConfig
-from geko_engine.data import Collator, DatasetView, Stopped, hold_out, overlap, tokenise
-from geko_engine.exceptions import DataError
+from geko_engine.data import Collator, DatasetView, hold_out, overlap, tokenise
+from geko_engine.exceptions import DataError, Stopped
 from geko_engine.scoring import IGNORED
 from geko_engine.shapes import Columns
 from geko_engine.sources import data_problem, folder_problem, load_rows, model_problem, preflight

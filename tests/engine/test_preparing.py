@@ -11,14 +11,19 @@ import pytest
 
 from geko_engine import token_cache
 from geko_engine.config import RunConfig
-from geko_engine.data import Stopped, tokenise
+from geko_engine.data import tokenise
 from geko_engine.events import Event, Message, PhaseChanged
-from geko_engine.preparing import prepare
+from geko_engine.exceptions import Stopped
+from geko_engine.preparing import Prepared, gather, prepare
 from geko_engine.shapes import PLAIN_TEMPLATE, Columns
 
 
 def never() -> bool:
     return False
+
+
+def look(config: RunConfig, tokenizer: Any, longest: int, emit: Any, stop: Any) -> list[Prepared]:
+    return prepare(config, gather(config, emit, stop), tokenizer, longest, emit, stop)
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -40,7 +45,7 @@ def test_everything_that_is_odd_about_the_rows_is_said_with_their_numbers(tmp_pa
     held = written(tmp_path / "eval.jsonl", pairs("x>y", "h>i"))
     config = RunConfig.from_dict({"data": {"train": train, "eval": held, "max_length": 30}})
     events: list[Event] = []
-    first, second = prepare(config, tokenizer, 1000, events.append, never)
+    first, second = look(config, tokenizer, 1000, events.append, never)
     assert [(f.kind, f.rows, f.sentence) for f in first.findings] == [
         ("truncated", [4], "1 rows were cut at 30 tokens (max_length): 4"),
         ("empty", [3], "1 rows hold nothing to learn and were left out: 3"),
@@ -55,14 +60,14 @@ def test_everything_that_is_odd_about_the_rows_is_said_with_their_numbers(tmp_pa
 
 def test_the_models_own_limit_counts_too(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs("d>" + "e" * 50))
-    (part,) = prepare(RunConfig.from_dict({"data": {"train": train}}), tokenizer, 16, lambda event: None, never)
+    (part,) = look(RunConfig.from_dict({"data": {"train": train}}), tokenizer, 16, lambda event: None, never)
     assert part.data.lengths.tolist() == [16] and "at 16 tokens" in part.findings[0].sentence
 
 
 def test_a_share_is_held_out_where_no_evaluation_set_is_named(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs(*(f"{i}>x" for i in range(40))))
     config = RunConfig.from_dict({"data": {"train": train, "eval_ratio": 0.25}})
-    kept, held = prepare(config, tokenizer, 1000, lambda event: None, never)
+    kept, held = look(config, tokenizer, 1000, lambda event: None, never)
     assert (len(kept.data), len(held.data), held.source) == (30, 10, "25 % of the training data")
     assert sorted([*kept.data.rows, *held.data.rows]) == list(range(40))
 
@@ -71,7 +76,7 @@ def test_conversations_get_a_template_where_the_tokenizer_has_none(tmp_path: Pat
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     train = written(tmp_path / "train.jsonl", [{"messages": turns}])
     events: list[Event] = []
-    prepare(RunConfig.from_dict({"data": {"train": train}}), tokenizer, 1000, events.append, never)
+    look(RunConfig.from_dict({"data": {"train": train}}), tokenizer, 1000, events.append, never)
     assert tokenizer.chat_template == PLAIN_TEMPLATE
     assert any("no chat template" in event.text for event in events if isinstance(event, Message))
     tokenizer.save_pretrained(tmp_path / "saved")
@@ -84,13 +89,13 @@ def test_conversations_get_a_template_where_the_tokenizer_has_none(tmp_path: Pat
 def test_the_second_time_nothing_is_tokenised(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     train = written(tmp_path / "train.jsonl", pairs("a>b", "a>b", "c>", "f>" + "g" * 60))
     config = RunConfig.from_dict({"data": {"train": train, "max_length": 30}})
-    (first,) = prepare(config, tokenizer, 1000, lambda event: None, never)
+    (first,) = look(config, tokenizer, 1000, lambda event: None, never)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("tokenised again")
 
     monkeypatch.setattr("geko_engine.preparing.tokenise", refuse)
-    (again,) = prepare(config, tokenizer, 1000, lambda event: None, never)
+    (again,) = look(config, tokenizer, 1000, lambda event: None, never)
     assert again.findings == first.findings
     for index in range(len(first.data)):
         for name, value in first.data[index].items():
