@@ -80,7 +80,7 @@ class Console:
     def _on_StepEstimated(self, event: StepEstimated) -> None:
         self._print(f"{event.parameters:,} parameters, {event.trainable:,} trained. {event.sentence}")
         for name, size in event.parts.items():
-            self._print(f"  {name:<12} {size / 1e9:8.2f} GB")
+            self._print(f"  {name:<12} {size / 1e6:10,.1f} MB")
         self._print(f"{event.steps:,} steps in about {event.seconds:,.0f} s, less as samples are mastered.")
 
     def _on_RunStarted(self, event: RunStarted) -> None:

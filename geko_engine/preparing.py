@@ -103,7 +103,7 @@ def prepare(
             parts.append(Prepared(name, source, columns, data, len(mine), findings(data, limit)))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
-        said = "of the evaluation rows are in the training data too, so their result flatters"
+        said = "in the training data too, so the evaluation flatters"
         parts[1].findings.extend([_finding("overlap", common, said)] if common else [])
     elif config.data.eval_ratio:
         return _held_out(parts[0], config)
@@ -151,18 +151,18 @@ def _tokens(
 def findings(data: TokenizedData, limit: int) -> list[Finding]:
     """What the user should know about the rows of one dataset."""
     found = [
-        _finding("truncated", data.truncated, f"were cut at {limit} tokens (max_length)"),
-        _finding("empty", data.empty, "hold nothing to learn and were left out"),
-        _finding("masked", data.masked, f"have all they teach beyond {limit} tokens (max_length) and were left out"),
-        _finding("duplicate", data.duplicates, "are the same as an earlier row"),
+        _finding("truncated", data.truncated, f"cut at {limit} tokens (max_length)"),
+        _finding("empty", data.empty, "without anything to learn, left out"),
+        _finding("masked", data.masked, f"with nothing to learn within {limit} tokens (max_length), left out"),
+        _finding("duplicate", data.duplicates, "equal to an earlier one"),
     ]
     for reason in dict.fromkeys(data.unusable.values()):
         rows = [row for row, why in data.unusable.items() if why == reason]
-        found.append(_finding("unusable", rows, f"were left out, because {reason}"))
+        found.append(_finding("unusable", rows, f"left out, because {reason}"))
     return [finding for finding in found if finding.rows]
 
 
 def _finding(kind: str, rows: list[int], what: str) -> Finding:
     numbers = [row + 1 for row in rows]
     shown = ", ".join(str(number) for number in numbers[:ROWS_NAMED]) + (", …" if len(numbers) > ROWS_NAMED else "")
-    return Finding(kind, numbers, f"{len(numbers):,} rows {what}: {shown}" if rows else "")
+    return Finding(kind, numbers, f"{len(numbers):,} {'row' if len(numbers) == 1 else 'rows'} {what}: {shown}")

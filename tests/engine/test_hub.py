@@ -281,7 +281,8 @@ REFUSED = {
         {"model.name": "tiny/broken"},
         "",
         [
-            "model.name: The model 'tiny/broken' cannot be loaded: Error while deserializing header: invalid header length"
+            "model.name: The weights of 'tiny/broken' are damaged or cut off (Error while deserializing header: invalid "
+            "header length): download the model again."
         ],
     ),
 }

@@ -123,7 +123,7 @@ BROKEN: dict[str, tuple[Breaker, str]] = {
     "a tokenizer that is no JSON": (text("tokenizer.json", "{ not"), rf"tokenizer of .* is damaged .*: {WHOLE}"),
     "a tokenizer larger than the model": (
         larger_tokenizer,
-        r"has 85 tokens and the model only 80: .*resize_token_embeddings\(85\)",
+        r"has 86 tokens and the model only 80: .*resize_token_embeddings\(86\)",
     ),
     "code that needs a package": (needs_a_package, "needs other packages: .*a_package_that_is_not_there"),
     "code for another transformers": (
@@ -157,10 +157,10 @@ def test_tokens_that_nothing_uses_may_lie_beyond_the_model(model_folder: Path) -
     tokenizer = character_tokenizer()
     tokenizer.add_tokens([f"<picture {i}>" for i in range(12)])
     tokenizer.save_pretrained(model_folder)
-    assert len(load_model_and_tokenizer(ModelConfig(str(model_folder)))[1]) == 85
+    assert len(load_model_and_tokenizer(ModelConfig(str(model_folder)))[1]) == 86
     tokenizer.chat_template = "<picture 11>{{ messages }}"
     tokenizer.save_pretrained(model_folder)
-    with pytest.raises(ModelError, match="has 85 tokens and the model only 80"):
+    with pytest.raises(ModelError, match="has 86 tokens and the model only 80"):
         load_model_and_tokenizer(ModelConfig(str(model_folder)))
 
 

@@ -47,13 +47,13 @@ def test_everything_that_is_odd_about_the_rows_is_said_with_their_numbers(tmp_pa
     events: list[Event] = []
     first, second = look(config, tokenizer, 1000, events.append, never)
     assert [(f.kind, f.rows, f.sentence) for f in first.findings] == [
-        ("truncated", [4], "1 rows were cut at 30 tokens (max_length): 4"),
-        ("empty", [3], "1 rows hold nothing to learn and were left out: 3"),
-        ("masked", [5], "1 rows have all they teach beyond 30 tokens (max_length) and were left out: 5"),
-        ("duplicate", [2], "1 rows are the same as an earlier row: 2"),
+        ("truncated", [4], "1 row cut at 30 tokens (max_length): 4"),
+        ("empty", [3], "1 row without anything to learn, left out: 3"),
+        ("masked", [5], "1 row with nothing to learn within 30 tokens (max_length), left out: 5"),
+        ("duplicate", [2], "1 row equal to an earlier one: 2"),
     ]
     assert [(f.kind, f.rows) for f in second.findings] == [("overlap", [2])]
-    assert "so their result flatters: 2" in second.findings[0].sentence
+    assert "so the evaluation flatters: 2" in second.findings[0].sentence
     phases = [event.phase for event in events if isinstance(event, PhaseChanged)]
     assert phases.count("downloading") == 2 and "tokenising" in phases
 
