@@ -74,6 +74,7 @@ function draw(card) {
   drawFigures(card.figures);
   drawLengths(card.lengths);
   drawMemory(card.memory);
+  q('.l-odd').hidden = !card.findings.length;
   q('.l-findings').replaceChildren(...card.findings.map((sentence) => node('li', '', sentence)));
 }
 

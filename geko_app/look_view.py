@@ -84,7 +84,7 @@ def step_figures(step: dict[str, Any] | None) -> list[dict[str, str]]:
         return []
     return [
         {"name": "Memory", "value": gigabytes(step["needed"]), "note": f"of {gigabytes(step['free'])} free"},
-        {"name": "Time", "value": about(step["seconds"]), "note": "less as samples are mastered"},
+        {"name": "Time", "value": about(step["seconds"]), "note": "or less"},
     ]
 
 

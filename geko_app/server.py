@@ -12,8 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 import plotly
 
-from geko_app.looks import Looks
-from geko_app.pages import train
+from geko_app.pages import frame
 from geko_app.run_store import RunStore
 from geko_app.supervisor import Supervisor
 from geko_app.theme import build_theme
@@ -25,9 +24,10 @@ THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) do
 
 def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises RunError when the runs folder cannot be written, OSError for the port."""
-    supervisor, looks = Supervisor(RunStore(runs)), Looks()
+    supervisor = Supervisor(RunStore(runs))
+    services = frame.Services(supervisor)
     gr.set_static_paths([str(PLOTLY.parent)])
-    page = train.build(supervisor, looks)
+    page = frame.build(services)
     ended = threading.Event()
     page.launch(
         server_name=host,
@@ -37,7 +37,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         prevent_thread_lock=True,
         share=False,  # said outright: an environment variable could open a tunnel otherwise
         theme=build_theme(),
-        css_paths=assets_path() / "style.css",
+        css_paths=[assets_path() / name for name in frame.STYLES],
         head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>',
         js=THEME_ON_LOAD,
         footer_links=[],
@@ -56,6 +56,5 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     ended.wait()
     if supervisor.active():
         print("Saving the running training before the end; it can be resumed.", flush=True)
-    looks.shutdown()
-    supervisor.shutdown()
+    services.shutdown()
     page.close(verbose=False)

@@ -7,18 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from html import escape
 from typing import Any
 
 import gradio as gr
 
 from geko_app import charts, form
-from geko_app.hardware import hardware_strip
 from geko_app.look_view import card
 from geko_app.looks import Looks
+from geko_app.pages.parts import answer, asset, live_html, text_of, whole_of
 from geko_app.supervisor import Supervisor
 from geko_app.view import NOTHING, Cursor, payload, run_label
-from geko_engine.assets import assets_path
 from geko_engine.config import PRESETS
 from geko_engine.exceptions import GekoError
 from geko_engine.files import FILE_KINDS
@@ -27,36 +25,21 @@ OPEN_GROUPS = ("Model and data", "Training")
 RUNS_LISTED = 50
 
 
-def build(supervisor: Supervisor, looks: Looks) -> gr.Blocks:
-    """The page as Gradio blocks, over one supervisor and the looks before a start."""
+def build(supervisor: Supervisor, looks: Looks) -> None:
+    """The page's components, inside whatever is open: over one supervisor and the looks before a start."""
     shown = form.defaults(str(supervisor.store.root))
-    with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as page:
-        gr.HTML(_head(), padding=False)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
-                layout = _form(supervisor, shown)
-                with gr.Row(elem_classes="geko-start-row"):
-                    look = gr.Button("Look at the data", elem_id="geko-look-button", min_width=120)
-                    start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
-                message = gr.Markdown(elem_id="geko-message")
-            with gr.Column(scale=9, min_width=320):
-                gr.HTML(
-                    html_template=_asset("look.html"),
-                    js_on_load=_asset("look.js"),
-                    elem_id="geko-look",
-                    server_functions=[_look_at(looks)],
-                    padding=False,
-                )
-                gr.HTML(
-                    html_template=_asset("dashboard.html"),
-                    js_on_load=_asset("dashboard.js"),
-                    elem_id="geko-live",
-                    server_functions=_server_functions(supervisor),
-                    padding=False,
-                )
-        _wire(supervisor, layout, start, message)
-        _wire_look(looks, layout, look, message)
-    return page
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
+            layout = _form(supervisor, shown)
+            with gr.Row(elem_classes="geko-start-row"):
+                look = gr.Button("Look at the data", elem_id="geko-look-button", min_width=120)
+                start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
+            message = gr.Markdown(elem_id="geko-message")
+        with gr.Column(scale=9, min_width=320):
+            live_html("look", [_look_at(looks)])
+            live_html("dashboard", _server_functions(supervisor), elem_id="geko-live")
+    _wire(supervisor, layout, start, message)
+    _wire_look(looks, layout, look, message)
 
 
 @dataclass
@@ -79,7 +62,7 @@ def _wire(supervisor: Supervisor, layout: _Layout, start: gr.Button, message: gr
     rules = form.demo_rules()
     keys = [rule["key"] for rule in rules]
     followed = sorted({key for rule in rules for key in rule["follows"]})
-    script = f"({_asset('form.js')})({json.dumps(rules)}, {json.dumps([*followed, *keys])})"
+    script = f"({asset('form.js')})({json.dumps(rules)}, {json.dumps([*followed, *keys])})"
     gr.on(
         [layout.fields[key].change for key in followed],
         fn=None,
@@ -105,20 +88,6 @@ def _wire_look(looks: Looks, layout: _Layout, look: gr.Button, message: gr.Markd
     )
     look.click(
         _shower(list(layout.folded)), inputs, [message, *layout.folded.values()], concurrency_limit=None, **quiet
-    )
-
-
-def _asset(name: str) -> str:
-    return (assets_path() / name).read_text(encoding="utf-8")
-
-
-def _head() -> str:
-    torch, machine = hardware_strip()
-    return (
-        f'<header class="geko-head">{_asset("logo.svg")}<div><h1>GEKO</h1>'
-        "<p>Fine-tune a language model, and spend the compute where it counts.</p></div>"
-        f'<div class="hardware" id="geko-hardware">{escape(torch)}<br>{escape(machine)}</div>'
-        '<button type="button" id="geko-theme" aria-label="Switch between light and dark">◐</button></header>'
     )
 
 
@@ -228,7 +197,7 @@ def _look_at(looks: Looks) -> Callable[[Any], dict[str, Any] | None]:
     """What the look's script asks; a public endpoint."""
 
     def look(query: Any) -> dict[str, Any] | None:
-        events = looks.events(_text(query, "key"))
+        events = looks.events(text_of(query, "key"))
         if events is None:
             return None
         shown = card(events)
@@ -261,22 +230,22 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         return charts.figures()
 
     def pull(query: Any) -> dict[str, Any]:
-        run_id = current_run(supervisor, shown=_text(query, "shown"), cleared=_text(query, "cleared"))
+        run_id = current_run(supervisor, shown=text_of(query, "shown"), cleared=text_of(query, "cleared"))
         if run_id is None:
             return {**NOTHING, "active": None}
         supervisor.look(run_id)
         feed, active = supervisor.feed(run_id), supervisor.active()
-        cursor = _cursor(query) if _text(query, "run") == run_id else Cursor()
+        cursor = _cursor(query) if text_of(query, "run") == run_id else Cursor()
         return {**payload(feed.folder, feed.state(), cursor, alive=active == run_id), "active": active}
 
     def runs(_query: Any) -> list[list[str]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
 
     def stop(query: Any) -> dict[str, str]:
-        return _answer(lambda: supervisor.stop(_text(query, "run")))
+        return answer(lambda: supervisor.stop(text_of(query, "run")))
 
     def resume(query: Any) -> dict[str, str]:
-        return _answer(lambda: supervisor.resume(_text(query, "run")))
+        return answer(lambda: supervisor.resume(text_of(query, "run")))
 
     return [figures, pull, runs, stop, resume]
 
@@ -294,22 +263,4 @@ def _cursor(query: dict[str, Any]) -> Cursor:
     """The tab's cursor; what is no cursor counts as the beginning."""
     had = query.get("cursor")
     names = ("generation", "points", "evaluations", "log")
-    return Cursor(**{name: _whole(had, name) for name in names})
-
-
-def _answer(action: Callable[[], Any]) -> dict[str, str]:
-    try:
-        action()
-    except GekoError as error:
-        return {"error": str(error)}
-    return {"error": ""}
-
-
-def _text(query: Any, name: str) -> str:
-    value = query.get(name) if isinstance(query, dict) else None
-    return value if isinstance(value, str) else ""
-
-
-def _whole(query: Any, name: str) -> int:
-    value = query.get(name) if isinstance(query, dict) else None
-    return value if isinstance(value, int) and value >= 0 else 0
+    return Cursor(**{name: whole_of(had, name) for name in names})
