@@ -82,6 +82,7 @@ FIELDS: tuple[FormField, ...] = (
     FormField("model.trust_remote_code", "Trust remote code", "check", "More"),
     FormField("training.warmup_steps", "Warm-up steps", "integer", "More", half=True),
     FormField("training.seed", "Seed", "integer", "More", half=True),
+    FormField("training.auto_find_batch_size", "Smaller batches when memory runs out", "check", "More"),
     FormField("output_dir", "Output folder", "text", "More"),
 )
 GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS))
