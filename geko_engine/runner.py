@@ -124,7 +124,8 @@ def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int,
 def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     try:
         trainer = _prepare(folder, config, emit, stop)
-        checkpoint = folder.latest_checkpoint() if resume else None
+        given = config.training.resume_from_checkpoint
+        checkpoint = (folder.latest_checkpoint() if resume else None) or (Path(given).expanduser() if given else None)
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
