@@ -173,6 +173,8 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
     restored = blocks.load(fn=None, inputs=fields, outputs=fields, js=_call("draft.js", DRAFTED, "restore"), **QUIET)
     inputs = [layout.fields[f.key] for f in FIELDS]
     restored.then(_in_words, inputs, layout.words, concurrency_limit=None, **QUIET)
+    # What is typed in before this would be lost: whoever drives the page waits for it.
+    restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)
 
 
 # ---------------------------------------------------------------- the same as YAML, command and Python
