@@ -10,7 +10,7 @@ from typing import Any
 
 from geko_app.form import label_of
 from geko_app.run_queue import QUEUED
-from geko_app.run_state import BUCKETS, RunState, Snapshot
+from geko_app.run_state import BUCKETS, DRAWN_FIELDS, RunState, Snapshot
 from geko_app.run_store import RunEntry
 from geko_engine.run_folder import RunFolder, Status
 
@@ -78,8 +78,8 @@ def payload(
         "run": folder.id,
         "had": dataclasses.asdict(had),
         "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
-        "points": [[None if value is None else round(value, 5) for value in point] for point in points],
-        "evaluations": [[step, loss] for step, loss, _ in state.evaluations[had.evaluations :]],
+        "points": [[rounded(value) for value in point[:DRAWN_FIELDS]] for point in points],
+        "evaluations": [list(evaluation[:2]) for evaluation in state.evaluations[had.evaluations :]],
         "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
@@ -251,6 +251,11 @@ def settings_line(snapshot: Snapshot) -> str:
         f"{started['model']} · {started['parameters'] / 1e6:.3g} M parameters{share} · {started['samples']:,} samples · "
         f"{started['device']} · {started['precision']}"
     )
+
+
+def rounded(value: float | None) -> float | None:
+    """A figure as precise as a chart shows it."""
+    return None if value is None else round(value, 5)
 
 
 def number(value: float | None, form: str) -> str:
