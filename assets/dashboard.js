@@ -83,15 +83,14 @@ function drawStatus(data) {
   text(q('.s-title'), data.status.title);
   text(q('.s-detail'), data.status.detail);
   text(q('.s-life'), data.status.life);
-  q('.b-start').hidden = !!data.active;
-  q('.b-stop').hidden = !data.running;
+  text(q('.b-start'), data.active ? 'Start another' : 'Start');
+  q('.b-start').classList.toggle('next', !!data.active);
+  q('.b-stop').hidden = !data.running && !data.queued;
   q('.b-stop').disabled = data.stopping;
-  q('.b-resume').hidden = !data.resumable || !!data.active;
-  q('.b-clear').hidden = data.running || !data.run;
+  q('.b-resume').hidden = !data.resumable;
+  q('.b-clear').hidden = data.running || data.queued || !data.run;
   q('.geko-progress span').style.width = (100 * data.progress) + '%';
   q('.geko-progress').setAttribute('aria-valuenow', Math.round(100 * data.progress));
-  const start = document.getElementById('geko-start');
-  if (start) start.disabled = !!data.active;
   q('.geko-live').hidden = !data.run;
   q('.geko-empty').hidden = !!data.run;
   text(q('.geko-settings'), data.settings || '');
@@ -243,7 +242,8 @@ async function poll() {
   if (busy) return again(50);  // two polls in flight would draw the same points twice
   busy = true;
   let wait = 3000;
-  if (document.visibilityState === 'visible') {
+  if (document.visibilityState === 'visible' && element.offsetParent === null) wait = 300;  // another page is open
+  else if (document.visibilityState === 'visible') {
     if (!window.Plotly) wait = 100;
     else try {
       if (!figures) figures = await server.figures({});

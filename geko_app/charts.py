@@ -78,6 +78,30 @@ def bucket_figure(theme: str) -> dict[str, Any]:
     return figure.to_plotly_json()
 
 
+RUN_COLOURS = {
+    "light": ("#2f6f5e", "#b7791f", "#4a6fb5", "#b0507a", "#6b7d2c", "#7a5bb0"),
+    "dark": ("#7cc4ae", "#e0ab5c", "#86aee6", "#e28db2", "#b3c76a", "#b79ce6"),
+}
+RUNS_AT_ONCE = len(RUN_COLOURS["light"])
+AXES = {"steps": "optimizer step", "tokens": "trained tokens", "seconds": "seconds of training"}
+
+
+def compare_layout(theme: str) -> dict[str, Any]:
+    """Layout of the chart that lays runs over one another; its traces are the page's."""
+    figure = go.Figure(layout=layout(theme, height=380))
+    figure.update_layout(
+        showlegend=True, legend={"orientation": "h", "y": -0.2, "x": 0, "title": {"text": ""}}, hovermode="closest"
+    )
+    figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
+    return figure.to_plotly_json()["layout"]
+
+
+def compare() -> dict[str, Any]:
+    """What the comparing chart needs, by theme: {"light": {"layout": ..., "colours": ...}, ..., "axes": ...}."""
+    themes = {theme: {"layout": compare_layout(theme), "colours": RUN_COLOURS[theme]} for theme in RUN_COLOURS}
+    return {**themes, "axes": AXES}
+
+
 def figures() -> dict[str, Any]:
     """Both charts in both themes: {"loss": {"light": ..., "dark": ...}, "buckets": {...}}."""
     return {

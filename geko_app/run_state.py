@@ -13,7 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 Point = tuple[float | None, ...]
-POINT_FIELDS = ("step", "loss", "smoothed", "freeze", "light", "focus", "hard")
+POINT_FIELDS = ("step", "loss", "smoothed", "freeze", "light", "focus", "hard", "tokens", "seconds")
+DRAWN_FIELDS = 7  # of a point, the first ones: what the dashboard draws
+Evaluation = tuple[int, float | None, float | None, int, float]  # step, loss, exact match, trained tokens, seconds
 BUCKETS = ("freeze", "light", "focus", "hard")
 ROLLING_STEPS = 20
 SMOOTHING = 0.95  # of the smoothed loss curve
@@ -59,7 +61,7 @@ class RunState:
 
     def __init__(self) -> None:
         self.points: list[Point] = []
-        self.evaluations: list[tuple[int, float | None, float | None]] = []  # (step, loss, exact match)
+        self.evaluations: list[Evaluation] = []
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
         self.logged = 0  # lines ever logged: the cursor of whoever has read some of them
         self._clock: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (step, seconds)
@@ -154,7 +156,8 @@ class RunState:
         smoothed = self._smoothed / self._smoothing_weight if self._smoothing_weight else None
         total = max(1, sum(event[name] for name in (*BUCKETS, "unseen")))
         shares = [event[name] / total for name in BUCKETS]
-        self.points.append((event["step"], loss, smoothed, *shares))
+        spent = event["tokens_backwarded"], event["seconds"]
+        self.points.append((event["step"], loss, smoothed, *shares, *spent))
         self._clock.append((event["step"], event["train_seconds"]))
         self._values.update(
             {
@@ -175,7 +178,9 @@ class RunState:
         self._values["buckets"] = {name: event[name] for name in (*BUCKETS, "unseen")}
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"]))
+        seconds = self.points[-1][-1] if self.points else 0.0  # those of an evaluation's event are its own duration
+        spent = event["tokens_trained"], seconds or 0.0
+        self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"], *spent))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         loss, exact = event["eval_loss"], event["exact_match"]
         self._note(

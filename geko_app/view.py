@@ -9,13 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from geko_app.form import label_of
-from geko_app.run_state import BUCKETS, RunState, Snapshot
+from geko_app.run_queue import QUEUED
+from geko_app.run_state import BUCKETS, DRAWN_FIELDS, RunState, Snapshot
 from geko_app.run_store import RunEntry
 from geko_engine.run_folder import RunFolder, Status
 
 POINT_LIMIT = 1500  # points of a history that a tab draws at first
 QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
 TITLES = {
+    "queued": "Queued",
     "starting": "Starting",
     "downloading": "Loading model and data",
     "tokenising": "Tokenising",
@@ -32,6 +34,7 @@ NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
     "run": None,
     "phase": "ready",
     "running": False,
+    "queued": False,
     "stopping": False,
     "resumable": False,
     "progress": 0,
@@ -51,14 +54,21 @@ class Cursor:
 
 
 def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
-    """The snapshot with the end that only the status knows: a killed worker writes no event."""
-    if status is not None and status.end == "interrupted":
-        return dataclasses.replace(snapshot, phase="interrupted", end="interrupted", reason=status.reason, message="")
+    """The snapshot with what only the status knows: that it waits, and the end of one that had no worker to tell it."""
+    if status is not None and status.phase == QUEUED:
+        return dataclasses.replace(snapshot, phase=QUEUED, end="", reason="", field="", report=None, message="")
+    if status is not None and (status.end == "interrupted" or (status.end == "stopped" and not status.pid)):
+        return dataclasses.replace(snapshot, phase=status.end, end=status.end, reason=status.reason, message="")
     return snapshot
 
 
-def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) -> dict[str, Any]:
-    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since."""
+def payload(
+    folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool, after: str | None = None
+) -> dict[str, Any]:
+    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since.
+
+    `after` is the run that a queued one waits for.
+    """
     status = folder.status()
     snapshot = merged(state.snapshot(), status)
     same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
@@ -68,16 +78,19 @@ def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) 
         "run": folder.id,
         "had": dataclasses.asdict(had),
         "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
-        "points": [[None if value is None else round(value, 5) for value in point] for point in points],
-        "evaluations": [[step, loss] for step, loss, _ in state.evaluations[had.evaluations :]],
+        "points": [[rounded(value) for value in point[:DRAWN_FIELDS]] for point in points],
+        "evaluations": [list(evaluation[:2]) for evaluation in state.evaluations[had.evaluations :]],
         "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
+        "queued": snapshot.phase == QUEUED,
         "stopping": alive and folder.stop_path.exists(),
         "resumable": bool(snapshot.end) and snapshot.end != "complete" and not alive,
         "field": snapshot.field if snapshot.end == "failed" else "",
         "reason": snapshot.reason,
-        "status": status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
+        "status": queued_line(after)
+        if snapshot.phase == QUEUED
+        else status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
         "progress": round(snapshot.progress, 4),
         "stats": stats(snapshot),
         "buckets": bucket_rows(snapshot),
@@ -105,11 +118,20 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
     return {"title": title, "detail": detail, "life": life}
 
 
+def queued_line(after: str | None) -> dict[str, str]:
+    """The status bar of a run that waits for the run `after`."""
+    return {"title": TITLES[QUEUED], "detail": f"after {run_name(after)}" if after else "begins next", "life": ""}
+
+
+def run_name(run_id: str) -> str:
+    """A run by when it was made and its model, as people name it; the id itself when it was named otherwise."""
+    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-\w{4}", run_id)
+    return f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]}" if made else run_id
+
+
 def run_label(entry: RunEntry) -> str:
     """A run in the list of runs: when it was started, the model, and where it stands."""
-    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-\w{4}", entry.id)
-    name = f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]}" if made else entry.id
-    return f"{name} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
+    return f"{run_name(entry.id)} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
 
 
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:
@@ -229,6 +251,11 @@ def settings_line(snapshot: Snapshot) -> str:
         f"{started['model']} · {started['parameters'] / 1e6:.3g} M parameters{share} · {started['samples']:,} samples · "
         f"{started['device']} · {started['precision']}"
     )
+
+
+def rounded(value: float | None) -> float | None:
+    """A figure as precise as a chart shows it."""
+    return None if value is None else round(value, 5)
 
 
 def number(value: float | None, form: str) -> str:

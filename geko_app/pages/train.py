@@ -16,7 +16,7 @@ from geko_app.pages import train_form
 from geko_app.pages.parts import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
 from geko_app.supervisor import Supervisor
-from geko_app.view import NOTHING, Cursor, payload, run_label
+from geko_app.view import NOTHING, Cursor, payload, run_label, run_name
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50
@@ -81,12 +81,20 @@ def _starter(supervisor: Supervisor) -> Callable[..., str]:
         if problems:
             return "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
         try:
-            supervisor.start(form.to_config(values))
+            return lined_up(supervisor, supervisor.start(form.to_config(values)))
         except GekoError as error:
             return str(error)
-        return ""
 
     return start
+
+
+def lined_up(supervisor: Supervisor, run_id: str) -> str:
+    """Where a run stands in the queue, in words; "" when it has begun."""
+    after = supervisor.waits_for(run_id)
+    if after is None:
+        return ""
+    place = len(supervisor.queue.ahead_of(run_id)) + 1
+    return f"*Lined up as number {place}: it begins after {run_name(after)}. The Runs page lists it.*"
 
 
 def _look_starter(looks: Looks) -> Callable[..., tuple[str, str]]:
@@ -142,7 +150,8 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         supervisor.look(run_id)
         feed, active = supervisor.feed(run_id), supervisor.active()
         cursor = _cursor(query) if text_of(query, "run") == run_id else Cursor()
-        return {**payload(feed.folder, feed.state(), cursor, alive=active == run_id), "active": active}
+        alive, after = supervisor.alive(run_id), supervisor.waits_for(run_id)
+        return {**payload(feed.folder, feed.state(), cursor, alive=alive, after=after), "active": active}
 
     def runs(_query: Any) -> list[list[str]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]

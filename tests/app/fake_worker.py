@@ -1,6 +1,7 @@
 """A worker process without a model: writes real events, then behaves as told. Called with BEHAVIOUR RUN [--resume].
 
 finish: ends by itself.  obey: waits for the stop flag.  deaf: ignores the flag, ends on SIGTERM.
+told: waits for the stop flag, or for a file `end` in its folder that holds the end to take.
 dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
 """
 
@@ -30,8 +31,16 @@ def main() -> int:
             waiting = threading.Event()
             while not folder.stop_path.exists():
                 waiting.wait(0.02)
-        write(RunEnded("stopped" if behaviour == "obey" else "complete", "as told", {"end": "stopped"}))
+        end = wait_for_order(folder) if behaviour == "told" else "stopped" if behaviour == "obey" else "complete"
+        write(RunEnded(end, "as told", {"end": end}))
     return 0
+
+
+def wait_for_order(folder: RunFolder) -> str:
+    order, waiting = folder.path / "end", threading.Event()
+    while not folder.stop_path.exists() and not order.exists():
+        waiting.wait(0.02)
+    return order.read_text(encoding="utf-8") if order.exists() else "stopped"
 
 
 sys.exit(main())

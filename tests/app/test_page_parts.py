@@ -22,7 +22,7 @@ from geko_engine.events import (
     StepCompleted,
 )
 from geko_engine.exceptions import GekoError, RunError
-from geko_engine.run_folder import Status
+from geko_engine.run_folder import Status, replace_json
 
 
 def step(number: int, loss: float = 1.0, freeze: int = 0, seconds: float | None = None) -> StepCompleted:
@@ -171,6 +171,35 @@ def test_a_run_elsewhere_is_listed_too(store: RunStore, config: RunConfig, tmp_p
     config.output_dir = str(tmp_path / "elsewhere")
     folder = store.create(config)
     assert store.ids() == [folder.id] and (tmp_path / "elsewhere" / folder.id / "config.yaml").is_file()
+
+
+def test_a_deleted_run_is_gone_and_nothing_else(store: RunStore, config: RunConfig, tmp_path: Path) -> None:
+    here, kept = store.create(config), store.create(config)
+    config.output_dir = str(tmp_path / "elsewhere")
+    there = store.create(config)
+    for folder in (here, there):
+        replace_json(folder.path / "status.json", {})
+        (folder.path / "checkpoints").symlink_to(kept.path)  # a link in it is a link, and not what it points to
+        store.delete(folder.id)
+    assert store.ids() == [kept.id] and kept.config_path.is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert [path.name for path in store.root.iterdir()] == [kept.id]
+
+
+def test_what_is_not_plainly_a_run_is_not_deleted(store: RunStore, config: RunConfig, tmp_path: Path) -> None:
+    run = store.create(config)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "config.yaml").touch()
+    replace_json(tmp_path / "status.json", {})
+    (tmp_path / "config.yaml").touch()
+    for name, target in {"another": run.path, "project": project, "above": tmp_path}.items():
+        (store.root / name).symlink_to(target)
+    replace_json(run.path / "status.json", {})
+    for name in ("another", "project", "above", ".", "..", "nowhere"):
+        with pytest.raises(RunError):
+            store.delete(name)
+    assert run.config_path.is_file() and (project / "config.yaml").is_file()
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "/etc", "a/b", ".hidden", ""])

@@ -56,13 +56,6 @@ def test_a_run_goes_to_its_end_and_its_events_come_through_the_queue(start: Call
     assert status(store, run_id).end == "complete"
 
 
-def test_a_second_start_is_refused_while_one_runs(start: Callable, config: RunConfig, store: RunStore) -> None:
-    supervisor, run_id = start("obey")
-    with pytest.raises(RunError, match=f"{run_id} is still going"):
-        supervisor.start(config)
-    assert store.ids() == [run_id]
-
-
 def test_stop_raises_the_flag_and_the_run_ends_as_stopped(start: Callable, store: RunStore) -> None:
     supervisor, run_id = start("obey")
     supervisor.stop("another-run")
