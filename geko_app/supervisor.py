@@ -144,15 +144,22 @@ class Supervisor:
         self.queue = RunQueue(store)
         self._feeds: dict[str, Feed] = {}
         self._followed: dict[str, _Training] = {}
+        self._tokens: dict[str, str] = {}  # by run: only here, so a token never reaches the disk
         self._closing = False
         self._lock = threading.RLock()
         self._attach()
         self._start_next()
 
-    def start(self, config: RunConfig) -> str:
-        """Start a new run, or line it up behind those before it; returns its id. Raises RunError for its folder."""
+    def start(self, config: RunConfig, token: str = "") -> str:
+        """Start a new run, or line it up behind those before it; returns its id. Raises RunError for its folder.
+
+        Args:
+            token: of the Hub, handed to the worker in its environment and kept in this process's memory alone.
+        """
         with self._lock:
             folder = self.store.create(config)
+            if token:
+                self._tokens[folder.id] = token
             self._begin(folder, resume=False)
             return folder.id
 
@@ -272,6 +279,7 @@ class Supervisor:
         arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
         # Threads that wait for one another sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
+        environment |= {"HF_TOKEN": self._tokens[folder.id]} if folder.id in self._tokens else {}
         folder.stop_path.unlink(missing_ok=True)
         (folder.path / MARKER).unlink(missing_ok=True)
         if resume:

@@ -41,7 +41,7 @@ def build(supervisor: Supervisor, looks: Looks, blocks: gr.Blocks) -> None:
 
 
 def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
-    inputs = [layout.fields[field.key] for field in FIELDS]
+    inputs = layout.inputs
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     control = {"concurrency_id": "control", "concurrency_limit": 1}
     start.click(_starter(supervisor), inputs, message, validator=_validate, **control, **quiet)
@@ -52,7 +52,7 @@ def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.
 
 
 def _wire_look(looks: Looks, layout: Layout, look: gr.Button, message: gr.Markdown) -> None:
-    inputs = [layout.fields[field.key] for field in FIELDS]
+    inputs = layout.inputs
     key = gr.Textbox(visible=False)
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     look.click(
@@ -70,18 +70,24 @@ def _wire_look(looks: Looks, layout: Layout, look: gr.Button, message: gr.Markdo
 
 def _validate(*values: Any) -> list[Any]:
     """Gradio's validator: one verdict a field, shown at the field."""
-    problems = form.problems_of(values)
-    return [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in FIELDS]
+    problems = form.problems_of(values[:-1])
+    verdicts = [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in FIELDS]
+    return [*verdicts, gr.validate(True, "")]  # the last one is the token's
+
+
+def token_of(values: tuple[Any, ...]) -> str:
+    """The Hub token among the values of the form; "" for what is none."""
+    return values[-1].strip() if values and isinstance(values[-1], str) else ""
 
 
 def _starter(supervisor: Supervisor) -> Callable[..., str]:
     def start(*values: Any) -> str:
         # The validator only guards the browser; whoever calls the endpoint is checked here.
-        problems = form.problems_of(values)
+        problems = form.problems_of(values[:-1])
         if problems:
             return "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
         try:
-            return lined_up(supervisor, supervisor.start(form.to_config(values)))
+            return lined_up(supervisor, supervisor.start(form.to_config(values[:-1]), token_of(values)))
         except GekoError as error:
             return str(error)
 
@@ -99,10 +105,11 @@ def lined_up(supervisor: Supervisor, run_id: str) -> str:
 
 def _look_starter(looks: Looks) -> Callable[..., tuple[str, str]]:
     def look(*values: Any) -> tuple[str, str]:
-        problems = form.problems_of(values)
+        problems = form.problems_of(values[:-1])
         if problems:
             return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
-        return looks.start(form.to_config(values), os.environ), ""
+        token = token_of(values)
+        return looks.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
 
     return look
 
@@ -124,7 +131,7 @@ def _shower(folded: list[str]) -> Callable[..., list[Any]]:
     """Says at the Start button which fields need a change, and unfolds the groups that hold one."""
 
     def show(*values: Any) -> list[Any]:
-        problems = form.problems_of(values)
+        problems = form.problems_of(values[:-1])
         if not problems:
             return [gr.skip() for _ in range(1 + len(folded))]
         labels = ", ".join(form.label_of(key) for key in problems)

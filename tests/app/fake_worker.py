@@ -2,16 +2,17 @@
 
 finish: ends by itself.  obey: waits for the stop flag.  deaf: ignores the flag, ends on SIGTERM.
 told: waits for the stop flag, or for a file `end` in its folder that holds the end to take.
-dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
+token: tells how long the Hub token in its environment is.  dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 
-from geko_engine.events import PhaseChanged, RunEnded
+from geko_engine.events import Message, PhaseChanged, RunEnded
 from geko_engine.run_folder import RunFolder, RunWriter
 
 
@@ -25,6 +26,8 @@ def main() -> int:
         write(PhaseChanged("training", "resumed" if "--resume" in sys.argv else "fresh"))
         if behaviour == "crash":
             return 3
+        if behaviour == "token":
+            write(Message(f"{len(os.environ['HF_TOKEN'])} characters"))
         if behaviour in ("deaf", "dead-to-all"):
             threading.Event().wait(60)
         if behaviour == "obey":
