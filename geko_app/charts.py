@@ -78,6 +78,23 @@ def bucket_figure(theme: str) -> dict[str, Any]:
     return figure.to_plotly_json()
 
 
+def pace_figure(theme: str) -> dict[str, Any]:
+    """Learning rate, and trained tokens per second on an axis of its own."""
+    figure = go.Figure(
+        [
+            go.Scatter(x=[], y=[], mode="lines", name="learning rate", line={"width": 2, "color": ACCENT[theme]}),
+            go.Scatter(
+                x=[], y=[], mode="lines", name="tokens/s", yaxis="y2", line={"width": 1.5, "color": EVALUATION[theme]}
+            ),
+        ],
+        layout(theme, height=220),
+    )
+    figure.update_yaxes(rangemode="tozero", tickformat=".1~e", title_text="learning rate")
+    second = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero", "automargin": True}
+    figure.update_layout(yaxis2={**second, "title": {"text": "tokens per second", "font": {"size": 12}}})
+    return figure.to_plotly_json()
+
+
 RUN_COLOURS = {
     "light": ("#2f6f5e", "#b7791f", "#4a6fb5", "#b0507a", "#6b7d2c", "#7a5bb0"),
     "dark": ("#7cc4ae", "#e0ab5c", "#86aee6", "#e28db2", "#b3c76a", "#b79ce6"),
@@ -103,8 +120,6 @@ def compare() -> dict[str, Any]:
 
 
 def figures() -> dict[str, Any]:
-    """Both charts in both themes: {"loss": {"light": ..., "dark": ...}, "buckets": {...}}."""
-    return {
-        "loss": {theme: loss_figure(theme) for theme in ("light", "dark")},
-        "buckets": {theme: bucket_figure(theme) for theme in ("light", "dark")},
-    }
+    """The dashboard's charts in both themes, {"loss": {"light": ..., "dark": ...}, ...}, and the names of its axes."""
+    made = {"loss": loss_figure, "buckets": bucket_figure, "pace": pace_figure}
+    return {name: {theme: make(theme) for theme in ("light", "dark")} for name, make in made.items()} | {"axes": AXES}

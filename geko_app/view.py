@@ -10,7 +10,7 @@ from typing import Any
 
 from geko_app.form import label_of
 from geko_app.run_queue import QUEUED
-from geko_app.run_state import BUCKETS, DRAWN_FIELDS, RunState, Snapshot
+from geko_app.run_state import BUCKETS, RunState, Snapshot
 from geko_app.run_store import RunEntry
 from geko_engine.run_folder import RunFolder, Status
 
@@ -78,8 +78,8 @@ def payload(
         "run": folder.id,
         "had": dataclasses.asdict(had),
         "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
-        "points": [[rounded(value) for value in point[:DRAWN_FIELDS]] for point in points],
-        "evaluations": [list(evaluation[:2]) for evaluation in state.evaluations[had.evaluations :]],
+        "points": [[rounded(value) for value in point] for point in points],
+        "evaluations": [[e[0], rounded(e[1]), e[3], rounded(e[4])] for e in state.evaluations[had.evaluations :]],
         "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
@@ -95,6 +95,7 @@ def payload(
         "stats": stats(snapshot),
         "buckets": bucket_rows(snapshot),
         "compute": compute_sentence(snapshot),
+        "pace": pace_sentence(snapshot),
         "mastery": (snapshot.started or {}).get("mastery_reason", ""),
         "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),
@@ -153,7 +154,7 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
             "note": "against plain",
         },
         {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
-        {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": "last 20 steps"},
+        {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": speed_note(snapshot)},
         {"name": "ETA", **remaining(snapshot.eta_seconds)},
         {"name": "Eval loss", "value": number(snapshot.eval_loss, ".3f"), "note": exact},
     ]
@@ -181,8 +182,31 @@ def compute_sentence(snapshot: Snapshot) -> str:
     return (
         f"So far {compact(snapshot.tokens_forwarded)} tokens forwarded and {compact(snapshot.tokens_backwarded)} "
         f"backwarded, where plain training would have done {compact(snapshot.tokens_uniform)} of each. "
-        "Counted, not estimated: a forward pass is 1, a backward pass 2, scans included."
+        f"Counted, not estimated: a forward pass is 1, a backward pass 2, scans included.{saved_seconds(snapshot)}"
     )
+
+
+def saved_seconds(snapshot: Snapshot) -> str:
+    """What the saved tokens would have taken at the present speed; this one is an estimate, and says so."""
+    ratio = snapshot.compute_saved_ratio or 0.0
+    if ratio <= 0 or not snapshot.train_seconds:
+        return ""
+    seconds = snapshot.train_seconds * ratio / (1 - ratio)
+    return f" At this run's speed per token the rest would have taken about {duration(seconds)} more."
+
+
+def speed_note(snapshot: Snapshot) -> str:
+    """Trained tokens per second beside the steps."""
+    speed = snapshot.tokens_per_second
+    return "last 20 steps" if speed is None else f"{compact(round(speed))} tokens/s"
+
+
+def pace_sentence(snapshot: Snapshot) -> str:
+    """The learning rate now, and the curriculum's phase where there is one."""
+    if snapshot.learning_rate is None:
+        return ""
+    phase = f" The curriculum is in its phase {snapshot.curriculum}." if snapshot.curriculum else ""
+    return f"Learning rate {snapshot.learning_rate:.2e} now. Tokens per second are trained ones, over 20 steps.{phase}"
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
@@ -255,7 +279,7 @@ def settings_line(snapshot: Snapshot) -> str:
 
 def rounded(value: float | None) -> float | None:
     """A figure as precise as a chart shows it."""
-    return None if value is None else round(value, 5)
+    return None if value is None else float(f"{value:.6g}")
 
 
 def number(value: float | None, form: str) -> str:

@@ -60,6 +60,21 @@ def fold(*events: Event) -> RunState:
     return state
 
 
+def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
+    state = fold(STARTED, step(1), step(2), Evaluated(2, 0, 0.5, 0.25, 10, 160, 0.1))
+    assert [point[0] for point in state.points] == [1, 2]
+    assert [point[7:] for point in state.points] == [(80, 1, 1e-3, None), (160, 2, 1e-3, pytest.approx(160.0))]
+    assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
+
+
+def test_what_the_saving_would_have_taken_is_told_as_an_estimate() -> None:
+    snapshot = fold(STARTED, *[step(i) for i in range(1, 41)]).snapshot()
+    # 20 seconds for 80 %: the other 20 % would take 5 more.
+    assert view.compute_sentence(snapshot).endswith("the rest would have taken about 5 s more.")
+    assert view.pace_sentence(snapshot).startswith("Learning rate 1.00e-03 now.")
+    assert view.pace_sentence(RunState().snapshot()) == ""
+
+
 def test_figures_of_the_stat_boxes() -> None:
     state = fold(
         STARTED, *[step(i, loss=float(i), freeze=10) for i in range(1, 41)], Evaluated(40, 0, 0.5, 0.25, 10, 1, 0.1)
@@ -73,7 +88,7 @@ def test_figures_of_the_stat_boxes() -> None:
         "Step": ("40", "of 100"),
         "Compute saved": ("20.0 %", "against plain"),
         "Avg loss": ("30.500", "last 20 steps"),
-        "Steps/sec": ("2.00", "last 20 steps"),
+        "Steps/sec": ("2.00", "160 tokens/s"),
         "ETA": ("30 s", "left"),
         "Eval loss": ("0.500", "25.0 % exact"),
     }
@@ -214,7 +229,9 @@ def test_a_runs_folder_that_cannot_be_written_is_named() -> None:
 
 
 def test_charts_start_empty_in_both_themes_and_keep_zoom() -> None:
-    for chart in charts.figures().values():
+    figures = charts.figures()
+    assert list(figures.pop("axes")) == ["steps", "tokens", "seconds"]
+    for chart in figures.values():
         for figure in chart.values():
             assert figure["layout"]["uirevision"] == "keep" and all(len(trace["x"]) == 0 for trace in figure["data"])
     assert [t["name"] for t in charts.bucket_figure("light")["data"]] == ["FREEZE", "LIGHT", "FOCUS", "HARD"]
