@@ -42,7 +42,8 @@ function head() {
     const cell = node('th', 'r-' + key);
     cell.dataset.key = key;
     const textual = ['model', 'data', 'status', 'note'].includes(key);
-    cell.append(button(label, '', () => sortBy(key, order.key === key ? !order.up : textual)));
+    const upwards = textual || key === 'loss';  // what one looks for first
+    cell.append(button(label, '', () => sortBy(key, order.key === key ? !order.up : upwards)));
     line.append(cell);
     picker.append(new Option(label + (textual ? ', A to Z' : ', highest first'), key + (textual ? '+' : '-')));
     picker.append(new Option(label + (textual ? ', Z to A' : ', lowest first'), key + (textual ? '-' : '+')));

@@ -101,11 +101,11 @@ def epochs(facts: RunFacts) -> str:
 
 
 def before_after(before: float | None, after: float | None, shown: Any) -> tuple[str, float | None]:
-    """Text and order of a figure that was measured before and after."""
+    """Text of a figure that was measured before and after; it is ordered by the latter."""
     if before is None and after is None:
         return "–", None
     text = " → ".join("–" if value is None else shown(value) for value in (before, after))
-    return text, before if after is None else after
+    return text, after
 
 
 def megabytes(size: int) -> str:
