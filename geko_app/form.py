@@ -1,91 +1,24 @@
-"""The declared fields of the form <-> RunConfig; an error -> the field it belongs to. Knows no widget library.
+"""The form's values <-> RunConfig; the same as YAML, command and Python; an error -> the field it belongs to.
 
-Help, unit and range of a field are those declared with the setting in geko_engine.config.
+Knows no widget library.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from geko_engine.config import DEMO, PRESETS, SECTIONS, RunConfig, apply_overrides
-from geko_engine.exceptions import GekoError
-from geko_engine.settings import Spec, is_optional, spec_of
+import yaml
+
+from geko_app.fields import FIELDS, PRECISION_KEY, PRESET_KEY, FormField
+from geko_engine.config import DEMO, PRESETS, SECTIONS, GEKOConfig, RunConfig, apply_overrides
+from geko_engine.exceptions import ConfigError, GekoError
 from geko_engine.sources import preflight
 
-PRESET_KEY = "geko.preset"
 CUSTOM = "custom"
-
-
-@dataclass(frozen=True)
-class FormField:
-    """One field: the dotted key of its setting, its label, how it is typed in, and the group it stands in."""
-
-    key: str
-    label: str
-    kind: str  # text, integer, check, choice or preset
-    group: str
-    placeholder: str = ""
-    half: bool = False  # two such fields share a row
-    upload: bool = False  # a file can be uploaded in its place
-
-    @property
-    def help(self) -> str:
-        """The line under the label."""
-        if self.key == PRESET_KEY:
-            return "Recommended is the rule that measured best; the other three are the published presets."
-        if self.key == "output_dir":
-            return "Folder that the run, its checkpoints and its model are written to."
-        return self._spec.help
-
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        """The only allowed values, empty where there are more."""
-        return self._spec.choices
-
-    @property
-    def _spec(self) -> Spec:
-        section, name = self.key.split(".")
-        return spec_of(SECTIONS[section], name)
-
-
-FIELDS: tuple[FormField, ...] = (
-    FormField("model.name", "Model", "text", "Model and data"),
-    FormField("data.train", "Training data", "text", "Model and data", upload=True),
-    FormField("data.sample_count", "Training samples", "text", "Model and data", "all"),
-    FormField("data.eval", "Evaluation data", "text", "Model and data", "none", upload=True),
-    FormField("training.num_epochs", "Epochs", "integer", "Training", half=True),
-    FormField("training.learning_rate", "Learning rate", "text", "Training", half=True),
-    FormField("training.batch_size", "Batch size", "integer", "Training", half=True),
-    FormField("training.gradient_accumulation_steps", "Accumulation steps", "integer", "Training", half=True),
-    FormField(PRESET_KEY, "GEKO preset", "preset", "Training"),
-    FormField("lora.enabled", "LoRA", "check", "LoRA"),
-    FormField("lora.r", "Rank", "integer", "LoRA", half=True),
-    FormField("lora.alpha", "Alpha", "integer", "LoRA", half=True),
-    FormField("lora.dropout", "Dropout", "text", "LoRA"),
-    FormField("lora.target_modules", "Target layers", "text", "LoRA", "by the model's family"),
-    FormField("model.quantization", "Quantised base", "choice", "LoRA"),
-    FormField("data.prompt_column", "Prompt column", "text", "Columns and splits", "recognised", half=True),
-    FormField("data.completion_column", "Completion column", "text", "Columns and splits", "recognised", half=True),
-    FormField("data.text_column", "Text column", "text", "Columns and splits", "recognised", half=True),
-    FormField("data.messages_column", "Conversation column", "text", "Columns and splits", "recognised", half=True),
-    FormField("data.chat_template", "Chat template for prompts", "check", "Columns and splits"),
-    FormField("data.max_length", "Longest sample", "integer", "Columns and splits"),
-    FormField("data.eval_ratio", "Held-out share", "text", "Columns and splits", half=True),
-    FormField("data.eval_count", "Evaluation samples", "text", "Columns and splits", "all", half=True),
-    FormField("data.train_config", "Training configuration", "text", "Columns and splits", "default", half=True),
-    FormField("data.train_split", "Training split", "text", "Columns and splits", half=True),
-    FormField("data.eval_config", "Evaluation configuration", "text", "Columns and splits", "default", half=True),
-    FormField("data.eval_split", "Evaluation split", "text", "Columns and splits", half=True),
-    FormField("model.revision", "Model revision", "text", "More", "main"),
-    FormField("model.trust_remote_code", "Trust remote code", "check", "More"),
-    FormField("training.warmup_steps", "Warm-up steps", "integer", "More", half=True),
-    FormField("training.seed", "Seed", "integer", "More", half=True),
-    FormField("output_dir", "Output folder", "text", "More"),
-)
-GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS))
-
+PRECISIONS = ("fp32", "bf16", "fp16")
+MAX_YAML = 100_000  # characters
 
 # What the demo's value of a setting depends on: with another model or other data, the usual default is in place.
 FOLLOWS: dict[str, tuple[str, ...]] = {
@@ -104,19 +37,39 @@ def defaults(runs_folder: str) -> dict[str, Any]:
 
 
 def from_config(config: RunConfig) -> dict[str, Any]:
-    """Value of each field for a configuration; a learning rate as a person would type it."""
+    """Value of each field for a configuration; a number in a text field as a person would type it."""
     values = config.to_dict()
     shown: dict[str, Any] = {}
     for field in FIELDS:
         if field.key == PRESET_KEY:
-            shown[field.key] = next((name for name, preset in PRESETS.items() if preset == config.geko), CUSTOM)
-            continue
-        section, _, name = field.key.partition(".")
-        value = values[section][name] if name else values[section]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        listed = ", ".join(value) if isinstance(value, list) else value
-        shown[field.key] = f"{value:g}" if number and field.kind == "text" else listed
+            shown[field.key] = preset_of(config.geko)
+        elif field.key == PRECISION_KEY:
+            shown[field.key] = "bf16" if config.training.bf16 else "fp16" if config.training.fp16 else "fp32"
+        else:
+            section, _, name = field.key.partition(".")
+            shown[field.key] = _shown(field, values[section][name] if name else values[section])
     return shown
+
+
+def _shown(field: FormField, value: Any) -> Any:
+    if field.kind == "text" and isinstance(value, list):
+        return ", ".join(_shown(field, item) for item in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if number and field.kind == "text" else value
+
+
+def preset_of(config: GEKOConfig) -> str:
+    """The preset that these settings are, or custom."""
+    return next((name for name, preset in PRESETS.items() if preset == config), CUSTOM)
+
+
+def preset_values() -> dict[str, dict[str, Any]]:
+    """For each preset the value of every field of geko, as the form shows it."""
+    found = {}
+    for name, preset in PRESETS.items():
+        shown = from_config(RunConfig(geko=preset))
+        found[name] = {key: value for key, value in shown.items() if key.startswith("geko.") and key != PRESET_KEY}
+    return found
 
 
 def demo_rules() -> list[dict[str, Any]]:
@@ -141,9 +94,12 @@ def to_config(values: Sequence[Any]) -> RunConfig:
         GekoError: with every problem at the dotted key of its field.
     """
     overrides = {field.key: _typed(field, value) for field, value in zip(FIELDS, values, strict=True)}
-    nested = apply_overrides(RunConfig.demo().to_dict(), overrides)
-    nested["geko"] = {} if overrides[PRESET_KEY] in (None, CUSTOM) else {"preset": overrides[PRESET_KEY]}
-    return RunConfig.from_dict(nested)
+    overrides.pop(PRESET_KEY)  # it only fills other fields in
+    precision = overrides.pop(PRECISION_KEY)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"{precision!r} is no precision: choose one of {', '.join(PRECISIONS)}.", PRECISION_KEY)
+    overrides |= {"training.bf16": precision == "bf16", "training.fp16": precision == "fp16"}
+    return RunConfig.from_dict(apply_overrides({}, overrides))
 
 
 def problems_of(values: Sequence[Any]) -> dict[str, str]:
@@ -154,23 +110,94 @@ def problems_of(values: Sequence[Any]) -> dict[str, str]:
         found = preflight(to_config(values))
     except GekoError as error:
         found = error.problems
-    return dict(reversed(found))  # the first message of a field wins
+    return dict(reversed([(field_of(key), text) for key, text in found]))  # the first message of a field wins
+
+
+def field_of(key: str) -> str:
+    """The field that a setting is changed by."""
+    return PRECISION_KEY if key in ("training.bf16", "training.fp16") else key
 
 
 def label_of(key: str) -> str:
     """The label of a field, or the key itself for a setting that is not on the form."""
-    return next((field.label for field in FIELDS if field.key == key), key)
+    return next((field.label for field in FIELDS if field.key == field_of(key)), key)
 
 
 def _typed(field: FormField, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
     if value in ("", None):
-        return None if field.kind != "text" or _optional(field) else ""
+        return None if field.kind != "text" or field.optional else ""
     return value
 
 
-def _optional(field: FormField) -> bool:
-    """Whether an empty field means that nothing is set."""
-    section, _, name = field.key.partition(".")
-    return bool(name) and is_optional(SECTIONS[section], name)
+# ---------------------------------------------------------------- the same thing in other words
+
+
+def changes(config: RunConfig) -> dict[str, Any]:
+    """Every setting that is not at its default, by its dotted key."""
+    now, usual = config.to_dict(), RunConfig().to_dict()
+    found = {
+        f"{section}.{name}": value
+        for section in SECTIONS
+        for name, value in now[section].items()
+        if value != usual[section][name]
+    }
+    return found | ({"output_dir": config.output_dir} if config.output_dir != usual["output_dir"] else {})
+
+
+def as_yaml(config: RunConfig) -> str:
+    """What differs from the defaults, and the model and data always, as a file for geko-train."""
+    nested: dict[str, Any] = {"model": {"name": config.model.name}, "data": {"train": config.data.train}}
+    for key, value in changes(config).items():
+        section, _, name = key.partition(".")
+        if name:
+            nested.setdefault(section, {})[name] = value
+        else:
+            nested[section] = value
+    return yaml.safe_dump(nested, sort_keys=False, allow_unicode=True)
+
+
+def as_command(config: RunConfig) -> str:
+    """One geko-train command that starts this run."""
+    demo = RunConfig.demo()
+    is_demo = config.model.name == DEMO and config.data.train == DEMO
+    before = demo.to_dict() if is_demo else RunConfig().to_dict()
+    now = config.to_dict()
+    words = ["geko-train --demo" if is_demo else "geko-train"]
+    for section, values in now.items():
+        for name, value in values.items() if isinstance(values, dict) else [("", values)]:
+            key = f"{section}.{name}" if name else section
+            old = before[section][name] if name else before[section]
+            if value != old or (not is_demo and key in ("model.name", "data.train")):
+                text = yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]
+                words.append(f"--set {shlex.quote(f'{key}={text}')}")
+    return " \\\n  ".join(words)
+
+
+def as_python(config: RunConfig) -> str:
+    """A script that starts this run from Python."""
+    found = changes(config)
+    lines = ["from geko_engine.config import RunConfig", "from geko_engine.run_folder import RunFolder"]
+    lines += ["from geko_engine.runner import run", "", "config = RunConfig()"]
+    for key in ("model.name", "data.train"):
+        found.setdefault(key, DEMO)
+    for key, value in found.items():
+        value = tuple(value) if key == "geko.bucket_weights" else value
+        lines.append(f"config.{key} = {value!r}")
+    return "\n".join([*lines, "report = run(RunFolder.create(config))", 'print(report["compute_saved_ratio"])'])
+
+
+def from_yaml(text: str) -> dict[str, Any]:
+    """The value of each field for a YAML text; what it does not name is at its default.
+
+    Raises:
+        ConfigError: for what is no YAML, unknown keys (with the nearest one) and values that break their rule.
+    """
+    if len(text) > MAX_YAML:
+        raise ConfigError(f"The text has {len(text):,} characters; {MAX_YAML:,} are enough for any run.")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"This is not valid YAML: {str(error).splitlines()[0]}.") from error
+    return from_config(RunConfig.from_dict(values if values is not None else {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
@@ -18,6 +19,14 @@ def hardware_strip() -> tuple[str, str]:
     return torch, gpu() or cpu()
 
 
+def precisions() -> tuple[list[str], str]:
+    """(what this machine can train in, why not more)."""
+    if gpu():
+        return ["fp32", "bf16", "fp16"], ""
+    return ["fp32", "bf16"], "FP16 needs a GPU, and this machine has none."
+
+
+@cache
 def gpu() -> str:
     """Name and memory of each GPU, or "" where there is none or its driver does not answer."""
     tool = shutil.which("nvidia-smi")

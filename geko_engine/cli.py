@@ -86,8 +86,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
     """The run folder to train in; None when the configuration is only to be shown, and beside the first process."""
     chosen = [bool(options.config), options.demo, bool(options.resume)]
-    if sum(chosen) != 1:
-        raise ConfigError("Give one of: a YAML file, --demo, or --resume RUN.")
+    if sum(chosen) > 1 or not (any(chosen) or options.overrides):
+        raise ConfigError("Give one of: a YAML file, --demo, or --resume RUN; or --set alone, on top of the defaults.")
     if options.resume:
         if options.overrides:
             raise ConfigError("--resume goes on with the run as it was started: leave --set away, or start a new run.")
@@ -98,7 +98,7 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
         if status and status.end == "complete":
             raise ConfigError(f"The run {folder.id} is complete: its model is in {folder.model_path}.")
         return folder, folder.config()
-    values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config)
+    values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config) if options.config else {}
     config = RunConfig.from_dict(apply_overrides(values, dict(map(parse_override, options.overrides))))
     if options.show_config or options.check:
         return None, config

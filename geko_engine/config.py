@@ -115,9 +115,17 @@ class GEKOTrainingArgs:
     gradient_accumulation_steps: int = setting(
         1, "Forward passes per optimizer step: a larger batch without more memory.", minimum=1, maximum=65_536
     )
+    auto_find_batch_size: bool = setting(
+        False,
+        "When memory runs out, go on with half the batch size and twice the accumulation steps; the result is the same.",
+        kw_only=True,
+    )
     seed: int = setting(42, "Same seed, same run.", minimum=0, maximum=2**32 - 1)
     save_at_end: bool = setting(True, "Save the tuned model when the run ends.")
     save_total_limit: int = setting(2, "Checkpoints kept; the oldest go first.", minimum=1, kw_only=True)
+    resume_from_checkpoint: str | None = setting(
+        None, "Checkpoint folder of an earlier run to go on from: weights, optimizer and record.", kw_only=True
+    )
     bf16: bool = setting(False, "bfloat16 mixed precision (Ampere or newer GPUs, recent CPUs).")
     fp16: bool = setting(False, "float16 mixed precision with loss scaling (older GPUs).")
     gradient_checkpointing: bool = setting(False, "Recompute activations: less memory, about a third more time.")

@@ -101,8 +101,7 @@ def identity(trainer: GEKOTrainer) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "frozen_weights": frozen_fingerprint(trainer.model),
         "num_epochs": args.num_epochs,
-        "batch_size": args.batch_size,
-        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "samples_per_step": trainer.machine.step_size,
         "processes": trainer.machine.processes,
         "seed": args.seed,
     }

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from geko_engine.config import RunConfig
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.exceptions import GekoError, RunError, Stopped
-from geko_engine.processes import is_main_process
+from geko_engine.processes import is_main_process, process_count
 from geko_engine.run_folder import RunFolder, replace_json
 from geko_engine.settings import raise_problems
 from geko_engine.sources import ask_the_hub, preflight
 
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|No executable batch size")  # GPU, CPU, accelerate
 SMALL_MODEL = 10_000_000  # parameters
 MEGABYTE = 1_000_000
 STOPPED_EARLY = {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
@@ -78,9 +80,52 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
     from transformers.utils import logging  # torch comes in here, after all that can fail without it
 
     logging.disable_progress_bar()  # our events tell what takes the time
+    if config.training.auto_find_batch_size and process_count() == 1:  # one process alone cannot change a step
+        return _with_smaller_batches(folder, config, emit, stop, resume)
+    return _train(folder, config, emit, stop, resume)
+
+
+def _with_smaller_batches(
+    folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool
+) -> dict[str, Any]:
+    """Train; when memory runs out, go on from the newest checkpoint with smaller batches and as many samples a step."""
+    from accelerate.utils import find_executable_batch_size
+
+    sizes = batch_sizes(config.training.batch_size, config.training.gradient_accumulation_steps)
+    first = next(sizes)
+
+    def smaller() -> int:
+        size, steps = next(sizes, (0, 0))
+        if size:
+            emit(
+                Message(f"The memory ran out: going on with batch size {size}, {steps} accumulation steps.", "warning")
+            )
+        return size
+
+    @find_executable_batch_size(starting_batch_size=first[0], reduce_batch_size_fn=smaller)
+    def attempt(batch_size: int) -> dict[str, Any]:
+        steps = first[0] * first[1] // batch_size
+        args = dataclasses.replace(config.training, batch_size=batch_size, gradient_accumulation_steps=steps)
+        again = resume or batch_size < first[0]
+        return _train(folder, dataclasses.replace(config, training=args), emit, stop, again)
+
+    report: dict[str, Any] = attempt()
+    return report
+
+
+def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int, int]]:
+    """(batch size, accumulation steps) with the same samples in a step, each batch at most half of the one before."""
+    step = batch_size * accumulation_steps
+    while batch_size > 0:
+        yield batch_size, step // batch_size
+        batch_size = next((size for size in range(batch_size // 2, 0, -1) if step % size == 0), 0)
+
+
+def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     try:
         trainer = _prepare(folder, config, emit, stop)
-        checkpoint = folder.latest_checkpoint() if resume else None
+        given = config.training.resume_from_checkpoint
+        checkpoint = (folder.latest_checkpoint() if resume else None) or (Path(given).expanduser() if given else None)
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
@@ -180,7 +225,7 @@ def _failure(reason: str, began: float) -> dict[str, Any]:
 
 def _unexpected(error: Exception) -> tuple[str, str]:
     """(sentence, field) for an exception that is not of our family; running out of memory is the user's to solve."""
-    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error) or isinstance(error, MemoryError):
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
         return (
             "The memory ran out: halve the batch size and double gradient_accumulation_steps, shorten max_length, "
             "or switch on LoRA or gradient checkpointing.",

@@ -32,6 +32,7 @@ def preflight(config: RunConfig) -> list[Problem]:
             ("data.train", data_problem(config.data.train)),
             ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
             ("output_dir", folder_problem(config.output_dir)),
+            ("training.resume_from_checkpoint", checkpoint_problem(config.training.resume_from_checkpoint)),
         )
         if text
     ]
@@ -93,6 +94,22 @@ def folder_problem(name: str) -> str:
     except OSError as error:
         return f"The folder {str(existing)!r} cannot be written ({error.strerror}): choose another output folder."
     return ""
+
+
+def checkpoint_problem(name: str | None) -> str:
+    """Why the folder `name` is no checkpoint to go on from, or ""."""
+    if not name:
+        return ""
+    path = Path(name).expanduser()
+    if (path / "manifest.json").is_file():
+        return ""
+    inside = sorted(p.parent.name for p in path.glob("**/manifest.json"))[:3]
+    hint = (
+        f" It holds {', '.join(inside)}: give one of them."
+        if inside
+        else " It looks like runs/<id>/checkpoints/checkpoint-1000."
+    )
+    return f"{name!r} is no whole checkpoint.{hint}"
 
 
 def hub_problems(config: RunConfig) -> list[Problem]:

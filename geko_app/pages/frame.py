@@ -34,7 +34,7 @@ def build(services: Services) -> gr.Blocks:
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
         gr.HTML(_head(), padding=False)
         with gr.Tabs(selected="train", elem_id="geko-pages"), gr.Tab("Train", id="train"):
-            train.build(services.supervisor, services.looks)
+            train.build(services.supervisor, services.looks, blocks)
     return blocks
 
 

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from typing import Any
 
 import gradio as gr
 
 from geko_app import charts, form
+from geko_app.fields import FIELDS
 from geko_app.look_view import card
 from geko_app.looks import Looks
-from geko_app.pages.parts import answer, asset, live_html, text_of, whole_of
+from geko_app.pages import train_form
+from geko_app.pages.parts import answer, live_html, text_of, whole_of
+from geko_app.pages.train_form import Layout
 from geko_app.supervisor import Supervisor
 from geko_app.view import NOTHING, Cursor, payload, run_label
-from geko_engine.config import PRESETS
 from geko_engine.exceptions import GekoError
-from geko_engine.files import FILE_KINDS
 
-OPEN_GROUPS = ("Model and data", "Training")
 RUNS_LISTED = 50
 
 
-def build(supervisor: Supervisor, looks: Looks) -> None:
-    """The page's components, inside whatever is open: over one supervisor and the looks before a start."""
+def build(supervisor: Supervisor, looks: Looks, blocks: gr.Blocks) -> None:
+    """The page's components inside `blocks`: over one supervisor and the looks before a start."""
     shown = form.defaults(str(supervisor.store.root))
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
-            layout = _form(supervisor, shown)
+            layout = train_form.build(supervisor.store, shown)
             with gr.Row(elem_classes="geko-start-row"):
                 look = gr.Button("Look at the data", elem_id="geko-look-button", min_width=120)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
@@ -40,18 +37,11 @@ def build(supervisor: Supervisor, looks: Looks) -> None:
             live_html("dashboard", _server_functions(supervisor), elem_id="geko-live")
     _wire(supervisor, layout, start, message)
     _wire_look(looks, layout, look, message)
+    train_form.keep_draft(layout, blocks)
 
 
-@dataclass
-class _Layout:
-    """The form's components: fields by key, folded groups by name."""
-
-    fields: dict[str, gr.components.Component] = dataclass_field(default_factory=dict)
-    folded: dict[str, gr.Accordion] = dataclass_field(default_factory=dict)
-
-
-def _wire(supervisor: Supervisor, layout: _Layout, start: gr.Button, message: gr.Markdown) -> None:
-    inputs = [layout.fields[field.key] for field in form.FIELDS]
+def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
+    inputs = [layout.fields[field.key] for field in FIELDS]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     control = {"concurrency_id": "control", "concurrency_limit": 1}
     start.click(_starter(supervisor), inputs, message, validator=_validate, **control, **quiet)
@@ -59,23 +49,10 @@ def _wire(supervisor: Supervisor, layout: _Layout, start: gr.Button, message: gr
     start.click(
         _shower(list(layout.folded)), inputs, [message, *layout.folded.values()], concurrency_limit=None, **quiet
     )
-    rules = form.demo_rules()
-    keys = [rule["key"] for rule in rules]
-    followed = sorted({key for rule in rules for key in rule["follows"]})
-    script = f"({asset('form.js')})({json.dumps(rules)}, {json.dumps([*followed, *keys])})"
-    gr.on(
-        [layout.fields[key].change for key in followed],
-        fn=None,
-        inputs=[layout.fields[key] for key in [*followed, *keys]],
-        outputs=[layout.fields[key] for key in keys],
-        js=script,
-        show_progress="hidden",
-        api_visibility="private",
-    )
 
 
-def _wire_look(looks: Looks, layout: _Layout, look: gr.Button, message: gr.Markdown) -> None:
-    inputs = [layout.fields[field.key] for field in form.FIELDS]
+def _wire_look(looks: Looks, layout: Layout, look: gr.Button, message: gr.Markdown) -> None:
+    inputs = [layout.fields[field.key] for field in FIELDS]
     key = gr.Textbox(visible=False)
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     look.click(
@@ -91,81 +68,10 @@ def _wire_look(looks: Looks, layout: _Layout, look: gr.Button, message: gr.Markd
     )
 
 
-def _form(supervisor: Supervisor, shown: dict[str, Any]) -> _Layout:
-    """All fields in the order of form.FIELDS; groups beyond the first ones are folded."""
-    layout = _Layout()
-    for group in form.GROUPS:
-        fields = [field for field in form.FIELDS if field.group == group]
-        if group in OPEN_GROUPS:
-            gr.Markdown(f"### {group}")
-            _fields(supervisor, fields, shown, layout)
-        else:
-            with gr.Accordion(group, open=False) as folded:
-                _fields(supervisor, fields, shown, layout)
-            layout.folded[group] = folded
-    return layout
-
-
-def _fields(supervisor: Supervisor, fields: list[form.FormField], shown: dict[str, Any], layout: _Layout) -> None:
-    """Neighbours that are half as wide share a row; a field that takes files has its button beside it."""
-    rows: list[list[form.FormField]] = []
-    for field in fields:
-        if field.half and rows and len(rows[-1]) == 1 and rows[-1][0].half:
-            rows[-1].append(field)
-        else:
-            rows.append([field])
-    for row in rows:
-        with gr.Row(
-            equal_height=not row[0].upload, elem_classes="geko-with-upload" if row[0].upload else "geko-fields"
-        ):
-            for field in row:
-                layout.fields[field.key] = _component(field, shown[field.key])
-                if field.upload:
-                    _upload_button(supervisor, field, layout.fields[field.key])
-
-
-def _upload_button(supervisor: Supervisor, field: form.FormField, target: gr.components.Component) -> None:
-    """A file from the visitor's machine: kept beside the runs, its path put into `target`."""
-
-    def keep(path: str) -> str:
-        try:
-            return str(supervisor.store.keep_upload(path))
-        except GekoError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    button = gr.UploadButton(
-        "Upload",
-        file_types=list(FILE_KINDS),
-        size="sm",
-        scale=0,
-        min_width=88,
-        elem_id="upload-" + field.key.replace(".", "-"),
-    )
-    button.upload(keep, button, target, show_progress="hidden", api_visibility="private")
-
-
-def _component(field: form.FormField, value: Any) -> gr.components.Component:
-    common = {
-        "label": field.label,
-        "info": field.help,
-        "elem_id": "field-" + field.key.replace(".", "-"),
-        "min_width": 130,
-    }
-    if field.kind == "integer":
-        return gr.Number(value, precision=None, placeholder=field.placeholder or None, **common)
-    if field.kind == "check":
-        return gr.Checkbox(value, **common)
-    if field.kind == "choice":
-        return gr.Dropdown([(str(choice), choice) for choice in field.choices], value=value, **common)
-    if field.kind == "preset":
-        return gr.Dropdown([(name.capitalize(), name) for name in PRESETS], value=value, **common)
-    return gr.Textbox(value, placeholder=field.placeholder or None, max_lines=1, **common)
-
-
 def _validate(*values: Any) -> list[Any]:
     """Gradio's validator: one verdict a field, shown at the field."""
     problems = form.problems_of(values)
-    return [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in form.FIELDS]
+    return [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in FIELDS]
 
 
 def _starter(supervisor: Supervisor) -> Callable[..., str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from geko_app import charts, form, view
+from geko_app import charts, view
 from geko_app.run_state import LOG_LINES, RunState, Snapshot
 from geko_app.run_store import RunStore
-from geko_engine.config import GEKO_AGGRESSIVE, RunConfig
+from geko_engine.config import RunConfig
 from geko_engine.events import (
     Evaluated,
     Event,
@@ -163,70 +162,6 @@ def test_the_log_is_sent_once_and_what_fell_off_its_end_is_not_sent_again() -> N
 )
 def test_durations_are_said_as_people_say_them(seconds: float | None, text: str, box: str) -> None:
     assert view.duration(seconds) == text and view.remaining(seconds)["value"] == box
-
-
-# ---------------------------------------------------------------- the form
-
-
-def values(**changes: Any) -> list[Any]:
-    shown = {**form.defaults("runs"), **{key.replace("__", "."): value for key, value in changes.items()}}
-    return [shown[field.key] for field in form.FIELDS]
-
-
-def test_the_untouched_form_is_the_demo() -> None:
-    assert form.to_config(values()) == RunConfig.demo()
-    assert form.problems_of(values()) == {}
-
-
-def test_the_form_shows_what_a_configuration_says_and_gives_it_back() -> None:
-    config = RunConfig.from_dict(
-        {
-            "model": {"name": "gpt2"},
-            "data": {"train": "squad", "sample_count": 200},
-            "geko": {"preset": "aggressive"},
-            "training": {"learning_rate": 2e-5, "num_epochs": 7},
-            "lora": {"enabled": True, "r": 4},
-            "output_dir": "elsewhere",
-        }
-    )
-    shown = form.from_config(config)
-    back = form.to_config([shown[field.key] for field in form.FIELDS])
-    assert back.geko == GEKO_AGGRESSIVE and back.lora == config.lora and back.output_dir == "elsewhere"
-    assert (back.data.sample_count, back.training.learning_rate, back.training.num_epochs) == (200, 2e-5, 7)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "sentence"),
-    [
-        ("model__name", "", "No model is named"),
-        ("model__name", "./nowhere", "There is no folder"),
-        ("data__train", "none.jsonl", "There is no file"),
-        ("data__eval", "none.csv", "There is no file"),
-        ("training__num_epochs", 0, "give at least 1"),
-        ("training__num_epochs", None, "A value is missing"),
-        ("data__sample_count", "0", "give at least 1"),
-        ("data__sample_count", "-3", "give at least 1"),
-        ("data__sample_count", "many", "not a whole number"),
-        ("training__learning_rate", "abc", "'abc' is not a number"),
-        ("training__learning_rate", "", "A value is missing"),
-        ("output_dir", "/proc/x", "cannot be written"),
-        ("training__batch_size", 2.5, "not a whole number"),
-    ],
-)
-def test_each_bad_value_is_told_at_its_field(key: str, value: Any, sentence: str) -> None:
-    problems = form.problems_of(values(**{key: value}))
-    assert list(problems) == [key.replace("__", ".")] and sentence in problems[key.replace("__", ".")]
-
-
-def test_all_bad_values_are_told_at_once() -> None:
-    assert set(form.problems_of(values(training__num_epochs=0, training__learning_rate="x"))) == {
-        "training.num_epochs",
-        "training.learning_rate",
-    }
-
-
-def test_every_field_has_help() -> None:
-    assert all(field.help.endswith(".") for field in form.FIELDS)
 
 
 # ---------------------------------------------------------------- store and charts

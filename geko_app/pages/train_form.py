@@ -1,0 +1,221 @@
+"""The form of the Train page: components of the declared fields, and how they move one another. Starts nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from geko_app import form
+from geko_app.fields import FIELDS, GROUPS, PRESET_KEY, FormField
+from geko_app.hardware import precisions
+from geko_app.measured import preset_choices, preset_note
+from geko_app.pages.parts import asset
+from geko_app.run_store import RunStore
+from geko_engine.exceptions import GekoError
+from geko_engine.files import FILE_KINDS
+
+OPEN_GROUPS = ("Model and data", "Training")
+GEKO_KEYS = [f.key for f in FIELDS if f.key.startswith("geko.") and f.key != PRESET_KEY]
+DRAFTED = [f.key for f in FIELDS if f.key != "output_dir"]  # the folder belongs to the server, not to the browser
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass
+class Layout:
+    """The form's components: fields by key, folded groups by name."""
+
+    fields: dict[str, gr.components.Component] = dataclasses.field(default_factory=dict)
+    folded: dict[str, gr.Accordion] = dataclasses.field(default_factory=dict)
+    words: list[gr.components.Component] = dataclasses.field(default_factory=list)  # YAML, command, Python
+
+
+def build(store: RunStore, shown: dict[str, Any]) -> Layout:
+    """All fields in the order of FIELDS; groups beyond the first ones are folded."""
+    layout = Layout()
+    for group in GROUPS:
+        fields = [field for field in FIELDS if field.group == group]
+        if group in OPEN_GROUPS:
+            gr.Markdown(f"### {group}")
+            _fields(store, fields, shown, layout)
+        else:
+            with gr.Accordion(group, open=False) as folded:
+                _fields(store, fields, shown, layout)
+            layout.folded[group] = folded
+    _wire(layout)
+    _words(layout)
+    return layout
+
+
+def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], layout: Layout) -> None:
+    """Neighbours that are half as wide share a row; a field that takes files has its button beside it."""
+    rows: list[list[FormField]] = []
+    for field in fields:
+        if field.half and rows and len(rows[-1]) == 1 and rows[-1][0].half:
+            rows[-1].append(field)
+        else:
+            rows.append([field])
+    for row in rows:
+        with gr.Row(
+            equal_height=not row[0].upload, elem_classes="geko-with-upload" if row[0].upload else "geko-fields"
+        ):
+            for field in row:
+                layout.fields[field.key] = _component(field, shown[field.key])
+                if field.upload:
+                    _upload_button(store, field, layout.fields[field.key])
+
+
+def _upload_button(store: RunStore, field: FormField, target: gr.components.Component) -> None:
+    """A file from the visitor's machine: kept beside the runs, its path put into `target`."""
+
+    def keep(path: str) -> str:
+        try:
+            return str(store.keep_upload(path))
+        except GekoError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    button = gr.UploadButton(
+        "Upload",
+        file_types=list(FILE_KINDS),
+        size="sm",
+        scale=0,
+        min_width=88,
+        elem_id="upload-" + field.key.replace(".", "-"),
+    )
+    button.upload(keep, button, target, show_progress="hidden", api_visibility="private")
+
+
+def _component(field: FormField, value: Any) -> gr.components.Component:
+    common = {
+        "label": field.label,
+        "info": field.help,
+        "elem_id": "field-" + field.key.replace(".", "-"),
+        "min_width": 130,
+    }
+    if field.kind == "integer":
+        return gr.Number(value, precision=None, placeholder=field.placeholder or None, **common)
+    if field.kind == "slider":
+        spec = field.spec
+        return gr.Slider(spec.minimum or 0, spec.maximum or 1, value, step=0.01, **common)
+    if field.kind == "check":
+        return gr.Checkbox(value, **common)
+    if field.kind == "choice":
+        return gr.Dropdown([(str(choice), choice) for choice in field.choices], value=value, **common)
+    if field.kind == "preset":
+        return gr.Radio(preset_choices(), value=value, **{**common, "info": f"{field.help} {preset_note()}"})
+    if field.kind == "precision":
+        possible, why = precisions()
+        names = [(name.upper(), name) for name in possible]
+        return gr.Radio(names, value=value, **{**common, "info": f"{field.help} {why}".strip()})
+    return gr.Textbox(value, placeholder=field.placeholder or None, max_lines=1, **common)
+
+
+# ---------------------------------------------------------------- fields that move one another, in the browser
+
+
+def _wire(layout: Layout) -> None:
+    rules = form.demo_rules()
+    keys = [rule["key"] for rule in rules]
+    followed = sorted({key for rule in rules for key in rule["follows"]})
+    _script(layout, "form.js", [rules, [*followed, *keys]], followed, [*followed, *keys], keys)
+    preset = layout.fields[PRESET_KEY]
+    values = form.preset_values()
+    gr.on(
+        [preset.input],
+        fn=None,
+        inputs=[preset, *(layout.fields[key] for key in GEKO_KEYS)],
+        outputs=[layout.fields[key] for key in GEKO_KEYS],
+        js=_call("preset.js", values, GEKO_KEYS, "values"),
+        **QUIET,
+    )
+    gr.on(
+        [layout.fields[key].change for key in GEKO_KEYS],
+        fn=None,
+        inputs=[preset, *(layout.fields[key] for key in GEKO_KEYS)],
+        outputs=[preset],
+        js=_call("preset.js", values, GEKO_KEYS, "name"),
+        **QUIET,
+    )
+
+
+def _script(
+    layout: Layout, name: str, arguments: list[Any], triggers: list[str], inputs: list[str], outputs: list[str]
+) -> None:
+    gr.on(
+        [layout.fields[key].change for key in triggers],
+        fn=None,
+        inputs=[layout.fields[key] for key in inputs],
+        outputs=[layout.fields[key] for key in outputs],
+        js=_call(name, *arguments),
+        **QUIET,
+    )
+
+
+def _call(name: str, *arguments: Any) -> str:
+    """The script `name`, a function that takes `arguments` and returns the function that Gradio calls."""
+    return f"({asset(name)})({', '.join(json.dumps(argument) for argument in arguments)})"
+
+
+def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
+    """What was typed in survives a reload: it is kept in the browser, and nowhere else."""
+    fields = [layout.fields[key] for key in DRAFTED]
+    gr.on(
+        [field.change for field in fields],
+        fn=None,
+        inputs=fields,
+        outputs=[],
+        js=_call("draft.js", DRAFTED, "keep"),
+        **QUIET,
+    )
+    restored = blocks.load(fn=None, inputs=fields, outputs=fields, js=_call("draft.js", DRAFTED, "restore"), **QUIET)
+    inputs = [layout.fields[f.key] for f in FIELDS]
+    restored.then(_in_words, inputs, layout.words, concurrency_limit=None, **QUIET)
+
+
+# ---------------------------------------------------------------- the same as YAML, command and Python
+
+
+def _words(layout: Layout) -> None:
+    inputs = [layout.fields[f.key] for f in FIELDS]
+    with gr.Accordion("As YAML, command and Python", open=False, elem_id="geko-words"):
+        gr.Markdown(
+            "The same run in three other forms; they follow the form above. A changed or pasted YAML can be used."
+        )
+        words = gr.Code(label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", max_lines=30)
+        use = gr.Button("Use this YAML", size="sm", elem_id="geko-use-yaml")
+        said = gr.Markdown(elem_id="geko-yaml-message")
+        command = gr.Code(label="Command", language="shell", interactive=False, elem_id="geko-command", max_lines=20)
+        script = gr.Code(label="Python", language="python", interactive=False, elem_id="geko-python", max_lines=20)
+    layout.words = [words, command, script]
+    gr.on(
+        [field.change for field in inputs],
+        _in_words,
+        inputs,
+        layout.words,
+        trigger_mode="always_last",
+        concurrency_limit=None,
+        **QUIET,
+    )
+    use.click(_use_yaml, words, [said, *inputs], concurrency_limit=None, **QUIET)
+
+
+def _in_words(*values: Any) -> tuple[str, str, str]:
+    try:
+        config = form.to_config(values)
+    except GekoError as error:
+        text = "\n".join(f"# {form.label_of(key)}: {message}" for key, message in error.problems)
+        return text, text, text
+    return form.as_yaml(config), form.as_command(config), form.as_python(config)
+
+
+def _use_yaml(text: str) -> list[Any]:
+    """Fill the form in from a YAML text, or say what is wrong with it and leave the form alone."""
+    try:
+        shown = form.from_yaml(text or "")
+    except GekoError as error:
+        problems = "\n\n".join(f"{key + ': ' if key else ''}{message}" for key, message in error.problems)
+        return [problems, *(gr.skip() for _ in FIELDS)]
+    return ["", *(shown[f.key] for f in FIELDS)]

@@ -1,0 +1,84 @@
+"""The form in a real Chromium: presets, the other words for a run, the draft, and the look before a start."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import WAIT, Server
+from tests.browser.test_train_page import fill
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+SLIDER = "#field-geko-freeze_confidence input[type=number]"
+
+
+def unfold(page: Page, name: str) -> None:
+    page.locator("#geko-form button.label-wrap", has_text=name).first.click()
+
+
+def test_a_preset_sets_every_threshold_and_a_change_makes_it_custom(page: Page) -> None:
+    unfold(page, "GEKO")
+    page.locator("#field-geko-preset").get_by_text("Aggressive").click()
+    expect(page.locator(SLIDER)).to_have_value("0.9")
+    expect(page.locator("#field-geko-bucket_weights input, #field-geko-bucket_weights textarea")).to_have_value(
+        "5, 2, 0"
+    )
+    page.locator(SLIDER).fill("0.7")
+    expect(page.locator("#field-geko-preset input[value=custom]")).to_be_checked()
+    page.locator("#field-geko-preset").get_by_text("Recommended").click()
+    expect(page.locator(SLIDER)).to_have_value("0.85")
+    expect(page.locator("#field-geko-preset input[value=recommended]")).to_be_checked()
+
+
+def test_a_yaml_fills_the_form_in_and_a_wrong_one_is_answered(page: Page) -> None:
+    unfold(page, "As YAML")
+    editor = page.locator("#geko-yaml .cm-content")
+    expect(editor).to_contain_text("num_epochs: 4")
+    expect(page.locator("#geko-command")).to_contain_text("geko-train --demo")
+    editor.fill("training:\n  num_epoch: 3")
+    page.locator("#geko-use-yaml").click()
+    expect(page.locator("#geko-yaml-message")).to_contain_text("Did you mean 'num_epochs'?")
+    expect(page.locator("#field-training-num_epochs input")).to_have_value("4")
+    editor.fill("model:\n  name: gpt2\ntraining:\n  num_epochs: 7")
+    page.locator("#geko-use-yaml").click()
+    expect(page.locator("#field-training-num_epochs input")).to_have_value("7")
+    expect(page.locator("#field-model-name input, #field-model-name textarea").first).to_have_value("gpt2")
+    expect(page.locator("#geko-python")).to_contain_text("config.model.name = 'gpt2'")
+
+
+def test_the_draft_survives_a_reload(page: Page) -> None:
+    fill(page, {"training.num_epochs": "9", "data.sample_count": "77"})
+    page.locator("#field-data-sample_count input, #field-data-sample_count textarea").first.blur()
+    page.wait_for_function("JSON.parse(localStorage.getItem('geko-draft') || '{}')['data.sample_count'] === '77'")
+    page.reload()
+    expect(page.locator("#field-training-num_epochs input")).to_have_value("9")
+    expect(page.locator("#field-data-sample_count input, #field-data-sample_count textarea").first).to_have_value("77")
+
+
+def test_the_look_shows_samples_findings_memory_and_time(page: Page, server: Server) -> None:
+    rows = [{"prompt": f"{i} plus 1", "completion": str(i + 1)} for i in range(40)]
+    rows += [rows[0], {"prompt": "nothing", "completion": ""}]
+    path = server.folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    fill(page, {"data.train": str(path)})
+    page.locator("#geko-look-button").click()
+    expect(page.locator(".l-text .learnt").first).to_contain_text("1", timeout=WAIT)
+    expect(page.locator(".l-verdict")).to_contain_text("it fits", timeout=WAIT)
+    expect(page.locator(".l-figures")).to_contain_text("of 42 rows")
+    expect(page.locator(".l-findings")).to_contain_text("1 row equal to an earlier one: 41")
+    expect(page.locator(".l-findings")).to_contain_text("1 row without anything to learn, left out: 42")
+    page.locator(".l-after").click()
+    expect(page.locator(".l-number")).to_have_text("2 of 20")
+    assert server.runs() == []
+    page.locator(".l-close").click()
+    expect(page.locator(".geko-look")).to_be_hidden()
+
+
+def test_a_look_that_fails_says_why(page: Page, server: Server) -> None:
+    path = server.folder / "empty.jsonl"
+    path.write_text('{"text": ""}\n', encoding="utf-8")
+    fill(page, {"data.train": str(path)})
+    page.locator("#geko-look-button").click()
+    expect(page.locator(".l-error")).to_contain_text("has anything to learn", timeout=WAIT)
