@@ -78,6 +78,28 @@ def bucket_figure(theme: str) -> dict[str, Any]:
     return figure.to_plotly_json()
 
 
+def map_figure(theme: str) -> dict[str, Any]:
+    """Confidence against variability, one trace a bucket in the order of BUCKET_COLOURS; all empty."""
+    figure = go.Figure(
+        [
+            go.Scattergl(
+                x=[],
+                y=[],
+                customdata=[],
+                mode="markers",
+                name=name,
+                marker={"size": 6, "color": colour, "opacity": 0.65},
+                hovertemplate="confidence %{y:.2f}, variability %{x:.2f}",
+            )
+            for name, colour in BUCKET_COLOURS.items()
+        ],
+        {**layout(theme, 340), "hovermode": "closest"},
+    )
+    figure.update_xaxes(title_text="variability (standard deviation over the epochs)", rangemode="tozero")
+    figure.update_yaxes(title_text="confidence in the right answer (mean)", range=[-0.02, 1.02])
+    return figure.to_plotly_json()
+
+
 def figures() -> dict[str, Any]:
     """Both charts in both themes: {"loss": {"light": ..., "dark": ...}, "buckets": {...}}."""
     return {

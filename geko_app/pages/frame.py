@@ -9,11 +9,11 @@ import gradio as gr
 
 from geko_app.hardware import hardware_strip
 from geko_app.looks import Looks
-from geko_app.pages import train
+from geko_app.pages import samples, train
 from geko_app.pages.parts import asset
 from geko_app.supervisor import Supervisor
 
-STYLES = ("style.css", "look.css")  # of the assets, in this order
+STYLES = ("style.css", "look.css", "samples.css")  # of the assets, in this order
 
 
 @dataclass
@@ -33,8 +33,11 @@ def build(services: Services) -> gr.Blocks:
     """All pages as Gradio blocks."""
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
         gr.HTML(_head(), padding=False)
-        with gr.Tabs(selected="train", elem_id="geko-pages"), gr.Tab("Train", id="train"):
-            train.build(services.supervisor, services.looks, blocks)
+        with gr.Tabs(selected="train", elem_id="geko-pages"):
+            with gr.Tab("Train", id="train"):
+                train.build(services.supervisor, services.looks, blocks)
+            with gr.Tab("Samples", id="samples"):
+                samples.build(services.supervisor)
     return blocks
 
 
