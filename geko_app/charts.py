@@ -119,6 +119,28 @@ def compare() -> dict[str, Any]:
     return {**themes, "axes": AXES}
 
 
+def map_figure(theme: str) -> dict[str, Any]:
+    """Confidence against variability, one trace a bucket in the order of BUCKET_COLOURS; all empty."""
+    figure = go.Figure(
+        [
+            go.Scattergl(
+                x=[],
+                y=[],
+                customdata=[],
+                mode="markers",
+                name=name,
+                marker={"size": 6, "color": colour, "opacity": 0.65},
+                hovertemplate="confidence %{y:.2f}, variability %{x:.2f}",
+            )
+            for name, colour in BUCKET_COLOURS.items()
+        ],
+        {**layout(theme, 340), "hovermode": "closest"},
+    )
+    figure.update_xaxes(title_text="variability (standard deviation over the epochs)", rangemode="tozero")
+    figure.update_yaxes(title_text="confidence in the right answer (mean)", range=[-0.02, 1.02])
+    return figure.to_plotly_json()
+
+
 def figures() -> dict[str, Any]:
     """The dashboard's charts in both themes, {"loss": {"light": ..., "dark": ...}, ...}, and the names of its axes."""
     made = {"loss": loss_figure, "buckets": bucket_figure, "pace": pace_figure}

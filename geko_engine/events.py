@@ -12,6 +12,7 @@ The loop, once, with the place where each event is emitted:
             for micro-batch in step: forward, record, backward;   should_stop() is asked here
             optimizer step -> StepCompleted
             CheckpointSaved, Evaluated         # when due
+        EpochEnded
         Evaluated
     PhaseChanged("saving"), save -> ModelSaved
     RunEnded
@@ -119,6 +120,15 @@ class StepCompleted(Event):
     focus: int
     hard: int
     unseen: int
+
+
+@dataclass(frozen=True)
+class EpochEnded(Event):
+    """`epoch` epochs are done, by optimizer step `step`. `loss`: mean over the target tokens of this epoch."""
+
+    epoch: int
+    step: int
+    loss: float
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from geko_engine.adapters import count_parameters
-from geko_engine.events import Partitioned, RunStarted, StepCompleted
+from geko_engine.events import EpochEnded, Event, Message, Partitioned, RunStarted, StepCompleted
 from geko_engine.mastery import MASTERIES
 from geko_engine.planner import Plan
 
@@ -95,6 +95,18 @@ def step_completed(trainer: GEKOTrainer, plan: Plan) -> StepCompleted:
         train_seconds=progress.train_seconds,
         **asdict(trainer.states.counts()),
     )
+
+
+def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
+    """What there is to say at the end of an epoch."""
+    progress = trainer.progress
+    told: list[Event] = [
+        EpochEnded(progress.epoch, progress.step, progress.train_loss or 0.0),
+        Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"),
+    ]
+    if progress.epoch == 1 and trainer.config.enabled and trainer.states.counts().freeze == 0:
+        told.append(Message(NOTHING_MASTERED, "warning"))
+    return told
 
 
 def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def save(trainer: GEKOTrainer, path: Path) -> None:
             states["scaler"] = machine.accelerator.scaler.state_dict()
         torch.save(states, folder / "states.pt")
         trainer.states.save(folder / "samples.safetensors")
+        trainer.history.save(folder / "history.safetensors")
         if trainer.plan is not None:
             save_arrays(_plan_arrays(trainer.plan), str(folder / "plan.safetensors"))
         if trainer.tokenizer is not None and hasattr(trainer.tokenizer, "save_pretrained"):
@@ -73,6 +74,8 @@ def load(trainer: GEKOTrainer, path: Path) -> None:
     if wrong:
         raise CheckpointError(f"The checkpoint {str(path)!r} is of another model: {', '.join(wrong[:3])} do not fit.")
     trainer.states.load(path / "samples.safetensors")
+    if (path / "history.safetensors").exists():  # not in checkpoints of earlier versions
+        trainer.history.load(path / "history.safetensors")
     plan = path / "plan.safetensors"
     trainer.plan = _plan_from(load_arrays(str(plan))) if plan.exists() else None
     values = dict(manifest["progress"])

@@ -5,7 +5,9 @@ events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (s
 status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
 stop           exists when somebody asked the run to stop
 worker.log     what the worker process printed
-checkpoints/   samples.safetensors   report.json   model/
+checkpoints/   report.json   model/
+texts.parquet, rows.safetensors        the training samples: texts and facts, written once (see texts.py)
+samples.safetensors, history.safetensors   the record and its path, replaced after every epoch
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,18 @@ class RunFolder:
     @property
     def samples_path(self) -> Path:
         return self.path / "samples.safetensors"
+
+    @property
+    def history_path(self) -> Path:
+        return self.path / "history.safetensors"
+
+    @property
+    def texts_path(self) -> Path:
+        return self.path / "texts.parquet"
+
+    @property
+    def rows_path(self) -> Path:
+        return self.path / "rows.safetensors"
 
     @property
     def report_path(self) -> Path:
@@ -241,6 +255,16 @@ def repair_tail(path: Path) -> None:
     if data and not data.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` write a file beside `path` and rename it, so that `path` is always whole; for one writer."""
+    temporary = path.with_name(f".{path.name}.writing")  # the same each time: what a killed writer left is replaced
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def replace_json(path: Path, values: Any) -> None:

@@ -135,7 +135,7 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: the plan held no sample.")
     if trainer.machine.is_main:
-        trainer.states.save(folder.samples_path)
+        trainer.on_event.keep()
         if report["end"] == "complete" or config.training.save_at_end:
             report["model_path"] = _save_model(trainer, folder, emit)
     trainer.machine.end()
@@ -144,6 +144,7 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
     from geko_engine.adapters import lora_config_for
+    from geko_engine.keeping import RecordKeeper, keep_rows
     from geko_engine.models import load_model_and_tokenizer, longest_input
     from geko_engine.preparing import gather, prepare, told
     from geko_engine.trainer import GEKOTrainer
@@ -154,12 +155,16 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
     _share_the_machine(model)
+    train_rows = rows["training"]
     prepared = prepare(config, rows, tokenizer, longest_input(model.config), emit, stop)
+    if is_main_process():
+        keep_rows(folder, train_rows, prepared[0], tokenizer, emit, stop)
+    del train_rows  # the tokens are enough from here on
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))
     args = dataclasses.replace(config.training, output_dir=str(folder.checkpoints_path))
-    return GEKOTrainer(
+    trainer = GEKOTrainer(
         model,
         prepared[0].data,
         tokenizer,
@@ -171,6 +176,8 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         should_stop=stop,
         model_name=config.model.name,
     )
+    trainer.on_event = RecordKeeper(folder, trainer, emit)
+    return trainer
 
 
 def _share_the_machine(model: Any) -> None:

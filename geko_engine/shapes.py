@@ -158,7 +158,7 @@ def segments(row: Row, columns: Columns, tokenizer: Any) -> list[Segment]:
     if columns.text:
         return [(_value(row, columns.text), True)]
     if columns.is_chat:
-        return _chat_segments(_messages(row, columns), tokenizer)
+        return _chat_segments(messages_of(row, columns), tokenizer)
     prompt = "\n".join(part for part in (_value(row, columns.prompt), _value(row, columns.context)) if part)
     return [(prompt + "\n", False), (_value(row, columns.completion), True)]
 
@@ -171,8 +171,8 @@ def _value(row: Row, column: str | None) -> str:
     return "" if found is None else str(found)
 
 
-def _messages(row: Row, columns: Columns) -> list[Turn]:
-    """The turns of a row as role and content, whatever they are called there."""
+def messages_of(row: Row, columns: Columns) -> list[Turn]:
+    """The turns of a row as role and content, whatever they are called there. Raises UnusableRow."""
     if columns.messages is None:
         turns: list[Turn] = []
         for name, role in ((columns.prompt, "user"), (columns.completion, "assistant")):

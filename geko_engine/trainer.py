@@ -28,6 +28,7 @@ from geko_engine.data import as_samples
 from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError, Stopped
 from geko_engine.forward import Scan
+from geko_engine.history import History
 from geko_engine.loading import PlanLoader, share_of_step
 from geko_engine.machine import Machine
 from geko_engine.models import save_model
@@ -95,6 +96,7 @@ class GEKOTrainer:
             self.samples, machine.collate, self.args, machine.device, machine.rank, machine.processes
         )
         self.states, self.progress = SampleStates(len(self.samples)), Progress()
+        self.history = History(len(self.samples))
         self.plan: Plan | None = None
         self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.curriculum = MountainCurriculum()
@@ -202,9 +204,9 @@ class GEKOTrainer:
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
         progress.epoch, progress.planned, progress.step_in_epoch = progress.epoch + 1, False, 0
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
-        self._emit(Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"))
-        if progress.epoch == 1 and self.config.enabled and self.states.counts().freeze == 0:
-            self._emit(Message(reporting.NOTHING_MASTERED, "warning"))
+        self.history.append(self.states, epoch=progress.epoch, step=progress.step)
+        for event in reporting.epoch_ended(self):
+            self._emit(event)
 
     # ------------------------------------------------------------ one step
     def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
@@ -264,16 +266,8 @@ class GEKOTrainer:
         if not len(ids):
             return
         found = self._scan(self.samples, ids, "scanning", f"looking at {len(ids):,} samples")
-        self.states.record(
-            found.ids,
-            found.loss,
-            found.confidence,
-            found.correct,
-            found.p_min,
-            step=self.progress.step,
-            config=self.config,
-            trained=False,
-        )
+        signals = (found.ids, found.loss, found.confidence, found.correct, found.p_min)
+        self.states.record(*signals, step=self.progress.step, config=self.config, trained=False)
         self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
 
     def _evaluate_if_due(self) -> bool:

@@ -10,11 +10,11 @@ import gradio as gr
 from geko_app.downloads import Downloads
 from geko_app.hardware import hardware_strip
 from geko_app.looks import Looks
-from geko_app.pages import runs, train
+from geko_app.pages import runs, samples, train
 from geko_app.pages.parts import asset
 from geko_app.supervisor import Supervisor
 
-STYLES = ("style.css", "look.css", "runs.css")  # of the assets, in this order
+STYLES = ("style.css", "look.css", "samples.css", "runs.css")  # of the assets, in this order
 
 
 @dataclass
@@ -39,6 +39,8 @@ def build(services: Services) -> gr.Blocks:
         with gr.Tabs(selected="train", elem_id="geko-pages"):
             with gr.Tab("Train", id="train"):
                 train.build(services.supervisor, services.looks, blocks)
+            with gr.Tab("Samples", id="samples"):
+                samples.build(services.supervisor)
             with gr.Tab("Runs", id="runs"):
                 runs.build(services.supervisor, services.downloads)
     return blocks

@@ -174,6 +174,9 @@ def test_stopped_anywhere_and_resumed_it_ends_as_if_unbroken(tmp_path: Path, nam
         assert_same_weights(weights(unbroken), weights(resumed))
         for field, array in unbroken.states.arrays.items():
             np.testing.assert_array_equal(array, resumed.states.arrays[field], err_msg=f"{field} after {stop_at}")
+        for field, array in unbroken.history.arrays.items():
+            np.testing.assert_array_equal(array, resumed.history.arrays[field], err_msg=f"{field} after {stop_at}")
+        assert unbroken.history.steps.tolist() == resumed.history.steps.tolist()
         assert {k: v for k, v in final.items() if k not in CLOCKS} == {
             k: v for k, v in expected.items() if k not in CLOCKS
         }
@@ -242,6 +245,9 @@ def test_killed_with_9_in_the_middle_and_resumed_it_ends_in_the_same_model(tmp_p
     for name in ("model/model.safetensors", "samples.safetensors"):
         a, b = load_file(whole / name), load_file(killed / name)
         assert all(torch.equal(a[key], b[key]) for key in a) and set(a) == set(b)
+    a, b = (load_file(run / "history.safetensors") for run in (whole, killed))
+    for key in a:
+        np.testing.assert_array_equal(a[key].numpy(), b[key].numpy(), err_msg=key)
 
 
 @pytest.mark.slow

@@ -1,0 +1,154 @@
+"""The Samples page: every training sample of a run, live. Layout and thin handlers only."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from geko_app import charts, sample_view
+from geko_app.pages.parts import live_html, text_of, whole_of
+from geko_app.sample_files import Samples, SampleStore
+from geko_app.sample_marks import export_sentence, mark, marked_rows, write_dataset, write_list
+from geko_app.sample_view import Query
+from geko_app.supervisor import Supervisor
+from geko_app.view import run_label
+from geko_engine.exceptions import GekoError
+
+RUNS_LISTED = 50
+LONGEST_SEARCH = 200  # characters
+AT_ONCE = 1000  # ids that one call may mark
+Answer = dict[str, Any]
+
+
+def build(supervisor: Supervisor) -> None:
+    """The page's components, inside whatever is open."""
+    store = SampleStore(supervisor.store)
+    page = live_html("samples", _server_functions(supervisor, store))
+    download = gr.DownloadButton(visible=False)
+    page.download(
+        _exporter(store), None, download, show_progress="hidden", api_visibility="private", concurrency_limit=2
+    ).success(
+        fn=None,
+        inputs=download,
+        js="(file) => { window.dispatchEvent(new CustomEvent('geko-download', { detail: file })); }",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def chosen_run(supervisor: Supervisor, run: str) -> str | None:
+    """The run that was chosen, else the one at work, else the newest; None where there is none."""
+    ids = supervisor.store.ids()
+    return run if run in ids else supervisor.active() or (ids[0] if ids else None)
+
+
+def _server_functions(supervisor: Supervisor, store: SampleStore) -> list[Callable[[Any], Any]]:
+    """What the page's script may call; each gets one object, and each is a public endpoint."""
+
+    def samples_pull(query: Any) -> Answer:
+        run = chosen_run(supervisor, text_of(query, "run"))
+        if run is None:
+            return {"run": None, "version": "none", "runs": [], "sentence": "There are no runs yet. Start one."}
+        found = [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
+        version = _version(store, run)
+        said = {"run": run, "version": version, "runs": found, "active": supervisor.active() == run}
+        if version == text_of(query, "version"):
+            return said  # nothing is read while nothing has changed
+        return {**said, **_told(lambda: _overview(store.samples(run)))}
+
+    def samples_page(query: Any) -> Answer:
+        return _told(lambda: _page(store.samples(text_of(query, "run")), query_of(query)))
+
+    def samples_one(query: Any) -> Answer:
+        return _told(lambda: _one(store.samples(text_of(query, "run")), whole_of(query, "id")))
+
+    def samples_map(query: Any) -> Answer:
+        return _told(lambda: sample_view.data_map(store.samples(text_of(query, "run"))))
+
+    def samples_mark(query: Any) -> Answer:
+        return _told(lambda: _mark(store.samples(text_of(query, "run")), query))
+
+    def samples_figure(_query: Any) -> Answer:
+        return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
+
+    return [samples_pull, samples_page, samples_one, samples_map, samples_mark, samples_figure]
+
+
+def _told(action: Callable[[], Answer]) -> Answer:
+    """What `action` gives, or the sentence why there is nothing."""
+    try:
+        return {"sentence": "", **action()}
+    except GekoError as error:
+        return {"sentence": str(error)}
+
+
+def _version(store: SampleStore, run: str) -> str:
+    """Changes with the files and with the marks; those of another tab show up here too."""
+    try:
+        folder = store.folder(run)
+        marks = sorted(marked_rows(folder))
+        return f"{run} {store.version(run)} {len(marks)} {sum(marks)}"
+    except GekoError:
+        return "gone"
+
+
+def query_of(query: Any) -> Query:
+    """What a tab asks to see; what is no such thing counts as not asked."""
+    return Query(
+        filter=text_of(query, "filter"),
+        text=text_of(query, "text")[:LONGEST_SEARCH].strip(),
+        sort=text_of(query, "sort"),
+        down=isinstance(query, dict) and query.get("down") is True,
+        page=whole_of(query, "page"),
+    )
+
+
+def _overview(samples: Samples) -> Answer:
+    marked = marked_rows(samples.folder)
+    return {**sample_view.overview(samples, marked), "export": export_sentence(samples, len(marked))}
+
+
+def _page(samples: Samples, query: Query) -> Answer:
+    return sample_view.lines(samples, query, marked_rows(samples.folder))
+
+
+def _one(samples: Samples, index: int) -> Answer:
+    return sample_view.opened(samples, min(index, samples.count - 1), marked_rows(samples.folder))
+
+
+def _mark(samples: Samples, query: Any) -> Answer:
+    """Marks `ids`, or with `all` everything that filter and search let through."""
+    marked = isinstance(query, dict) and query.get("marked") is True
+    if isinstance(query, dict) and query.get("all") is True:
+        ids = sample_view.matching(samples, query_of(query), marked_rows(samples.folder)).tolist()
+    else:
+        asked = query.get("ids") if isinstance(query, dict) else None
+        ids = [i for i in asked[:AT_ONCE] if type(i) is int] if isinstance(asked, list) else []
+    return {"count": mark(samples.folder, sample_view.rows_of(samples, ids), marked=marked)}
+
+
+def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
+    """Writes what was asked for to a temporary file, which Gradio hands out under a name that nobody can guess."""
+
+    def export(event: gr.EventData) -> str:
+        query = event._data if isinstance(event._data, dict) else {}
+        try:
+            samples = store.samples(text_of(query, "run"))
+            folder = Path(tempfile.mkdtemp(prefix="geko-export-"))
+            if text_of(query, "kind") == "list":
+                path = folder / f"{samples.folder.id}-suspicious.csv"
+                write_list(sample_view.suspicious_list(samples, marked_rows(samples.folder)), path)
+            else:
+                path = folder / f"{samples.folder.id}-cleaned.jsonl"
+                _, cut = write_dataset(samples, path)
+                if cut:
+                    gr.Warning(f"{cut:,} samples are too long to be kept whole beside the run, and were left out.")
+        except GekoError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return str(path)
+
+    return export
