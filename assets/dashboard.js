@@ -15,7 +15,7 @@ function kept(storage, key, value) {
 }
 
 let figures = null, drawnTheme = null;
-let run = null, cursor = START, held = 0, active, listed = '', summaryDrawn = '', watched = null, runAtStart;
+let run = null, cursor = START, held = 0, active, listed = '', summaryDrawn = '', watched = null, runAtStart, buttonsOf = null;
 let timer = null, busy = false;
 let axis = kept(localStorage, 'geko-axis') in X_OF ? kept(localStorage, 'geko-axis') : 'steps';
 let logarithmic = kept(localStorage, 'geko-log') === 'yes';
@@ -99,6 +99,7 @@ function button(label, className, onclick) {
 }
 
 function drawStatus(data) {
+  buttonsOf = data.run;  // from now on, whatever else is still to be drawn
   q('.geko-status').dataset.phase = data.stopping ? 'stopping' : data.phase;
   q('.geko-status').classList.toggle('running', data.running);
   text(q('.s-title'), data.status.title);
@@ -115,6 +116,7 @@ function drawStatus(data) {
   q('.geko-live').hidden = !data.run;
   q('.geko-empty').hidden = !!data.run;
   text(q('.geko-settings'), data.settings || '');
+  text(q('.s-waiting'), data.waiting);
 }
 
 function drawStats(stats) {
@@ -284,7 +286,7 @@ async function poll() {
 
 async function act(name) {
   let error = '';
-  try { error = (await server[name]({ run })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
+  try { error = (await server[name]({ run: buttonsOf })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
   q('.geko-error').hidden = !error;
   text(q('.geko-error'), error);
   again(0);
@@ -312,7 +314,7 @@ function look(id) { kept(sessionStorage, 'geko-shown', id); again(0); }
 q('.b-stop').onclick = () => { q('.b-stop').disabled = true; act('stop'); };
 q('.b-start').onclick = () => document.getElementById('geko-start').click();
 q('.b-resume').onclick = () => act('resume');
-q('.b-clear').onclick = () => { kept(localStorage, 'geko-cleared', run); unmark(); look(''); };
+q('.b-clear').onclick = () => { kept(localStorage, 'geko-cleared', buttonsOf); unmark(); look(''); };
 q('.geko-runs').onchange = (event) => { if (event.target.value) look(event.target.value); };
 q('.t-axis').onchange = (event) => { axis = event.target.value; kept(localStorage, 'geko-axis', axis); redraw(); };
 q('.t-log').onclick = () => { logarithmic = !logarithmic; kept(localStorage, 'geko-log', logarithmic ? 'yes' : 'no'); redraw(); };

@@ -1,5 +1,5 @@
 // One run, opened: its figures and files, and what can be done with it.
-let id = kept('geko-opened'), drawn = '', note = null, places = '', configuration = '';
+let id = kept('geko-opened'), drawn = '', note = null, places = '', configuration = '', packLabel = '';
 
 function place(label, value) {
   const line = node('p', 'geko-path');
@@ -59,7 +59,8 @@ function draw(data) {
   q('.o-stop').hidden = !data.stoppable;
   q('.o-pack').hidden = !data.model;
   q('.o-report').hidden = !data.report;
-  q('.o-delete-steps').hidden = data.stoppable;
+  q('.o-delete-steps').hidden = !data.deletable;
+  if (!q('.o-pack').disabled) text(q('.o-pack'), packLabel = `Download the model, ${data.model_size}`);
   text(q('.o-sure'), `Delete ${data.size} for good`);
   drawFigures(data.figures);
   drawPlaces(data);
@@ -150,6 +151,6 @@ q('.o-pack').onclick = async (event) => {
   text(pressed, 'Packing …');
   const { error, word } = await act('pack');
   pressed.disabled = false;
-  text(pressed, 'Download the model');
+  text(pressed, packLabel);
   if (!error) save('', 'geko/download/' + word);
 };

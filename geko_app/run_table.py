@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from geko_app.run_facts import FactsReader
+from geko_app.run_queue import QUEUED
 from geko_app.runs_view import row
 from geko_app.supervisor import Supervisor
 from geko_engine.exceptions import RunError
@@ -52,7 +53,7 @@ class RunTable:
             if self._lines.get(run_id, (0, {"ended": False}))[1]["ended"] is False:
                 self.supervisor.look(run_id)  # a command line may have begun it, or its process may be gone
             facts = self.reader.facts(folder)
-            after = self.supervisor.waits_for(run_id) if facts.phase == "queued" else None
+            after = self.supervisor.waits_for(run_id) if facts.phase == QUEUED else None
         except RunError:
             return None  # just deleted
         return row(facts, after)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geko_app.run_facts import RunFacts
+from geko_app.run_queue import QUEUED
 from geko_app.run_state import RunState
 from geko_app.view import TITLES, compact, duration, number, percent, rounded, run_name
 
@@ -48,9 +49,9 @@ def row(facts: RunFacts, after: str | None = None) -> dict[str, Any]:
     }
     return {
         "id": facts.id,
-        "name": short_name(facts),
+        "name": run_name(facts.id),
         "phase": facts.phase,
-        "going": not facts.end and facts.phase != "queued",
+        "going": not facts.end and facts.phase != QUEUED,
         "ended": bool(facts.end),
         "cells": cells,
     }
@@ -64,7 +65,7 @@ def cell(text: str, order: Any, second: str = "", full: str = "") -> Cell:
 def where_it_stands(facts: RunFacts, after: str | None = None) -> tuple[str, str]:
     """Title and second line of the status."""
     title = TITLES.get(facts.phase, facts.phase)
-    if facts.phase == "queued":
+    if facts.phase == QUEUED:
         return title, f"after {run_name(after)}" if after else "begins next"
     if not facts.end and facts.progress is not None:
         return f"{title} {100 * facts.progress:.0f} %", ""
@@ -80,11 +81,6 @@ def when(facts: RunFacts) -> str:
 def suffix(run_id: str) -> str:
     """The end of an id, which tells two runs of one minute apart; the whole id where it was named otherwise."""
     return run_id.rsplit("-", 1)[-1] if run_name(run_id) != run_id else run_id
-
-
-def short_name(facts: RunFacts) -> str:
-    """A run in a legend or a heading."""
-    return run_name(facts.id) if run_name(facts.id) == facts.id else f"{run_name(facts.id)} · {suffix(facts.id)}"
 
 
 def tail(name: str) -> str:

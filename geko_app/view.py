@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from geko_app.form import label_of
@@ -35,6 +35,7 @@ NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
     "phase": "ready",
     "running": False,
     "queued": False,
+    "waiting": "",
     "stopping": False,
     "resumable": False,
     "progress": 0,
@@ -124,10 +125,16 @@ def queued_line(after: str | None) -> dict[str, str]:
     return {"title": TITLES[QUEUED], "detail": f"after {run_name(after)}" if after else "begins next", "life": ""}
 
 
+def queue_line(waiting: Sequence[str]) -> str:
+    """Who comes next, for whoever looks at the run before; "" when nobody waits."""
+    more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    return f"Next in the queue: {run_name(waiting[0])}{more}." if waiting else ""
+
+
 def run_name(run_id: str) -> str:
-    """A run by when it was made and its model, as people name it; the id itself when it was named otherwise."""
-    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-\w{4}", run_id)
-    return f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]}" if made else run_id
+    """A run by when it was made, its model and the end of its id, which tells two of one minute apart."""
+    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-(\w{4})", run_id)
+    return f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]} · {made[6]}" if made else run_id
 
 
 def run_label(entry: RunEntry) -> str:

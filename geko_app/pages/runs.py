@@ -7,10 +7,11 @@ from typing import Any
 from geko_app import charts, runs_view
 from geko_app.downloads import Downloads
 from geko_app.pages.parts import ServerFunction, answer, live_html, text_of, texts_of, whole_of
-from geko_app.run_facts import FactsReader, flat, log_tail, text_file, write_note
+from geko_app.run_facts import FactsReader, flat, folder_size, log_tail, text_file, write_note
+from geko_app.run_queue import QUEUED
 from geko_app.run_table import RunTable
 from geko_app.supervisor import Supervisor
-from geko_app.view import loading_code
+from geko_app.view import loading_code, run_name
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.run_folder import RunFolder
 
@@ -61,7 +62,7 @@ def _compare_functions(supervisor: Supervisor, reader: FactsReader) -> list[Serv
             key = f"{state.generation}.{len(state.points)}.{len(state.evaluations)}"
             new = text_of(had, folder.id) != key
             curve = runs_view.curve(state) if new else None
-            found.append({"id": folder.id, "name": runs_view.short_name(facts), "key": key, "curve": curve})
+            found.append({"id": folder.id, "name": run_name(facts.id), "key": key, "curve": curve})
         configs = [flat(reader.config(folder)) for folder in folders]
         return {
             "runs": found,
@@ -91,19 +92,20 @@ def _run_functions(supervisor: Supervisor, reader: FactsReader) -> list[ServerFu
 
 def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> dict[str, Any]:
     facts = reader.facts(folder)
-    going, queued = supervisor.alive(folder.id), facts.phase == "queued"
+    alive, queued = supervisor.alive(folder.id), facts.phase == QUEUED
     title, reason = runs_view.where_it_stands(facts, supervisor.waits_for(folder.id) if queued else None)
     model = str(folder.model_path.resolve()) if facts.has_model else ""
     checkpoint = folder.latest_checkpoint()
     return {
         "id": folder.id,
-        "name": runs_view.short_name(facts),
+        "name": run_name(facts.id),
         "phase": facts.phase,
         "title": title,
         "reason": reason,
         "figures": runs_view.figures(facts),
         "folder": str(folder.path.resolve()),
         "model": model,
+        "model_size": runs_view.megabytes(folder_size(folder.model_path)),
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
         "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
         "command": runs_view.command(str(folder.config_path.resolve())),
@@ -112,8 +114,9 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
         "note": facts.note,
         "size": runs_view.megabytes(reader.size(folder)),
         "report": folder.report_path.is_file(),
-        "stoppable": going or queued,
-        "resumable": bool(facts.end) and facts.end != "complete" and not going,
+        "stoppable": queued or (alive and not facts.end),
+        "deletable": not queued and not alive,
+        "resumable": bool(facts.end) and facts.end != "complete" and not alive,
     }
 
 

@@ -16,7 +16,7 @@ from geko_app.pages import train_form
 from geko_app.pages.parts import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
 from geko_app.supervisor import Supervisor
-from geko_app.view import NOTHING, Cursor, payload, run_label, run_name
+from geko_app.view import NOTHING, Cursor, payload, queue_line, run_label, run_name
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50
@@ -158,7 +158,9 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         feed, active = supervisor.feed(run_id), supervisor.active()
         cursor = _cursor(query) if text_of(query, "run") == run_id else Cursor()
         alive, after = supervisor.alive(run_id), supervisor.waits_for(run_id)
-        return {**payload(feed.folder, feed.state(), cursor, alive=alive, after=after), "active": active}
+        shown = payload(feed.folder, feed.state(), cursor, alive=alive, after=after)
+        waiting = queue_line([run.id for run in supervisor.queue.waiting()])
+        return {**shown, "active": active, "waiting": waiting}
 
     def runs(_query: Any) -> list[list[str]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from geko_app.pages.train import lined_up
 from geko_app.run_queue import TAKEN_OUT, RunQueue
 from geko_app.run_state import Snapshot
 from geko_app.run_store import RunStore
 from geko_app.supervisor import Supervisor
-from geko_app.view import Cursor, merged, payload, run_name
+from geko_app.view import Cursor, merged, payload, queue_line, run_name
 from geko_engine.config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunWriter
@@ -160,6 +161,12 @@ def test_the_page_shows_a_queued_run_as_waiting(page: Callable, store: RunStore,
         after=supervisor.waits_for(second),
     )
     assert shown["status"] == {"title": "Queued", "detail": f"after {run_name(first)}", "life": ""}
+    assert lined_up(supervisor, first) == "" and f"number 1: it begins after {run_name(first)}." in lined_up(
+        supervisor, second
+    )
+    assert (
+        queue_line([]) == "" and queue_line([second, first]) == f"Next in the queue: {run_name(second)}, then 1 more."
+    )
     assert shown["queued"] and not shown["running"] and not shown["resumable"] and shown["summary"] is None
 
 

@@ -226,7 +226,7 @@ def test_an_opened_run_tells_where_everything_is(
     opened = functions["opened"]({"run": folder.id})
     assert opened["command"] == f"geko-train {folder.config_path.resolve()}" and opened["model"] == ""
     assert RunConfig.from_yaml(folder.config_path).to_yaml() == opened["config"]
-    assert not opened["resumable"] and not opened["stoppable"] and opened["report"]
+    assert not opened["resumable"] and not opened["stoppable"] and opened["deletable"] and opened["report"]
     folder.model_path.mkdir()
     assert functions["opened"]({"run": folder.id})["model"] == str(folder.model_path)
     assert functions["opened"]({"run": killed(store, config).id})["resumable"]

@@ -82,7 +82,7 @@ def test_a_run_is_opened_noted_downloaded_shown_and_deleted(page: Page, server: 
     assert (folder.path / "note.txt").read_text(encoding="utf-8") == "too short"
 
     with page.expect_download() as download:
-        card.get_by_role("button", name="Download the model").click()
+        card.get_by_role("button", name="Download the model, 2.0 MB").click()
     download.value.save_as(tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert archive.namelist() == [f"{folder.id}-model/weights"] and archive.testzip() is None
