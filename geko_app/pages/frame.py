@@ -13,7 +13,6 @@ from geko_app.pages import train
 from geko_app.pages.parts import asset
 from geko_app.supervisor import Supervisor
 
-
 STYLES = ("style.css", "look.css")  # of the assets, in this order
 
 
