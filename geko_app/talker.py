@@ -154,7 +154,9 @@ class Answers:
         run = self._run(job)
         pieces = self._pieces(job, run, "")
         ids = prompt_ids(pieces, run["columns"], run["tokenizer"])
-        self._desk.tell(job, part="prompt", text="".join(text for text, _ in pieces), tokens=len(ids), note=run["note"])
+        read = "".join(text for text, _ in pieces)
+        exact = run["columns"].text is None  # a plain text may go on in any way
+        self._desk.tell(job, part="prompt", text=read, tokens=len(ids), exact=exact, note=run["note"])
         self._each_side(job, run, lambda side, model: self._answer(job, run, side, model, ids))
 
     def _answer(self, job: Job, run: dict[str, Any], side: str, model: Any, ids: list[int]) -> None:

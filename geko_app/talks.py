@@ -52,6 +52,8 @@ class Job:
     """One thing that was asked: what is known of its parts by now, and how it ended."""
 
     number: int
+    kind: str  # talk, losses or examples
+    asked: Text | None
     process: subprocess.Popen[str]
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: bool = False
@@ -107,7 +109,7 @@ class Talks:
 
     def examples(self, run_id: str) -> str:
         """Ask for rows of a run's data to try; the key of the job. Raises as `talk`."""
-        return self._give({"do": "examples", "run": str(self.store.folder(run_id).path)})
+        return self._give({"do": "examples", "run": str(self.store.folder(run_id).path)}, None)
 
     def job(self, key: str) -> Job | None:
         """What is known of a job by now; None for a key that is not (or no longer) known."""
@@ -142,16 +144,16 @@ class Talks:
         if longest > LONGEST:
             raise RunError(f"The text has {longest:,} characters; at most {LONGEST:,} are taken.")
         told = {name: value for name, value in asdict(text).items() if name != "run_id"}
-        return self._give({"do": kind, "run": str(folder.path), **told, **asked})
+        return self._give({"do": kind, "run": str(folder.path), **told, **asked}, text)
 
-    def _give(self, job: dict[str, Any]) -> str:
+    def _give(self, job: dict[str, Any], text: Text | None) -> str:
         with self._lock:
             if sum(not job.done for job in self._jobs.values()) >= WAITING:
                 raise RunError("Too much is being asked at once: wait for an answer, then ask again.")
             self._forget_old()
             self._numbers += 1
             key = secrets.token_hex(8)
-            self._jobs[key] = Job(self._numbers, self._started())
+            self._jobs[key] = Job(self._numbers, job["do"], text, self._started())
             self._write({"id": self._numbers, **job})
             return key
 

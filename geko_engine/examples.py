@@ -23,7 +23,7 @@ from geko_engine.sample_states import SampleStates
 from geko_engine.shapes import Columns, Row, Segment, UnusableRow, question, recognise_columns, segments
 from geko_engine.sources import load_rows
 
-EACH = 8  # examples of a group
+EACH = 6  # examples of a group
 FIRST_ROWS = 200  # are read where a few will do
 LARGEST = 200_000  # samples of a run whose rows are all read again to find the hard ones
 TEXT_SHOWN = 40  # words of a plain text that stand as a prompt
@@ -147,8 +147,9 @@ def _hardest(record: Any, data: TokenizedData) -> tuple[list[int], dict[int, str
     states = SampleStates(len(data))
     states.load(record)
     hard = np.flatnonzero(states.bucket == Bucket.HARD)
-    hard = hard[np.argsort(-states.confidence[hard], kind="stable")][: 4 * EACH]
     suspects = states.suspects()
+    # Where the label is probably wrong, the model may be right: those come last.
+    hard = hard[np.lexsort((-states.confidence[hard], suspects[hard]))][: 4 * EACH]
     notes = {
         int(data.rows[i]): f"{100 * float(states.confidence[i]):.0f} % sure, loss {float(states.loss[i]):.2f}"
         + ("; perhaps a wrong label" if suspects[i] else "")

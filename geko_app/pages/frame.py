@@ -9,11 +9,12 @@ import gradio as gr
 
 from geko_app.hardware import hardware_strip
 from geko_app.looks import Looks
-from geko_app.pages import train
+from geko_app.pages import talk, train
 from geko_app.pages.parts import asset
 from geko_app.supervisor import Supervisor
+from geko_app.talks import Talks
 
-STYLES = ("style.css", "look.css")  # of the assets, in this order
+STYLES = ("style.css", "look.css", "talk.css")  # of the assets, in this order
 
 
 @dataclass
@@ -22,10 +23,15 @@ class Services:
 
     supervisor: Supervisor
     looks: Looks = field(default_factory=Looks)
+    talks: Talks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.talks = Talks(self.supervisor.store)
 
     def shutdown(self) -> None:
         """End every process of the page; a training saves first."""
         self.looks.shutdown()
+        self.talks.shutdown()
         self.supervisor.shutdown()
 
 
@@ -33,8 +39,11 @@ def build(services: Services) -> gr.Blocks:
     """All pages as Gradio blocks."""
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
         gr.HTML(_head(), padding=False)
-        with gr.Tabs(selected="train", elem_id="geko-pages"), gr.Tab("Train", id="train"):
-            train.build(services.supervisor, services.looks)
+        with gr.Tabs(selected="train", elem_id="geko-pages"):
+            with gr.Tab("Train", id="train"):
+                train.build(services.supervisor, services.looks)
+            with gr.Tab("Try it", id="talk"):
+                talk.build(services.talks)
     return blocks
 
 

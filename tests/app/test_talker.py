@@ -20,8 +20,10 @@ from geko_app.run_store import RunStore
 from geko_app.talks import FINAL, TALKER, Job, Talks, Text, models_of
 from geko_engine.assets import demo_path
 from geko_engine.config import DEMO, DataConfig, GEKOTrainingArgs, LoraSettings, RunConfig
+from geko_engine.examples import EACH
 from geko_engine.run_folder import RunFolder
 from geko_engine.runner import run
+from tests.app.long_answers import run_that_does_not_end
 from tests.app.test_supervisor import wait_for
 
 pytestmark = pytest.mark.slow
@@ -140,14 +142,20 @@ def test_the_losses_are_those_of_the_model_and_only_where_something_is_learnt(ta
     assert len(learnt) == 2 and sum(learnt) / 2 == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_limit_and_a_stop_end_both_answers(talks: Talks, full: str) -> None:
+def test_the_limit_ends_both_answers(talks: Talks, full: str) -> None:
     parts = ask(talks, full, PROMPT, max_new_tokens=1)
     assert [parts[side]["end"] for side in ("base", "tuned")] == ["limit", "limit"]
-    blocker = talks.talk(Text(full, FINAL, PROMPT), {"temperature": 1.0})
-    key = talks.talk(Text(full, FINAL, PROMPT), {})
-    talks.stop(key)  # it stands behind another one, or has just begun: either way it ends
-    done(talks, blocker)
-    assert all(part.get("end") != "limit" for part in done(talks, key).parts.values())
+
+
+def test_a_stop_ends_both_answers_at_once_and_what_waits_behind_them(talks: Talks, store: RunStore) -> None:
+    run_id = run_that_does_not_end(store)
+    key, behind = (talks.talk(Text(run_id, FINAL, "ab"), {"max_new_tokens": 1024}) for _ in range(2))
+    wait_for(lambda: bool((job := talks.job(key)) and job.parts.get("base", {}).get("tokens")), "the first words")
+    talks.stop(behind)
+    talks.stop(key)
+    parts = done(talks, key).parts
+    assert parts["base"]["end"] == "stopped" and 0 < parts["base"]["tokens"] < 1024 and "tuned" not in parts
+    assert done(talks, behind).parts == {}
 
 
 def test_a_seed_draws_the_same_answer_again(talks: Talks, full: str) -> None:
@@ -163,7 +171,7 @@ def test_the_examples_are_hard_samples_first_and_then_evaluation_rows(talks: Tal
     groups = [example["group"] for example in found]
     assert groups == sorted(groups, key=["hard", "evaluation"].index) and set(groups) == {"hard", "evaluation"}
     held = [(e["prompt"], e["answer"]) for e in found if e["group"] == "evaluation"]
-    assert held == [(row["prompt"], row["completion"]) for row in ROWS]
+    assert held == [(row["prompt"], row["completion"]) for row in ROWS[:EACH]]
     record = store.folder(full).samples_path
     kept = record.read_bytes()
     record.unlink()
@@ -189,13 +197,14 @@ def test_a_side_that_cannot_be_loaded_says_so_and_the_other_one_answers(
     assert parts["tuned"]["state"] == "failed" and "damaged" in parts["tuned"]["error"]
 
 
-def test_a_killed_process_is_told_and_the_next_question_is_answered(talks: Talks, full: str) -> None:
-    ask(talks, full, PROMPT)
-    key = talks.talk(Text(full, FINAL, PROMPT), {})
+def test_a_killed_process_is_told_and_the_next_question_is_answered(talks: Talks, store: RunStore, full: str) -> None:
+    key = talks.talk(Text(run_that_does_not_end(store), FINAL, "ab"), {"max_new_tokens": 1024})
+    wait_for(lambda: bool((job := talks.job(key)) and job.parts.get("base", {}).get("tokens")), "the first words")
     assert talks.pid is not None
     os.kill(talks.pid, signal.SIGKILL)
     wait_for(lambda: (job := talks.job(key)) is not None and job.done, "the end of the job")
-    assert talks.pid is None or ask(talks, full, PROMPT)
+    job = talks.job(key)
+    assert job is not None and "SIGKILL" in job.error and "Ask again" in job.error
     assert ask(talks, full, PROMPT)["tuned"]["end"] == "end of text"
 
 
