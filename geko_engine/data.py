@@ -259,6 +259,12 @@ def _encoded(
         on_progress(min(first + TOKENISE_ROWS, len(rows)), len(rows))
 
 
+def encode(pieces: list[Segment], columns: Columns, tokenizer: Any) -> tuple[list[int], list[bool]]:
+    """One rendered row as its ids and which of them are learnt, as `tokenise` has them before the cut."""
+    sample = next(_encode_batch([(0, pieces)], columns, tokenizer))
+    return sample.ids, sample.learnt
+
+
 def _encode_batch(rendered: list[tuple[int, list[Segment]]], columns: Columns, tokenizer: Any) -> Iterator[_Encoded]:
     """All segments of many rows in two calls of the tokenizer, which works on them in parallel."""
     special = not columns.is_chat  # a chat template writes its special tokens itself

@@ -105,6 +105,16 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
     )
 
 
+def weight_bytes(config: RunConfig, model_config: Any) -> int:
+    """Bytes that the weights of a run's model take, adapters included, told without loading them.
+
+    Raises:
+        RuntimeError and others: where an architecture cannot be built without weights.
+    """
+    with torch.device("meta"):
+        return _weight_bytes(_empty_model(config, model_config), config.model.quantization)
+
+
 def _give_fake_tensors(model: nn.Module) -> None:
     """Fake tensors of the present device in place of meta ones: those would take kernels that no device takes."""
     made: dict[int, Any] = {}  # tied weights stay tied

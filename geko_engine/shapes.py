@@ -159,8 +159,32 @@ def segments(row: Row, columns: Columns, tokenizer: Any) -> list[Segment]:
         return [(_value(row, columns.text), True)]
     if columns.is_chat:
         return _chat_segments(messages_of(row, columns), tokenizer)
-    prompt = "\n".join(part for part in (_value(row, columns.prompt), _value(row, columns.context)) if part)
-    return [(prompt + "\n", False), (_value(row, columns.completion), True)]
+    return [(question(row, columns)[0] + "\n", False), (_value(row, columns.completion), True)]
+
+
+def opening(prompt: str, columns: Columns, tokenizer: Any) -> str:
+    """What a model reads before it answers `prompt`, rendered as `segments` renders a row.
+
+    Raises:
+        UnusableRow: when the chat template refuses it.
+    """
+    if columns.text:
+        return prompt
+    if columns.is_chat:
+        return _rendered([{"role": "user", "content": prompt}], tokenizer, begin=True)
+    return prompt + "\n"
+
+
+def question(row: Row, columns: Columns) -> tuple[str, int]:
+    """(what is asked last in a row, number of turns that stand before it): the prompt, or a turn of a conversation."""
+    if columns.text:
+        return "", 0
+    if not columns.is_chat:
+        return "\n".join(part for part in (_value(row, columns.prompt), _value(row, columns.context)) if part), 0
+    turns = messages_of(row, columns)
+    answers = _answers(turns)
+    asked = turns[: answers[-1]] if answers else turns
+    return (str(asked[-1]["content"]), len(asked) - 1) if asked else ("", 0)
 
 
 def _value(row: Row, column: str | None) -> str:
@@ -211,15 +235,19 @@ def _content(content: Any) -> str:
     return "" if content is None else str(content)
 
 
+def _answers(turns: list[Turn]) -> list[int]:
+    """Which turns the assistant says something in."""
+    spoken = (i for i, turn in enumerate(turns) if turn["role"] == "assistant")
+    return [i for i in spoken if turns[i]["content"] or turns[i].get("tool_calls")]
+
+
 def _chat_segments(turns: list[Turn], tokenizer: Any) -> list[Segment]:
     """Cut the rendered conversation where the assistant begins and ends to speak, as at inference.
 
     A template may render earlier turns otherwise than the last one (some drop their reasoning): then only the last
     answer is learnt.
     """
-    answers = [
-        i for i, turn in enumerate(turns) if turn["role"] == "assistant" and (turn["content"] or turn.get("tool_calls"))
-    ]
+    answers = _answers(turns)
     if not answers:
         raise UnusableRow("the conversation has no answer of the assistant")
     turns = turns[: answers[-1] + 1]  # what comes after the last answer teaches nothing

@@ -10,11 +10,12 @@ import gradio as gr
 from geko_app.downloads import Downloads
 from geko_app.hardware import hardware_strip
 from geko_app.looks import Looks
-from geko_app.pages import runs, samples, train
+from geko_app.pages import runs, samples, talk, train
 from geko_app.pages.parts import asset
 from geko_app.supervisor import Supervisor
+from geko_app.talks import Talks
 
-STYLES = ("style.css", "look.css", "samples.css", "runs.css")  # of the assets, in this order
+STYLES = ("style.css", "look.css", "samples.css", "runs.css", "talk.css")  # of the assets, in this order
 
 
 @dataclass
@@ -24,10 +25,15 @@ class Services:
     supervisor: Supervisor
     downloads: Downloads
     looks: Looks = field(default_factory=Looks)
+    talks: Talks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.talks = Talks(self.supervisor.store)
 
     def shutdown(self) -> None:
         """End every process of the page; a training saves first."""
         self.looks.shutdown()
+        self.talks.shutdown()
         self.downloads.shutdown()
         self.supervisor.shutdown()
 
@@ -43,6 +49,8 @@ def build(services: Services) -> gr.Blocks:
                 samples.build(services.supervisor)
             with gr.Tab("Runs", id="runs"):
                 runs.build(services.supervisor, services.downloads)
+            with gr.Tab("Try it", id="talk"):
+                talk.build(services.talks)
     return blocks
 
 

@@ -1,0 +1,90 @@
+"""The Try it page: the same prompt to the base model and to the tuned one. Layout and thin handlers only."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from geko_app.pages.parts import ServerFunction, live_html, text_of, whole_of
+from geko_app.talk_view import card, default_run, options_of, run_choice
+from geko_app.talks import SIDES, Talks, Text, models_of
+from geko_engine.exceptions import GekoError
+
+RUNS_LISTED = 100
+
+
+def build(talks: Talks) -> None:
+    """The page's one live part, inside whatever is open."""
+    live_html("talk", [_runs(talks), *_questions(talks), *loss_functions(talks), _stop(talks)])
+
+
+def _runs(talks: Talks) -> ServerFunction:
+    def runs(_query: Any) -> dict[str, Any]:
+        choices = []
+        for entry in talks.store.entries(RUNS_LISTED):
+            try:
+                folder = talks.store.folder(entry.id)
+                models = models_of(folder)
+                if models:
+                    choices.append(run_choice(entry, folder.config().model.name, models))
+            except GekoError:
+                continue  # a run that cannot be read has nothing to ask
+        return {"runs": choices, "default": default_run(choices)}
+
+    return runs
+
+
+def _questions(talks: Talks) -> list[ServerFunction]:
+    def examples(query: Any) -> dict[str, str]:
+        return keyed(lambda: talks.examples(text_of(query, "run")))
+
+    def ask(query: Any) -> dict[str, str]:
+        def begin() -> str:
+            return talks.talk(asked_text(query), {**options_of(query), "seed": secrets.randbelow(2**31)})
+
+        return keyed(begin)
+
+    return [examples, ask]
+
+
+def loss_functions(talks: Talks) -> list[ServerFunction]:
+    """`unsure` asks for the losses of a text's tokens, `look` tells how far any job is; for every page that shows them."""
+
+    def unsure(query: Any) -> dict[str, str]:
+        sides = query.get("sides") if isinstance(query, dict) else None
+        chosen = [side for side in SIDES if side in sides] if isinstance(sides, list) else SIDES
+        return keyed(lambda: talks.losses(asked_text(query), chosen))
+
+    def look(query: Any) -> dict[str, Any] | None:
+        job = talks.job(text_of(query, "key"))
+        had = query.get("had") if isinstance(query, dict) else None
+        return card(job, {side: whole_of(had, side) for side in SIDES}) if job else None
+
+    return [unsure, look]
+
+
+def _stop(talks: Talks) -> ServerFunction:
+    def stop(query: Any) -> None:
+        talks.stop(text_of(query, "key"))
+
+    return stop
+
+
+def asked_text(query: Any) -> Text:
+    """What a script asks about; run, model and lengths are checked where it is asked."""
+    return Text(
+        text_of(query, "run"),
+        text_of(query, "which"),
+        text_of(query, "prompt"),
+        text_of(query, "answer"),
+        text_of(query, "example")[:40],
+    )
+
+
+def keyed(begin: Callable[[], str]) -> dict[str, str]:
+    """{"key": of the job, "error": ""}, or the sentence why there is none."""
+    try:
+        return {"key": begin(), "error": ""}
+    except GekoError as error:
+        return {"key": "", "error": str(error)}
