@@ -168,10 +168,26 @@ function drawSummary(summary) {
   card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason));
   if (summary.rows.length) card.append(rows);
   card.append(path(summary.model ? 'Model' : 'Run folder', summary.model || summary.folder));
+  if (summary.variants.length) card.append(variants(summary.variants));
   if (!summary.code) return;
   const code = node('div', 'geko-code');
   code.append(node('pre', '', summary.code), copier(summary.code));
   card.append(code);
+}
+
+// What one may want to run next: the control, or what helps when memory ran out.
+function variants(offered) {
+  const row = node('div', 'geko-variants');
+  for (const { name, label, why } of offered) {
+    const made = button(label, '', async (event) => {
+      event.currentTarget.disabled = true;
+      await act('variant', { name });
+    });
+    made.title = why;
+    row.append(made);
+  }
+  row.append(node('p', 'geko-hint', offered.length === 1 ? offered[0].why : ''));
+  return row;
 }
 
 function path(label, value) {
@@ -284,9 +300,9 @@ async function poll() {
   again(wait);
 }
 
-async function act(name) {
+async function act(name, more) {
   let error = '';
-  try { error = (await server[name]({ run: buttonsOf })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
+  try { error = (await server[name]({ run: buttonsOf, ...more })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
   q('.geko-error').hidden = !error;
   text(q('.geko-error'), error);
   again(0);

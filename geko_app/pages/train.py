@@ -16,6 +16,7 @@ from geko_app.pages import train_form
 from geko_app.pages.parts import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
 from geko_app.supervisor import Supervisor
+from geko_app.variants import changed
 from geko_app.view import NOTHING, Cursor, payload, queue_line, run_label, run_name
 from geko_engine.exceptions import GekoError
 
@@ -171,7 +172,15 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
     def resume(query: Any) -> dict[str, str]:
         return answer(lambda: supervisor.resume(text_of(query, "run")))
 
-    return [figures, pull, runs, stop, resume]
+    def variant(query: Any) -> dict[str, str]:
+        return _begin_variant(supervisor, text_of(query, "run"), text_of(query, "name"))
+
+    return [figures, pull, runs, stop, resume, variant]
+
+
+def _begin_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
+    """Start a run again with a change, or line it up."""
+    return answer(lambda: supervisor.start(changed(supervisor.store.folder(run_id).config(), name)))
 
 
 def current_run(supervisor: Supervisor, *, shown: str, cleared: str) -> str | None:
