@@ -2,7 +2,7 @@
 const q = (selector) => element.querySelector(selector);
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
-const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+const plotConfig = { responsive: true, displayModeBar: false };  // a drag zooms, a double click shows all again
 const COLUMNS = [
   ['row', 'Row', 'Row number in the data'], ['bucket', 'Bucket', 'What the model makes of it'], [null, 'Text', ''],
   ['first', 'First loss', 'Loss at the first visit, nats per target token'], ['loss', 'Loss', 'Loss at the last visit, nats per target token'],
@@ -108,6 +108,7 @@ async function drawTable() {
   q('.m-before').disabled = !data.page;
   q('.m-after').disabled = data.page + 1 >= data.pages;
   const narrowed = (view.filter || view.text) && data.total > 0;
+  text(q('.m-all'), `Mark all ${data.total.toLocaleString('en')}`);
   q('.m-all').hidden = !narrowed || view.filter === 'marked';
   q('.m-unmark').hidden = !narrowed || !counts.marked;
   q('.m-table').setAttribute('aria-busy', 'false');
@@ -287,7 +288,11 @@ q('.m-odd').replaceChildren(...ODD.map(chip));
 q('.m-search').oninput = (event) => { clearTimeout(typing); typing = setTimeout(() => change({ text: event.target.value }), 250); };
 q('.m-before').onclick = () => change({ page: view.page - 1 });
 q('.m-after').onclick = () => change({ page: view.page + 1 });
-q('.m-close').onclick = close;
+q('.m-close').onclick = () => {  // back to the line that it was opened from
+  const opener = element.querySelector(`tr[data-id="${shownId}"] .m-open`);
+  close();
+  if (opener) opener.focus();
+};
 q('.m-all').onclick = () => setMark({ all: true }, true);
 q('.m-unmark').onclick = () => setMark({ all: true }, false);
 q('.m-dataset').onclick = () => trigger('download', { run, kind: 'dataset' });
