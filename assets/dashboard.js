@@ -6,6 +6,8 @@ const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light'
 const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
 const POINTS_HELD = 3000;  // beyond, the whole history is asked for again, thinned by the server
 const LINES_HELD = 200;
+const CHARTS = ['loss', 'buckets', 'pace'];
+const X_OF = { steps: 0, tokens: 7, seconds: 8 }, X_OF_EVALUATION = { steps: 0, tokens: 2, seconds: 3 };  // columns
 const START = { generation: 0, points: 0, evaluations: 0, log: 0 };
 
 function kept(storage, key, value) {
@@ -13,24 +15,41 @@ function kept(storage, key, value) {
 }
 
 let figures = null, drawnTheme = null;
-let run = null, cursor = START, held = 0, active, listed = '', summaryDrawn = '', watched = null, runAtStart;
+let run = null, cursor = START, held = 0, active, listed = '', summaryDrawn = '', watched = null, runAtStart, buttonsOf = null;
 let timer = null, busy = false;
+let axis = kept(localStorage, 'geko-axis') in X_OF ? kept(localStorage, 'geko-axis') : 'steps';
+let logarithmic = kept(localStorage, 'geko-log') === 'yes';
 
 // ---------------------------------------------------------------- charts
 
 async function draw() {
   drawnTheme = theme();
   held = 0;
-  for (const name of ['loss', 'buckets']) {
+  for (const name of CHARTS) {
     const figure = structuredClone(figures[name][drawnTheme]);
+    figure.layout.xaxis.title.text = figures.axes[axis];
+    if (name === 'loss' && logarithmic) figure.layout.yaxis.type = 'log';
     await Plotly.newPlot(q('.c-' + name), figure.data, figure.layout, plotConfig);
   }
+}
+
+// Another axis: the charts begin anew and get the whole history.
+async function redraw() {
+  cursor = { ...cursor, points: 0, evaluations: 0 };
+  drawTools();
+  if (run && figures) await draw();
+  again(0);
+}
+
+function drawTools() {
+  q('.t-axis').value = axis;
+  q('.t-log').setAttribute('aria-pressed', String(logarithmic));
 }
 
 async function retheme() {
   if (!run || !figures || drawnTheme === theme()) return;
   drawnTheme = theme();
-  for (const name of ['loss', 'buckets']) {
+  for (const name of CHARTS) {
     const { layout, data } = figures[name][drawnTheme];
     await Plotly.relayout(q('.c-' + name), {
       'font.color': layout.font.color, 'hoverlabel.bgcolor': layout.hoverlabel.bgcolor,
@@ -53,10 +72,12 @@ async function put(chart, whole, x, ys, traces) {
 async function plot(data) {
   const points = data.points, whole = data.had.points === 0 && held + points.length > 0;
   const column = (i) => points.map((point) => point[i]);
-  await put(q('.c-loss'), whole, column(0), [column(1), column(2)], [0, 1]);
-  await put(q('.c-buckets'), whole, column(0), [3, 4, 5, 6].map(column), [0, 1, 2, 3]);
+  const x = column(X_OF[axis]);
+  await put(q('.c-loss'), whole, x, [column(1), column(2)], [0, 1]);
+  await put(q('.c-buckets'), whole, x, [3, 4, 5, 6].map(column), [0, 1, 2, 3]);
+  await put(q('.c-pace'), whole, x, [column(9), column(10)], [0, 1]);
   const evaluated = data.evaluations, anew = data.had.evaluations === 0 && (whole || evaluated.length > 0);
-  await put(q('.c-loss'), anew, evaluated.map((e) => e[0]), [evaluated.map((e) => e[1])], [2]);
+  await put(q('.c-loss'), anew, evaluated.map((e) => e[X_OF_EVALUATION[axis]]), [evaluated.map((e) => e[1])], [2]);
   held = whole ? points.length : held + points.length;
   cursor = held > POINTS_HELD ? { ...data.next, points: 0, evaluations: 0 } : data.next;
 }
@@ -78,23 +99,24 @@ function button(label, className, onclick) {
 }
 
 function drawStatus(data) {
+  buttonsOf = data.run;  // from now on, whatever else is still to be drawn
   q('.geko-status').dataset.phase = data.stopping ? 'stopping' : data.phase;
   q('.geko-status').classList.toggle('running', data.running);
   text(q('.s-title'), data.status.title);
   text(q('.s-detail'), data.status.detail);
   text(q('.s-life'), data.status.life);
-  q('.b-start').hidden = !!data.active;
-  q('.b-stop').hidden = !data.running;
+  text(q('.b-start'), data.active ? 'Start another' : 'Start');
+  q('.b-start').classList.toggle('next', !!data.active);
+  q('.b-stop').hidden = !data.running && !data.queued;
   q('.b-stop').disabled = data.stopping;
-  q('.b-resume').hidden = !data.resumable || !!data.active;
-  q('.b-clear').hidden = data.running || !data.run;
+  q('.b-resume').hidden = !data.resumable;
+  q('.b-clear').hidden = data.running || data.queued || !data.run;
   q('.geko-progress span').style.width = (100 * data.progress) + '%';
   q('.geko-progress').setAttribute('aria-valuenow', Math.round(100 * data.progress));
-  const start = document.getElementById('geko-start');
-  if (start) start.disabled = !!data.active;
   q('.geko-live').hidden = !data.run;
   q('.geko-empty').hidden = !!data.run;
   text(q('.geko-settings'), data.settings || '');
+  text(q('.s-waiting'), data.waiting);
 }
 
 function drawStats(stats) {
@@ -232,6 +254,7 @@ async function show(data) {
   drawLog(data.log, fresh);
   text(q('.s-compute'), data.compute);
   text(q('.s-mastery'), data.mastery);
+  text(q('.s-pace'), data.pace);
   if (fresh) { run = data.run; await draw(); }
   await plot(data);
 }
@@ -243,7 +266,8 @@ async function poll() {
   if (busy) return again(50);  // two polls in flight would draw the same points twice
   busy = true;
   let wait = 3000;
-  if (document.visibilityState === 'visible') {
+  if (document.visibilityState === 'visible' && element.offsetParent === null) wait = 300;  // another page is open
+  else if (document.visibilityState === 'visible') {
     if (!window.Plotly) wait = 100;
     else try {
       if (!figures) figures = await server.figures({});
@@ -262,10 +286,27 @@ async function poll() {
 
 async function act(name) {
   let error = '';
-  try { error = (await server[name]({ run })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
+  try { error = (await server[name]({ run: buttonsOf })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
   q('.geko-error').hidden = !error;
   text(q('.geko-error'), error);
   again(0);
+}
+
+// ---------------------------------------------------------------- a chart as a table or a picture
+
+function table(chart) {
+  const xs = [...new Set(chart.data.flatMap((trace) => [...trace.x]))].sort((a, b) => a - b);
+  const columns = chart.data.map((trace) => new Map([...trace.x].map((x, i) => [x, trace.y[i]])));
+  const lines = xs.map((x) => [x, ...columns.map((column) => column.get(x) ?? '')].join(','));
+  return [[figures.axes[axis], ...chart.data.map((trace) => trace.name)].join(','), ...lines].join('\n') + '\n';
+}
+
+function save(name, content) {
+  const link = node('a');
+  link.href = URL.createObjectURL(new Blob([content], { type: 'text/csv' }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
 function look(id) { kept(sessionStorage, 'geko-shown', id); again(0); }
@@ -273,8 +314,17 @@ function look(id) { kept(sessionStorage, 'geko-shown', id); again(0); }
 q('.b-stop').onclick = () => { q('.b-stop').disabled = true; act('stop'); };
 q('.b-start').onclick = () => document.getElementById('geko-start').click();
 q('.b-resume').onclick = () => act('resume');
-q('.b-clear').onclick = () => { kept(localStorage, 'geko-cleared', run); unmark(); look(''); };
+q('.b-clear').onclick = () => { kept(localStorage, 'geko-cleared', buttonsOf); unmark(); look(''); };
 q('.geko-runs').onchange = (event) => { if (event.target.value) look(event.target.value); };
+q('.t-axis').onchange = (event) => { axis = event.target.value; kept(localStorage, 'geko-axis', axis); redraw(); };
+q('.t-log').onclick = () => { logarithmic = !logarithmic; kept(localStorage, 'geko-log', logarithmic ? 'yes' : 'no'); redraw(); };
+element.querySelectorAll('.t-csv').forEach((pressed) => {
+  pressed.onclick = () => save(`${run}-${pressed.dataset.chart}.csv`, table(q('.c-' + pressed.dataset.chart)));
+});
+element.querySelectorAll('.t-png').forEach((pressed) => {
+  pressed.onclick = () => Plotly.downloadImage(q('.c-' + pressed.dataset.chart), { format: 'png', scale: 2, filename: `${run}-${pressed.dataset.chart}` });
+});
+drawTools();
 document.addEventListener('visibilitychange', () => { if (document.visibilityState === 'visible') again(0); });
 document.addEventListener('click', (event) => {
   if (event.target.closest('#geko-start')) {

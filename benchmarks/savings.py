@@ -23,11 +23,15 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
+from benchmarks.peers import load_gekolib, silence
+from benchmarks.workload import watch
+from geko_engine import Bucket, GEKOConfig, GEKOTrainer, GEKOTrainingArgs, PartitionStats
 from geko_engine.config import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE, ModelConfig
 from geko_engine.data import TokenizedData, tokenise
 from geko_engine.models import load_model_and_tokenizer
 from geko_engine.progress import Progress
+from geko_engine.sample_states import SampleStates
+from geko_engine.scoring import IGNORED
 from geko_engine.shapes import Columns
 from scripts.demo_tasks import DEFAULT_MIX, Row, make_rows
 
@@ -75,6 +79,7 @@ ARMS: dict[str, GEKOConfig] = {
     "geko, no noise guard": GEKOConfig(noise_guard=False),
     "geko, initial scan": GEKOConfig(initial_scan=True),
     "geko, pruning after 1": GEKOConfig(prune_frozen_after=1),
+    "InfoBatch's rule": GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False),
     "aggressive": GEKO_AGGRESSIVE,
     "balanced": GEKO_BALANCED,
     "conservative": GEKO_CONSERVATIVE,
@@ -82,6 +87,10 @@ ARMS: dict[str, GEKOConfig] = {
 }
 FEWEST_SEEDS = 5  # for any claim
 SHORT = "short"  # plain training at the budget that "geko" spent with the same mix and seed
+RANDOM = "random pruning"  # at that budget too: the first epoch on everything, then random samples left out
+GEKOLIB = "gekolib 0.3.1"  # as published, from its own package
+AT_BUDGET = (SHORT, RANDOM)
+OTHERS = (*AT_BUDGET, GEKOLIB)
 
 
 class ShortTrainer(GEKOTrainer):
@@ -94,6 +103,54 @@ class ShortTrainer(GEKOTrainer):
     @property
     def share_done(self) -> float:
         return min(1.0, self.progress.step / self.steps)
+
+
+class RandomStates(SampleStates):
+    """A record whose partition freezes random samples; nothing of it comes from the model."""
+
+    def __init__(self, count: int, share: float, seed: int) -> None:
+        super().__init__(count)
+        self._share, self._rng = share, np.random.default_rng(seed)
+
+    def partition(self, config: GEKOConfig) -> PartitionStats:
+        if self.visits().any():  # the first epoch trains on everything, as GEKO's does
+            left_out = self._rng.random(self.count) >= self._share
+            self.arrays["bucket"][:] = np.where(left_out, Bucket.FREEZE, Bucket.FOCUS)
+            self._counts = self._count(self.bucket)
+        return self.counts()
+
+
+def random_trainer(budget: float, *args: Any) -> GEKOTrainer:
+    """GEKOTrainer that spends `budget` of plain training's compute on random samples."""
+    trainer = GEKOTrainer(*args)
+    epochs = trainer.args.num_epochs
+    share = (budget * epochs - 1) / (epochs - 1)
+    trainer.states = RandomStates(len(trainer.samples), share, trainer.args.seed)
+    return trainer
+
+
+def run_published(module: Any, model: Any, data: TokenizedData, args: GEKOTrainingArgs) -> float:
+    """Train with gekolib's own trainer at its own defaults; the share of plain training's compute that it spent."""
+    longest = int(data.lengths.max())
+    rows = []
+    for index in range(len(data)):
+        sample = data[index]
+        padding = longest - len(sample["input_ids"])
+        rows.append(
+            {
+                "input_ids": torch.tensor(np.pad(sample["input_ids"], (0, padding))).long(),
+                "attention_mask": torch.tensor(np.pad(np.ones_like(sample["input_ids"]), (0, padding))).long(),
+                "labels": torch.tensor(np.pad(sample["labels"], (0, padding), constant_values=IGNORED)),
+            }
+        )
+    names = ("output_dir", "num_epochs", "batch_size", "learning_rate", "warmup_steps", "seed")
+    own = {name: getattr(args, name) for name in names}
+    quiet = {"save_steps": 10**9, "eval_steps": 10**9, "logging_steps": 10**9, "save_at_end": False}
+    published = module.GEKOTrainingArgs(**own, **quiet, dataloader_num_workers=0, use_rich_ui=False)
+    seen = watch(model)
+    with silence():
+        module.GEKOTrainer(model=model, train_dataset=rows, args=published).train()
+    return seen.tokens / (args.num_epochs * float(data.lengths.sum()))
 
 
 def one_run(mix: str, arm: str, seed: int, options: argparse.Namespace, budget: float = 0.0) -> Record:
@@ -115,19 +172,25 @@ def one_run(mix: str, arm: str, seed: int, options: argparse.Namespace, budget: 
             save_at_end=False,
             seed=seed,
         )
-        trainer = build(model, data, tokenizer, held_out, arm, args, budget)
-        trainer.train()
-        trainer.progress.evaluations.clear()
-        found = trainer_figures(trainer, evaluation, held_out)
+        trainer = build(model, data, tokenizer, arm, args, budget)
+        if arm == GEKOLIB:
+            spent = run_published(load_gekolib(), model, data, args)
+            found = {**trainer_figures(trainer, evaluation, held_out), "cost": spent}
+        else:
+            trainer.train()
+            found = trainer_figures(trainer, evaluation, held_out)
     return {"mix": mix, "arm": arm, "seed": seed, "samples": options.samples, "epochs": options.epochs, **found}
 
 
 def build(
-    model: Any, data: TokenizedData, tokenizer: Any, held_out: TokenizedData, arm: str, args: Any, budget: float
+    model: Any, data: TokenizedData, tokenizer: Any, arm: str, args: GEKOTrainingArgs, budget: float
 ) -> GEKOTrainer:
     """The trainer of an arm. The held-out set is scored after the run, so it costs no arm any time."""
+    if arm == RANDOM:
+        guardless = GEKOConfig(frozen_replay=0.0, noise_guard=False)
+        return random_trainer(budget, model, data, tokenizer, None, guardless, args)
     if arm != SHORT:
-        return GEKOTrainer(model, data, tokenizer, None, ARMS[arm], args)
+        return GEKOTrainer(model, data, tokenizer, None, ARMS.get(arm, OFF), args)
     steps = round(budget * args.num_epochs * -(-len(data) // args.batch_size))
     return ShortTrainer(model, data, tokenizer, None, OFF, args, steps=steps)
 
@@ -161,14 +224,14 @@ def run_all(options: argparse.Namespace) -> list[Record]:
     """Every run that is not recorded yet; the file is written after each."""
     records: list[Record] = [] if options.fresh or not RESULTS.exists() else json.loads(RESULTS.read_text("utf-8"))
     done = {key(record): record for record in records}
-    arms = sorted(options.arms, key=lambda arm: arm == SHORT)  # the short one needs the budget of "geko"
+    arms = sorted(options.arms, key=lambda arm: arm in AT_BUDGET)  # these need the budget of "geko"
     for mix in options.mixes:
         for seed in range(options.seeds):
             for arm in arms:
                 wanted = (mix, arm, seed, options.samples, options.epochs)
                 if wanted in done:
                     continue
-                budget = done[(mix, "geko", *wanted[2:])]["cost"] if arm == SHORT else 0.0
+                budget = done[(mix, "geko", *wanted[2:])]["cost"] if arm in AT_BUDGET else 0.0
                 done[wanted] = one_run(mix, arm, seed, options, budget)
                 print(f"{mix} seed {seed} {arm}: cost {done[wanted]['cost']:.3f}", flush=True)
                 RESULTS.parent.mkdir(exist_ok=True)
@@ -223,7 +286,7 @@ def main() -> None:
     """Entry of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixes", nargs="+", default=["demo"], choices=MIXES)
-    parser.add_argument("--arms", nargs="+", default=["plain", "geko", SHORT], choices=[*ARMS, SHORT])
+    parser.add_argument("--arms", nargs="+", default=["plain", "geko", SHORT], choices=[*ARMS, *OTHERS])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=3)

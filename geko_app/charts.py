@@ -79,6 +79,47 @@ def bucket_figure(theme: str) -> dict[str, Any]:
     return figure.to_plotly_json()
 
 
+def pace_figure(theme: str) -> dict[str, Any]:
+    """Learning rate, and trained tokens per second on an axis of its own."""
+    figure = go.Figure(
+        [
+            go.Scatter(x=[], y=[], mode="lines", name="learning rate", line={"width": 2, "color": ACCENT[theme]}),
+            go.Scatter(
+                x=[], y=[], mode="lines", name="tokens/s", yaxis="y2", line={"width": 1.5, "color": EVALUATION[theme]}
+            ),
+        ],
+        layout(theme, height=220),
+    )
+    figure.update_yaxes(rangemode="tozero", tickformat=".1~e", title_text="learning rate")
+    second = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero", "automargin": True}
+    figure.update_layout(yaxis2={**second, "title": {"text": "tokens per second", "font": {"size": 12}}})
+    return figure.to_plotly_json()
+
+
+RUN_COLOURS = {
+    "light": ("#2f6f5e", "#b7791f", "#4a6fb5", "#b0507a", "#6b7d2c", "#7a5bb0"),
+    "dark": ("#7cc4ae", "#e0ab5c", "#86aee6", "#e28db2", "#b3c76a", "#b79ce6"),
+}
+RUNS_AT_ONCE = len(RUN_COLOURS["light"])
+AXES = {"steps": "optimizer step", "tokens": "trained tokens", "seconds": "seconds of training"}
+
+
+def compare_layout(theme: str) -> dict[str, Any]:
+    """Layout of the chart that lays runs over one another; its traces are the page's."""
+    figure = go.Figure(layout=layout(theme, height=380))
+    figure.update_layout(
+        showlegend=True, legend={"orientation": "h", "y": -0.2, "x": 0, "title": {"text": ""}}, hovermode="closest"
+    )
+    figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
+    return figure.to_plotly_json()["layout"]
+
+
+def compare() -> dict[str, Any]:
+    """What the comparing chart needs, by theme: {"light": {"layout": ..., "colours": ...}, ..., "axes": ...}."""
+    themes = {theme: {"layout": compare_layout(theme), "colours": RUN_COLOURS[theme]} for theme in RUN_COLOURS}
+    return {**themes, "axes": AXES}
+
+
 def map_figure(theme: str) -> dict[str, Any]:
     """Confidence against variability, one trace a bucket in the order of BUCKET_COLOURS; all empty."""
     figure = go.Figure(
@@ -102,8 +143,6 @@ def map_figure(theme: str) -> dict[str, Any]:
 
 
 def figures() -> dict[str, Any]:
-    """Both charts in both themes: {"loss": {"light": ..., "dark": ...}, "buckets": {...}}."""
-    return {
-        "loss": {theme: loss_figure(theme) for theme in ("light", "dark")},
-        "buckets": {theme: bucket_figure(theme) for theme in ("light", "dark")},
-    }
+    """The dashboard's charts in both themes, {"loss": {"light": ..., "dark": ...}, ...}, and the names of its axes."""
+    made = {"loss": loss_figure, "buckets": bucket_figure, "pace": pace_figure}
+    return {name: {theme: make(theme) for theme in ("light", "dark")} for name, make in made.items()} | {"axes": AXES}

@@ -7,13 +7,27 @@ frozen view from which every label, figure and button of the page derives.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 Point = tuple[float | None, ...]
-POINT_FIELDS = ("step", "loss", "smoothed", "freeze", "light", "focus", "hard")
+POINT_FIELDS = (
+    "step",
+    "loss",
+    "smoothed",
+    "freeze",
+    "light",
+    "focus",
+    "hard",
+    "tokens",
+    "seconds",
+    "learning_rate",
+    "speed",
+)
+DRAWN_FIELDS = 7  # of a point, the first ones: what the dashboard draws
+Evaluation = tuple[int, float | None, float | None, int, float]  # step, loss, exact match, trained tokens, seconds
 BUCKETS = ("freeze", "light", "focus", "hard")
 ROLLING_STEPS = 20
 SMOOTHING = 0.95  # of the smoothed loss curve
@@ -39,6 +53,9 @@ class Snapshot:
     tokens_uniform: int = 0
     average_loss: float | None = None
     steps_per_second: float | None = None
+    tokens_per_second: float | None = None
+    train_seconds: float = 0.0
+    curriculum: str = ""
     eta_seconds: float | None = None
     eval_loss: float | None = None
     exact_match: float | None = None
@@ -59,10 +76,11 @@ class RunState:
 
     def __init__(self) -> None:
         self.points: list[Point] = []
-        self.evaluations: list[tuple[int, float | None, float | None]] = []  # (step, loss, exact match)
+        self.evaluations: list[Evaluation] = []
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
         self.logged = 0  # lines ever logged: the cursor of whoever has read some of them
         self._clock: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (step, seconds)
+        self._tokens: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (tokens trained, seconds)
         self._losses: deque[float] = deque(maxlen=ROLLING_STEPS)
         self._values: dict[str, Any] = {}
         self._smoothed, self._smoothing_weight = 0.0, 0.0
@@ -76,13 +94,14 @@ class RunState:
 
     def snapshot(self) -> Snapshot:
         """The frozen view of everything so far."""
-        speed = self._speed()
+        speed = rolling_speed(self._clock)
         left = max(0, self._values.get("steps_planned", 0) - self._values.get("step", 0))
         return Snapshot(
             **{
                 **self._values,
                 "average_loss": sum(self._losses) / len(self._losses) if self._losses else None,
                 "steps_per_second": speed,
+                "tokens_per_second": rolling_speed(self._tokens),
                 "eta_seconds": left / speed if speed and not self._values.get("end") else None,
                 "generation": self.generation,
                 "points": len(self.points),
@@ -102,12 +121,6 @@ class RunState:
         missed = self.logged - count if 0 <= count <= self.logged else self.logged
         return list(self.log)[-missed:] if missed else []
 
-    def _speed(self) -> float | None:
-        """Optimizer steps per second over the last ROLLING_STEPS, evaluations and saving left out."""
-        spans = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(self._clock)]
-        seconds = sum(span for _, span in spans)
-        return sum(steps for steps, _ in spans) / seconds if seconds > 0 else None
-
     def _note(self, event: Mapping[str, Any], text: str, level: str = "info") -> None:
         self.log.append((float(event.get("time", 0.0)), level, text))
         self.logged += 1
@@ -122,6 +135,7 @@ class RunState:
         resumed = event["resumed_from_step"]
         self._cut_history(resumed)
         self._clock.clear()
+        self._tokens.clear()
         self._values["started"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
         self._note(
             event,
@@ -154,8 +168,11 @@ class RunState:
         smoothed = self._smoothed / self._smoothing_weight if self._smoothing_weight else None
         total = max(1, sum(event[name] for name in (*BUCKETS, "unseen")))
         shares = [event[name] / total for name in BUCKETS]
-        self.points.append((event["step"], loss, smoothed, *shares))
         self._clock.append((event["step"], event["train_seconds"]))
+        self._tokens.append((event["tokens_backwarded"], event["train_seconds"]))
+        spent = event["tokens_backwarded"], event["seconds"]
+        pace = event["learning_rate"], rolling_speed(self._tokens)
+        self.points.append((event["step"], loss, smoothed, *shares, *spent, *pace))
         self._values.update(
             {
                 name: event[name]
@@ -169,13 +186,17 @@ class RunState:
                     "tokens_backwarded",
                     "tokens_uniform",
                     "learning_rate",
+                    "train_seconds",
                 )
             }
         )
         self._values["buckets"] = {name: event[name] for name in (*BUCKETS, "unseen")}
+        self._values["curriculum"] = event["phase"]
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"]))
+        seconds = self.points[-1][8] if self.points else 0.0  # those of an evaluation's event are its own duration
+        spent = event["tokens_trained"], seconds or 0.0
+        self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"], *spent))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         loss, exact = event["eval_loss"], event["exact_match"]
         self._note(
@@ -214,3 +235,10 @@ class RunState:
         self._note(
             event, f"{event['end'].capitalize()}: {event['reason']}", "info" if event["end"] != "failed" else "error"
         )
+
+
+def rolling_speed(clock: Sequence[tuple[int, float]]) -> float | None:
+    """Counts per second over (count, seconds of training) pairs, so that evaluations and saving are left out."""
+    spans = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(clock)]
+    seconds = sum(span for _, span in spans)
+    return sum(counts for counts, _ in spans) / seconds if seconds > 0 else None

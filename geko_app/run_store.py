@@ -60,6 +60,27 @@ class RunStore:
         """The newest runs."""
         return [self.entry(run_id) for run_id in self.ids()[:limit]]
 
+    def delete(self, run_id: str) -> None:
+        """Remove a run from the disk, with its link where it was written elsewhere.
+
+        Raises:
+            RunError: for what is not plainly a run's folder, and when the disk refuses.
+        """
+        link = self.folder(run_id).path
+        path = link.resolve() if link.is_symlink() else link
+        another = link.is_symlink() and path.parent == self.root.resolve()
+        precious = any(place.resolve().is_relative_to(path) for place in (self.root, Path.home()))
+        if another or precious or not (path / "status.json").is_file():
+            raise RunError(f"{str(path)!r} does not look like the folder of this run: remove it by hand.")
+        doomed = path.with_name(f".deleted-{path.name}-{secrets.token_hex(4)}")
+        try:
+            path.rename(doomed)  # first: a half-removed run must not look like one
+            if link.is_symlink():
+                link.unlink()
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise RunError(f"The run {run_id} cannot be removed completely ({error.strerror or error}).") from error
+
     def keep_upload(self, path: str | Path) -> Path:
         """A lasting copy of an uploaded file: temporary ones are gone when a run is resumed."""
         source = Path(path)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 import plotly
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from geko_app.downloads import Downloads
 from geko_app.pages import frame
 from geko_app.run_store import RunStore
 from geko_app.supervisor import Supervisor
@@ -25,11 +29,11 @@ THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) do
 def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises RunError when the runs folder cannot be written, OSError for the port."""
     supervisor = Supervisor(RunStore(runs))
-    services = frame.Services(supervisor)
+    services = frame.Services(supervisor, Downloads(supervisor.store.root))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
     ended = threading.Event()
-    page.launch(
+    app, _, _ = page.launch(
         server_name=host,
         server_port=port,
         auth=("geko", password) if password else None,
@@ -47,6 +51,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         ssr_mode=False,
         show_error=False,
     )
+    app.add_route("/geko/download/{word}", download_route(services.downloads))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     print(
@@ -58,3 +63,16 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         print("Saving the running training before the end; it can be resumed.", flush=True)
     services.shutdown()
     page.close(verbose=False)
+
+
+def download_route(downloads: Downloads) -> Callable[[Request], Response]:
+    """Answers with the file that a word stands for. The word is the key: only a visitor who may use the page has one."""
+
+    def answer(request: Request) -> Response:
+        offer = downloads.take(request.path_params["word"])
+        if offer is None:
+            return PlainTextResponse("This download was fetched or has expired: press the button again.", 404)
+        headers = {"Content-Disposition": f'attachment; filename="{offer.name}"', "Content-Length": str(offer.size)}
+        return StreamingResponse(offer.chunks(), media_type="application/zip", headers=headers)
+
+    return answer

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from geko_app.form import label_of
+from geko_app.run_queue import QUEUED
 from geko_app.run_state import BUCKETS, RunState, Snapshot
 from geko_app.run_store import RunEntry
 from geko_engine.run_folder import RunFolder, Status
@@ -16,6 +17,7 @@ from geko_engine.run_folder import RunFolder, Status
 POINT_LIMIT = 1500  # points of a history that a tab draws at first
 QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
 TITLES = {
+    "queued": "Queued",
     "starting": "Starting",
     "downloading": "Loading model and data",
     "tokenising": "Tokenising",
@@ -32,6 +34,8 @@ NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
     "run": None,
     "phase": "ready",
     "running": False,
+    "queued": False,
+    "waiting": "",
     "stopping": False,
     "resumable": False,
     "progress": 0,
@@ -51,14 +55,21 @@ class Cursor:
 
 
 def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
-    """The snapshot with the end that only the status knows: a killed worker writes no event."""
-    if status is not None and status.end == "interrupted":
-        return dataclasses.replace(snapshot, phase="interrupted", end="interrupted", reason=status.reason, message="")
+    """The snapshot with what only the status knows: that it waits, and the end of one that had no worker to tell it."""
+    if status is not None and status.phase == QUEUED:
+        return dataclasses.replace(snapshot, phase=QUEUED, end="", reason="", field="", report=None, message="")
+    if status is not None and (status.end == "interrupted" or (status.end == "stopped" and not status.pid)):
+        return dataclasses.replace(snapshot, phase=status.end, end=status.end, reason=status.reason, message="")
     return snapshot
 
 
-def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) -> dict[str, Any]:
-    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since."""
+def payload(
+    folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool, after: str | None = None
+) -> dict[str, Any]:
+    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since.
+
+    `after` is the run that a queued one waits for.
+    """
     status = folder.status()
     snapshot = merged(state.snapshot(), status)
     same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
@@ -68,20 +79,24 @@ def payload(folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool) 
         "run": folder.id,
         "had": dataclasses.asdict(had),
         "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
-        "points": [[None if value is None else round(value, 5) for value in point] for point in points],
-        "evaluations": [[step, loss] for step, loss, _ in state.evaluations[had.evaluations :]],
+        "points": [[rounded(value) for value in point] for point in points],
+        "evaluations": [[e[0], rounded(e[1]), e[3], rounded(e[4])] for e in state.evaluations[had.evaluations :]],
         "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
+        "queued": snapshot.phase == QUEUED,
         "stopping": alive and folder.stop_path.exists(),
         "resumable": bool(snapshot.end) and snapshot.end != "complete" and not alive,
         "field": snapshot.field if snapshot.end == "failed" else "",
         "reason": snapshot.reason,
-        "status": status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
+        "status": queued_line(after)
+        if snapshot.phase == QUEUED
+        else status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
         "progress": round(snapshot.progress, 4),
         "stats": stats(snapshot),
         "buckets": bucket_rows(snapshot),
         "compute": compute_sentence(snapshot),
+        "pace": pace_sentence(snapshot),
         "mastery": (snapshot.started or {}).get("mastery_reason", ""),
         "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),
@@ -105,11 +120,26 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
     return {"title": title, "detail": detail, "life": life}
 
 
+def queued_line(after: str | None) -> dict[str, str]:
+    """The status bar of a run that waits for the run `after`."""
+    return {"title": TITLES[QUEUED], "detail": f"after {run_name(after)}" if after else "begins next", "life": ""}
+
+
+def queue_line(waiting: Sequence[str]) -> str:
+    """Who comes next, for whoever looks at the run before; "" when nobody waits."""
+    more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    return f"Next in the queue: {run_name(waiting[0])}{more}." if waiting else ""
+
+
+def run_name(run_id: str) -> str:
+    """A run by when it was made, its model and the end of its id, which tells two of one minute apart."""
+    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-(\w{4})", run_id)
+    return f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]} · {made[6]}" if made else run_id
+
+
 def run_label(entry: RunEntry) -> str:
     """A run in the list of runs: when it was started, the model, and where it stands."""
-    made = re.fullmatch(r"\d{4}(\d\d)(\d\d)-(\d\d)(\d\d)\d\d-(.+)-\w{4}", entry.id)
-    name = f"{made[2]}.{made[1]}. {made[3]}:{made[4]} · {made[5]}" if made else entry.id
-    return f"{name} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
+    return f"{run_name(entry.id)} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
 
 
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:
@@ -131,7 +161,7 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
             "note": "against plain",
         },
         {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
-        {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": "last 20 steps"},
+        {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": speed_note(snapshot)},
         {"name": "ETA", **remaining(snapshot.eta_seconds)},
         {"name": "Eval loss", "value": number(snapshot.eval_loss, ".3f"), "note": exact},
     ]
@@ -159,8 +189,31 @@ def compute_sentence(snapshot: Snapshot) -> str:
     return (
         f"So far {compact(snapshot.tokens_forwarded)} tokens forwarded and {compact(snapshot.tokens_backwarded)} "
         f"backwarded, where plain training would have done {compact(snapshot.tokens_uniform)} of each. "
-        "Counted, not estimated: a forward pass is 1, a backward pass 2, scans included."
+        f"Counted, not estimated: a forward pass is 1, a backward pass 2, scans included.{saved_seconds(snapshot)}"
     )
+
+
+def saved_seconds(snapshot: Snapshot) -> str:
+    """What the saved tokens would have taken at the present speed; this one is an estimate, and says so."""
+    ratio = snapshot.compute_saved_ratio or 0.0
+    if ratio <= 0 or not snapshot.train_seconds:
+        return ""
+    seconds = snapshot.train_seconds * ratio / (1 - ratio)
+    return f" At this run's speed per token the rest would have taken about {duration(seconds)} more."
+
+
+def speed_note(snapshot: Snapshot) -> str:
+    """Trained tokens per second beside the steps."""
+    speed = snapshot.tokens_per_second
+    return "last 20 steps" if speed is None else f"{compact(round(speed))} tokens/s"
+
+
+def pace_sentence(snapshot: Snapshot) -> str:
+    """The learning rate now, and the curriculum's phase where there is one."""
+    if snapshot.learning_rate is None:
+        return ""
+    phase = f" The curriculum is in its phase {snapshot.curriculum}." if snapshot.curriculum else ""
+    return f"Learning rate {snapshot.learning_rate:.2e} now. Tokens per second are trained ones, over 20 steps.{phase}"
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
@@ -229,6 +282,11 @@ def settings_line(snapshot: Snapshot) -> str:
         f"{started['model']} · {started['parameters'] / 1e6:.3g} M parameters{share} · {started['samples']:,} samples · "
         f"{started['device']} · {started['precision']}"
     )
+
+
+def rounded(value: float | None) -> float | None:
+    """A figure as precise as a chart shows it."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def number(value: float | None, form: str) -> str:

@@ -7,13 +7,14 @@ from html import escape
 
 import gradio as gr
 
+from geko_app.downloads import Downloads
 from geko_app.hardware import hardware_strip
 from geko_app.looks import Looks
-from geko_app.pages import samples, train
+from geko_app.pages import runs, samples, train
 from geko_app.pages.parts import asset
 from geko_app.supervisor import Supervisor
 
-STYLES = ("style.css", "look.css", "samples.css")  # of the assets, in this order
+STYLES = ("style.css", "look.css", "samples.css", "runs.css")  # of the assets, in this order
 
 
 @dataclass
@@ -21,11 +22,13 @@ class Services:
     """What the pages work with; one of each for all tabs."""
 
     supervisor: Supervisor
+    downloads: Downloads
     looks: Looks = field(default_factory=Looks)
 
     def shutdown(self) -> None:
         """End every process of the page; a training saves first."""
         self.looks.shutdown()
+        self.downloads.shutdown()
         self.supervisor.shutdown()
 
 
@@ -38,6 +41,8 @@ def build(services: Services) -> gr.Blocks:
                 train.build(services.supervisor, services.looks, blocks)
             with gr.Tab("Samples", id="samples"):
                 samples.build(services.supervisor)
+            with gr.Tab("Runs", id="runs"):
+                runs.build(services.supervisor, services.downloads)
     return blocks
 
 

@@ -18,14 +18,14 @@ def asset(name: str) -> str:
     return (assets_path() / name).read_text(encoding="utf-8")
 
 
-def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None) -> gr.HTML:
-    """One HTML part with its own script, assets/<name>.html and .js.
+def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None, helpers: str = "") -> gr.HTML:
+    """One HTML part with its own script, assets/<name>.html and .js, the latter after the script `helpers`.
 
     Each of `functions` gets one object from the script and is a public endpoint: it checks what it gets.
     """
     return gr.HTML(
         html_template=asset(f"{name}.html"),
-        js_on_load=asset(f"{name}.js"),
+        js_on_load=(asset(helpers) if helpers else "") + asset(f"{name}.js"),
         elem_id=elem_id or f"geko-{name}",
         server_functions=list(functions),
         padding=False,
@@ -45,6 +45,12 @@ def text_of(query: Any, name: str) -> str:
     """The text `name` of a query, "" for anything else."""
     value = query.get(name) if isinstance(query, dict) else None
     return value if isinstance(value, str) else ""
+
+
+def texts_of(query: Any, name: str, limit: int) -> list[str]:
+    """The first `limit` texts of the list `name` of a query, each once."""
+    values = query.get(name) if isinstance(query, dict) else None
+    return list(dict.fromkeys(v for v in values if isinstance(v, str)))[:limit] if isinstance(values, list) else []
 
 
 def whole_of(query: Any, name: str) -> int:

@@ -16,7 +16,7 @@ from geko_app.pages import train_form
 from geko_app.pages.parts import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
 from geko_app.supervisor import Supervisor
-from geko_app.view import NOTHING, Cursor, payload, run_label
+from geko_app.view import NOTHING, Cursor, payload, queue_line, run_label, run_name
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50
@@ -41,7 +41,7 @@ def build(supervisor: Supervisor, looks: Looks, blocks: gr.Blocks) -> None:
 
 
 def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
-    inputs = [layout.fields[field.key] for field in FIELDS]
+    inputs = layout.inputs
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     control = {"concurrency_id": "control", "concurrency_limit": 1}
     start.click(_starter(supervisor), inputs, message, validator=_validate, **control, **quiet)
@@ -52,7 +52,7 @@ def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.
 
 
 def _wire_look(looks: Looks, layout: Layout, look: gr.Button, message: gr.Markdown) -> None:
-    inputs = [layout.fields[field.key] for field in FIELDS]
+    inputs = layout.inputs
     key = gr.Textbox(visible=False)
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     look.click(
@@ -70,31 +70,46 @@ def _wire_look(looks: Looks, layout: Layout, look: gr.Button, message: gr.Markdo
 
 def _validate(*values: Any) -> list[Any]:
     """Gradio's validator: one verdict a field, shown at the field."""
-    problems = form.problems_of(values)
-    return [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in FIELDS]
+    problems = form.problems_of(values[:-1])
+    verdicts = [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in FIELDS]
+    return [*verdicts, gr.validate(True, "")]  # the last one is the token's
+
+
+def token_of(values: tuple[Any, ...]) -> str:
+    """The Hub token among the values of the form; "" for what is none."""
+    return values[-1].strip() if values and isinstance(values[-1], str) else ""
 
 
 def _starter(supervisor: Supervisor) -> Callable[..., str]:
     def start(*values: Any) -> str:
         # The validator only guards the browser; whoever calls the endpoint is checked here.
-        problems = form.problems_of(values)
+        problems = form.problems_of(values[:-1])
         if problems:
             return "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
         try:
-            supervisor.start(form.to_config(values))
+            return lined_up(supervisor, supervisor.start(form.to_config(values[:-1]), token_of(values)))
         except GekoError as error:
             return str(error)
-        return ""
 
     return start
 
 
+def lined_up(supervisor: Supervisor, run_id: str) -> str:
+    """Where a run stands in the queue, in words; "" when it has begun."""
+    after = supervisor.waits_for(run_id)
+    if after is None:
+        return ""
+    place = len(supervisor.queue.ahead_of(run_id)) + 1
+    return f"*Lined up as number {place}: it begins after {run_name(after)}. The Runs page lists it.*"
+
+
 def _look_starter(looks: Looks) -> Callable[..., tuple[str, str]]:
     def look(*values: Any) -> tuple[str, str]:
-        problems = form.problems_of(values)
+        problems = form.problems_of(values[:-1])
         if problems:
             return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
-        return looks.start(form.to_config(values), os.environ), ""
+        token = token_of(values)
+        return looks.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
 
     return look
 
@@ -116,7 +131,7 @@ def _shower(folded: list[str]) -> Callable[..., list[Any]]:
     """Says at the Start button which fields need a change, and unfolds the groups that hold one."""
 
     def show(*values: Any) -> list[Any]:
-        problems = form.problems_of(values)
+        problems = form.problems_of(values[:-1])
         if not problems:
             return [gr.skip() for _ in range(1 + len(folded))]
         labels = ", ".join(form.label_of(key) for key in problems)
@@ -142,7 +157,10 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         supervisor.look(run_id)
         feed, active = supervisor.feed(run_id), supervisor.active()
         cursor = _cursor(query) if text_of(query, "run") == run_id else Cursor()
-        return {**payload(feed.folder, feed.state(), cursor, alive=active == run_id), "active": active}
+        alive, after = supervisor.alive(run_id), supervisor.waits_for(run_id)
+        shown = payload(feed.folder, feed.state(), cursor, alive=alive, after=after)
+        waiting = queue_line([run.id for run in supervisor.queue.waiting()])
+        return {**shown, "active": active, "waiting": waiting}
 
     def runs(_query: Any) -> list[list[str]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]

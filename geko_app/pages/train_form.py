@@ -30,7 +30,13 @@ class Layout:
 
     fields: dict[str, gr.components.Component] = dataclasses.field(default_factory=dict)
     folded: dict[str, gr.Accordion] = dataclasses.field(default_factory=dict)
+    token: list[gr.components.Component] = dataclasses.field(default_factory=list)  # one; its value is never kept
     words: list[gr.components.Component] = dataclasses.field(default_factory=list)  # YAML, command, Python
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What Start and Look get: every field in the order of FIELDS, and the Hub token last."""
+        return [*(self.fields[f.key] for f in FIELDS), *self.token]
 
 
 def build(store: RunStore, shown: dict[str, Any]) -> Layout:
@@ -44,6 +50,8 @@ def build(store: RunStore, shown: dict[str, Any]) -> Layout:
         else:
             with gr.Accordion(group, open=False) as folded:
                 _fields(store, fields, shown, layout)
+                if group == GROUPS[-1]:
+                    layout.token.append(_token())
             layout.folded[group] = folded
     _wire(layout)
     _words(layout)
@@ -113,6 +121,16 @@ def _component(field: FormField, value: Any) -> gr.components.Component:
     return gr.Textbox(value, placeholder=field.placeholder or None, max_lines=1, **common)
 
 
+def _token() -> gr.Textbox:
+    return gr.Textbox(
+        label="Hub token",
+        info="For gated or private models and data. Goes to the training process alone: it is never written to a file.",
+        type="password",
+        elem_id="field-token",
+        max_lines=1,
+    )
+
+
 # ---------------------------------------------------------------- fields that move one another, in the browser
 
 
@@ -173,6 +191,8 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
     restored = blocks.load(fn=None, inputs=fields, outputs=fields, js=_call("draft.js", DRAFTED, "restore"), **QUIET)
     inputs = [layout.fields[f.key] for f in FIELDS]
     restored.then(_in_words, inputs, layout.words, concurrency_limit=None, **QUIET)
+    # What is typed in before this would be lost: whoever drives the page waits for it.
+    restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)
 
 
 # ---------------------------------------------------------------- the same as YAML, command and Python

@@ -1,16 +1,18 @@
 """A worker process without a model: writes real events, then behaves as told. Called with BEHAVIOUR RUN [--resume].
 
 finish: ends by itself.  obey: waits for the stop flag.  deaf: ignores the flag, ends on SIGTERM.
-dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
+told: waits for the stop flag, or for a file `end` in its folder that holds the end to take.
+token: tells how long the Hub token in its environment is.  dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 
-from geko_engine.events import PhaseChanged, RunEnded
+from geko_engine.events import Message, PhaseChanged, RunEnded
 from geko_engine.run_folder import RunFolder, RunWriter
 
 
@@ -24,14 +26,24 @@ def main() -> int:
         write(PhaseChanged("training", "resumed" if "--resume" in sys.argv else "fresh"))
         if behaviour == "crash":
             return 3
+        if behaviour == "token":
+            write(Message(f"{len(os.environ['HF_TOKEN'])} characters"))
         if behaviour in ("deaf", "dead-to-all"):
             threading.Event().wait(60)
         if behaviour == "obey":
             waiting = threading.Event()
             while not folder.stop_path.exists():
                 waiting.wait(0.02)
-        write(RunEnded("stopped" if behaviour == "obey" else "complete", "as told", {"end": "stopped"}))
+        end = wait_for_order(folder) if behaviour == "told" else "stopped" if behaviour == "obey" else "complete"
+        write(RunEnded(end, "as told", {"end": end}))
     return 0
+
+
+def wait_for_order(folder: RunFolder) -> str:
+    order, waiting = folder.path / "end", threading.Event()
+    while not folder.stop_path.exists() and not order.exists():
+        waiting.wait(0.02)
+    return order.read_text(encoding="utf-8") if order.exists() else "stopped"
 
 
 sys.exit(main())

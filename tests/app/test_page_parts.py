@@ -22,7 +22,7 @@ from geko_engine.events import (
     StepCompleted,
 )
 from geko_engine.exceptions import GekoError, RunError
-from geko_engine.run_folder import Status
+from geko_engine.run_folder import Status, replace_json
 
 
 def step(number: int, loss: float = 1.0, freeze: int = 0, seconds: float | None = None) -> StepCompleted:
@@ -60,6 +60,21 @@ def fold(*events: Event) -> RunState:
     return state
 
 
+def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
+    state = fold(STARTED, step(1), step(2), Evaluated(2, 0, 0.5, 0.25, 10, 160, 0.1))
+    assert [point[0] for point in state.points] == [1, 2]
+    assert [point[7:] for point in state.points] == [(80, 1, 1e-3, None), (160, 2, 1e-3, pytest.approx(160.0))]
+    assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
+
+
+def test_what_the_saving_would_have_taken_is_told_as_an_estimate() -> None:
+    snapshot = fold(STARTED, *[step(i) for i in range(1, 41)]).snapshot()
+    # 20 seconds for 80 %: the other 20 % would take 5 more.
+    assert view.compute_sentence(snapshot).endswith("the rest would have taken about 5 s more.")
+    assert view.pace_sentence(snapshot).startswith("Learning rate 1.00e-03 now.")
+    assert view.pace_sentence(RunState().snapshot()) == ""
+
+
 def test_figures_of_the_stat_boxes() -> None:
     state = fold(
         STARTED, *[step(i, loss=float(i), freeze=10) for i in range(1, 41)], Evaluated(40, 0, 0.5, 0.25, 10, 1, 0.1)
@@ -73,7 +88,7 @@ def test_figures_of_the_stat_boxes() -> None:
         "Step": ("40", "of 100"),
         "Compute saved": ("20.0 %", "against plain"),
         "Avg loss": ("30.500", "last 20 steps"),
-        "Steps/sec": ("2.00", "last 20 steps"),
+        "Steps/sec": ("2.00", "160 tokens/s"),
         "ETA": ("30 s", "left"),
         "Eval loss": ("0.500", "25.0 % exact"),
     }
@@ -173,6 +188,35 @@ def test_a_run_elsewhere_is_listed_too(store: RunStore, config: RunConfig, tmp_p
     assert store.ids() == [folder.id] and (tmp_path / "elsewhere" / folder.id / "config.yaml").is_file()
 
 
+def test_a_deleted_run_is_gone_and_nothing_else(store: RunStore, config: RunConfig, tmp_path: Path) -> None:
+    here, kept = store.create(config), store.create(config)
+    config.output_dir = str(tmp_path / "elsewhere")
+    there = store.create(config)
+    for folder in (here, there):
+        replace_json(folder.path / "status.json", {})
+        (folder.path / "checkpoints").symlink_to(kept.path)  # a link in it is a link, and not what it points to
+        store.delete(folder.id)
+    assert store.ids() == [kept.id] and kept.config_path.is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert [path.name for path in store.root.iterdir()] == [kept.id]
+
+
+def test_what_is_not_plainly_a_run_is_not_deleted(store: RunStore, config: RunConfig, tmp_path: Path) -> None:
+    run = store.create(config)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "config.yaml").touch()
+    replace_json(tmp_path / "status.json", {})
+    (tmp_path / "config.yaml").touch()
+    for name, target in {"another": run.path, "project": project, "above": tmp_path}.items():
+        (store.root / name).symlink_to(target)
+    replace_json(run.path / "status.json", {})
+    for name in ("another", "project", "above", ".", "..", "nowhere"):
+        with pytest.raises(RunError):
+            store.delete(name)
+    assert run.config_path.is_file() and (project / "config.yaml").is_file()
+
+
 @pytest.mark.parametrize("name", ["..", "../x", "/etc", "a/b", ".hidden", ""])
 def test_ids_cannot_leave_the_folder_of_runs(store: RunStore, name: str) -> None:
     with pytest.raises(RunError):
@@ -185,7 +229,9 @@ def test_a_runs_folder_that_cannot_be_written_is_named() -> None:
 
 
 def test_charts_start_empty_in_both_themes_and_keep_zoom() -> None:
-    for chart in charts.figures().values():
+    figures = charts.figures()
+    assert list(figures.pop("axes")) == ["steps", "tokens", "seconds"]
+    for chart in figures.values():
         for figure in chart.values():
             assert figure["layout"]["uirevision"] == "keep" and all(len(trace["x"]) == 0 for trace in figure["data"])
     assert [t["name"] for t in charts.bucket_figure("light")["data"]] == ["FREEZE", "LIGHT", "FOCUS", "HARD"]

@@ -56,13 +56,6 @@ def test_a_run_goes_to_its_end_and_its_events_come_through_the_queue(start: Call
     assert status(store, run_id).end == "complete"
 
 
-def test_a_second_start_is_refused_while_one_runs(start: Callable, config: RunConfig, store: RunStore) -> None:
-    supervisor, run_id = start("obey")
-    with pytest.raises(RunError, match=f"{run_id} is still going"):
-        supervisor.start(config)
-    assert store.ids() == [run_id]
-
-
 def test_stop_raises_the_flag_and_the_run_ends_as_stopped(start: Callable, store: RunStore) -> None:
     supervisor, run_id = start("obey")
     supervisor.stop("another-run")
@@ -132,3 +125,15 @@ def test_a_complete_run_is_not_resumed(start: Callable) -> None:
     for name in ("../elsewhere", "nowhere", ""):
         with pytest.raises(RunError):
             supervisor.resume(name)
+
+
+def test_a_hub_token_reaches_the_worker_and_no_file(
+    store: RunStore, config: RunConfig, worker_command: Callable[[str], tuple[str, ...]]
+) -> None:
+    supervisor = Supervisor(store, command=worker_command("token"))
+    run_id = supervisor.start(config, "hf_secret_of_mine")
+    supervisor._followed[run_id].join(60)
+    folder = store.folder(run_id)
+    assert [event["text"] for _, event in folder.events() if event["type"] == "Message"] == ["17 characters"]
+    for path in folder.path.rglob("*"):
+        assert not path.is_file() or "hf_secret_of_mine" not in path.read_text(encoding="utf-8")

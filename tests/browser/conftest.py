@@ -99,7 +99,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     tab.on("pageerror", lambda e: errors.append(str(e)))
     tab.goto(server.url)
     tab.wait_for_selector("#geko-start")
-    tab.wait_for_function("window.Plotly !== undefined")
+    tab.wait_for_function("window.Plotly !== undefined && document.body.dataset.form === 'ready'")
     yield tab
     context.close()
     assert outside == [] and errors == []

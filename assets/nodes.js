@@ -1,0 +1,57 @@
+// What the scripts of the Runs page share: making nodes, small things kept in the browser, and asking again.
+const q = (selector) => element.querySelector(selector);
+const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
+const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
+const DEAF = 'The page does not answer: is geko-app still running?';
+
+function kept(key, value) {
+  try { return value === undefined ? sessionStorage.getItem(key) || '' : sessionStorage.setItem(key, value); } catch { return ''; }  // private mode
+}
+
+function tell(name, detail) { window.dispatchEvent(new CustomEvent(name, { detail })); }
+
+function node(tag, className, content) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (content !== undefined) made.textContent = content;
+  return made;
+}
+
+function button(label, className, onclick) {
+  const made = node('button', className, label);
+  made.type = 'button';
+  made.onclick = onclick;
+  return made;
+}
+
+function copier(value) {
+  return button('Copy', 'copy', async (event) => {
+    const pressed = event.currentTarget;
+    try { await navigator.clipboard.writeText(value); } catch {  // only https and localhost have a clipboard
+      const area = node('textarea', '', value);
+      document.body.append(area); area.select(); document.execCommand('copy'); area.remove();
+    }
+    pressed.textContent = 'Copied';
+    setTimeout(() => { pressed.textContent = 'Copy'; }, 1500);
+  });
+}
+
+// Calls `ask`, which answers how many milliseconds to wait, again and again while this part can be seen.
+// What comes back asks again at once.
+function asking(ask, onerror) {
+  let timer = null, busy = false;
+  async function round() {
+    if (!element.isConnected) return;
+    if (busy) return again(50);
+    let wait = 300;
+    if (document.visibilityState === 'visible' && element.offsetParent !== null) {
+      busy = true;
+      try { wait = await ask(); } catch (error) { wait = 2000; onerror(error); }
+      busy = false;
+    }
+    again(wait);
+  }
+  function again(wait) { clearTimeout(timer); timer = setTimeout(round, wait || 0); }
+  again(0);
+  return again;
+}
