@@ -107,7 +107,11 @@ def query_of(query: Any) -> Query:
 
 def _overview(samples: Samples) -> Answer:
     marked = marked_rows(samples.folder)
-    return {**sample_view.overview(samples, marked), "export": export_sentence(samples, len(marked))}
+    return {
+        **sample_view.overview(samples, marked),
+        "record": samples.version,
+        "export": export_sentence(samples, len(marked)),
+    }
 
 
 def _page(samples: Samples, query: Query) -> Answer:
