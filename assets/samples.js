@@ -2,7 +2,7 @@
 const q = (selector) => element.querySelector(selector);
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
-const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+const plotConfig = { responsive: true, displayModeBar: false };  // a drag zooms, a double click shows all again
 const COLUMNS = [
   ['row', 'Row', 'Row number in the data'], ['bucket', 'Bucket', 'What the model makes of it'], [null, 'Text', ''],
   ['first', 'First loss', 'Loss at the first visit, nats per target token'], ['loss', 'Loss', 'Loss at the last visit, nats per target token'],
@@ -14,7 +14,7 @@ const BUCKETS = [['', 'All'], ['freeze', 'FREEZE'], ['light', 'LIGHT'], ['focus'
 const ODD = [['suspicious', 'Suspicious'], ['stayed', 'Stayed HARD'], ['contradicts', 'Other answer'], ['truncated', 'Cut off'], ['marked', 'Marked']];
 
 let run = '', version = '', listed = '', view = { filter: '', text: '', sort: 'row', down: false, page: 0 };
-let counts = {}, shownId = null, figure = null, mapData = null, mapDrawn = '', timer = null, busy = false, asked = 0;
+let counts = {}, shownId = null, figure = null, mapData = null, mapOf = '', mapDrawn = '', timer = null, busy = false, asked = 0;
 
 function node(tag, className, content) {
   const made = document.createElement(tag);
@@ -100,7 +100,10 @@ async function drawTable() {
   if (data.sentence) return;
   drawHead();
   view.page = data.page;
+  const focused = document.activeElement && document.activeElement.closest('#geko-samples tbody tr');
+  const kind = focused && (document.activeElement.type === 'checkbox' ? 'input' : '.m-open');
   q('tbody').replaceChildren(...data.lines.flatMap(tableLines));
+  if (focused) { const same = q(`tbody tr[data-id="${focused.dataset.id}"] ${kind}`); if (same) same.focus({ preventScroll: true }); }
   q('.m-scroll').hidden = !data.total;
   q('.m-none').hidden = !!data.total;
   text(q('.m-found'), `${data.total.toLocaleString('en')} ${data.total === 1 ? 'sample' : 'samples'}`);
@@ -108,6 +111,7 @@ async function drawTable() {
   q('.m-before').disabled = !data.page;
   q('.m-after').disabled = data.page + 1 >= data.pages;
   const narrowed = (view.filter || view.text) && data.total > 0;
+  text(q('.m-all'), `Mark all ${data.total.toLocaleString('en')}`);
   q('.m-all').hidden = !narrowed || view.filter === 'marked';
   q('.m-unmark').hidden = !narrowed || !counts.marked;
   q('.m-table').setAttribute('aria-busy', 'false');
@@ -212,7 +216,7 @@ async function drawMap() {
   const empty = mapData.traces.every((trace) => !trace.id.length);
   q('.c-map').hidden = empty;
   text(q('.m-map-note'), mapData.note);
-  const key = `${version} ${theme()}`;
+  const key = `${mapOf} ${theme()}`;
   if (empty || mapDrawn === key) return;
   mapDrawn = key;
   figure = figure || await server.samples_figure({});
@@ -245,7 +249,7 @@ async function show(data) {
   q('.geko-empty').hidden = !data.sentence;
   text(q('.m-sentence'), data.sentence);
   text(q('.m-at'), data.sentence ? '' : data.at);
-  if (other) { close(); view.page = 0; mapData = null; mapDrawn = ''; }
+  if (other) { close(); view.page = 0; mapData = null; mapOf = ''; mapDrawn = ''; }
   version = data.version;
   if (data.sentence) return;
   counts = data.counts;
@@ -253,7 +257,7 @@ async function show(data) {
   drawCounts();
   await drawTable();
   if (shownId !== null) await open(shownId, false);
-  mapData = await server.samples_map({ run });
+  if (mapOf !== data.record) { mapData = await server.samples_map({ run }); mapOf = data.record; }  // marks change no point
   await drawMap();
 }
 
@@ -287,7 +291,11 @@ q('.m-odd').replaceChildren(...ODD.map(chip));
 q('.m-search').oninput = (event) => { clearTimeout(typing); typing = setTimeout(() => change({ text: event.target.value }), 250); };
 q('.m-before').onclick = () => change({ page: view.page - 1 });
 q('.m-after').onclick = () => change({ page: view.page + 1 });
-q('.m-close').onclick = close;
+q('.m-close').onclick = () => {  // back to the line that it was opened from
+  const opener = element.querySelector(`tr[data-id="${shownId}"] .m-open`);
+  close();
+  if (opener) opener.focus();
+};
 q('.m-all').onclick = () => setMark({ all: true }, true);
 q('.m-unmark').onclick = () => setMark({ all: true }, false);
 q('.m-dataset').onclick = () => trigger('download', { run, kind: 'dataset' });

@@ -25,6 +25,7 @@ def layout(theme: str, height: int = 300) -> dict[str, Any]:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK[theme], "size": 12, "family": "ui-sans-serif, system-ui, sans-serif"},
         "showlegend": False,  # the page has its own keys: they fit a phone, and read as text
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK[theme], "activecolor": ACCENT[theme]},
         "hovermode": "x unified",
         "hoverlabel": {"bgcolor": "#ffffff" if theme == "light" else "#1c2421"},
         "xaxis": {**axis, "title": {"text": "optimizer step", **title}, "rangemode": "nonnegative"},
@@ -136,7 +137,7 @@ def map_figure(theme: str) -> dict[str, Any]:
         ],
         {**layout(theme, 340), "hovermode": "closest"},
     )
-    figure.update_xaxes(title_text="variability (standard deviation over the epochs)", rangemode="tozero")
+    figure.update_xaxes(title_text="variability (standard deviation over the epochs)", rangemode="normal")
     figure.update_yaxes(title_text="confidence in the right answer (mean)", range=[-0.02, 1.02])
     return figure.to_plotly_json()
 

@@ -33,6 +33,15 @@ NOT_KEPT = "This run kept no texts and no history of its samples: it was made by
 NOT_YET = "The samples of this run show up here as soon as they are read."
 
 
+def changed(path: Path) -> str:
+    """Another text whenever the file at `path` is another one; "0" while there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "0"
+    return f"{found.st_mtime_ns}.{found.st_ino}.{found.st_size}"
+
+
 class Texts:
     """The texts of one run; the beginnings are held, whole texts are read when they are asked for."""
 
@@ -152,7 +161,7 @@ class SampleStore:
         """Changes with every file that is read here; asking costs three looks at the disk. Raises RunError."""
         folder = self.folder(run_id)
         paths = (folder.rows_path, folder.samples_path, folder.history_path)
-        return "-".join(str(path.stat().st_mtime_ns) if path.exists() else "0" for path in paths)
+        return "-".join(map(changed, paths))
 
     def samples(self, run_id: str) -> Samples:
         """The samples as the files stand now.
@@ -190,7 +199,7 @@ class SampleStore:
 
     def _texts_of(self, run_id: str, folder: RunFolder) -> Texts:
         """Written once, so read once."""
-        key = f"{run_id} {folder.texts_path.stat().st_mtime_ns}"
+        key = f"{run_id} {changed(folder.texts_path)}"
         if key not in self._texts:
             self._texts[key] = Texts(folder.texts_path)
             if len(self._texts) > RUNS_HELD:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from geko_app.sample_files import Samples, Texts
+from geko_app.sample_files import Samples, Texts, changed
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunFolder, replace_json
 
@@ -32,6 +32,11 @@ def marked_rows(folder: RunFolder) -> set[int]:
         return {row for row in rows if isinstance(row, int)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
+
+
+def marks_version(folder: RunFolder) -> str:
+    """Changes with the marks."""
+    return changed(folder.path / FILE)
 
 
 def mark(folder: RunFolder, rows: Iterable[int], *, marked: bool) -> int:
@@ -89,7 +94,7 @@ def write_list(lines: Iterable[dict[str, Any]], path: Path) -> int:
     """Write the suspicious samples to `path` as CSV; returns how many."""
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ("row", "marked", "bucket", "loss", "confidence", "reasons", "text"))
+        writer = csv.DictWriter(file, ("row", "marked", "bucket", "loss", "confidence", "reasons", "beginning"))
         writer.writeheader()
         for line in lines:
             writer.writerow({name: unarmed(value) for name, value in line.items()})

@@ -277,7 +277,7 @@ def suspicious_list(samples: Samples, marked: set[int]) -> Iterator[dict[str, An
             "loss": values["loss"],
             "confidence": values["confidence"],
             "reasons": " ".join(values["reasons"]),
-            "text": text,
+            "beginning": text,
         }
 
 

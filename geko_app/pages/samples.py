@@ -12,7 +12,7 @@ import gradio as gr
 from geko_app import charts, sample_view
 from geko_app.pages.parts import live_html, text_of, whole_of
 from geko_app.sample_files import Samples, SampleStore
-from geko_app.sample_marks import export_sentence, mark, marked_rows, write_dataset, write_list
+from geko_app.sample_marks import export_sentence, mark, marked_rows, marks_version, write_dataset, write_list
 from geko_app.sample_view import Query
 from geko_app.supervisor import Supervisor
 from geko_app.view import run_label
@@ -89,9 +89,7 @@ def _told(action: Callable[[], Answer]) -> Answer:
 def _version(store: SampleStore, run: str) -> str:
     """Changes with the files and with the marks; those of another tab show up here too."""
     try:
-        folder = store.folder(run)
-        marks = sorted(marked_rows(folder))
-        return f"{run} {store.version(run)} {len(marks)} {sum(marks)}"
+        return f"{run} {store.version(run)} {marks_version(store.folder(run))}"
     except GekoError:
         return "gone"
 
@@ -109,7 +107,11 @@ def query_of(query: Any) -> Query:
 
 def _overview(samples: Samples) -> Answer:
     marked = marked_rows(samples.folder)
-    return {**sample_view.overview(samples, marked), "export": export_sentence(samples, len(marked))}
+    return {
+        **sample_view.overview(samples, marked),
+        "record": samples.version,
+        "export": export_sentence(samples, len(marked)),
+    }
 
 
 def _page(samples: Samples, query: Query) -> Answer:
@@ -134,16 +136,17 @@ def _mark(samples: Samples, query: Any) -> Answer:
 def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
     """Writes what was asked for to a temporary file, which Gradio hands out under a name that nobody can guess."""
 
+    folder = tempfile.TemporaryDirectory(prefix="geko-export-")  # goes with this process
+
     def export(event: gr.EventData) -> str:
         query = event._data if isinstance(event._data, dict) else {}
         try:
             samples = store.samples(text_of(query, "run"))
-            folder = Path(tempfile.mkdtemp(prefix="geko-export-"))
             if text_of(query, "kind") == "list":
-                path = folder / f"{samples.folder.id}-suspicious.csv"
+                path = Path(folder.name) / f"{samples.folder.id}-suspicious.csv"
                 write_list(sample_view.suspicious_list(samples, marked_rows(samples.folder)), path)
             else:
-                path = folder / f"{samples.folder.id}-cleaned.jsonl"
+                path = Path(folder.name) / f"{samples.folder.id}-cleaned.jsonl"
                 _, cut = write_dataset(samples, path)
                 if cut:
                     gr.Warning(f"{cut:,} samples are too long to be kept whole beside the run, and were left out.")

@@ -60,14 +60,15 @@ def write_texts(folder: RunFolder, texts: list[tuple[str, str]], layout: str = "
     save_file(arrays | given, str(folder.rows_path))
 
 
-def write_record(folder: RunFolder, count: int, epochs: int) -> None:
-    """Every epoch visits every sample, with the signals of VISITS."""
+def write_record(folder: RunFolder, count: int, epochs: int, change: float = 1.0) -> None:
+    """Every epoch visits every sample, with the signals of VISITS; each time the loss is `change` times that before."""
     states, history = SampleStates(count), History(count)
     config = RunConfig.demo().geko
     for epoch in range(1, epochs + 1):
         for kind, signals in enumerate(VISITS):
             ids = np.arange(kind, count, len(VISITS))
             arrays = {name: np.full(len(ids), value) for name, value in signals.items()}
+            arrays["loss"] = arrays["loss"] * change ** (epoch - 1)
             states.record(ids, **arrays, step=epoch * 10, config=config)
         states.partition(config)
         history.append(states, epoch=epoch, step=epoch * 10)

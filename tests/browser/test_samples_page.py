@@ -1,0 +1,122 @@
+"""What a user does on the Samples page, in a real Chromium: watch, search, open, mark, take the cleaned dataset along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from geko_app.run_store import RunStore
+from geko_app.sample_marks import marked_rows
+from tests.app.sample_runs import new_run, write_record
+from tests.browser.conftest import WAIT, Server
+from tests.browser.test_train_page import fill, start, wait_for_phase
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+POINT = """(id) => {
+  const chart = document.querySelector('.c-map'), box = chart.getBoundingClientRect();
+  const trace = chart.data.find((t) => [...t.customdata].includes(id)), at = [...trace.customdata].indexOf(id);
+  const { xaxis, yaxis } = chart._fullLayout;
+  return [box.x + xaxis._offset + xaxis.d2p(trace.x[at]), box.y + yaxis._offset + yaxis.d2p(trace.y[at])];
+}"""
+
+
+def show_samples(page: Page) -> None:
+    page.get_by_role("tab", name="Samples").click()
+
+
+def shown_rows(page: Page) -> list[str]:
+    return page.locator("#geko-samples tbody tr:not(.why) td:nth-child(2)").all_inner_texts()
+
+
+def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
+    page: Page, server: Server, browser: Browser
+) -> None:
+    run = new_run(RunStore(server.folder / "runs"), count=120, epochs=3, contradicts=[0, 5, *[0] * 118])
+    page.reload()
+    show_samples(page)
+    lines, found = page.locator("#geko-samples tbody tr:not(.why)"), page.locator(".m-found")
+    expect(lines).to_have_count(50)
+    expect(page.locator(".m-chip.hard .count")).to_have_text("30")
+    page.get_by_role("button", name="Row", exact=False).first.click()  # sorts downwards
+    expect(lines.first.locator("td").nth(1)).to_have_text("120")
+    page.locator(".m-after").click()
+    expect(lines.first.locator("td").nth(1)).to_have_text("70")
+    page.locator(".m-search").fill("QUESTION 11")
+    expect(found).to_have_text("11 samples")
+    page.locator(".m-chip.hard").click()
+    expect(found).to_have_text("2 samples")
+    assert shown_rows(page) == ["118", "114"]
+
+    page.locator(".m-open").first.click()
+    expect(page.locator(".m-why")).to_have_text(
+        "HARD, confidently wrong: the answer is wrong, though its confidence 0.90 is above 0.60."
+    )
+    expect(page.locator(".m-text .learnt")).to_have_text("answer 117")
+    expect(page.locator(".m-path circle")).to_have_count(6)
+
+    page.locator(".m-all").click()
+    expect(page.locator(".m-chip.marked .count")).to_have_text("2")
+    page.locator("#geko-samples tbody input").first.uncheck()
+    expect(page.locator(".m-chip.marked .count")).to_have_text("1")
+    assert marked_rows(run) == {114}
+    page.reload()  # marks are the run's, not the tab's
+    show_samples(page)
+    expect(page.locator(".m-export-note")).to_contain_text("without the 1 marked")
+    with page.expect_download() as download:
+        page.locator(".m-dataset").click()
+    exported = [json.loads(line) for line in Path(download.value.path()).read_text(encoding="utf-8").splitlines()]
+    assert len(exported) == 119 and {"prompt": "question 113", "completion": "answer 113"} not in exported
+    with page.expect_download() as download:
+        page.locator(".m-list").click()
+    assert download.value.suggested_filename.endswith(".csv")
+
+
+def test_a_click_on_the_map_opens_the_sample(page: Page, server: Server) -> None:
+    run = new_run(RunStore(server.folder / "runs"), count=8, epochs=0)
+    write_record(run, 8, 3, change=0.7)
+    show_samples(page)
+    page.locator(".c-map[data-wired]").wait_for()
+    page.locator(".c-map").scroll_into_view_if_needed()
+    page.mouse.move(*page.evaluate(POINT, 2), steps=8)  # a first move alone is taken for an entering
+    page.locator(".c-map .hoverlayer .hovertext").wait_for()
+    page.mouse.click(*page.evaluate(POINT, 2))
+    expect(page.locator(".m-title")).to_contain_text("FOCUS")
+    expect(page.locator(".m-map-note")).to_contain_text("shown are all of them")
+
+
+def test_it_follows_a_training_run_and_keeps_what_the_tab_looks_at(page: Page, server: Server) -> None:
+    fill(page, {"training.num_epochs": "30", "data.sample_count": "400"})
+    start(page)
+    show_samples(page)
+    page.wait_for_function("document.querySelector('.m-at')?.textContent.includes('after epoch')", timeout=WAIT)
+    page.locator(".m-chip.light").click()
+    page.locator(".m-search").fill("letters")
+    before = page.locator(".m-at").inner_text()
+    page.wait_for_function(f"document.querySelector('.m-at').textContent !== {json.dumps(before)}", timeout=WAIT)
+    expect(page.locator(".m-chip.light")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".m-search")).to_have_value("letters")
+    page.get_by_role("tab", name="Train").click()
+    page.locator(".b-stop").click()
+    wait_for_phase(page, "stopped")
+
+
+def test_runs_without_samples_say_so_and_a_phone_shows_no_sideways_page(page: Page, server: Server) -> None:
+    store = RunStore(server.folder / "runs")
+    old, new = new_run(store), new_run(store, epochs=0)
+    for path in (old.rows_path, old.texts_path, old.history_path):
+        path.unlink()
+    page.set_viewport_size({"width": 390, "height": 844})
+    show_samples(page)
+    picker = page.locator("#geko-samples .geko-runs")
+    picker.select_option(old.id)
+    expect(page.locator(".m-sentence")).to_contain_text("made by an earlier version")
+    picker.select_option(new.id)
+    expect(page.locator(".m-at")).to_contain_text("known after the first epoch")
+    write_record(new, 8, 2)
+    expect(page.locator(".m-chip.hard .count")).to_have_text("2")
+    page.locator(".m-open").first.click()
+    expect(page.locator(".m-one")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
