@@ -10,11 +10,11 @@ function traces(id, colour) {
   return [
     {
       uid: id + '-train', x: curve[axis], y: curve.train, mode: 'lines', name, legendgroup: id, showlegend: false, opacity: 0.55,
-      line: { ...line, width: 1.2 }, hovertemplate: '%{y:.3f}<extra>' + name + ', smoothed training loss</extra>',
+      line: { ...line, width: 1.2 }, hovertemplate: name + '<br>smoothed training loss %{y:.3f}<extra></extra>',
     },
     {
       uid: id + '-eval', x: curve['eval_' + axis], y: curve.eval, mode: 'lines+markers', name, legendgroup: id, cliponaxis: false,
-      line: { ...line, width: 2.2 }, marker: { size: 7, color: colour }, hovertemplate: '%{y:.3f}<extra>' + name + ', evaluation loss</extra>',
+      line: { ...line, width: 2.2 }, marker: { size: 7, color: colour }, hovertemplate: name + '<br>evaluation loss %{y:.3f}<extra></extra>',
     },
   ];
 }
@@ -27,6 +27,8 @@ async function draw() {
   const layout = structuredClone(look.layout);
   layout.uirevision = axis;  // the zoom stays when points come, and goes with another axis
   layout.xaxis.title.text = chart.axes[axis];
+  const narrow = q('.p-chart').clientWidth < 600;  // there every run has a line of its own in the legend
+  if (narrow) layout.height = 320 + 29 * shown.length;
   await Plotly.react(q('.p-chart'), shown.flatMap((id, i) => traces(id, look.colours[i])), layout, plotConfig);
 }
 

@@ -10,6 +10,7 @@ BUCKET_COLOURS = {"FREEZE": "#4a86c5", "LIGHT": "#4fa38b", "FOCUS": "#d9a441", "
 ACCENT = {"light": "#2f6f5e", "dark": "#7cc4ae"}
 EVALUATION = {"light": "#b7791f", "dark": "#d99a3d"}
 INK = {"light": "#33403b", "dark": "#c9d3ce"}
+TOOLS = "#84938c"  # the buttons of a chart, in both themes
 GRID = {"light": "#e4e9e6", "dark": "#2b3531"}
 
 
@@ -28,6 +29,7 @@ def layout(theme: str, height: int = 300) -> dict[str, Any]:
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK[theme], "activecolor": ACCENT[theme]},
         "hovermode": "x unified",
         "hoverlabel": {"bgcolor": "#ffffff" if theme == "light" else "#1c2421"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": TOOLS, "activecolor": ACCENT[theme]},
         "xaxis": {**axis, "title": {"text": "optimizer step", **title}, "rangemode": "nonnegative"},
         "yaxis": axis,
     }

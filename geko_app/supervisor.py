@@ -100,7 +100,9 @@ class _Training(threading.Thread):
     def _alive(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        return (self.feed.folder.status() or Status()).alive
+        status = self.feed.folder.status() or Status()
+        # A worker of a page is waited for to its last breath, for its memory; another program may live on after its run.
+        return status.alive and (self.ours or not status.end)
 
     def _enforce_stop(self) -> None:
         if self._asked is None:
@@ -272,7 +274,11 @@ class Supervisor:
                 if self.queue.take(run.id):
                     folder = self.store.folder(run.id)
                     replace_json(folder.path / "status.json", asdict(Status()))
-                    self._launch(folder, resume=run.resume)
+                    try:
+                        self._launch(folder, resume=run.resume)
+                    except OSError as error:  # this one cannot begin; the others still may
+                        mark_interrupted(folder, f"Its worker could not be started ({error.strerror or error}).")
+                        continue
                     return
 
     def _launch(self, folder: RunFolder, *, resume: bool) -> None:

@@ -4,6 +4,8 @@ config.yaml    all that is needed to run it again
 events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (seconds since 1970)
 status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
 stop           exists when somebody asked the run to stop
+queued         exists while the run waits on the page for the one before it
+note.txt       what the user wrote about it
 worker.log     what the worker process printed
 checkpoints/   report.json   model/
 texts.parquet, rows.safetensors        the training samples: texts and facts, written once (see texts.py)

@@ -17,6 +17,7 @@ from geko_app.run_store import RunStore
 from geko_app.supervisor import Supervisor
 from geko_app.view import Cursor, merged, payload, queue_line, run_name
 from geko_engine.config import RunConfig
+from geko_engine.events import RunEnded
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunWriter
 from tests.app.conftest import FAKE_WORKER
@@ -176,3 +177,27 @@ def test_two_pages_over_one_folder_start_a_queued_run_once(store: RunStore, conf
     begun(store, first)
     second = supervisor.start(config)
     assert supervisor.queue.take(second) and not supervisor.queue.take(second)
+
+
+def test_a_queued_run_that_cannot_begin_does_not_hold_up_the_others(
+    page: Callable, store: RunStore, config: RunConfig
+) -> None:
+    supervisor = page()
+    first = supervisor.start(config)
+    begun(store, first)
+    second, third = supervisor.start(config), supervisor.start(config)
+    store.folder(second).log_path.mkdir()  # its worker's output can go nowhere
+    end(supervisor, first, "complete")
+    begun(store, third)
+    assert status(store, second).end == "interrupted" and "could not be started" in status(store, second).reason
+
+
+def test_a_run_of_a_program_that_lives_on_has_ended(page: Callable, store: RunStore, config: RunConfig) -> None:
+    supervisor, folder = page(), store.create(config)
+    with RunWriter(folder) as write:
+        supervisor.look(folder.id)
+        assert supervisor.alive(folder.id)
+        write(RunEnded("complete", "as told", {"end": "complete"}))
+    wait_for(lambda: not supervisor.alive(folder.id), "the end of the run")
+    supervisor.delete(folder.id)
+    assert store.ids() == []
