@@ -16,7 +16,7 @@ function kept(key, value) {
   try { return value === undefined ? sessionStorage.getItem(key) || '' : sessionStorage.setItem(key, value); } catch { return ''; }  // private mode
 }
 
-let runs = [], chosen = null, listedAt = 0, examplesOf = '', asking = false;
+let asks = 0, runs = [], chosen = null, remembered = null, listedAt = 0, examplesOf = '', asking = false;
 const visible = () => element.offsetParent !== null && document.visibilityState === 'visible';
 const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const current = {};  // kind of job -> key that is being followed
@@ -88,6 +88,7 @@ function choose(which) {
 async function findExamples(run) {
   text(q('.t-notes'), 'Looking for examples in its data');
   const { key, error } = await begin('examples', { run });
+  if (examplesOf !== run) return;
   if (error) return text(q('.t-notes'), error);
   follow('examples', key, (card) => {
     if (!card) return text(q('.t-notes'), '');
@@ -102,6 +103,7 @@ function drawExamples(groups) {
   q('.t-examples').replaceChildren(...groups.map((group) => {
     const part = node('div', 't-group'), rows = node('div', 't-rows');
     rows.append(...group.rows.map((row) => {
+      if (remembered && remembered.example === row.ref && remembered.prompt === row.prompt) take({ ...row, answer: remembered.answer });
       const chip = node('button', 't-chip');
       chip.type = 'button';
       chip.append(node('span', 't-chip-prompt', row.prompt), ...(row.note ? [node('span', 't-chip-note', row.note)] : []));
@@ -112,6 +114,7 @@ function drawExamples(groups) {
     part.append(node('h4', '', group.title), rows);
     return part;
   }));
+  remembered = null;
 }
 
 function take(row) {
@@ -146,6 +149,17 @@ function clear() {
   q('.t-read').hidden = true;
 }
 
+// What stands there was said by another model.
+function turned() {
+  asks += 1;
+  if (asking) server.stop({ key: current.talk });
+  current.talk = current.losses = '';
+  kept('geko-talk-key', '');
+  busy(false);
+  clear();
+  clearLosses();
+}
+
 function busy(running) {
   asking = running;
   q('.t-send').disabled = running;
@@ -157,12 +171,16 @@ async function send() {
   const number = (selector) => (q(selector).value === '' ? null : Number(q(selector).value));
   if (current.talk && asking) server.stop({ key: current.talk });
   current.talk = '';
+  const mine = ++asks;
+  current.losses = '';
   busy(true);
   clear();
+  clearLosses();
   complain('.t-error', '');
   const { key, error } = await begin('ask', {
     ...question(), temperature: number('.t-temperature'), top_p: number('.t-top-p'), max_new_tokens: number('.t-longest'),
   });
+  if (mine !== asks) { if (key) server.stop({ key }); return; }  // another model was chosen meanwhile
   if (error) { busy(false); return complain('.t-error', error); }
   kept('geko-talk-key', key);
   q('.t-cards').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
@@ -174,8 +192,9 @@ function drawTalk(found) {
   for (const side of found.sides) {
     const where = card(side.side), shown = where.querySelector('.t-text');
     // The answer grows at its end; where it was told from elsewhere, it is drawn anew.
-    const had = points(shown.textContent);
+    const had = points(shown.textContent), atEnd = shown.scrollTop + shown.clientHeight >= shown.scrollHeight - 8;
     if (side.text || side.from < had.length) shown.textContent = had.slice(0, side.from).join('') + side.text;
+    if (side.writing && atEnd) shown.scrollTop = shown.scrollHeight;
     shown.setAttribute('aria-busy', side.writing);
     shown.classList.toggle('t-writing', side.writing);
     shown.classList.toggle('t-failed', !!side.error);
@@ -200,7 +219,12 @@ async function recall() {
   if (!found || !found.asked || current.talk) return;
   q('.t-prompt').value = found.asked.prompt;
   q('.t-answer').value = found.asked.answer;
-  if (runs.some((run) => run.id === found.asked.run)) { q('.t-run').value = found.asked.run; choose(found.asked.which); }
+  if (runs.some((run) => run.id === found.asked.run_id)) {
+    remembered = found.asked;
+    examplesOf = '';
+    q('.t-run').value = found.asked.run_id;
+    choose(found.asked.which);
+  }
   follow('talk', key, drawTalk, drawn);
 }
 
@@ -219,6 +243,14 @@ async function unsure() {
     rest(found.error);
     drawLosses(found);
   });
+}
+
+function clearLosses() {
+  q('.t-look').disabled = false;
+  q('.t-legend').hidden = true;
+  q('.t-losses').replaceChildren();
+  text(q('.t-unsure-status'), '');
+  complain('.t-unsure-error', '');
 }
 
 function drawLosses(found) {
@@ -243,8 +275,9 @@ function drawLosses(found) {
 q('.t-send').onclick = send;
 q('.t-stop').onclick = () => { q('.t-stop').disabled = true; server.stop({ key: current.talk }); };
 q('.t-look').onclick = unsure;
-q('.t-run').onchange = () => { kept('geko-talk-run', q('.t-run').value); choose('final'); };
-q('.t-prompt').oninput = () => { chosen = null; q('.t-earlier').hidden = true; };
+q('.t-run').onchange = () => { kept('geko-talk-run', q('.t-run').value); choose('final'); turned(); };
+q('.t-which').onchange = turned;
+q('.t-prompt').oninput = () => { chosen = null; remembered = null; q('.t-earlier').hidden = true; };
 q('.t-temperature').oninput = () => { q('.t-top-p').disabled = !(Number(q('.t-temperature').value) > 0); };
 element.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !asking) { event.preventDefault(); send(); }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from geko_app.run_store import RunEntry
@@ -70,15 +71,10 @@ def card(job: Job, had: Mapping[str, int]) -> dict[str, Any]:
     Args:
         had: characters of each side's answer that the page has drawn already.
     """
-    common = {"kind": job.kind, "running": not job.done, "error": job.error}
+    common: dict[str, Any] = {"kind": job.kind, "running": not job.done, "error": job.error}
     if job.kind == "examples":
         return {**common, **examples(job)}
-    asked = job.asked
-    common |= (
-        {"asked": {"run": asked.run_id, "which": asked.which, "prompt": asked.prompt, "answer": asked.answer}}
-        if (asked)
-        else {}
-    )
+    common["asked"] = asdict(job.asked) if job.asked else None
     if job.kind == "losses":
         return {**common, "sides": [losses(job, side) for side in SIDES], "legend": [text for _, text in LEVELS]}
     read = job.parts.get("prompt", {})

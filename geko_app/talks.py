@@ -198,6 +198,8 @@ class Talks:
         """Fold what the process tells, to its end; its open jobs end with it."""
         assert process.stdout is not None
         for line in process.stdout:
+            if not line.endswith("\n"):
+                break  # it was killed in the middle of a word
             news = json.loads(line)
             with self._lock:
                 for job in self._jobs.values():

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from geko_engine.adapters import apply_lora, is_quantized, lora_config_for
+from geko_engine.adapters import apply_lora, is_peft_available, is_quantized, lora_config_for
 from geko_engine.checkpoint import read_manifest
 from geko_engine.config import ModelConfig, RunConfig
 from geko_engine.estimate import in_gigabytes, weight_bytes
@@ -140,6 +140,8 @@ class RunModels:
             raise ModelError(f"The run {asked.folder.id} has saved no model yet: choose one of its checkpoints.")
         if not adapts:
             return _Held(asked.tuned_key, _loaded(asked, asked.saved_model, should_stop))
+        if not is_peft_available():
+            raise ModelError("What this run saved are LoRA adapters, and they need peft: install the extra 'peft'.")
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(self._hold_base(asked, should_stop).model, str(asked.path))

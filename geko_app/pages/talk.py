@@ -10,6 +10,7 @@ from geko_app.pages.parts import ServerFunction, live_html, text_of, whole_of
 from geko_app.talk_view import card, default_run, options_of, run_choice
 from geko_app.talks import SIDES, Talks, Text, models_of
 from geko_engine.exceptions import GekoError
+from geko_engine.run_folder import RunFolder
 
 RUNS_LISTED = 100
 
@@ -20,6 +21,13 @@ def build(talks: Talks) -> None:
 
 
 def _runs(talks: Talks) -> ServerFunction:
+    bases: dict[str, str] = {}  # by run: what a run began with never changes
+
+    def base_of(folder: RunFolder) -> str:
+        if folder.id not in bases:
+            bases[folder.id] = folder.config().model.name
+        return bases[folder.id]
+
     def runs(_query: Any) -> dict[str, Any]:
         choices = []
         for entry in talks.store.entries(RUNS_LISTED):
@@ -27,7 +35,7 @@ def _runs(talks: Talks) -> ServerFunction:
                 folder = talks.store.folder(entry.id)
                 models = models_of(folder)
                 if models:
-                    choices.append(run_choice(entry, folder.config().model.name, models))
+                    choices.append(run_choice(entry, base_of(folder), models))
             except GekoError:
                 continue  # a run that cannot be read has nothing to ask
         return {"runs": choices, "default": default_run(choices)}

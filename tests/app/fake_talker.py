@@ -1,12 +1,13 @@
 """A process that answers without a model, as told: answers what it is asked; a prompt of one word decides otherwise.
 
-wait: writes until it is stopped.  die: ends with 3 and no word.  deaf: does not notice the end of its input.
+wait: writes until it is stopped.  die: ends with 3 and no word.  half: is killed in a word.  deaf: does not notice the end of its input.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -24,6 +25,10 @@ def main() -> int:
             tell(waiting.pop(job["stop"]), done=True, error="")
         elif job.get("prompt") == "die":
             return 3
+        elif job.get("prompt") == "half":
+            sys.stdout.write('{"id": 1, "par')
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         elif job.get("prompt") == "deaf":
             tell(job, part="base", state="loading")
             threading.Event().wait()

@@ -75,7 +75,10 @@ def test_a_stop_ends_the_job_and_leaves_the_process(talks: Talks, run_id: str) -
     assert done(talks, ask(talks, run_id, "after")).parts["base"]["pid"] == talks.pid
 
 
-@pytest.mark.parametrize(("prompt", "kill", "words"), [("wait", True, "SIGKILL"), ("die", False, "without a word")])
+@pytest.mark.parametrize(
+    ("prompt", "kill", "words"),
+    [("wait", True, "SIGKILL"), ("half", False, "SIGKILL"), ("die", False, "without a word")],
+)
 def test_a_dead_process_gives_a_sentence_and_the_next_job_a_new_one(
     talks: Talks, run_id: str, prompt: str, kill: bool, words: str
 ) -> None:

@@ -64,7 +64,12 @@ def test_an_example_is_answered_by_both_marked_and_coloured_and_survives_a_reloa
     open_page(page)
     expect(page.locator(".t-answer")).to_have_value(answer)
     expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text(answer)
-    assert not (server.folder / "server.log").read_text("utf-8").count(answer)
+    assert page.locator(".t-prompt").input_value() not in (server.folder / "server.log").read_text("utf-8")
+
+    page.locator(".t-which").select_option(index=1)  # what stands there was said by another model
+    expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text("")
+    page.locator(".t-send").click()
+    expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text(answer)
 
 
 def test_a_stop_ends_both_and_a_killed_process_is_told_and_replaced(page: Page, server: Server) -> None:
