@@ -82,6 +82,8 @@ const again = asking(async () => {
   const names = data.runs.map((run) => run.name);
   table(q('.p-figures'), names, data.figures);
   settings(names, data.differences);
+  q('.p-control').hidden = !data.control;
+  text(q('.p-control'), data.control);
   await draw();
   return data.going ? 1500 : 3000;
 }, () => {});

@@ -26,10 +26,9 @@ def layout(theme: str, height: int = 300) -> dict[str, Any]:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK[theme], "size": 12, "family": "ui-sans-serif, system-ui, sans-serif"},
         "showlegend": False,  # the page has its own keys: they fit a phone, and read as text
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK[theme], "activecolor": ACCENT[theme]},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": TOOLS, "activecolor": ACCENT[theme]},
         "hovermode": "x unified",
         "hoverlabel": {"bgcolor": "#ffffff" if theme == "light" else "#1c2421"},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": TOOLS, "activecolor": ACCENT[theme]},
         "xaxis": {**axis, "title": {"text": "optimizer step", **title}, "rangemode": "nonnegative"},
         "yaxis": axis,
     }

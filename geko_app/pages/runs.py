@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from geko_app import charts, runs_view
+from geko_app.control import control_sentence
 from geko_app.downloads import Downloads
 from geko_app.pages.parts import ServerFunction, answer, live_html, text_of, texts_of, whole_of
 from geko_app.run_facts import FactsReader, flat, folder_size, log_tail, text_file, write_note
@@ -68,6 +69,7 @@ def _compare_functions(supervisor: Supervisor, reader: FactsReader) -> list[Serv
             "runs": found,
             "figures": runs_view.end_figures(chosen),
             "differences": runs_view.differences(configs) if len(configs) > 1 else [],
+            "control": control_sentence(chosen, configs),
             "going": any(not facts.end for facts in chosen),
         }
 
