@@ -3,7 +3,9 @@
 const q = (selector) => element.querySelector(selector);
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
-const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+// Nothing is sent anywhere: Plotly's own button would upload the chart.
+const NO_BUTTONS = ['select2d', 'lasso2d', 'sendChartToCloud'];
+const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', modeBarButtonsToRemove: NO_BUTTONS };
 const POINTS_HELD = 3000;  // beyond, the whole history is asked for again, thinned by the server
 const LINES_HELD = 200;
 const CHARTS = ['loss', 'buckets', 'pace'];

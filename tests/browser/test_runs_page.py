@@ -49,6 +49,8 @@ def test_a_live_run_beside_another_changes_in_list_and_chart_and_keeps_the_zoom(
         page.wait_for_function(f"{POINTS} == 10")
         expect(page.locator(".p-differences tbody tr")).to_have_text(["training.learning_rate0.00020.0001"])
         expect(page.locator(".p-figures")).to_contain_text("0.800 → 0.500")
+        tools = page.eval_on_selector_all(".p-chart .modebar-btn", "found => found.map((tool) => tool.dataset.title)")
+        assert "Zoom" in tools and not any("hare" in tool for tool in tools)  # nothing that uploads the chart
 
         page.evaluate("Plotly.relayout(document.querySelector('.p-chart'), {'xaxis.range': [1, 4]})")
         write(step(11))
