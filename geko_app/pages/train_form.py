@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,7 @@ def build(store: RunStore, shown: dict[str, Any]) -> Layout:
             layout.folded[group] = folded
     _wire(layout)
     _words(layout)
+    _take_settings(store, layout)
     return layout
 
 
@@ -175,6 +177,28 @@ def _script(
 def _call(name: str, *arguments: Any) -> str:
     """The script `name`, a function that takes `arguments` and returns the function that Gradio calls."""
     return f"({asset(name)})({', '.join(json.dumps(argument) for argument in arguments)})"
+
+
+def _take_settings(store: RunStore, layout: Layout) -> None:
+    """Another page may ask for the settings of a run: they fill the form in, to be changed and started again."""
+    asked = gr.HTML(
+        html_template="<span hidden></span>",
+        js_on_load="window.addEventListener('geko-use-run', (e) => { props.value = e.detail; trigger('change'); });",
+        elem_id="geko-use-run",
+        padding=False,
+    )
+    asked.change(_settings_of(store), asked, [layout.fields[f.key] for f in FIELDS], concurrency_limit=None, **QUIET)
+
+
+def _settings_of(store: RunStore) -> Callable[[Any], list[Any]]:
+    def settings(run_id: Any) -> list[Any]:
+        try:
+            shown = form.from_config(store.folder(str(run_id)).config())
+        except GekoError:
+            return [gr.skip() for _ in FIELDS]
+        return [shown[f.key] for f in FIELDS]
+
+    return settings
 
 
 def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:

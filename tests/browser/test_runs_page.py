@@ -123,3 +123,20 @@ def test_a_second_start_lines_up_and_goes_on_when_the_first_is_stopped(page: Pag
     assert (status(first)["end"], status(third)["end"]) == ("stopped", "stopped")
     page.locator(".b-stop").click()
     wait_for_phase(page, "stopped")
+
+
+def test_a_runs_settings_fill_the_form_in_and_its_control_is_one_press_away(page: Page, server: Server) -> None:
+    done = run(server, learning_rate=3e-4, num_epochs=7)
+    open_runs(page, 1)
+    line(page, done).locator("td").nth(2).click()
+    page.get_by_role("button", name="Change and run again").click()
+    expect(page.locator("#field-training-num_epochs input")).to_have_value("7")
+    expect(page.locator("#field-training-learning_rate input, #field-training-learning_rate textarea")).to_have_value(
+        "0.0003"
+    )
+    page.get_by_role("button", name="Run the control").click()
+    page.wait_for_function("document.querySelector('.geko-settings').textContent.includes('demo')")
+    folders = [folder for folder in server.runs() if folder.name != done.id]
+    assert [RunFolder(folder).config().geko.enabled for folder in folders] == [False]
+    page.locator(".b-stop").click()
+    wait_for_phase(page, "stopped")
