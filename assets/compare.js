@@ -1,6 +1,6 @@
 // The chosen runs over one another: one chart, their figures, and where their settings differ.
 const AXES = { steps: 'Steps', tokens: 'Trained tokens', seconds: 'Seconds' };
-const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+const plotConfig = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
 const curves = new Map();  // id -> {key, name, curve}
 let chosen = [], axis = kept('geko-axis') in AXES ? kept('geko-axis') : 'steps', chart = null, drawn = '';
 try { chosen = JSON.parse(kept('geko-chosen') || '[]'); } catch { chosen = []; }

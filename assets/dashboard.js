@@ -3,7 +3,7 @@
 const q = (selector) => element.querySelector(selector);
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
-const plotConfig = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
+const plotConfig = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ['select2d', 'lasso2d'] };
 const POINTS_HELD = 3000;  // beyond, the whole history is asked for again, thinned by the server
 const LINES_HELD = 200;
 const CHARTS = ['loss', 'buckets', 'pace'];
