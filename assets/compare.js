@@ -2,7 +2,7 @@
 const AXES = { steps: 'Steps', tokens: 'Trained tokens', seconds: 'Seconds' };
 // Nothing is sent anywhere: Plotly's own button would upload the chart.
 const NO_BUTTONS = ['select2d', 'lasso2d', 'sendChartToCloud'];
-const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', modeBarButtonsToRemove: NO_BUTTONS };
+const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', showSendToCloud: false, modeBarButtonsToRemove: NO_BUTTONS };
 const curves = new Map();  // id -> {key, name, curve}
 let chosen = [], axis = kept('geko-axis') in AXES ? kept('geko-axis') : 'steps', chart = null, drawn = '';
 try { chosen = JSON.parse(kept('geko-chosen') || '[]'); } catch { chosen = []; }

@@ -5,7 +5,7 @@ const text = (node, value) => { if (node.textContent !== value) node.textContent
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
 // Nothing is sent anywhere: Plotly's own button would upload the chart.
 const NO_BUTTONS = ['select2d', 'lasso2d', 'sendChartToCloud'];
-const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', modeBarButtonsToRemove: NO_BUTTONS };
+const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', showSendToCloud: false, modeBarButtonsToRemove: NO_BUTTONS };
 const POINTS_HELD = 3000;  // beyond, the whole history is asked for again, thinned by the server
 const LINES_HELD = 200;
 const CHARTS = ['loss', 'buckets', 'pace'];

@@ -140,8 +140,8 @@ class GEKOTrainer:
                 self._evaluate_if_due()
         except Stopped:
             self._tick()
+            self._save_periodic()  # before the reason: what a resume goes on from has not ended
             self.progress.reason = "You asked for a stop."
-            self._save_periodic()
             return self.get_efficiency_report("stopped")
         self._tick()
         if self.args.save_at_end:

@@ -152,6 +152,8 @@ def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
                     gr.Warning(f"{cut:,} samples are too long to be kept whole beside the run, and were left out.")
         except GekoError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        except OSError as error:
+            raise gr.Error(f"The file cannot be written ({error.strerror}).", print_exception=False) from error
         return str(path)
 
     return export

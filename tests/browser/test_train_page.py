@@ -46,6 +46,7 @@ def test_start_watch_reload_zoom_stop_and_resume(page: Page, server: Server) -> 
     wait_for_points(page, 5)
     expect(page.locator(".b-start")).to_have_text("Start another")
 
+    assert page.locator('.c-loss [data-title*="Share"]').count() == 0  # nothing offers to send a chart away
     page.evaluate("Plotly.relayout(document.querySelector('.c-loss'), {'xaxis.range': [1, 4]})")
     seen = page.evaluate(POINTS)
     wait_for_points(page, seen + 5)
