@@ -59,6 +59,19 @@ def take_all(browser: Browser) -> None:
     wide.wait_for_selector(".geko-status[data-phase=complete]")
     wide.wait_for_selector(".geko-summary:not([hidden])")
     shoot(wide, "train-complete", whole=True)
+    take_pages(wide)
+
+
+def take_pages(page: Page) -> None:
+    """The look before a start, and the other pages, of the run that has just ended."""
+    page.click("#geko-look-button")
+    page.wait_for_selector(".l-memory:not([hidden])")
+    shoot(page, "look")
+    for tab, ready in (("Samples", "tbody tr"), ("Runs", ".r-table tbody tr"), ("Try it", ".t-prompt")):
+        page.get_by_role("tab", name=tab).click()
+        page.locator(ready).locator("visible=true").first.wait_for()
+        page.wait_for_timeout(2000)  # the charts are drawn; nobody waits for a picture
+        shoot(page, tab.lower().replace(" ", "-"))
 
 
 def main() -> None:
