@@ -51,7 +51,7 @@ def take_all(browser: Browser) -> None:
         page = open_page(browser, viewport, scheme)
         page.wait_for_selector(".geko-bars .bar")
         if viewport is PHONE:
-            page.evaluate("document.querySelector('.geko-dash').scrollIntoView()")
+            page.evaluate("document.querySelector('#geko-live').scrollIntoView()")
         shoot(page, name)
         page.context.close()
     wide.evaluate("scrollTo(0, 0)")

@@ -59,6 +59,6 @@ def _head() -> str:
     return (
         f'<header class="geko-head">{asset("logo.svg")}<div><h1>GEKO</h1>'
         "<p>Fine-tune a language model, and spend the compute where it counts.</p></div>"
-        f'<div class="hardware" id="geko-hardware">{escape(torch)}<br>{escape(machine)}</div>'
+        f'<div class="hardware" id="geko-hardware">{escape(torch)}<span> · </span><br>{escape(machine)}</div>'
         '<button type="button" id="geko-theme" aria-label="Switch between light and dark">◐</button></header>'
     )
