@@ -1,8 +1,5 @@
 // The dashboard: asks the server for what came after its cursor and extends the charts with it.
 // Holds nothing that the server does not know, but which run this tab looks at and the theme.
-const q = (selector) => element.querySelector(selector);
-const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
-const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
 // Nothing is sent anywhere: Plotly's own button would upload the chart.
 const NO_BUTTONS = ['select2d', 'lasso2d', 'sendChartToCloud'];
 const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', showSendToCloud: false, modeBarButtonsToRemove: NO_BUTTONS };
@@ -12,15 +9,11 @@ const CHARTS = ['loss', 'buckets', 'pace'];
 const X_OF = { steps: 0, tokens: 7, seconds: 8 }, X_OF_EVALUATION = { steps: 0, tokens: 2, seconds: 3 };  // columns
 const START = { generation: 0, points: 0, evaluations: 0, log: 0 };
 
-function kept(storage, key, value) {
-  try { return value === undefined ? storage.getItem(key) || '' : storage.setItem(key, value); } catch { return ''; }  // private mode
-}
-
 let figures = null, drawnTheme = null;
 let run = null, cursor = START, held = 0, active, listed = '', summaryDrawn = '', watched = null, runAtStart, buttonsOf = null;
 let timer = null, busy = false;
-let axis = kept(localStorage, 'geko-axis') in X_OF ? kept(localStorage, 'geko-axis') : 'steps';
-let logarithmic = kept(localStorage, 'geko-log') === 'yes';
+let axis = lasting('geko-axis') in X_OF ? lasting('geko-axis') : 'steps';
+let logarithmic = lasting('geko-log') === 'yes';
 
 // ---------------------------------------------------------------- charts
 
@@ -85,20 +78,6 @@ async function plot(data) {
 }
 
 // ---------------------------------------------------------------- everything but the charts
-
-function node(tag, className, content) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (content !== undefined) made.textContent = content;
-  return made;
-}
-
-function button(label, className, onclick) {
-  const made = node('button', className, label);
-  made.type = 'button';
-  made.onclick = onclick;
-  return made;
-}
 
 function drawStatus(data) {
   buttonsOf = data.run;  // from now on, whatever else is still to be drawn
@@ -198,18 +177,6 @@ function path(label, value) {
   return line;
 }
 
-function copier(value) {
-  return button('Copy', 'copy', async (event) => {
-    const pressed = event.currentTarget;
-    try { await navigator.clipboard.writeText(value); } catch {  // only https and localhost have a clipboard
-      const area = node('textarea', '', value);
-      document.body.append(area); area.select(); document.execCommand('copy'); area.remove();
-    }
-    pressed.textContent = 'Copied';
-    setTimeout(() => { pressed.textContent = 'Copy'; }, 1500);
-  });
-}
-
 function drawLog(lines, fresh) {
   const list = q('.geko-log ol');
   if (fresh) list.replaceChildren();
@@ -257,7 +224,7 @@ function mark(data) {
 async function show(data) {
   if (active !== undefined && data.active && data.active !== active && data.run !== data.active) {
     active = data.active;  // a run has begun: every tab turns to it
-    kept(sessionStorage, 'geko-shown', '');
+    kept('geko-shown', '');
     return again(0);
   }
   active = data.active;
@@ -290,7 +257,7 @@ async function poll() {
     else try {
       if (!figures) figures = await server.figures({});
       await retheme();
-      const data = await server.pull({ run, cursor, shown: kept(sessionStorage, 'geko-shown'), cleared: kept(localStorage, 'geko-cleared') });
+      const data = await server.pull({ run, cursor, shown: kept('geko-shown'), cleared: lasting('geko-cleared') });
       wait = data.active ? 500 : 1500;
       await show(data);
     } catch (error) {
@@ -304,7 +271,7 @@ async function poll() {
 
 async function act(name, more) {
   let error = '';
-  try { error = (await server[name]({ run: buttonsOf, ...more })).error; } catch { error = 'The page does not answer: is geko-app still running?'; }
+  try { error = (await server[name]({ run: buttonsOf, ...more })).error; } catch { error = DEAF; }
   q('.geko-error').hidden = !error;
   text(q('.geko-error'), error);
   again(0);
@@ -327,15 +294,15 @@ function save(name, content) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-function look(id) { kept(sessionStorage, 'geko-shown', id); again(0); }
+function look(id) { kept('geko-shown', id); again(0); }
 
 q('.b-stop').onclick = () => { q('.b-stop').disabled = true; act('stop'); };
 q('.b-start').onclick = () => document.getElementById('geko-start').click();
 q('.b-resume').onclick = () => act('resume');
-q('.b-clear').onclick = () => { kept(localStorage, 'geko-cleared', buttonsOf); unmark(); look(''); };
+q('.b-clear').onclick = () => { lasting('geko-cleared', buttonsOf); unmark(); look(''); };
 q('.geko-runs').onchange = (event) => { if (event.target.value) look(event.target.value); };
-q('.t-axis').onchange = (event) => { axis = event.target.value; kept(localStorage, 'geko-axis', axis); redraw(); };
-q('.t-log').onclick = () => { logarithmic = !logarithmic; kept(localStorage, 'geko-log', logarithmic ? 'yes' : 'no'); redraw(); };
+q('.t-axis').onchange = (event) => { axis = event.target.value; lasting('geko-axis', axis); redraw(); };
+q('.t-log').onclick = () => { logarithmic = !logarithmic; lasting('geko-log', logarithmic ? 'yes' : 'no'); redraw(); };
 element.querySelectorAll('.t-csv').forEach((pressed) => {
   pressed.onclick = () => save(`${run}-${pressed.dataset.chart}.csv`, table(q('.c-' + pressed.dataset.chart)));
 });
@@ -353,7 +320,7 @@ document.addEventListener('click', (event) => {
   }
   if (event.target.closest('#geko-theme')) {
     document.body.classList.toggle('dark');
-    kept(localStorage, 'geko-theme', theme());
+    lasting('geko-theme', theme());
     again(0);
   }
 });

@@ -1,12 +1,4 @@
 // The card of a look before the start: asks for its look until that has ended, and draws what is known.
-const q = (selector) => element.querySelector(selector);
-const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
-const node = (tag, className, content) => {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (content !== undefined) made.textContent = content;
-  return made;
-};
 let key = '', samples = [], shown = 0, timer = null;
 
 function drawSample() {

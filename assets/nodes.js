@@ -1,12 +1,14 @@
-// What the scripts of the Runs page share: making nodes, small things kept in the browser, and asking again.
+// What all scripts of the pages share; it stands before each. Making nodes, small things kept in the browser, asking again.
 const q = (selector) => element.querySelector(selector);
 const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
 const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
 const DEAF = 'The page does not answer: is geko-app still running?';
 
-function kept(key, value) {
-  try { return value === undefined ? sessionStorage.getItem(key) || '' : sessionStorage.setItem(key, value); } catch { return ''; }  // private mode
+// In this tab (kept), or in this browser (lasting); "" for what is not there.
+function kept(key, value, storage = 'sessionStorage') {
+  try { return value === undefined ? window[storage].getItem(key) || '' : window[storage].setItem(key, value); } catch { return ''; }  // private mode
 }
+function lasting(key, value) { return kept(key, value, 'localStorage'); }
 
 function tell(name, detail) { window.dispatchEvent(new CustomEvent(name, { detail })); }
 

@@ -1,7 +1,4 @@
 // The Samples page: asks whether anything has changed, and draws only then. Holds nothing but what this tab looks at.
-const q = (selector) => element.querySelector(selector);
-const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
-const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
 const plotConfig = { responsive: true, displayModeBar: false };  // a drag zooms, a double click shows all again
 const COLUMNS = [
   ['row', 'Row', 'Row number in the data'], ['bucket', 'Bucket', 'What the model makes of it'], [null, 'Text', ''],
@@ -15,13 +12,6 @@ const ODD = [['suspicious', 'Suspicious'], ['stayed', 'Stayed HARD'], ['contradi
 
 let run = '', version = '', listed = '', view = { filter: '', text: '', sort: 'row', down: false, page: 0 };
 let counts = {}, shownId = null, figure = null, mapData = null, mapOf = '', mapDrawn = '', timer = null, busy = false, asked = 0;
-
-function node(tag, className, content) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (content !== undefined) made.textContent = content;
-  return made;
-}
 
 function complain(sentence) {
   q('.m-error').hidden = !sentence;

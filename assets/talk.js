@@ -1,22 +1,9 @@
 // The Try it page: asks for answers, looks at them by short polls, and draws what is new.
 // Holds the key of what was asked last; the server knows the rest of it.
-const q = (selector) => element.querySelector(selector);
-const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
-const node = (tag, className, content) => {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (content !== undefined) made.textContent = content;
-  return made;
-};
-const LOST = 'The page does not answer: is geko-app still running?';
 const SIDES = ['base', 'tuned'];
 const LOOK_AGAIN = 10000;  // milliseconds between two looks at the list of runs
 
-function kept(key, value) {
-  try { return value === undefined ? sessionStorage.getItem(key) || '' : sessionStorage.setItem(key, value); } catch { return ''; }  // private mode
-}
-
-let asks = 0, runs = [], chosen = null, remembered = null, listedAt = 0, examplesOf = '', asking = false;
+let asks = 0, runs = [], chosen = null, remembered = null, listedAt = 0, examplesOf = '', underway = false;
 const visible = () => element.offsetParent !== null && document.visibilityState === 'visible';
 const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const current = {};  // kind of job -> key that is being followed
@@ -40,7 +27,7 @@ async function follow(kind, key, draw, had = () => ({})) {
 }
 
 async function begin(name, query) {
-  try { return await server[name](query); } catch { return { key: '', error: LOST }; }
+  try { return await server[name](query); } catch { return { key: '', error: DEAF }; }
 }
 
 function complain(where, error) {
@@ -152,7 +139,7 @@ function clear() {
 // What stands there was said by another model.
 function turned() {
   asks += 1;
-  if (asking) server.stop({ key: current.talk });
+  if (underway) server.stop({ key: current.talk });
   current.talk = current.losses = '';
   kept('geko-talk-key', '');
   busy(false);
@@ -161,7 +148,7 @@ function turned() {
 }
 
 function busy(running) {
-  asking = running;
+  underway = running;
   q('.t-send').disabled = running;
   q('.t-stop').hidden = !running;
   q('.t-stop').disabled = false;
@@ -169,7 +156,7 @@ function busy(running) {
 
 async function send() {
   const number = (selector) => (q(selector).value === '' ? null : Number(q(selector).value));
-  if (current.talk && asking) server.stop({ key: current.talk });
+  if (current.talk && underway) server.stop({ key: current.talk });
   current.talk = '';
   const mine = ++asks;
   current.losses = '';
@@ -280,7 +267,7 @@ q('.t-which').onchange = turned;
 q('.t-prompt').oninput = () => { chosen = null; remembered = null; q('.t-earlier').hidden = true; };
 q('.t-temperature').oninput = () => { q('.t-top-p').disabled = !(Number(q('.t-temperature').value) > 0); };
 element.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !asking) { event.preventDefault(); send(); }
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !underway) { event.preventDefault(); send(); }
 });
 
 let wasVisible = false, recalled = false;

@@ -18,14 +18,14 @@ def asset(name: str) -> str:
     return (assets_path() / name).read_text(encoding="utf-8")
 
 
-def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None, helpers: str = "") -> gr.HTML:
-    """One HTML part with its own script, assets/<name>.html and .js, the latter after the script `helpers`.
+def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None) -> gr.HTML:
+    """One HTML part with its own script, assets/<name>.html and .js, the latter after what all scripts share.
 
     Each of `functions` gets one object from the script and is a public endpoint: it checks what it gets.
     """
     return gr.HTML(
         html_template=asset(f"{name}.html"),
-        js_on_load=(asset(helpers) if helpers else "") + asset(f"{name}.js"),
+        js_on_load=asset("nodes.js") + asset(f"{name}.js"),
         elem_id=elem_id or f"geko-{name}",
         server_functions=list(functions),
         padding=False,

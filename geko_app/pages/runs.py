@@ -17,15 +17,14 @@ from geko_engine.exceptions import GekoError, RunError
 from geko_engine.run_folder import RunFolder
 
 SIZES_AT_ONCE = 20
-HELPERS = "nodes.js"
 
 
 def build(supervisor: Supervisor, downloads: Downloads) -> None:
     """The page's parts, inside whatever is open."""
     table = RunTable(supervisor)
-    live_html("runs", _list_functions(table), helpers=HELPERS)
-    live_html("compare", _compare_functions(supervisor, table.reader), helpers=HELPERS)
-    live_html("run", [*_run_functions(supervisor, table.reader), *_actions(supervisor, downloads)], helpers=HELPERS)
+    live_html("runs", _list_functions(table))
+    live_html("compare", _compare_functions(supervisor, table.reader))
+    live_html("run", [*_run_functions(supervisor, table.reader), *_actions(supervisor, downloads)])
 
 
 def _list_functions(table: RunTable) -> list[ServerFunction]:
