@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -192,7 +193,10 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
         # Norms and embeddings in float32. Checkpointing is a setting of ours, so it is not switched on here.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
-        adapted = get_peft_model(model, lora_config)
+        with warnings.catch_warnings():
+            # peft asks transformers in a way that transformers is about to drop; nothing a user could change.
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted = get_peft_model(model, lora_config)
     except ValueError as error:  # a pattern that matches nothing, or no targets for a family that peft does not know
         raise ConfigError(
             f"LoRA cannot be applied ({str(error).splitlines()[0]}). The model's linear layers: {_linear_names(model)}.",

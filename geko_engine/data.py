@@ -276,7 +276,7 @@ def _encode_batch(rendered: list[tuple[int, list[Segment]]], columns: Columns, t
         for index, (text, learnt) in enumerate(pieces):
             ids = begin if index == 0 else next(others)
             sample.ids += ids
-            sample.learnt += _flags(ids, end) if learnt and columns.is_chat else [learnt and bool(text)] * len(ids)
+            sample.learnt += [learnt and bool(text)] * len(ids)
         if special and end is not None:
             sample.ids.append(end)
             sample.learnt.append(any(sample.learnt))  # nothing is learnt from an empty completion
@@ -288,14 +288,8 @@ def _ids(tokenizer: Any, texts: list[str], special: bool) -> list[list[int]]:
     if not texts:
         return []
     end = tokenizer.eos_token_id
-    found: list[list[int]] = tokenizer(texts, add_special_tokens=special)["input_ids"]
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
     for ids in found if special else ():
         while ids and ids[-1] == end:
             ids.pop()
     return found
-
-
-def _flags(ids: list[int], end: int | None) -> list[bool]:
-    """An answer is learnt up to its end of sequence; the line break that a template sets behind it is not."""
-    last = len(ids) - 1 - ids[::-1].index(end) if end in ids else len(ids) - 1
-    return [position <= last for position in range(len(ids))]

@@ -261,8 +261,11 @@ def _chat_segments(turns: list[Turn], tokenizer: Any) -> list[Segment]:
     pieces: list[Segment] = []
     last = 0
     for begin, end in cuts:
-        pieces += [(whole[last:begin], False), (whole[begin:end], True)]
-        last = end
+        # What a template sets behind the end of the turn, a line break mostly, is not the answer any more.
+        stop = tokenizer.eos_token
+        ended = whole.rfind(stop, begin, end) + len(stop) if stop and stop in whole[begin:end] else end
+        pieces += [(whole[last:begin], False), (whole[begin:ended], True)]
+        last = ended
     return [piece for piece in [*pieces, (whole[last:], False)] if piece[0]]
 
 
