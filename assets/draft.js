@@ -1,8 +1,10 @@
-(keys, wanted) => (...now) => {
+(keys, drafted, wanted) => (...now) => {
   const name = 'geko-draft';
   try {
     if (wanted === 'keep') {
-      localStorage.setItem(name, JSON.stringify(Object.fromEntries(keys.map((key, i) => [key, now[i]]))));
+      const values = Object.fromEntries(keys.map((key, i) => [key, now[i]]));
+      window.dispatchEvent(new CustomEvent('geko-form', { detail: now }));
+      localStorage.setItem(name, JSON.stringify(Object.fromEntries(drafted.map((key) => [key, values[key]]))));
       return [];
     }
     const kept = JSON.parse(localStorage.getItem(name) || '{}');

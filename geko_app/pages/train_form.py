@@ -32,7 +32,6 @@ class Layout:
     fields: dict[str, gr.components.Component] = dataclasses.field(default_factory=dict)
     folded: dict[str, gr.Accordion] = dataclasses.field(default_factory=dict)
     token: list[gr.components.Component] = dataclasses.field(default_factory=list)  # one; its value is never kept
-    words: list[gr.components.Component] = dataclasses.field(default_factory=list)  # YAML, command, Python
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -55,7 +54,7 @@ def build(store: RunStore, shown: dict[str, Any]) -> Layout:
                     layout.token.append(_token())
             layout.folded[group] = folded
     _wire(layout)
-    _words(layout)
+    _words(layout, shown)
     _take_settings(store, layout)
     return layout
 
@@ -203,18 +202,17 @@ def _settings_of(store: RunStore) -> Callable[[Any], list[Any]]:
 
 def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
     """What was typed in survives a reload: it is kept in the browser, and nowhere else."""
-    fields = [layout.fields[key] for key in DRAFTED]
+    fields, drafted = [layout.fields[f.key] for f in FIELDS], [layout.fields[key] for key in DRAFTED]
     gr.on(
         [field.change for field in fields],
         fn=None,
         inputs=fields,
         outputs=[],
-        js=_call("draft.js", DRAFTED, "keep"),
+        js=_call("draft.js", [f.key for f in FIELDS], DRAFTED, "keep"),
         **QUIET,
     )
-    restored = blocks.load(fn=None, inputs=fields, outputs=fields, js=_call("draft.js", DRAFTED, "restore"), **QUIET)
-    inputs = [layout.fields[f.key] for f in FIELDS]
-    restored.then(_in_words, inputs, layout.words, concurrency_limit=None, **QUIET)
+    restore = _call("draft.js", DRAFTED, DRAFTED, "restore")
+    restored = blocks.load(fn=None, inputs=drafted, outputs=drafted, js=restore, **QUIET)
     # What is typed in before this would be lost: whoever drives the page waits for it.
     restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)
 
@@ -222,28 +220,35 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
 # ---------------------------------------------------------------- the same as YAML, command and Python
 
 
-def _words(layout: Layout) -> None:
-    inputs = [layout.fields[f.key] for f in FIELDS]
-    with gr.Accordion("As YAML, command and Python", open=False, elem_id="geko-words"):
+def _words(layout: Layout, shown: dict[str, Any]) -> None:
+    fields = [layout.fields[f.key] for f in FIELDS]
+    yaml, command, script = _in_words(*(shown[f.key] for f in FIELDS))
+    with gr.Accordion("As YAML, command and Python", open=False, elem_id="geko-words") as words:
         gr.Markdown(
             "The same run in three other forms; they follow the form above. A changed or pasted YAML can be used."
         )
-        words = gr.Code(label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", max_lines=30)
+        # The form's fields are no inputs of this: an event that ends late would wipe out what stands at them.
+        heard = gr.HTML(html_template="<span hidden></span>", js_on_load=asset("words.js"), padding=False)
+        outputs: list[gr.components.Component] = [
+            gr.Code(yaml, label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", max_lines=30)
+        ]
         use = gr.Button("Use this YAML", size="sm", elem_id="geko-use-yaml")
         said = gr.Markdown(elem_id="geko-yaml-message")
-        command = gr.Code(label="Command", language="shell", interactive=False, elem_id="geko-command", max_lines=20)
-        script = gr.Code(label="Python", language="python", interactive=False, elem_id="geko-python", max_lines=20)
-    layout.words = [words, command, script]
-    gr.on(
-        [field.change for field in inputs],
-        _in_words,
-        inputs,
-        layout.words,
-        trigger_mode="always_last",
-        concurrency_limit=None,
-        **QUIET,
-    )
-    use.click(_use_yaml, words, [said, *inputs], concurrency_limit=None, **QUIET)
+        for text, label, language in ((command, "Command", "shell"), (script, "Python", "python")):
+            name = f"geko-{label.lower()}"
+            outputs.append(gr.Code(text, label=label, language=language, interactive=False, elem_id=name, max_lines=20))
+    words.expand(_in_words, fields, outputs, concurrency_limit=None, **QUIET)
+    heard.change(_heard, heard, outputs, trigger_mode="always_last", concurrency_limit=None, **QUIET)
+    use.click(_use_yaml, outputs[0], [said, *fields], concurrency_limit=None, **QUIET)
+
+
+def _heard(values: Any) -> tuple[str, str, str]:
+    """The three forms of what the browser sends: the values in the order of FIELDS, as JSON."""
+    try:
+        found = json.loads(values)
+    except (TypeError, ValueError):
+        found = None
+    return _in_words(*found) if isinstance(found, list) and len(found) == len(FIELDS) else ("", "", "")
 
 
 def _in_words(*values: Any) -> tuple[str, str, str]:

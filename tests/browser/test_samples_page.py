@@ -59,6 +59,7 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
 
     page.locator(".m-all").click()
     expect(page.locator(".m-chip.marked .count")).to_have_text("2")
+    expect(page.locator("#geko-samples tbody input").first).to_be_checked()
     page.locator("#geko-samples tbody input").first.uncheck()
     expect(page.locator(".m-chip.marked .count")).to_have_text("1")
     assert marked_rows(run) == {114}
