@@ -228,11 +228,11 @@ def _words(layout: Layout) -> None:
         gr.Markdown(
             "The same run in three other forms; they follow the form above. A changed or pasted YAML can be used."
         )
-        words = gr.Code(label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", max_lines=30)
+        words = gr.Code(label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", wrap_lines=True)
         use = gr.Button("Use this YAML", size="sm", elem_id="geko-use-yaml")
         said = gr.Markdown(elem_id="geko-yaml-message")
-        command = gr.Code(label="Command", language="shell", interactive=False, elem_id="geko-command", max_lines=20)
-        script = gr.Code(label="Python", language="python", interactive=False, elem_id="geko-python", max_lines=20)
+        command = gr.Code(label="Command", language="shell", interactive=False, elem_id="geko-command", wrap_lines=True)
+        script = gr.Code(label="Python", language="python", interactive=False, elem_id="geko-python", wrap_lines=True)
     layout.words = [words, command, script]
     gr.on(
         [field.change for field in inputs],
