@@ -132,10 +132,11 @@ async function open(id, focus) {
   text(q('.m-why'), data.why);
   q('.m-reasons').replaceChildren(...[...data.reasons, ...data.notes].map((reason) => node('li', '', reason)));
   if (data.other !== null) {
-    const other = node('button', '', 'Show the other answer');
+    const other = node('button', '', 'Show the other answer'), item = node('li', 'other');
     other.type = 'button';
     other.onclick = () => open(data.other, true);
-    q('.m-reasons').append(other);
+    item.append(other);
+    q('.m-reasons').append(item);
   }
   q('.m-text').replaceChildren(...data.pieces.map(([piece, learnt]) => node('span', learnt ? 'learnt' : '', piece)));
   text(q('.m-size'), data.size);

@@ -230,13 +230,15 @@ def _words(layout: Layout, shown: dict[str, Any]) -> None:
         # The form's fields are no inputs of this: an event that ends late would wipe out what stands at them.
         heard = gr.HTML(html_template="<span hidden></span>", js_on_load=asset("words.js"), padding=False)
         outputs: list[gr.components.Component] = [
-            gr.Code(yaml, label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", max_lines=30)
+            gr.Code(yaml, label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", wrap_lines=True)
         ]
         use = gr.Button("Use this YAML", size="sm", elem_id="geko-use-yaml")
         said = gr.Markdown(elem_id="geko-yaml-message")
         for text, label, language in ((command, "Command", "shell"), (script, "Python", "python")):
             name = f"geko-{label.lower()}"
-            outputs.append(gr.Code(text, label=label, language=language, interactive=False, elem_id=name, max_lines=20))
+            outputs.append(
+                gr.Code(text, label=label, language=language, interactive=False, elem_id=name, wrap_lines=True)
+            )
     words.expand(_in_words, fields, outputs, concurrency_limit=None, **QUIET)
     heard.change(_heard, heard, outputs, trigger_mode="always_last", concurrency_limit=None, **QUIET)
     use.click(_use_yaml, outputs[0], [said, *fields], concurrency_limit=None, **QUIET)
