@@ -12,6 +12,11 @@ function lasting(key, value) { return kept(key, value, 'localStorage'); }
 
 function tell(name, detail) { window.dispatchEvent(new CustomEvent(name, { detail })); }
 
+function turnToTrain() {
+  const pages = [...document.querySelectorAll('#geko-pages button[role="tab"]')];
+  pages.find((page) => page.textContent.trim() === 'Train')?.click();
+}
+
 function node(tag, className, content) {
   const made = document.createElement(tag);
   if (className) made.className = className;

@@ -123,12 +123,8 @@ window.addEventListener('geko-open', async (event) => {
   q('.o-run').focus({ preventScroll: true });
 });
 q('.o-close').onclick = () => tell('geko-open', '');
-function turnToTrain() {
-  const pages = [...document.querySelectorAll('#geko-pages button[role="tab"]')];
-  pages.find((page) => page.textContent.trim() === 'Train')?.click();
-}
 q('.o-show').onclick = () => { kept('geko-shown', id); turnToTrain(); };
-q('.o-use').onclick = () => { window.dispatchEvent(new CustomEvent('geko-use-run', { detail: id })); turnToTrain(); };
+q('.o-use').onclick = () => { tell('geko-use', { run: id }); turnToTrain(); };
 q('.o-resume').onclick = () => act('resume');
 q('.o-stop').onclick = () => act('halt');
 q('.o-delete').onclick = () => sure(true);

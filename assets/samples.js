@@ -11,7 +11,7 @@ const BUCKETS = [['', 'All'], ['freeze', 'FREEZE'], ['light', 'LIGHT'], ['focus'
 const ODD = [['suspicious', 'Suspicious'], ['stayed', 'Stayed HARD'], ['contradicts', 'Other answer'], ['truncated', 'Cut off'], ['marked', 'Marked']];
 
 let run = '', version = '', listed = '', view = { filter: '', text: '', sort: 'row', down: false, page: 0 };
-let counts = {}, shownId = null, figure = null, mapData = null, mapOf = '', mapDrawn = '', timer = null, busy = false, asked = 0;
+let counts = {}, marks = {}, shownId = null, figure = null, mapData = null, mapOf = '', mapDrawn = '', timer = null, busy = false, asked = 0;
 
 function complain(sentence) {
   q('.m-error').hidden = !sentence;
@@ -244,7 +244,9 @@ async function show(data) {
   version = data.version;
   if (data.sentence) return;
   counts = data.counts;
+  marks = data.marks;
   text(q('.m-export-note'), data.export);
+  q('.m-use').disabled = !counts.marked;
   drawCounts();
   await drawTable();
   if (shownId !== null) await open(shownId, false);
@@ -291,6 +293,7 @@ q('.m-all').onclick = () => setMark({ all: true }, true);
 q('.m-unmark').onclick = () => setMark({ all: true }, false);
 q('.m-dataset').onclick = () => trigger('download', { run, kind: 'dataset' });
 q('.m-list').onclick = () => trigger('download', { run, kind: 'list' });
+q('.m-use').onclick = () => { tell('geko-use', { fields: marks }); turnToTrain(); };
 q('.geko-runs').onchange = (event) => { chosen(event.target.value); again(0); };
 document.addEventListener('visibilitychange', () => again(0));
 document.addEventListener('click', (event) => {

@@ -123,6 +123,8 @@ FIELDS: tuple[FormField, ...] = (
         ("data.max_length", "Longest sample", "integer"),
         ("data.eval_ratio", "Held-out share", "slider"),
         ("data.eval_count", "Evaluation samples", "text", "all"),
+        ("data.marks", "Marks of an earlier run", "text", "none"),
+        ("data.marked", "Marked rows", "choice"),
         ("data.train_config", "Training configuration", "text", "default", True),
         ("data.train_split", "Training split", "text", *HALF),
         ("data.eval_config", "Evaluation configuration", "text", "default", True),

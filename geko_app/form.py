@@ -6,7 +6,7 @@ Knows no widget library.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -79,6 +79,16 @@ def demo_rules() -> list[dict[str, Any]]:
         {"key": key, "follows": list(followed), "is": DEMO, "demo": demo[key], "usual": usual[key] or ""}
         for key, followed in FOLLOWS.items()
     ]
+
+
+def changed_fields(values: Mapping[Any, Any]) -> dict[str, str]:
+    """Those of `values` that are texts for text fields or choices of fields that have some; what else comes is dropped."""
+    found = {}
+    for field in FIELDS:
+        value = values.get(field.key)
+        if isinstance(value, str) and (field.kind == "text" or value in field.choices):
+            found[field.key] = value
+    return found
 
 
 def groups_of(keys: Iterable[str]) -> set[str]:

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from geko_app.run_store import RunStore
 from geko_engine.config import GEKOConfig, RunConfig
 from geko_engine.exceptions import GekoError, RunError
+from geko_engine.marks import NEVER_FREEZE, marked_rows
 from geko_engine.run_folder import RunFolder
 from geko_engine.sample_states import SampleStates
 
@@ -124,6 +125,14 @@ class Samples:
     @property
     def rule(self) -> GEKOConfig:
         return self.config.geko
+
+    @cached_property
+    def never_freeze(self) -> set[int]:
+        """Row numbers that were marked so for this run; none where that cannot be read any more."""
+        try:
+            return {row + 1 for row in marked_rows(self.folder.own_config().data, NEVER_FREEZE)}
+        except GekoError:
+            return set()
 
     @cached_property
     def visited(self) -> NDArray:

@@ -14,6 +14,7 @@ from typing import Any
 
 from geko_app.sample_files import Samples, Texts, changed
 from geko_engine.exceptions import RunError
+from geko_engine.marks import EXCLUDE
 from geko_engine.run_folder import RunFolder, replace_json
 
 FILE = "marks.json"
@@ -49,6 +50,11 @@ def mark(folder: RunFolder, rows: Iterable[int], *, marked: bool) -> int:
         except OSError as error:
             raise RunError(f"The marks cannot be written ({error.strerror}): free space on the disk.") from error
     return len(after)
+
+
+def as_settings(folder: RunFolder) -> dict[str, str]:
+    """The fields of the form by which another run leaves the marked rows out."""
+    return {"data.marks": str((folder.path / FILE).absolute()), "data.marked": EXCLUDE}
 
 
 def export_sentence(samples: Samples, marked: int) -> str:

@@ -11,12 +11,15 @@ from geko_engine.config import GEKOConfig
 STAYED_HARD, CONTRADICTS, TRUNCATED = "stayed", "contradicts", "truncated"
 KINDS = {STAYED_HARD: "Stayed HARD", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
 
+HELD_BACK = "it is marked as one that never freezes"
+
 
 @dataclass(frozen=True)
 class Signals:
     """What the record knows of one sample.
 
     mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
+    held_back: marked as one that never freezes.
     """
 
     bucket: int
@@ -28,6 +31,7 @@ class Signals:
     mean_loss: float
     p_min: float
     hard_streak: int
+    held_back: bool = False
 
     @property
     def quality(self) -> float:
@@ -41,7 +45,8 @@ def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
     if signals.bucket == Bucket.FREEZE:
         return f"FREEZE, mastered: {_mastered(signals, rule)}."
     if signals.bucket == Bucket.LIGHT:
-        return f"LIGHT: every token of the answer is the most likely one, but {_not_mastered(signals, rule)}."
+        known = "every token of the answer is the most likely one" if signals.correct else "it is mastered"
+        return f"LIGHT: {known}, but {_not_mastered(signals, rule)}."
     confidence, threshold = apart(signals.confidence, rule.focus_confidence)
     if signals.bucket == Bucket.FOCUS:
         return f"FOCUS, still learning: the answer is wrong, and its confidence {confidence} is not above {threshold}."
@@ -67,7 +72,7 @@ def _not_mastered(signals: Signals, rule: GEKOConfig) -> str:
         if math.isnan(signals.mean_loss):
             return "the mean loss of the data is not known before the next epoch"
         if signals.loss < signals.mean_loss:
-            return "it was sorted by the mean loss as it was before"
+            return HELD_BACK if signals.held_back else "it was sorted by the mean loss as it was before"
         loss, mean = apart(signals.loss, signals.mean_loss)
         return f"its loss {loss} is not below the mean of the data, {mean}"
     failed = []
@@ -79,7 +84,8 @@ def _not_mastered(signals: Signals, rule: GEKOConfig) -> str:
         shown, threshold = apart(value, least)
         if not met:
             failed.append(f"its {name} {shown} is {'below' if name == 'Q-value' else 'not above'} {threshold}")
-    return " and ".join(failed) or "it was sorted by other thresholds than those of now"
+    otherwise = HELD_BACK if signals.held_back else "it was sorted by other thresholds than those of now"
+    return " and ".join(failed) or otherwise
 
 
 def apart(value: float, threshold: float) -> tuple[str, str]:

@@ -151,6 +151,7 @@ def signals(samples: Samples, index: int) -> Signals:
         mean_loss=states.mean_loss,
         p_min=float(states.p_min[index]),
         hard_streak=int(states.hard_streak[index]),
+        held_back=int(samples.facts["row"][index]) in samples.never_freeze,
     )
 
 

@@ -56,6 +56,16 @@ class DataConfig:
     eval_ratio: float = setting(
         0.0, "Share of the training data held out as evaluation data, where none is named.", minimum=0, maximum=0.5
     )
+    marks: str | None = setting(
+        None,
+        "A marks.json: rows that were marked on the Samples page of an earlier run on the same data; empty for none.",
+    )
+    marked: str = setting(
+        "exclude",
+        "What becomes of the marked rows: exclude (wrong ones are left out) or never freeze (hard ones are trained on in "
+        "every epoch, however well they are known).",
+        choices=("exclude", "never freeze"),
+    )
     prompt_column: str | None = setting(None, "Column that is shown to the model; empty to recognise it.")
     completion_column: str | None = setting(None, "Column that the model learns to write; empty to recognise it.")
     text_column: str | None = setting(None, "Column of plain text to learn whole; empty to recognise it.")

@@ -174,7 +174,7 @@ class _Encoded:
 
 
 def tokenise(
-    rows: Sequence[Row],
+    rows: Sequence[Row | None],
     columns: Columns,
     tokenizer: Any,
     max_length: int,
@@ -183,6 +183,9 @@ def tokenise(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizedData:
     """All rows as token ids, cut at `max_length` tokens; rows without a target are left out and listed.
+
+    Args:
+        rows: None for a row that is left out unlisted; the others keep their numbers.
 
     Raises:
         Stopped: when should_stop says so.
@@ -203,7 +206,7 @@ def tokenise(
                 truncated.append(sample.row)
             kept.append(_Encoded(sample.row, sample.ids[:max_length], sample.learnt[:max_length]))
     if not kept:
-        raise _nothing_to_learn(len(rows), max_length, len(masked), unusable)
+        raise _nothing_to_learn(sum(row is not None for row in rows), max_length, len(masked), unusable)
     data = _flat(kept)
     data.truncated, data.empty, data.masked, data.unusable = truncated, empty, masked, unusable
     return data
@@ -238,7 +241,7 @@ def _nothing_to_learn(count: int, max_length: int, masked: int, unusable: dict[i
 
 
 def _encoded(
-    rows: Sequence[Row],
+    rows: Sequence[Row | None],
     columns: Columns,
     tokenizer: Any,
     unusable: dict[int, str],
@@ -251,6 +254,8 @@ def _encoded(
             raise Stopped
         rendered: list[tuple[int, list[Segment]]] = []
         for number, row in enumerate(rows[first : first + TOKENISE_ROWS], first):
+            if row is None:
+                continue
             try:
                 rendered.append((number, segments(row, columns, tokenizer)))
             except UnusableRow as reason:

@@ -18,6 +18,7 @@ from geko_engine.config import RunConfig
 from geko_engine.estimate import footprint, measure_speed, memory_here, verdict
 from geko_engine.events import DataChecked, DataPreviewed, Event, Message, PhaseChanged, RunEnded, StepEstimated
 from geko_engine.exceptions import DataError, GekoError, Stopped
+from geko_engine.marks import EXCLUDE, marked_rows
 from geko_engine.models import longest_input, open_model
 from geko_engine.planner import steps_per_pass
 from geko_engine.preparing import Prepared, gather, prepare, use_template
@@ -76,7 +77,8 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
     use_template(columns, tokenizer, emit)
     shown: list[list[Segment]] = []
     reasons: list[str] = []
-    for row in rows:
+    left_out = marked_rows(config.data, EXCLUDE)
+    for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
         try:
             pieces = segments(row, columns, tokenizer)
         except UnusableRow as reason:

@@ -6,7 +6,7 @@ Shared by the run itself and by the look at it before the start. Knows no model.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from geko_engine import token_cache
 from geko_engine.config import RunConfig
 from geko_engine.data import TokenizedData, hold_out, overlap, tokenise
 from geko_engine.events import Event, Message, PhaseChanged
-from geko_engine.exceptions import Stopped
+from geko_engine.exceptions import DataError, Stopped
+from geko_engine.marks import EXCLUDE, marked_rows
+from geko_engine.marks import FIELD as MARKS
 from geko_engine.shapes import PLAIN_TEMPLATE, Columns, Row, recognise_columns
 from geko_engine.sources import load_rows
 
@@ -27,7 +29,7 @@ class Finding:
     """Something that the user should know about some rows.
 
     Attributes:
-        kind: truncated, empty, masked, duplicate, unusable or overlap. rows: their numbers, from 1.
+        kind: truncated, empty, masked, duplicate, unusable, marked or overlap. rows: their numbers, from 1.
         sentence: what it is and what follows from it, with the first row numbers.
     """
 
@@ -98,9 +100,10 @@ def prepare(
             mine = rows.pop(name)
             columns = recognise_columns(mine, config.data)
             use_template(columns, tokenizer, emit)
+            left, marked = without_marked(mine, config) if name == "training" else (mine, [])
             progress = functools.partial(_tokenised, emit, name)
-            data = _tokens(mine, columns, tokenizer, limit, progress, should_stop)
-            parts.append(Prepared(name, source, columns, data, len(mine), findings(data, limit)))
+            data = _tokens(left, columns, tokenizer, limit, progress, should_stop)
+            parts.append(Prepared(name, source, columns, data, len(mine), marked + findings(data, limit)))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
         said = "in the training data too, so the evaluation flatters"
@@ -108,6 +111,25 @@ def prepare(
     elif config.data.eval_ratio:
         return _held_out(parts[0], config)
     return parts
+
+
+def without_marked(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
+    """`rows` with None for each that is left out as marked, so that the others keep their numbers; and what to say of it.
+
+    Raises:
+        DataError: at data.marks, when the marks cannot be read or no row is left.
+    """
+    left_out = sorted(row for row in marked_rows(config.data, EXCLUDE) if row < len(rows))
+    if not left_out:
+        return rows, []
+    if len(left_out) == len(rows):
+        raise DataError(
+            f"All {len(rows):,} rows are marked, so nothing is left to train on: take some marks back.", MARKS
+        )
+    kept: list[Row | None] = list(rows)
+    for row in left_out:
+        kept[row] = None
+    return kept, [_finding("marked", left_out, "left out, because they are marked")]
 
 
 def _held_out(train: Prepared, config: RunConfig) -> list[Prepared]:
@@ -132,7 +154,7 @@ def _tokenised(emit: Emit, name: str, done: int, total: int) -> None:
 
 
 def _tokens(
-    rows: list[Row],
+    rows: Sequence[Row | None],
     columns: Columns,
     tokenizer: Any,
     limit: int,

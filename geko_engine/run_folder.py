@@ -5,6 +5,7 @@ events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (s
 status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
 stop           exists when somebody asked the run to stop
 queued         exists while the run waits on the page for the one before it
+marks-used.json   the marks of an earlier run as they were when this one began; marks.json: those set on this one
 note.txt       what the user wrote about it
 worker.log     what the worker process printed
 checkpoints/   report.json   model/
@@ -148,6 +149,17 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The configuration that this run was started with."""
         return RunConfig.from_yaml(self.config_path)
+
+    @property
+    def used_marks_path(self) -> Path:
+        return self.path / "marks-used.json"
+
+    def own_config(self) -> RunConfig:
+        """The same with the marks that were kept when it began: a resume works on the same rows, whatever was marked since."""
+        config = self.config()
+        if config.data.marks and self.used_marks_path.is_file():
+            config.data.marks = str(self.used_marks_path)
+        return config
 
     def request_stop(self) -> None:
         """Ask the run to save a checkpoint and end as `stopped`; asking twice is asking once."""

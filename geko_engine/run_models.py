@@ -43,7 +43,7 @@ class Asked:
 
     @classmethod
     def of(cls, folder: RunFolder, which: str = FINAL) -> Asked:
-        return cls(folder, folder.config(), which)
+        return cls(folder, folder.own_config(), which)
 
     @property
     def path(self) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from geko_engine.config import RunConfig
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.exceptions import GekoError, RunError, Stopped
+from geko_engine.marks import read_marks
 from geko_engine.processes import is_main_process, process_count
 from geko_engine.run_folder import RunFolder, replace_json
 from geko_engine.settings import raise_problems
@@ -70,8 +71,10 @@ def run(
 
 
 def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
-    config = folder.config()
+    config = folder.own_config()
     raise_problems(preflight(config))
+    if config.data.marks and is_main_process():
+        replace_json(folder.used_marks_path, {"rows": read_marks(config.data.marks)})
     try:
         ask_the_hub(config, stop)
     except Stopped:
@@ -145,6 +148,7 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
     from geko_engine.adapters import lora_config_for
     from geko_engine.keeping import RecordKeeper, keep_rows
+    from geko_engine.marks import NEVER_FREEZE, among, marked_rows
     from geko_engine.models import load_model_and_tokenizer, longest_input
     from geko_engine.preparing import gather, prepare, told
     from geko_engine.trainer import GEKOTrainer
@@ -177,6 +181,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         model_name=config.model.name,
     )
     trainer.on_event = RecordKeeper(folder, trainer, emit)
+    trainer.states.never_freeze[:] = among(prepared[0].data.rows, marked_rows(config.data, NEVER_FREEZE))
     return trainer
 
 

@@ -59,6 +59,7 @@ class SampleStates:
         self.arrays["bucket"][:] = Bucket.UNSEEN
         self.arrays["best_loss"][:] = np.inf
         self.arrays["last_step"][:] = -1
+        self.never_freeze = np.zeros(count, bool)  # set by whoever asks for it; not part of the record
         self.mean_loss = float("nan")  # of all visited samples at the last partition
         self._counts = self._count(self.bucket)
 
@@ -152,7 +153,8 @@ class SampleStates:
             loss, correct, confidence, self.q_value(ids, config), quality(loss, self.best_loss[ids]), self.mean_loss
         )
         mastered = MASTERIES[config.mastery].mastered(signals, config)
-        return partition(correct, confidence, mastered, self.visits(ids) > 0, config)
+        awake = mastered & self.never_freeze[ids]  # LIGHT instead
+        return partition(correct | awake, confidence, mastered & ~awake, self.visits(ids) > 0, config)
 
     def save(self, path: str | Path) -> None:
         """Write all arrays to a safetensors file."""

@@ -20,6 +20,7 @@ from geko_engine.downloads import OnProgress, Progress, ShouldStop, interruptibl
 from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.files import FILE_KINDS, local_rows
 from geko_engine.hub import access_error, hub_id_problem, hub_rows
+from geko_engine.marks import marks_problem
 from geko_engine.settings import Problem, raise_problems
 
 
@@ -31,6 +32,7 @@ def preflight(config: RunConfig) -> list[Problem]:
             ("model.name", model_problem(config.model.name)),
             ("data.train", data_problem(config.data.train)),
             ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
+            ("data.marks", marks_problem(config.data.marks)),
             ("output_dir", folder_problem(config.output_dir)),
             ("training.resume_from_checkpoint", checkpoint_problem(config.training.resume_from_checkpoint)),
         )

@@ -37,7 +37,7 @@ def cache_folder() -> Path:
 
 
 def key_of(
-    rows: Sequence[Row], columns: Columns, tokenizer: Any, max_length: int, should_stop: Callable[[], bool]
+    rows: Sequence[Row | None], columns: Columns, tokenizer: Any, max_length: int, should_stop: Callable[[], bool]
 ) -> str:
     """Digest of everything that decides the result. Raises Stopped when should_stop says so."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -12,7 +12,15 @@ import gradio as gr
 from geko_app import charts, sample_view
 from geko_app.pages.parts import live_html, text_of, whole_of
 from geko_app.sample_files import Samples, SampleStore
-from geko_app.sample_marks import export_sentence, mark, marked_rows, marks_version, write_dataset, write_list
+from geko_app.sample_marks import (
+    as_settings,
+    export_sentence,
+    mark,
+    marked_rows,
+    marks_version,
+    write_dataset,
+    write_list,
+)
 from geko_app.sample_view import Query
 from geko_app.supervisor import Supervisor
 from geko_app.view import run_label
@@ -110,6 +118,7 @@ def _overview(samples: Samples) -> Answer:
     return {
         **sample_view.overview(samples, marked),
         "record": samples.version,
+        "marks": as_settings(samples.folder),
         "export": export_sentence(samples, len(marked)),
     }
 

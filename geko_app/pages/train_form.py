@@ -14,7 +14,7 @@ from geko_app import form
 from geko_app.fields import FIELDS, GROUPS, PRESET_KEY, FormField
 from geko_app.hardware import precisions
 from geko_app.measured import preset_choices, preset_note
-from geko_app.pages.parts import asset
+from geko_app.pages.parts import asset, text_of
 from geko_app.run_store import RunStore
 from geko_engine.exceptions import GekoError
 from geko_engine.files import FILE_KINDS
@@ -179,23 +179,38 @@ def _call(name: str, *arguments: Any) -> str:
 
 
 def _take_settings(store: RunStore, layout: Layout) -> None:
-    """Another page may ask for the settings of a run: they fill the form in, to be changed and started again."""
+    """Another page may ask for the settings of a run, or for other values of single fields.
+
+    They fill the form in, to be changed and started again; groups that hold such a single field are unfolded.
+    """
     asked = gr.HTML(
         html_template="<span hidden></span>",
-        js_on_load="window.addEventListener('geko-use-run', (e) => { props.value = e.detail; trigger('change'); });",
-        elem_id="geko-use-run",
+        js_on_load="window.addEventListener('geko-use', (e) => { props.value = e.detail; trigger('change'); });",
+        elem_id="geko-use",
         padding=False,
     )
-    asked.change(_settings_of(store), asked, [layout.fields[f.key] for f in FIELDS], concurrency_limit=None, **QUIET)
+    outputs = [*(layout.fields[f.key] for f in FIELDS), *layout.folded.values()]
+    asked.change(_asked_settings(store, list(layout.folded)), asked, outputs, concurrency_limit=None, **QUIET)
 
 
-def _settings_of(store: RunStore) -> Callable[[Any], list[Any]]:
-    def settings(run_id: Any) -> list[Any]:
+def _asked_settings(store: RunStore, folded: list[str]) -> Callable[[Any], list[Any]]:
+    """Answers {"run": id} with all of its settings, {"fields": {key: value}} with those alone."""
+
+    def settings(asked: Any) -> list[Any]:
+        values = asked.get("fields") if isinstance(asked, dict) else None
         try:
-            shown = form.from_config(store.folder(str(run_id)).config())
+            shown = (
+                form.changed_fields(values)
+                if isinstance(values, dict)
+                else form.from_config(store.folder(text_of(asked, "run")).config())
+            )
         except GekoError:
-            return [gr.skip() for _ in FIELDS]
-        return [shown[f.key] for f in FIELDS]
+            shown = {}
+        groups = form.groups_of(shown) if isinstance(values, dict) else set()
+        return [
+            *(shown.get(f.key, gr.skip()) for f in FIELDS),
+            *(gr.update(open=True) if group in groups else gr.skip() for group in folded),
+        ]
 
     return settings
 

@@ -107,6 +107,12 @@ def test_presets_show_what_was_measured() -> None:
         assert f"{100 * found[name]['compute']:.0f} % compute" in label
 
 
+def test_only_texts_and_choices_of_the_form_change_single_fields() -> None:
+    asked = {"data.marks": "m.json", "data.marked": "never freeze", "nothing": "x", 3: "x"}
+    refused = {"data.train": 7, "geko.mastery": "none", "training.num_epochs": "9", "output_dir": ["x"]}
+    assert form.changed_fields(asked | refused) == {"data.marks": "m.json", "data.marked": "never freeze"}
+
+
 # ---------------------------------------------------------------- YAML, command and Python
 
 CHANGED = st.fixed_dictionaries(

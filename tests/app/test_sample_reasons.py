@@ -35,6 +35,21 @@ def signals(**changes: Any) -> Signals:
 
 
 CASES = {
+    "held back": (
+        signals(bucket=Bucket.LIGHT, held_back=True),
+        EXACT,
+        "LIGHT: every token of the answer is the most likely one, but it is marked as one that never freezes.",
+    ),
+    "held back, wrong": (
+        signals(bucket=Bucket.LIGHT, held_back=True, correct=False),
+        RELATIVE,
+        "LIGHT: it is mastered, but it is marked as one that never freezes.",
+    ),
+    "held back, not mastered": (
+        signals(bucket=Bucket.LIGHT, held_back=True, confidence=0.5),
+        EXACT,
+        "LIGHT: every token of the answer is the most likely one, but its confidence 0.50 is not above 0.85.",
+    ),
     "unseen": (signals(bucket=Bucket.UNSEEN), EXACT, "Not seen: the model has not met it yet."),
     "freeze": (
         signals(),

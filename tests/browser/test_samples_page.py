@@ -75,6 +75,21 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     assert download.value.suggested_filename.endswith(".csv")
 
 
+def test_marks_are_taken_along_to_the_next_run(page: Page, server: Server) -> None:
+    run = new_run(RunStore(server.folder / "runs"))
+    fill(page, {"training.num_epochs": "9"})
+    show_samples(page)
+    expect(page.locator(".m-use")).to_be_disabled()
+    page.get_by_label("Mark row 2", exact=True).check()
+    page.locator(".m-use").click()
+    marks = page.locator("#field-data-marks input, #field-data-marks textarea").first
+    expect(marks).to_be_visible()  # its group is unfolded
+    expect(marks).to_have_value(str(run.path / "marks.json"))
+    expect(page.locator("#field-data-marked input")).to_have_value("exclude")
+    expect(page.locator("#field-training-num_epochs input")).to_have_value("9")
+    assert marked_rows(run) == {2}
+
+
 def test_a_click_on_the_map_opens_the_sample(page: Page, server: Server) -> None:
     run = new_run(RunStore(server.folder / "runs"), count=8, epochs=0)
     write_record(run, 8, 3, change=0.7)
