@@ -59,19 +59,66 @@ def take_all(browser: Browser) -> None:
     wide.wait_for_selector(".geko-status[data-phase=complete]")
     wide.wait_for_selector(".geko-summary:not([hidden])")
     shoot(wide, "train-complete", whole=True)
-    take_pages(wide)
+    take_pages(browser, wide)
 
 
-def take_pages(page: Page) -> None:
-    """The look before a start, and the other pages, of the run that has just ended."""
+def take_pages(browser: Browser, page: Page) -> None:
+    """The look before a start, and the other pages: of the run that has just ended, and of its control."""
     page.click("#geko-look-button")
     page.wait_for_selector(".l-memory:not([hidden])")
     shoot(page, "look")
-    for tab, ready in (("Samples", "tbody tr"), ("Runs", ".r-table tbody tr"), ("Try it", ".t-prompt")):
-        page.get_by_role("tab", name=tab).click()
-        page.locator(ready).locator("visible=true").first.wait_for()
-        page.wait_for_timeout(2000)  # the charts are drawn; nobody waits for a picture
-        shoot(page, tab.lower().replace(" ", "-"))
+    page.click(".l-close")
+    finished = page.locator(".geko-runs").input_value()
+    page.get_by_role("button", name="Run the control").click()
+    page.wait_for_function(f"document.querySelector('.geko-runs').value !== '{finished}'")
+    page.wait_for_selector(".geko-status[data-phase=complete]")
+    for scheme, viewport, name in (("light", WIDE, ""), ("dark", WIDE, "-dark"), ("light", PHONE, "-phone")):
+        tab = open_page(browser, viewport, scheme)
+        samples(tab, finished, name)
+        runs(tab, name)
+        talk(tab, name)
+        tab.context.close()
+
+
+def turn_to(page: Page, name: str) -> None:
+    """Another page of the app."""
+    page.get_by_role("tab", name=name).click()
+    page.wait_for_timeout(1500)  # charts move into their places; nobody waits for a picture
+
+
+def samples(page: Page, run: str, name: str) -> None:
+    """All samples with the map of the data, and one of them opened."""
+    turn_to(page, "Samples")
+    page.locator("#geko-samples .geko-runs").select_option(run)
+    page.wait_for_timeout(1500)
+    shoot(page, f"samples{name}")
+    page.locator("#geko-samples .m-open").first.click()
+    page.wait_for_selector(".m-one:not([hidden])")
+    shoot(page, f"sample{name}")
+
+
+def runs(page: Page, name: str) -> None:
+    """Both runs over one another, the sentence of the control under them."""
+    turn_to(page, "Runs")
+    for box in page.locator(".r-table tbody input").all():
+        box.check()
+    page.wait_for_selector(".p-control:not([hidden])")
+    page.locator(".p-compare").scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    shoot(page, f"runs{name}")
+
+
+def talk(page: Page, name: str) -> None:
+    """A question to both models."""
+    turn_to(page, "Try it")
+    page.locator(".t-prompt").fill("Tom has 6 figs, gets 5 more and loses 5. How many figs?")
+    page.locator(".t-answer").fill("6")
+    page.locator(".t-send").click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.geko-talk')].some((e) => e.textContent.includes('tokens/s'))"
+    )
+    page.wait_for_timeout(3000)
+    shoot(page, f"try-it{name}")
 
 
 def main() -> None:
