@@ -37,6 +37,7 @@ bench: $(STAMP)        ## every benchmark in its small version
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.record
 	$(BIN)/python -m benchmarks.fit
+	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.savings
 
 screenshots: $(STAMP)  ## pictures of the page from a real run

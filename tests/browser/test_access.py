@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def finished_run(root: Path) -> None:
-    config = RunConfig(data=DataConfig(eval=DEMO, sample_count=160, eval_count=16), output_dir=str(root))
+    config = RunConfig(data=DataConfig(eval=DEMO, sample_count=120, eval_count=16), output_dir=str(root))
     folder = ended(RunStore(root), config)
     write_texts(folder, [text_of(i) for i in range(120)], contradicts=[0, 5, *[0] * 118])
     write_record(folder, 120, 3, change=0.7)
@@ -83,6 +83,7 @@ def show_talk(page: Page) -> None:
     page.locator(".t-chip").first.click()
     for side in ("base", "tuned"):
         expect(page.locator(f'.t-card[data-side="{side}"] .t-verdict')).not_to_be_empty(timeout=WAIT)
+    page.locator(".t-answer").fill("a b c d")  # wrong, so that there is something to be coloured
     page.locator(".t-look").click()
     expect(page.locator(".t-tokens span[class^=t-level]").first).to_be_visible(timeout=WAIT)
     page.locator(".t-read summary").click()

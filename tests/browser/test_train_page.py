@@ -11,6 +11,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from geko_app.run_store import RunStore
+from geko_engine.config import RunConfig
+from geko_engine.events import RunEnded
+from geko_engine.run_folder import RunWriter
+from tests.app.test_page_parts import step
+from tests.app.test_runs_page import REPORT, events
 from tests.browser.conftest import WAIT, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -120,6 +126,27 @@ def test_a_second_tab_shows_the_same_run_and_can_stop_it(page: Page, server: Ser
     wait_for_phase(page, "stopped")
     wait_for_phase(other, "stopped")
     other.close()
+
+
+def test_seven_tabs_of_one_browser_all_follow_the_same_run(page: Page, server: Server) -> None:
+    """A browser opens six connections to a host at most: no tab may hold one. The run is another process's."""
+    config = RunConfig.from_dict({**RunConfig.demo().to_dict(), "output_dir": str(server.folder / "runs")})
+    folder = RunStore(config.output_dir).create(config)
+    with RunWriter(folder) as write:
+        for event in events(steps=10):
+            write(event)
+        tabs = [page, *(page.context.new_page() for _ in range(6))]
+        for tab in tabs[1:]:
+            tab.goto(server.url, wait_until="commit")
+        for tab in tabs:
+            wait_for_points(tab, 10)
+        write(step(11))  # with all of them open, each goes on
+        for tab in tabs:
+            wait_for_points(tab, 11)
+            expect(tab.locator(".geko-runs").first).to_have_value(folder.id)
+        write(RunEnded("complete", "as told", REPORT))
+    for tab in tabs:
+        wait_for_phase(tab, "complete")
 
 
 def test_a_killed_server_leaves_the_run_at_work_and_the_next_one_shows_it(page: Page, server: Server) -> None:
