@@ -43,6 +43,24 @@ function copier(value) {
   });
 }
 
+// What both models make of a text, each token coloured by its loss.
+function drawLosses(legend, losses, found) {
+  const known = found.sides.filter((side) => side.tokens.length || side.error);
+  legend.hidden = !known.some((side) => side.tokens.length);
+  legend.replaceChildren(...found.legend.map((label, level) => node('li', `t-level-${level}`, label)));
+  losses.replaceChildren(...known.map((side) => {
+    const part = node('div', 't-loss'), head = node('div', 't-loss-head'), line = node('p', 't-tokens');
+    head.append(node('h4', '', side.title), node('span', '', side.mean ? `mean loss ${side.mean}` : ''));
+    line.append(...side.tokens.map(([piece, level, told]) => {
+      const token = node('span', level === null ? 't-given' : `t-level-${level}`, piece.replaceAll('\n', '↵\n') || '·');
+      token.title = told;
+      return token;
+    }));
+    part.append(head, side.error ? node('p', 'geko-error', side.error) : line);
+    return part;
+  }));
+}
+
 // Calls `ask`, which answers how many milliseconds to wait, again and again while this part can be seen.
 // What comes back asks again at once.
 function asking(ask, onerror) {

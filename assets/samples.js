@@ -125,6 +125,7 @@ async function open(id, focus) {
   const data = await server.samples_one({ run, id });
   complain(data.sentence);
   if (data.sentence) return;
+  if (shownId !== id) clearLosses();
   shownId = id;
   element.querySelectorAll('tbody tr').forEach((line) => line.classList.toggle('shown', Number(line.dataset.id) === id));
   q('.m-one').hidden = false;
@@ -146,8 +147,42 @@ async function open(id, focus) {
   q('.m-one').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }
 
+let colouring = 0;  // the last question; answers to earlier ones are not drawn
+
+function restLosses(error) {
+  q('.m-look').disabled = false;
+  text(q('.m-unsure-status'), '');
+  q('.m-unsure-error').hidden = !error;
+  text(q('.m-unsure-error'), error);
+}
+
+function clearLosses() {
+  colouring += 1;
+  restLosses('');
+  q('.m-unsure').hidden = true;
+  q('.m-losses').replaceChildren();
+}
+
+// Asks for the losses of the opened sample's tokens and looks at the job until it is done.
+async function colour() {
+  clearLosses();
+  const mine = colouring;
+  q('.m-look').disabled = true;
+  text(q('.m-unsure-status'), 'Looking: the models are loaded first');
+  const { key, error } = await server.samples_unsure({ run, id: shownId });
+  let found = null, running = !error;
+  while (running && mine === colouring && element.isConnected) {
+    if (element.offsetParent !== null) { found = await server.look({ key, had: {} }); running = !!found && found.running; }
+    if (running) await new Promise((done) => setTimeout(done, 250));
+  }
+  if (mine !== colouring) return;
+  restLosses(error || (found ? found.error : ''));
+  if (found) drawLosses(q('.m-unsure'), q('.m-losses'), found);
+}
+
 function close() {
   shownId = null;
+  clearLosses();
   q('.m-one').hidden = true;
   element.querySelectorAll('tr.shown').forEach((line) => line.classList.remove('shown'));
 }
@@ -293,6 +328,7 @@ q('.m-all').onclick = () => setMark({ all: true }, true);
 q('.m-unmark').onclick = () => setMark({ all: true }, false);
 q('.m-dataset').onclick = () => trigger('download', { run, kind: 'dataset' });
 q('.m-list').onclick = () => trigger('download', { run, kind: 'list' });
+q('.m-look').onclick = () => colour().catch(() => restLosses(DEAF));
 q('.m-use').onclick = () => { tell('geko-use', { fields: marks }); turnToTrain(); };
 q('.geko-runs').onchange = (event) => { chosen(event.target.value); again(0); };
 document.addEventListener('visibilitychange', () => again(0));

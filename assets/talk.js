@@ -228,7 +228,7 @@ async function unsure() {
     if (!found) return rest('');
     if (found.running) return;
     rest(found.error);
-    drawLosses(found);
+    drawLosses(q('.t-legend'), q('.t-losses'), found);
   });
 }
 
@@ -238,23 +238,6 @@ function clearLosses() {
   q('.t-losses').replaceChildren();
   text(q('.t-unsure-status'), '');
   complain('.t-unsure-error', '');
-}
-
-function drawLosses(found) {
-  const known = found.sides.filter((side) => side.tokens.length || side.error);
-  q('.t-legend').hidden = !known.some((side) => side.tokens.length);
-  q('.t-legend').replaceChildren(...found.legend.map((label, level) => node('li', `t-level-${level}`, label)));
-  q('.t-losses').replaceChildren(...known.map((side) => {
-    const part = node('div', 't-loss'), head = node('div', 't-loss-head'), line = node('p', 't-tokens');
-    head.append(node('h4', '', side.title), node('span', '', side.mean ? `mean loss ${side.mean}` : ''));
-    line.append(...side.tokens.map(([piece, level, told]) => {
-      const token = node('span', level === null ? 't-given' : `t-level-${level}`, piece.replaceAll('\n', '↵\n') || '·');
-      token.title = told;
-      return token;
-    }));
-    part.append(head, side.error ? node('p', 'geko-error', side.error) : line);
-    return part;
-  }));
 }
 
 // ---------------------------------------------------------------- what is pressed, and the beat

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geko_app.sample_files import Samples
 from geko_app.sample_reasons import CONTRADICTS, KINDS, STAYED_HARD, TRUNCATED, Signals, bucket_sentence, suspicions
 from geko_engine.buckets import Bucket
+from geko_engine.exceptions import RunError
 
 PAGE = 50
 MAP_POINTS = 5000
@@ -185,6 +186,15 @@ def opened(samples: Samples, index: int, marked: set[int]) -> dict[str, Any]:
         "path": path(samples, index),
         "threshold": samples.rule.freeze_confidence if samples.rule.mastery == "exact" else None,
     }
+
+
+def whole_text(samples: Samples, index: int) -> tuple[str, tuple[tuple[str, bool], ...]]:
+    """(text, its pieces, each learnt or not) of one sample. Raises RunError where it is too long to be kept whole."""
+    values = samples.texts.one(index)
+    text = values["text"]
+    if values["cut"] or len(text) > TEXT_SHOWN:
+        raise RunError(f"The sample has more than {TEXT_SHOWN:,} characters: its tokens cannot be coloured.")
+    return text, tuple(pieces(text, values["learnt"]))
 
 
 def pieces(text: str, learnt: list[int]) -> list[tuple[str, bool]]:

@@ -74,7 +74,7 @@ def card(job: Job, had: Mapping[str, int]) -> dict[str, Any]:
     common: dict[str, Any] = {"kind": job.kind, "running": not job.done, "error": job.error}
     if job.kind == "examples":
         return {**common, **examples(job)}
-    common["asked"] = asdict(job.asked) if job.asked else None
+    common["asked"] = {**asdict(job.asked), "pieces": ()} if job.asked else None
     if job.kind == "losses":
         return {**common, "sides": [losses(job, side) for side in SIDES], "legend": [text for _, text in LEVELS]}
     read = job.parts.get("prompt", {})

@@ -139,6 +139,8 @@ class Answers:
         """The text of a job as its run renders it; of an example, what its row says."""
         from geko_engine.generation import pieces_of
 
+        if job["pieces"]:
+            return [(text, learnt) for text, learnt in job["pieces"]]
         if job["example"]:
             for example in self._found(job, run)[0]:
                 if example.ref == job["example"] and example.prompt == job["prompt"]:
@@ -183,6 +185,9 @@ class Answers:
         if not job["answer"].strip():
             raise DataError("There is no answer to look at: give the expected one.")
         ids, learnt = encode(self._pieces(job, run, job["answer"]), run["columns"], run["tokenizer"])
+        if job["pieces"]:  # a sample ends where it was cut in training
+            longest = min(run["asked"].config.data.max_length, run["longest"])
+            ids, learnt = ids[:longest], learnt[:longest]
 
         def score(side: str, model: Any) -> None:
             tokens = token_losses(model, run["tokenizer"], ids, learnt)

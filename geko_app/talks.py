@@ -38,6 +38,8 @@ class Text:
     Attributes:
         which: FINAL or the name of a checkpoint. answer: the expected one, where there is one.
         example: the ref of the example that prompt and answer are from, where they are.
+        pieces: the whole text as its run rendered it, (piece, whether it is learnt); then prompt and answer only tell
+            how long it is.
     """
 
     run_id: str
@@ -45,6 +47,7 @@ class Text:
     prompt: str
     answer: str = ""
     example: str = ""
+    pieces: tuple[tuple[str, bool], ...] = ()
 
 
 @dataclass

@@ -62,8 +62,8 @@ class DataConfig:
     )
     marked: str = setting(
         "exclude",
-        "What becomes of the marked rows: exclude (wrong ones are left out) or never freeze (hard ones are trained on in "
-        "every epoch, however well they are known).",
+        "What becomes of the marked rows: exclude (wrong ones are left out) or never freeze (hard ones go on being "
+        "trained, however well they are known).",
         choices=("exclude", "never freeze"),
     )
     prompt_column: str | None = setting(None, "Column that is shown to the model; empty to recognise it.")

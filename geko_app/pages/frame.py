@@ -46,7 +46,7 @@ def build(services: Services) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 train.build(services.supervisor, services.looks, blocks)
             with gr.Tab("Samples", id="samples"):
-                samples.build(services.supervisor)
+                samples.build(services.supervisor, services.talks)
             with gr.Tab("Runs", id="runs"):
                 runs.build(services.supervisor, services.downloads)
             with gr.Tab("Try it", id="talk"):

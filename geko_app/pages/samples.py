@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from geko_app import charts, sample_view
-from geko_app.pages.parts import live_html, text_of, whole_of
+from geko_app.pages.losses import keyed, looking
+from geko_app.pages.parts import ServerFunction, live_html, text_of, whole_of
 from geko_app.sample_files import Samples, SampleStore
 from geko_app.sample_marks import (
     as_settings,
@@ -23,8 +24,9 @@ from geko_app.sample_marks import (
 )
 from geko_app.sample_view import Query
 from geko_app.supervisor import Supervisor
+from geko_app.talks import Talks, Text, models_of
 from geko_app.view import run_label
-from geko_engine.exceptions import GekoError
+from geko_engine.exceptions import GekoError, RunError
 
 RUNS_LISTED = 50
 LONGEST_SEARCH = 200  # characters
@@ -32,10 +34,10 @@ AT_ONCE = 1000  # ids that one call may mark
 Answer = dict[str, Any]
 
 
-def build(supervisor: Supervisor) -> None:
+def build(supervisor: Supervisor, talks: Talks) -> None:
     """The page's components, inside whatever is open."""
     store = SampleStore(supervisor.store)
-    page = live_html("samples", _server_functions(supervisor, store))
+    page = live_html("samples", [*_server_functions(supervisor, store), _unsure(talks, store), looking(talks)])
     download = gr.DownloadButton(visible=False)
     page.download(
         _exporter(store), None, download, show_progress="hidden", api_visibility="private", concurrency_limit=2
@@ -84,6 +86,23 @@ def _server_functions(supervisor: Supervisor, store: SampleStore) -> list[Callab
         return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
 
     return [samples_pull, samples_page, samples_one, samples_map, samples_mark, samples_figure]
+
+
+def _unsure(talks: Talks, store: SampleStore) -> ServerFunction:
+    """Asks for the losses of one sample's tokens, by the model that the run began with and by its newest one."""
+
+    def begin(query: Any) -> str:
+        samples = store.samples(text_of(query, "run"))
+        models = models_of(samples.folder)
+        if not models:
+            raise RunError("The run has no model and no checkpoint yet, so nothing can be asked.")
+        text, pieces = sample_view.whole_text(samples, min(whole_of(query, "id"), samples.count - 1))
+        return talks.losses(Text(samples.folder.id, models[0], "", text, pieces=pieces))
+
+    def samples_unsure(query: Any) -> dict[str, str]:
+        return keyed(lambda: begin(query))
+
+    return samples_unsure
 
 
 def _told(action: Callable[[], Answer]) -> Answer:

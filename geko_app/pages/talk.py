@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from typing import Any
 
-from geko_app.pages.parts import ServerFunction, live_html, text_of, whole_of
-from geko_app.talk_view import card, default_run, options_of, run_choice
+from geko_app.pages.losses import keyed, looking
+from geko_app.pages.parts import ServerFunction, live_html, text_of
+from geko_app.talk_view import default_run, options_of, run_choice
 from geko_app.talks import SIDES, Talks, Text, models_of
 from geko_engine.exceptions import GekoError
 from geko_engine.run_folder import RunFolder
@@ -17,7 +17,7 @@ RUNS_LISTED = 100
 
 def build(talks: Talks) -> None:
     """The page's one live part, inside whatever is open."""
-    live_html("talk", [_runs(talks), *_questions(talks), *loss_functions(talks), _stop(talks)])
+    live_html("talk", [_runs(talks), *_questions(talks), _unsure(talks), looking(talks), _stop(talks)])
 
 
 def _runs(talks: Talks) -> ServerFunction:
@@ -56,20 +56,13 @@ def _questions(talks: Talks) -> list[ServerFunction]:
     return [examples, ask]
 
 
-def loss_functions(talks: Talks) -> list[ServerFunction]:
-    """`unsure` asks for the losses of a text's tokens, `look` tells how far any job is; for every page that shows them."""
-
+def _unsure(talks: Talks) -> ServerFunction:
     def unsure(query: Any) -> dict[str, str]:
         sides = query.get("sides") if isinstance(query, dict) else None
         chosen = [side for side in SIDES if side in sides] if isinstance(sides, list) else SIDES
         return keyed(lambda: talks.losses(asked_text(query), chosen))
 
-    def look(query: Any) -> dict[str, Any] | None:
-        job = talks.job(text_of(query, "key"))
-        had = query.get("had") if isinstance(query, dict) else None
-        return card(job, {side: whole_of(had, side) for side in SIDES}) if job else None
-
-    return [unsure, look]
+    return unsure
 
 
 def _stop(talks: Talks) -> ServerFunction:
@@ -88,11 +81,3 @@ def asked_text(query: Any) -> Text:
         text_of(query, "answer"),
         text_of(query, "example")[:40],
     )
-
-
-def keyed(begin: Callable[[], str]) -> dict[str, str]:
-    """{"key": of the job, "error": ""}, or the sentence why there is none."""
-    try:
-        return {"key": begin(), "error": ""}
-    except GekoError as error:
-        return {"key": "", "error": str(error)}

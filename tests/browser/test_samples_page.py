@@ -12,6 +12,7 @@ from geko_app.run_store import RunStore
 from geko_app.sample_marks import marked_rows
 from tests.app.sample_runs import new_run, write_record
 from tests.browser.conftest import WAIT, Server
+from tests.browser.test_talk_page import train
 from tests.browser.test_train_page import fill, start, wait_for_phase
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -88,6 +89,21 @@ def test_marks_are_taken_along_to_the_next_run(page: Page, server: Server) -> No
     expect(page.locator("#field-data-marked input")).to_have_value("exclude")
     expect(page.locator("#field-training-num_epochs input")).to_have_value("9")
     assert marked_rows(run) == {2}
+
+
+def test_the_tokens_of_the_opened_sample_are_coloured_by_both_models(page: Page, server: Server) -> None:
+    train(server)
+    show_samples(page)
+    page.locator(".m-open").first.click()
+    text = page.locator(".m-text .learnt").inner_text()
+    page.locator(".m-look").click()
+    expect(page.locator(".m-losses .t-loss h4")).to_have_text(["Base model", "Tuned model"], timeout=WAIT)
+    learnt = page.locator(".m-losses .t-loss").nth(1).locator(".t-tokens span[class^=t-level]")
+    assert "".join(learnt.all_inner_texts()) == text + "<eos>"
+    assert (learnt.first.get_attribute("title") or "").startswith("loss ")
+    expect(page.locator(".m-unsure li")).to_have_count(5)
+    page.locator(".m-open").nth(1).click()  # another sample: what was said of this one is gone
+    expect(page.locator(".m-losses .t-loss")).to_have_count(0)
 
 
 def test_a_click_on_the_map_opens_the_sample(page: Page, server: Server) -> None:
