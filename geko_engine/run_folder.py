@@ -78,10 +78,10 @@ class RunFolder:
         """
         root = Path(config.output_dir).expanduser()
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", config.model.name.strip("/").split("/")[-1])[:40] or "model"
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{model}-{secrets.token_hex(2)}"
-        folder = cls(root / run_id)
+        made = f"{time.strftime('%Y%m%d-%H%M%S')}-{model}"
         try:
-            folder.path.mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=True)
+            folder = cls(_fresh(root, made))
             folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
         except OSError as error:
             raise RunError(
@@ -197,6 +197,17 @@ class RunFolder:
         """The newest whole checkpoint (half-written ones have another name), or None."""
         found = [p for p in self.checkpoints_path.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
         return max(found, key=lambda p: int(p.name.split("-")[-1]), default=None)
+
+
+def _fresh(root: Path, name: str) -> Path:
+    """A new folder `name` with a random end below `root`; another run of the same second may have the first one."""
+    while True:
+        path = root / f"{name}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
 
 
 class RunWriter:

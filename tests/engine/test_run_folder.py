@@ -99,3 +99,9 @@ def test_folders_that_cannot_be_made_or_are_no_run(tmp_path: Path) -> None:
     assert caught.value.field == "output_dir"
     with pytest.raises(RunError, match="There is no run"):
         RunFolder.open(tmp_path)
+
+
+def test_hundreds_of_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    config = RunConfig.demo()
+    config.output_dir = str(tmp_path)
+    assert len({RunFolder.create(config).id for _ in range(600)}) == 600 == len(list(tmp_path.iterdir()))
