@@ -20,6 +20,7 @@ let logarithmic = lasting('geko-log') === 'yes';
 async function draw() {
   drawnTheme = theme();
   held = 0;
+  q('.c-pace').dataset.phases = '';
   for (const name of CHARTS) {
     const figure = structuredClone(figures[name][drawnTheme]);
     figure.layout.xaxis.title.text = figures.axes[axis];
@@ -242,6 +243,7 @@ async function show(data) {
   text(q('.s-pace'), data.pace);
   if (fresh) { run = data.run; await draw(); }
   await plot(data);
+  await drawPhases(data.phases, data.step);
 }
 
 function again(wait) { clearTimeout(timer); timer = setTimeout(poll, wait); }
@@ -278,6 +280,21 @@ async function act(name, more) {
 }
 
 // ---------------------------------------------------------------- a chart as a table or a picture
+
+// The curriculum's phases stand in the chart of the learning rate, each from its first step on.
+async function drawPhases(phases, last) {
+  const shown = axis === 'steps' ? phases : [], key = JSON.stringify([shown, shown.length && last, theme()]);
+  if (q('.c-pace').dataset.phases === key) return;
+  q('.c-pace').dataset.phases = key;
+  const line = { color: figures.pace[theme()].layout.font.color, width: 1, dash: 'dot' };
+  const end = (i) => (i + 1 < shown.length ? shown[i + 1][1] : last);
+  await Plotly.relayout(q('.c-pace'), {
+    shapes: shown.slice(1).map(([, begin]) => ({ type: 'line', xref: 'x', yref: 'paper', x0: begin, x1: begin, y0: 0, y1: 1, opacity: 0.35, line })),
+    annotations: shown.map(([name, begin], i) => ({
+      text: name, x: (begin + end(i)) / 2, y: 1, yref: 'paper', yanchor: 'bottom', showarrow: false, font: { size: 11 },
+    })),
+  });
+}
 
 function table(chart) {
   const xs = [...new Set(chart.data.flatMap((trace) => [...trace.x]))].sort((a, b) => a - b);

@@ -93,7 +93,9 @@ def pace_figure(theme: str) -> dict[str, Any]:
     )
     figure.update_yaxes(rangemode="tozero", tickformat=".1~e", title_text="learning rate")
     second = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero", "automargin": True}
-    figure.update_layout(yaxis2={**second, "title": {"text": "tokens per second", "font": {"size": 12}}})
+    figure.update_layout(
+        margin={"t": 22}, yaxis2={**second, "title": {"text": "tokens per second", "font": {"size": 12}}}
+    )
     return figure.to_plotly_json()
 
 

@@ -84,6 +84,7 @@ class RunState:
         self._losses: deque[float] = deque(maxlen=ROLLING_STEPS)
         self._values: dict[str, Any] = {}
         self._smoothed, self._smoothing_weight = 0.0, 0.0
+        self.phases: list[tuple[str, int]] = []  # (name, first step) of each phase of the curriculum so far
         self.generation = 0  # grows when history was cut, so that a tab draws it again
 
     def apply(self, event: Mapping[str, Any]) -> None:
@@ -149,6 +150,7 @@ class RunState:
         kept = [point for point in self.points if (point[0] or 0) <= step]
         if len(kept) < len(self.points):
             self.points, self.generation = kept, self.generation + 1
+            self.phases = [phase for phase in self.phases if phase[1] <= step]
             self.evaluations = [e for e in self.evaluations if e[0] <= step]
             self._losses = deque((p[1] for p in kept if p[1] is not None), maxlen=ROLLING_STEPS)
 
@@ -192,6 +194,8 @@ class RunState:
         )
         self._values["buckets"] = {name: event[name] for name in (*BUCKETS, "unseen")}
         self._values["curriculum"] = event["phase"]
+        if event["phase"] and (not self.phases or self.phases[-1][0] != event["phase"]):
+            self.phases.append((event["phase"], event["step"]))
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
         seconds = self.points[-1][8] if self.points else 0.0  # those of an evaluation's event are its own duration

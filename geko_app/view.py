@@ -98,6 +98,8 @@ def payload(
         "buckets": bucket_rows(snapshot),
         "compute": compute_sentence(snapshot),
         "pace": pace_sentence(snapshot),
+        "phases": state.phases,
+        "step": snapshot.step,
         "mastery": (snapshot.started or {}).get("mastery_reason", ""),
         "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),

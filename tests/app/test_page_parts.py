@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
     assert [point[0] for point in state.points] == [1, 2]
     assert [point[7:] for point in state.points] == [(80, 1, 1e-3, None), (160, 2, 1e-3, pytest.approx(160.0))]
     assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
+
+
+def test_the_curriculums_phases_are_told_with_their_first_steps() -> None:
+    named = [dataclasses.replace(step(i), phase="warmup" if i < 4 else "ascent") for i in range(1, 7)]
+    state = fold(STARTED, *named)
+    assert state.phases == [("warmup", 1), ("ascent", 4)]
+    state.apply({"time": 0.0, **dataclasses.replace(STARTED, resumed_from_step=2).to_dict()})
+    assert state.phases == [("warmup", 1)]  # the rest is done again
+    assert fold(STARTED, step(1)).phases == []
 
 
 def test_what_the_saving_would_have_taken_is_told_as_an_estimate() -> None:
