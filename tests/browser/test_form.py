@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from geko_app.run_store import RunStore
+from geko_engine.config import RunConfig
+from tests.app.test_runs_page import ended
 from tests.browser.conftest import WAIT, Server
 from tests.browser.test_train_page import fill
 
@@ -82,3 +86,25 @@ def test_a_look_that_fails_says_why(page: Page, server: Server) -> None:
     fill(page, {"data.train": str(path)})
     page.locator("#geko-look-button").click()
     expect(page.locator(".l-error")).to_contain_text("has anything to learn", timeout=WAIT)
+
+
+def test_the_charts_are_drawn_over_tokens_too_and_saved_as_a_table(page: Page, server: Server) -> None:
+    config = RunConfig.demo()
+    config.output_dir = str(server.folder / "runs")
+    ended(RunStore(config.output_dir), config)
+    xs = "Array.from(document.querySelector('.c-loss').data[0].x)"
+    page.wait_for_function(f"document.querySelector('.c-loss').data && {xs}.length > 2")
+    steps = page.evaluate(xs)
+    page.locator(".t-axis").select_option("tokens")
+    page.wait_for_function(f"{xs}.length === {len(steps)} && {xs}[0] !== {steps[0]}")
+    assert page.evaluate("document.querySelector('.c-loss').layout.xaxis.title.text") == "trained tokens"
+    page.locator(".t-log").click()
+    page.wait_for_function("document.querySelector('.c-loss').layout.yaxis.type === 'log'")
+    page.wait_for_function(f"{xs}.length === {len(steps)}")
+    with page.expect_download() as download:
+        page.locator(".t-csv[data-chart=loss]").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "trained tokens,each step,smoothed,evaluation" and len(lines) > len(steps)
+    with page.expect_download() as picture:
+        page.locator(".t-png[data-chart=loss]").click()
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
