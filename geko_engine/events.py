@@ -24,9 +24,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-ACTIVE_PHASES = ("starting", "downloading", "tokenising", "scanning", "training", "evaluating", "saving")
-END_PHASES = ("complete", "stopped", "failed", "interrupted")
-
 
 @dataclass(frozen=True)
 class Event:

@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 
 from geko_engine.config import RunConfig
-from geko_engine.events import END_PHASES, Event, PhaseChanged, RunEnded
+from geko_engine.events import Event, PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError
 
 HEARTBEAT_SECONDS = 2.0
@@ -306,8 +306,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def is_end(phase: str) -> bool:
-    """Whether a run in `phase` has ended."""
-    return phase in END_PHASES
