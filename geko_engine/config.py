@@ -224,6 +224,13 @@ class GEKOConfig:
         minimum=0,
         maximum=1,
     )
+    prediction_confidence: float = setting(
+        0.85,
+        "A sample that has not come up in an epoch is left out like a frozen one when samples like it make it at least "
+        "this likely to be answered right. Lower skips more; 1 for never.",
+        minimum=0.5,
+        maximum=1,
+    )
     initial_scan: bool = setting(
         False,
         "Look at every sample before the first epoch, so that what is known is skipped at once. "

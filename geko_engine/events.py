@@ -8,7 +8,7 @@ The loop, once, with the place where each event is emitted:
     for epoch in epochs:
         partition -> Partitioned; plan
         PhaseChanged("scanning"), re-check     # forward only, counted
-        for step in plan:                      # a step = one optimizer step
+        for step in plan:                      # a step = one optimizer step; the plan is revised on the way
             for micro-batch in step: forward, record, backward;   should_stop() is asked here
             optimizer step -> StepCompleted
             CheckpointSaved, Evaluated         # when due
@@ -121,11 +121,18 @@ class StepCompleted(Event):
 
 @dataclass(frozen=True)
 class EpochEnded(Event):
-    """`epoch` epochs are done, by optimizer step `step`. `loss`: mean over the target tokens of this epoch."""
+    """`epoch` epochs are done, by optimizer step `step`. `loss`: mean over the target tokens of this epoch.
+
+    predicted_left_out: samples left out because their look-alikes are answered right; predicted_met: such samples that
+    were trained on all the same; predicted_right: of these, answered right.
+    """
 
     epoch: int
     step: int
     loss: float
+    predicted_left_out: int = 0
+    predicted_met: int = 0
+    predicted_right: int = 0
 
 
 @dataclass(frozen=True)

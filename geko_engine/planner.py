@@ -28,20 +28,30 @@ class Plan:
     Attributes:
         order: sample ids [n]. starts, sizes: first position and length of each step [steps].
         loss_weights: float32 [n], aligned with order.
-        replayed, left_out, suspects: counts of samples, for the report.
+        due: float64 [steps], tokens of plain training that each step stands for.
+        share: share of the pass that the plan covers: 1, and less once it was revised on the way.
+        replayed, left_out, suspects, predicted: counts of samples, for the report; predicted ones were left out
+            because of their look-alikes.
     """
 
     order: NDArray
     loss_weights: NDArray
     starts: NDArray
     sizes: NDArray
+    due: NDArray
+    share: float = 1.0
     replayed: int = 0
     left_out: int = 0
     suspects: int = 0
+    predicted: int = 0
 
     @property
     def steps(self) -> int:
         return len(self.starts)
+
+    def share_done(self, steps: int) -> float:
+        """Share of the pass that is done after `steps` of this plan."""
+        return (1.0 - self.share) + self.share * (steps / max(1, self.steps))
 
     def ids(self, step: int) -> NDArray:
         """Sample ids of one step."""
@@ -78,7 +88,8 @@ def select(
     states: SampleStates, config: GEKOConfig, rng: np.random.Generator, bucket_weights: tuple[float, float, float]
 ) -> tuple[NDArray, NDArray, dict[str, int]]:
     """Ids to train on, their loss weights, and the counts of what was replayed or left out."""
-    frozen = states.bucket == Bucket.FREEZE
+    predicted = states.predicted.astype(bool)
+    frozen = (states.bucket == Bucket.FREEZE) | predicted
     suspect = states.suspects()
     draw = rng.random(states.count, dtype=np.float32)
     shares = replay_shares(states, config)
@@ -94,6 +105,7 @@ def select(
         "replayed": int((replayed & planned).sum()),
         "left_out": int((skipped_suspect | worn_out).sum()),
         "suspects": int(suspect.sum()),
+        "predicted": int((predicted & ~planned).sum()),
     }
     return ids, weights[ids], counts
 
@@ -147,15 +159,42 @@ def plan_pass(
     else:
         ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)
         counts = {}
-    size = max(min(SMALLEST_STEP, step_size), -(-step_size * len(ids) // max(1, states.count)))
+    bounds = steps_of(len(ids), states.count, step_size)
     shuffled = rng.permutation(len(ids))
-    window = np.arange(len(ids)) // (size * WINDOW_STEPS)
+    window = np.searchsorted(bounds[WINDOW_STEPS:-1:WINDOW_STEPS], np.arange(len(ids)), "right")
     position = shuffled[np.lexsort((lengths[ids[shuffled]], window))]
     order, weights = ids[position], weights[position]
-    starts = rng.permutation(np.arange(0, len(order), size))
+    steps = rng.permutation(len(bounds) - 1)
     if longest_first and len(order):
-        holder = int(np.argmax(lengths[order])) // size * size
-        at = int(np.flatnonzero(starts == holder)[0])
-        starts[[0, at]] = starts[[at, 0]]
-    sizes = np.minimum(size, len(order) - starts)
-    return Plan(order, weights, starts, sizes, **counts)
+        holder = int(np.searchsorted(bounds, np.argmax(lengths[order]), "right")) - 1
+        at = int(np.flatnonzero(steps == holder)[0])
+        steps[[0, at]] = steps[[at, 0]]
+    starts, sizes = bounds[:-1][steps], np.diff(bounds)[steps]
+    return Plan(order, weights, starts, sizes, share_out(order, starts, lengths, float(lengths.sum())), **counts)
+
+
+def steps_of(planned: int, count: int, step_size: int) -> NDArray:
+    """Bounds [steps + 1] of the steps in which `planned` samples are trained on, where plain training has `count`.
+
+    As many steps as plain training, of even sizes, but none below SMALLEST_STEP; plain training's own when all are
+    planned.
+    """
+    if planned >= count:
+        return np.append(np.arange(0, planned, step_size), planned)
+    smallest = min(SMALLEST_STEP, step_size)
+    return even_bounds(planned, min(steps_per_pass(count, step_size), max(1, planned // smallest)))
+
+
+def even_bounds(planned: int, steps: int) -> NDArray:
+    """Bounds of `steps` steps that share `planned` samples evenly; [0] when there are none."""
+    return np.arange(steps + 1) * planned // steps if planned else np.zeros(1, int)
+
+
+def share_out(order: NDArray, starts: NDArray, lengths: NDArray, total: float) -> NDArray:
+    """`total` tokens of plain training, shared out to the steps by their own tokens."""
+    if not len(starts):
+        return np.zeros(0)
+    ascending = np.argsort(starts)
+    own = np.empty(len(starts))
+    own[ascending] = np.add.reduceat(lengths[order].astype(float), starts[ascending])
+    return own * (total / own.sum())

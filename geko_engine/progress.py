@@ -17,12 +17,14 @@ class Progress:
 
     step: int = 0
     epoch: int = 0
-    step_in_epoch: int = 0
+    step_in_plan: int = 0
     epoch_start_step: int = 0
-    planned_tokens: int = 0  # of the plan of this pass
-    epoch_tokens: int = 0  # of these, trained so far
+    epoch_due: float = 0.0  # tokens of plain training that the steps of this pass stood for so far
     epoch_loss: float = 0.0  # summed over its targets
     epoch_targets: float = 0.0
+    revision: int = 0  # of the plan of this pass
+    epoch_predicted_met: int = 0  # samples that look-alikes told to be known, met in this pass all the same
+    epoch_predicted_right: int = 0  # of these, answered right
     train_loss: float | None = None  # mean over the targets of the last whole pass
     planned: bool = False
     seconds: float = 0.0
@@ -31,5 +33,6 @@ class Progress:
     evaluation_due: bool = True  # before the training; then again when a step or a pass says so
     reason: str = ""
     counter: TokenCounter = field(default_factory=TokenCounter)
+    predicted: list[dict[str, int]] = field(default_factory=list)  # one entry a pass: left out, met, right
     buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
     evaluations: list[dict[str, Any]] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -76,13 +77,13 @@ def partitioned(trainer: GEKOTrainer, plan: Plan) -> Partitioned:
 def step_completed(trainer: GEKOTrainer, plan: Plan) -> StepCompleted:
     """The step that was just done."""
     progress, counter = trainer.progress, trainer.progress.counter
-    later = (trainer.args.num_epochs - progress.epoch - 1) * plan.steps
+    later = (trainer.args.num_epochs - progress.epoch - 1) * round(plan.steps / plan.share)
     uniform, phase = trainer.tokens_uniform, trainer.phase()
     return StepCompleted(
         step=progress.step,
         epoch=progress.epoch,
         progress=trainer.share_done,
-        steps_planned=progress.step + plan.steps - progress.step_in_epoch + later,
+        steps_planned=progress.step + plan.steps - progress.step_in_plan + later,
         loss=trainer.last_loss,
         learning_rate=trainer.learning_rate,
         phase=phase.name if phase else "",
@@ -100,13 +101,32 @@ def step_completed(trainer: GEKOTrainer, plan: Plan) -> StepCompleted:
 def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
     """What there is to say at the end of an epoch."""
     progress = trainer.progress
+    predicted = progress.predicted[-1]
     told: list[Event] = [
-        EpochEnded(progress.epoch, progress.step, progress.train_loss or 0.0),
+        EpochEnded(
+            progress.epoch,
+            progress.step,
+            progress.train_loss or 0.0,
+            predicted_left_out=predicted["left_out"],
+            predicted_met=predicted["met"],
+            predicted_right=predicted["right"],
+        ),
         Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"),
     ]
+    if predicted["left_out"]:
+        told.append(Message(f"Epoch {progress.epoch}: {predictions(predicted)}"))
     if progress.epoch == 1 and trainer.config.enabled and trainer.states.counts().freeze == 0:
         told.append(Message(NOTHING_MASTERED, "warning"))
     return told
+
+
+def predictions(entry: Mapping[str, int]) -> str:
+    """What was left out because of look-alikes, and how those of them fared that were trained on all the same."""
+    text = f"{entry['left_out']:,} samples were left out because samples like them are answered right"
+    if not entry["met"]:
+        return text + "."
+    share = 100 * entry["right"] / entry["met"]
+    return f"{text}; of {entry['met']:,} such ones that were trained on all the same, {share:.0f} % were."
 
 
 def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
@@ -136,6 +156,7 @@ def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
         "exact_match_before": first.get("exact_match"),
         "exact_match_after": last.get("exact_match"),
         "buckets": progress.buckets,
+        "predicted": progress.predicted,
         "final_buckets": asdict(trainer.states.counts()),
         "pruned": trainer.get_pruned_count(),
         "mastery": trainer.config.mastery if trainer.config.enabled else "",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from geko_engine.trainer import GEKOTrainer
 
 __all__ = ["load", "random_states", "remove_old", "restore_random_states", "save"]
-FORMAT = 2
+FORMAT = 3
 
 
 def save(trainer: GEKOTrainer, path: Path) -> None:
@@ -139,11 +139,13 @@ def versions() -> dict[str, str]:
 
 
 def _plan_arrays(plan: Plan) -> dict[str, Any]:
-    counts = np.array([plan.replayed, plan.left_out, plan.suspects], np.int64)
-    arrays = {"order": plan.order, "loss_weights": plan.loss_weights, "starts": plan.starts, "sizes": plan.sizes}
-    return {**{name: np.ascontiguousarray(array) for name, array in arrays.items()}, "counts": counts}
+    counts = np.array([plan.replayed, plan.left_out, plan.suspects, plan.predicted], np.int64)
+    names = ("order", "loss_weights", "starts", "sizes", "due")
+    arrays = {name: np.ascontiguousarray(getattr(plan, name)) for name in names}
+    return {**arrays, "counts": counts, "share": np.array([plan.share])}
 
 
 def _plan_from(arrays: dict[str, Any]) -> Plan:
-    replayed, left_out, suspects = arrays.pop("counts").tolist()
-    return Plan(**arrays, replayed=replayed, left_out=left_out, suspects=suspects)
+    replayed, left_out, suspects, predicted = arrays.pop("counts").tolist()
+    share = float(arrays.pop("share")[0])
+    return Plan(**arrays, share=share, replayed=replayed, left_out=left_out, suspects=suspects, predicted=predicted)

@@ -1,4 +1,4 @@
-"""The record of every sample, as a struct of arrays: 36 bytes a sample. Knows no model; numpy only.
+"""The record of every sample, as a struct of arrays: 37 bytes a sample. Knows no model; numpy only.
 
 states = SampleStates(n); states.record(ids, scores..., step); states.partition(config); states.save(path)
 """
@@ -32,6 +32,7 @@ FIELDS: dict[str, Any] = {
     "correct": np.uint8,
     "hard_streak": np.uint8,  # consecutive visits that ended HARD
     "frozen_passes": np.uint8,  # consecutive passes begun as FREEZE
+    "predicted": np.uint8,  # answered right as its look-alikes tell, and not met since that was told
 }
 
 
@@ -97,7 +98,7 @@ class SampleStates:
         a["first_loss"][ids] = np.where(first, loss, a["first_loss"][ids])
         a["best_loss"][ids] = np.minimum(a["best_loss"][ids], loss)
         a["loss"][ids], a["confidence"][ids], a["p_min"][ids] = loss, confidence, p_min
-        a["correct"][ids], a["last_step"][ids] = correct, step
+        a["correct"][ids], a["last_step"][ids], a["predicted"][ids] = correct, step, 0
         a["q"][ids] = update_q(a["q"][ids], loss, config)
         counter = a["seen" if trained else "checked"]
         counter[ids] = np.minimum(counter[ids].astype(np.int64) + 1, np.iinfo(np.uint16).max)
@@ -108,9 +109,13 @@ class SampleStates:
         streak[ids] = np.where(bucket == Bucket.HARD, np.minimum(streak[ids], 254) + 1, 0)
 
     def begin_pass(self) -> None:
-        """Count how long each sample has been FREEZE; called once before each pass is planned."""
+        """Count how long each sample has been FREEZE; called once before each pass is planned.
+
+        What was predicted in the last pass counts on for samples that were never met: nothing else is known of them.
+        """
         frozen = self.arrays["frozen_passes"]
         frozen[:] = np.where(self.bucket == Bucket.FREEZE, np.minimum(frozen, 254) + 1, 0)
+        self.arrays["predicted"][self.bucket != Bucket.UNSEEN] = 0
 
     def partition(self, config: GEKOConfig) -> PartitionStats:
         """Sort all samples anew by `config` (which may have changed since their visits) and count them."""

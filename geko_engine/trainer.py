@@ -36,6 +36,7 @@ from geko_engine.optim import learning_rate_at, warmup_ratio
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pass, plan_pass, steps_per_pass
 from geko_engine.processes import is_main_process
 from geko_engine.progress import Progress
+from geko_engine.revision import revise_if_due
 from geko_engine.sample_states import SampleStates
 from geko_engine.scoring import SampleFunction, Scorer
 
@@ -151,16 +152,19 @@ class GEKOTrainer:
     def _run_epoch(self) -> None:
         if not self.progress.planned and not self._begin_epoch():
             return
-        plan, progress = self._current_plan(), self.progress
+        progress = self.progress
         self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
-        batches = self.loader.start(plan, progress.step_in_epoch, progress.epoch)
-        while progress.step_in_epoch < plan.steps:
+        batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
+        while progress.step_in_plan < self._current_plan().steps:
             if self._evaluate_if_due():
                 self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
             if self.machine.any(self.should_stop()):
                 raise Stopped
-            self._run_step(plan, batches)
-            self._after_step(plan)
+            if revise_if_due(self):
+                batches = self.loader.start(self._current_plan(), 0, progress.epoch)
+                continue
+            self._run_step(self._current_plan(), batches)
+            self._after_step(self._current_plan())
         self._end_epoch()
 
     def _begin_epoch(self) -> bool:
@@ -188,9 +192,9 @@ class GEKOTrainer:
             return self._finish(
                 "Every sample is mastered or was seen max_times_seen times, so nothing is left to train on."
             )
-        progress.planned, progress.step_in_epoch, progress.epoch_start_step = True, 0, progress.step
-        progress.planned_tokens = int(self.samples.lengths[self.plan.order].sum())
-        progress.epoch_tokens, progress.epoch_loss, progress.epoch_targets = 0, 0.0, 0.0
+        progress.planned, progress.step_in_plan, progress.epoch_start_step = True, 0, progress.step
+        progress.epoch_due, progress.epoch_loss, progress.epoch_targets = 0.0, 0.0, 0.0
+        progress.revision, progress.epoch_predicted_met, progress.epoch_predicted_right = 0, 0, 0
         self._emit(reporting.partitioned(self, self.plan))
         return True
 
@@ -202,7 +206,9 @@ class GEKOTrainer:
     def _end_epoch(self) -> None:
         progress = self.progress
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
-        progress.epoch, progress.planned, progress.step_in_epoch = progress.epoch + 1, False, 0
+        met, right = progress.epoch_predicted_met, progress.epoch_predicted_right
+        progress.predicted.append({"left_out": self._current_plan().predicted, "met": met, "right": right})
+        progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
         self.history.append(self.states, epoch=progress.epoch, step=progress.step)
         for event in reporting.epoch_ended(self):
@@ -215,7 +221,7 @@ class GEKOTrainer:
         Record and counters move only with the weights: a stop in the middle leaves the step as if not begun.
         """
         began, machine = time.monotonic(), self.machine
-        ids, weights = plan.ids(self.progress.step_in_epoch), plan.weights(self.progress.step_in_epoch)
+        ids, weights = plan.ids(self.progress.step_in_plan), plan.weights(self.progress.step_in_plan)
         shares = list(share_of_step(len(ids), self.args.batch_size, machine.rank, machine.processes))
         targets = int(self.samples.targets[ids].sum())
         random_states = resume.random_states() if len(shares) > 1 else {}
@@ -235,12 +241,15 @@ class GEKOTrainer:
     def _record_step(self, ids: NDArray, targets: int, columns: NDArray) -> None:
         progress = self.progress
         loss_sum, _, loss, correct, confidence, p_min, width = columns
+        progress.epoch_due += float(self._current_plan().due[progress.step_in_plan])
         progress.step += 1
-        progress.step_in_epoch += 1
+        progress.step_in_plan += 1
+        predicted = self.states.predicted[ids].astype(bool)
+        progress.epoch_predicted_met += int(predicted.sum())
+        progress.epoch_predicted_right += int((predicted & (correct > 0.5)).sum())
         self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)
         tokens = int(self.samples.lengths[ids].sum())
         progress.counter.train(tokens, int(width.sum()) - tokens, targets, len(ids))
-        progress.epoch_tokens += tokens
         progress.epoch_loss += float(loss_sum.sum())
         progress.epoch_targets += targets
         self.last_loss, self.last_samples = float(loss_sum.sum() / max(1, targets)), len(ids)
@@ -315,17 +324,16 @@ class GEKOTrainer:
     @property
     def share_done(self) -> float:
         """Share of the run in [0, 1], by steps; the learning rate follows it."""
-        steps = self.plan.steps if self.plan is not None and self.progress.planned else 1
-        done = self.progress.epoch + self.progress.step_in_epoch / max(1, steps)
-        return 1.0 if self.progress.finished else min(1.0, done / self.args.num_epochs)
+        done = self.plan.share_done(self.progress.step_in_plan) if self.plan and self.progress.planned else 0.0
+        return 1.0 if self.progress.finished else min(1.0, (self.progress.epoch + done) / self.args.num_epochs)
 
     @property
     def tokens_uniform(self) -> int:
         """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
         if self.progress.finished:
             return self.tokens_per_epoch * self.args.num_epochs
-        done = self.progress.epoch_tokens / max(1, self.progress.planned_tokens) if self.progress.planned else 0.0
-        return round(self.tokens_per_epoch * (self.progress.epoch + done))
+        done = self.progress.epoch_due if self.progress.planned else 0.0
+        return round(self.tokens_per_epoch * self.progress.epoch + done)
 
     def phase(self) -> Phase | None:
         """The curriculum's phase, or None where there is no curriculum."""
