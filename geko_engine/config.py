@@ -212,7 +212,7 @@ class GEKOConfig:
         maximum=1,
     )
     frozen_replay: float = setting(
-        0.25,
+        0.15,
         "Share of the frozen samples trained on again in each epoch, against forgetting. "
         "They cost what they cost: it is counted.",
         minimum=0,

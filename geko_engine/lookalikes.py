@@ -1,13 +1,12 @@
-"""What samples that have not come up in this pass would bring: told by their look-alikes that have. Numpy only.
+"""Which samples would be answered right, though they have not come up in this pass: told by the look-alikes that have.
 
-A linear model on the tokens of a sample (single ones, pairs, its length) and on the bucket it had before the pass, fitted
-to the samples met so far: are they answered right, or has their loss fallen. It costs no token of the language model.
-Where look-alikes tell nothing (one kind of task, half of it known), all are told the same and none is left out.
+A logistic regression on the tokens of a sample (single ones, pairs, its length) and on the bucket it had before the pass,
+fitted to whether the samples met so far were answered right. It costs no token of the language model. Where look-alikes
+tell nothing (one kind of task, half of it known) no probability comes near 1, and nothing is left out. Numpy only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ FEWEST, MOST = 50, 4096  # samples that it is fitted to: below, nothing is told;
 TOKENS = 512  # of a long sample the first and the last half of so many are read
 CHUNK = 8192  # samples whose features are in memory at a time
 ITERATIONS, RATE = 60, 0.1  # of Adam, on all samples at once
-Link = Callable[[NDArray], NDArray]
 
 
 @dataclass(frozen=True)
@@ -80,61 +78,28 @@ def probabilities(samples: Any, met: NDArray, right: NDArray, asked: NDArray, be
     """
     if len(met) < FEWEST:
         return np.zeros(len(asked))
-    told = _told(samples, met, right.astype(float), asked, before, sigmoid, decay=1.0)
-    return sigmoid(told)
-
-
-def progress(samples: Any, met: NDArray, gained: NDArray, asked: NDArray, before: NDArray) -> NDArray:
-    """Expected fall of the loss [m] of each of `asked` [m] since its last visit, in nats per target token.
-
-    One sample's own fall is mostly its wording and its memory; the mean over those like it is what can be learnt.
-
-    Args:
-        met: ids that have come up in this pass and in one before, in the order in which they did.
-        gained: float [n], by how much the loss of each has fallen from that visit to this. before: as above.
-
-    All nan when fewer than FEWEST such samples have come up.
-    """
-    if len(met) < FEWEST:
-        return np.full(len(asked), np.nan)
-    mean, deviation = gained[-MOST:].mean(), gained[-MOST:].std() + 1e-6
-    return mean + deviation * _told(samples, met, (gained - mean) / deviation, asked, before, _same, decay=3.0)
-
-
-def sigmoid(values: NDArray) -> NDArray:
-    """1 / (1 + exp(-values))."""
-    return 1 / (1 + np.exp(-values))
-
-
-def _same(values: NDArray) -> NDArray:
-    return values
-
-
-def _told(
-    samples: Any, met: NDArray, target: NDArray, asked: NDArray, before: NDArray, link: Link, *, decay: float
-) -> NDArray:
-    """What a linear model of the features, fitted to link(model) = target on the latest of `met`, tells of `asked`."""
-    met, target = met[-MOST:], target[-MOST:]
-    weights, own, bias = _fit(_bags(samples, met), _before(before[met]), target, link, decay)
+    met, right = met[-MOST:], right[-MOST:]
+    weights, own, bias = _fit(_bags(samples, met), _before(before[met]), right.astype(float))
     told = np.empty(len(asked))
     for start in range(0, len(asked), CHUNK):
         ids = asked[start : start + CHUNK]
         told[start : start + CHUNK] = _bags(samples, ids).dot(weights) + _before(before[ids]) @ own + bias
-    return told
+    return _sigmoid(told)
 
 
-def _fit(bags: _Bags, before: NDArray, target: NDArray, link: Link, decay: float) -> tuple[NDArray, NDArray, float]:
-    """Weights of the features, of the bucket before, and the bias: Adam on all samples, L2 on the features.
+def _sigmoid(values: NDArray) -> NDArray:
+    return 1 / (1 + np.exp(-values))
 
-    For sigmoid and log loss, and for the identity and squared error, the slope is the same: link(told) - target.
-    """
-    columns, count = before.shape[1], len(target)
+
+def _fit(bags: _Bags, before: NDArray, right: NDArray) -> tuple[NDArray, NDArray, float]:
+    """Weights of the features, of the bucket before, and the bias: Adam on the mean log loss, L2 on the features."""
+    columns, count = before.shape[1], len(right)
     values = np.zeros(FEATURES + columns + 1)
     first, second = np.zeros_like(values), np.zeros_like(values)
     for step in range(1, ITERATIONS + 1):
         weights, own, bias = values[:FEATURES], values[FEATURES:-1], values[-1]
-        miss = link(bags.dot(weights) + before @ own + bias) - target
-        slope = np.concatenate([bags.transposed(miss) + decay * weights, before.T @ miss, [miss.sum()]]) / count
+        miss = _sigmoid(bags.dot(weights) + before @ own + bias) - right
+        slope = np.concatenate([bags.transposed(miss) + weights, before.T @ miss, [miss.sum()]]) / count
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         values = values - RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
     return values[:FEATURES], values[FEATURES:-1], float(values[-1])

@@ -19,6 +19,7 @@ from geko_engine.sample_states import SampleStates
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
 SMALLEST_STEP = 4  # a step never shrinks below so many samples
 SUSPECT_SKIP = 0.9  # share of the suspects that is left out of a pass
+MOST_SUSPECTS = 0.2  # more than this of all samples are not wrong labels: they are listed, and none is left out
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def select(
     draw = rng.random(states.count, dtype=np.float32)
     shares = replay_shares(states, config)
     replayed = frozen & (draw < shares)
-    skipped_suspect = suspect & (draw < SUSPECT_SKIP) if config.noise_guard else np.zeros_like(suspect)
+    guarded = config.noise_guard and suspect.mean() <= MOST_SUSPECTS
+    skipped_suspect = suspect & (draw < SUSPECT_SKIP) if guarded else np.zeros_like(suspect)
     worn_out = ~frozen & (states.seen >= config.max_times_seen)
     planned = (~frozen & ~skipped_suspect & ~worn_out) | (replayed & (states.seen < config.max_times_seen))
     weights = np.zeros(states.count, np.float32)

@@ -1,0 +1,118 @@
+"""What GEKO is measured against in the savings benchmark: trainers that spend a given compute in other ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.peers import silence
+from benchmarks.workload import watch
+from geko_engine import Bucket, GEKOConfig, GEKOTrainer, GEKOTrainingArgs, PartitionStats
+from geko_engine.config import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
+from geko_engine.data import TokenizedData
+from geko_engine.sample_states import SampleStates
+from geko_engine.scoring import IGNORED
+
+OFF = GEKOConfig(enabled=False)
+ARMS: dict[str, GEKOConfig] = {
+    "plain": OFF,
+    "plain with the guard": GEKOConfig(frozen_replay=1.0, prediction_confidence=1.0),
+    "geko": GEKOConfig(),
+    "geko, no look-alikes": GEKOConfig(prediction_confidence=1.0),
+    "geko, replay of a quarter": GEKOConfig(frozen_replay=0.25),
+    "geko, no look-alikes, replay of a quarter": GEKOConfig(prediction_confidence=1.0, frozen_replay=0.25),
+    "geko, no replay": GEKOConfig(frozen_replay=0.0),
+    "geko, re-check instead of replay": GEKOConfig(frozen_replay=0.0, recheck_ratio=0.5),
+    "geko, no noise guard": GEKOConfig(noise_guard=False),
+    "geko, initial scan": GEKOConfig(initial_scan=True),
+    "geko, pruning after 1": GEKOConfig(prune_frozen_after=1),
+    "InfoBatch's rule": GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False),
+    "aggressive": GEKO_AGGRESSIVE,
+    "balanced": GEKO_BALANCED,
+    "conservative": GEKO_CONSERVATIVE,
+    "seed": GEKOConfig.seed(),
+}
+# These get the budget that "geko" spent with the same mix and seed:
+SHORT = "short"  # plain training that ends there, its learning rate decayed to zero by then
+RANDOM = "random pruning"  # the first epoch on everything, then random samples left out
+LARGEST_LOSS = "selective backprop"  # the same, but those with the smallest loss are left out
+AT_BUDGET = (SHORT, RANDOM, LARGEST_LOSS)
+GEKOLIB = "gekolib 0.3.1"  # as published, from its own package
+OTHERS = (*AT_BUDGET, GEKOLIB)
+
+
+class ShortTrainer(GEKOTrainer):
+    """Plain training that ends after `steps` optimizer steps, its learning rate decayed to zero by then."""
+
+    def __init__(self, *args: Any, steps: int, **options: Any) -> None:
+        self.steps = steps
+        super().__init__(*args, should_stop=lambda: self.progress.step >= steps, **options)
+
+    @property
+    def share_done(self) -> float:
+        return min(1.0, self.progress.step / self.steps)
+
+
+class ShareStates(SampleStates):
+    """A record whose partition freezes all but a share of the samples: random ones, or those with the smallest loss."""
+
+    def __init__(self, count: int, share: float, seed: int, *, by_loss: bool) -> None:
+        super().__init__(count)
+        self._share, self._rng, self._by_loss = share, np.random.default_rng(seed), by_loss
+
+    def partition(self, config: GEKOConfig) -> PartitionStats:
+        if self.visits().any():  # the first epoch trains on everything
+            rank = self.loss if self._by_loss else self._rng.random(self.count)
+            left_out = rank < np.quantile(rank, 1 - self._share)
+            self.arrays["bucket"][:] = np.where(left_out, Bucket.FREEZE, Bucket.FOCUS)
+            self._counts = self._count(self.bucket)
+        return self.counts()
+
+
+def build(
+    model: Any, data: TokenizedData, tokenizer: Any, arm: str, args: GEKOTrainingArgs, budget: float
+) -> GEKOTrainer:
+    """The trainer of an arm; `budget` is the share of plain training's compute for those AT_BUDGET.
+
+    The held-out set is scored after the run, so it costs no arm any time.
+    """
+    if arm == SHORT:
+        steps = round(budget * args.num_epochs * -(-len(data) // args.batch_size))
+        return ShortTrainer(model, data, tokenizer, None, OFF, args, on_event=_silent, steps=steps)
+    if arm not in AT_BUDGET:
+        return GEKOTrainer(model, data, tokenizer, None, ARMS.get(arm, OFF), args, on_event=_silent)
+    bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0)
+    trainer = GEKOTrainer(model, data, tokenizer, None, bare, args, on_event=_silent)
+    share = max(0.0, (budget * args.num_epochs - 1) / (args.num_epochs - 1))
+    trainer.states = ShareStates(len(data), share, args.seed, by_loss=arm == LARGEST_LOSS)
+    return trainer
+
+
+def _silent(_event: object) -> None:
+    """Where events go: nowhere."""
+
+
+def run_published(module: Any, model: Any, data: TokenizedData, args: GEKOTrainingArgs) -> float:
+    """Train with gekolib's own trainer at its own defaults; the share of plain training's compute that it spent."""
+    longest = int(data.lengths.max())
+    rows = []
+    for index in range(len(data)):
+        sample = data[index]
+        padding = longest - len(sample["input_ids"])
+        rows.append(
+            {
+                "input_ids": torch.tensor(np.pad(sample["input_ids"], (0, padding))).long(),
+                "attention_mask": torch.tensor(np.pad(np.ones_like(sample["input_ids"]), (0, padding))).long(),
+                "labels": torch.tensor(np.pad(sample["labels"], (0, padding), constant_values=IGNORED)),
+            }
+        )
+    names = ("output_dir", "num_epochs", "batch_size", "learning_rate", "warmup_steps", "seed")
+    own = {name: getattr(args, name) for name in names}
+    quiet = {"save_steps": 10**9, "eval_steps": 10**9, "logging_steps": 10**9, "save_at_end": False}
+    published = module.GEKOTrainingArgs(**own, **quiet, dataloader_num_workers=0, use_rich_ui=False)
+    seen = watch(model)
+    with silence():
+        module.GEKOTrainer(model=model, train_dataset=rows, args=published).train()
+    return seen.tokens / (args.num_epochs * float(data.lengths.sum()))

@@ -1,0 +1,81 @@
+"""The data of the savings benchmark: one entry of MIXES for each kind of data that a claim is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from benchmarks.long_base import long_base
+from scripts.demo_tasks import DEFAULT_MIX, Row, make_rows
+from scripts.long_tasks import make_long_rows
+
+NOTHING_KNOWN = {"new": 0.6, "hard": 0.4}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Data of one kind, and the model that it is learnt by.
+
+    Attributes:
+        what: in words. train: (count, seed, prompts to avoid) -> rows. groups: shares of the evaluation rows' groups.
+        make_rows: of the evaluation. base: name or path of the model. samples, evaluated: rows, epochs: by default.
+    """
+
+    what: str
+    train: Callable[[int, int, set[str]], list[Row]]
+    groups: Mapping[str, float] = field(default_factory=lambda: DEFAULT_MIX)
+    make_rows: Callable[..., list[Row]] = make_rows
+    base: Callable[[], str] = lambda: "demo"
+    samples: int = 4000
+    evaluated: int = 1200
+    epochs: int = 3
+    batch_size: int = 16
+    learning_rate: float = 7e-4
+
+    def evaluation(self) -> list[Row]:
+        """Held-out rows: the same for every arm and seed."""
+        return self.make_rows(self.evaluated, 900, mix=self.groups)
+
+
+def _duplicates(count: int, seed: int, avoid: set[str]) -> list[Row]:
+    half = make_rows(count // 2, seed, wrong_ratio=0.03, avoid=avoid)
+    return half + [{**row, "prompt": f"Please: {row['prompt']}"} for row in half]
+
+
+def _long(what: str, *, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> Mix:
+    return Mix(
+        what,
+        lambda count, seed, avoid: make_long_rows(
+            count, seed, wrong_ratio=wrong_ratio, twice_ratio=twice_ratio, avoid=avoid
+        ),
+        make_rows=make_long_rows,
+        base=long_base,
+        samples=1600,
+        evaluated=1000,
+        epochs=4,
+    )
+
+
+DEMO = Mix(
+    "Short answers, half of them known to the base model, 3 % wrong: what the demo ships.",
+    lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.03, avoid=avoid),
+)
+MIXES: dict[str, Mix] = {
+    "demo": DEMO,
+    "demo, batch 8": replace(
+        DEMO, what="The same in batches of 8, which suit it better.", batch_size=8, learning_rate=5e-4
+    ),
+    "wrong": Mix(
+        "The same with 10 % wrong answers.",
+        lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.10, avoid=avoid),
+    ),
+    "new": Mix(
+        "Short answers of which the base model knows none.",
+        lambda count, seed, avoid: make_rows(count, seed, mix=NOTHING_KNOWN, avoid=avoid),
+        groups=NOTHING_KNOWN,
+    ),
+    "duplicates": Mix("Every row twice, the second with another wording of its beginning.", _duplicates),
+    "long": _long("Long answers of varied wording, half of them known; none is ever exactly right."),
+    "long wrong": _long("The same with 10 % answers to other prompts.", wrong_ratio=0.10),
+    "long duplicates": _long("The same, half of the rows near-duplicates of others.", twice_ratio=1.0),
+}
