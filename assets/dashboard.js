@@ -150,6 +150,7 @@ function drawSummary(summary) {
   card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason));
   if (summary.rows.length) card.append(rows);
   card.append(path(summary.model ? 'Model' : 'Run folder', summary.model || summary.folder));
+  if (summary.room) card.append(room());
   if (summary.variants.length) card.append(variants(summary.variants));
   if (!summary.code) return;
   const code = node('div', 'geko-code');
@@ -169,6 +170,13 @@ function variants(offered) {
     row.append(made);
   }
   row.append(node('p', 'geko-hint', offered.length === 1 ? offered[0].why : ''));
+  return row;
+}
+
+// On a full disk: where something can be deleted.
+function room() {
+  const row = node('div', 'geko-variants');
+  row.append(button('See what the runs take', '', () => turnTo('Runs')), node('p', 'geko-hint', 'Old runs can be deleted there. Then press Resume.'));
   return row;
 }
 

@@ -329,7 +329,7 @@ q('.m-unmark').onclick = () => setMark({ all: true }, false);
 q('.m-dataset').onclick = () => trigger('download', { run, kind: 'dataset' });
 q('.m-list').onclick = () => trigger('download', { run, kind: 'list' });
 q('.m-look').onclick = () => colour().catch(() => restLosses(DEAF));
-q('.m-use').onclick = () => { tell('geko-use', { fields: marks }); turnToTrain(); };
+q('.m-use').onclick = () => { tell('geko-use', { fields: marks }); turnTo('Train'); };
 q('.geko-runs').onchange = (event) => { chosen(event.target.value); again(0); };
 document.addEventListener('visibilitychange', () => again(0));
 document.addEventListener('click', (event) => {

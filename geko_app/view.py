@@ -13,6 +13,7 @@ from geko_app.run_queue import QUEUED
 from geko_app.run_state import BUCKETS, RunState, Snapshot
 from geko_app.run_store import RunEntry
 from geko_app.variants import offered
+from geko_engine.disk import tells_full
 from geko_engine.run_folder import RunFolder, Status
 
 POINT_LIMIT = 1500  # points of a history that a tab draws at first
@@ -230,7 +231,8 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         "folder": str(folder.path.resolve()),
         "model": model,
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
-        "variants": offered(folder.config(), snapshot.end, snapshot.field),
+        "variants": [] if tells_full(snapshot.reason) else offered(folder.config(), snapshot.end, snapshot.field),
+        "room": tells_full(snapshot.reason),
     }
 
 
