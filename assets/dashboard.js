@@ -215,17 +215,27 @@ async function drawRuns(data) {
 
 function unmark() { document.querySelectorAll('.geko-field-error').forEach((mark) => mark.remove()); }
 
-function mark(data) {
+async function mark(data) {
   if (data.running || (runAtStart !== undefined && data.run !== runAtStart)) watched = data.run;
   // A failure of yesterday says nothing about the form of today: only runs that this tab saw mark a field.
   if (data.phase !== 'failed' || !data.field || watched !== data.run) return;
-  const field = document.getElementById('field-' + data.field.replaceAll('.', '-'));
   watched = null;
+  const field = await unfolded('field-' + data.field.replaceAll('.', '-'), data.group);
   if (!field) return;
+  unmark();
   const message = node('p', 'geko-field-error', data.reason);
   message.setAttribute('role', 'alert');
   field.append(message);
+  field.scrollIntoView({ block: 'center' });  // at once: what is still opening would end a smooth one
   field.addEventListener('input', unmark, { once: true });
+}
+
+// The field `id`; a folded group holds none, so it is opened first.
+async function unfolded(id, group) {
+  const head = [...document.querySelectorAll('#geko-form button.label-wrap')].find((one) => one.firstElementChild.textContent === group);
+  if (!document.getElementById(id)) head?.click();
+  for (let asked = 0; asked < 40 && !document.getElementById(id); asked++) await new Promise((done) => setTimeout(done, 50));
+  return document.getElementById(id);
 }
 
 // ---------------------------------------------------------------- the loop
@@ -238,7 +248,7 @@ async function show(data) {
   }
   active = data.active;
   drawStatus(data);
-  mark(data);
+  await mark(data);
   await drawRuns(data);
   if (!data.run) { run = null; return; }
   const fresh = data.run !== run;

@@ -75,7 +75,8 @@ function tableLines(values) {
   line.onclick = (event) => { if (!event.target.closest('.mark')) open(values.id, true).catch(lost); };
   if (!values.reasons.length) return [line];
   line.classList.add('odd');
-  const below = node('tr', `why ${line.className}`), reason = node('td', 'reason', values.reasons.join(' '));
+  const below = node('tr', `why ${line.className}`), reason = node('td', 'reason');
+  reason.append(node('div', '', values.reasons.join(' ')));
   reason.colSpan = COLUMNS.length - 1;
   below.dataset.id = values.id;
   below.append(node('td'), node('td'), reason);

@@ -20,6 +20,7 @@ from geko_engine.marks import FIELD as MARKS
 from geko_engine.shapes import PLAIN_TEMPLATE, Columns, Row, recognise_columns
 from geko_engine.sources import load_rows
 
+FIRST_ROWS = 1000  # are looked at before a model is loaded
 ROWS_NAMED = 10  # row numbers in a sentence
 Emit = Callable[[Event], None]
 
@@ -111,6 +112,18 @@ def prepare(
     elif config.data.eval_ratio:
         return _held_out(parts[0], config)
     return parts
+
+
+def refuse_unlearnable(config: RunConfig, rows: Sequence[Row], tokenizer: Any, longest: int) -> None:
+    """Raise DataError when none of the first training rows has anything to learn: seconds after the start, not hours."""
+    left_out = marked_rows(config.data, EXCLUDE)
+    first = [row for number, row in enumerate(rows[:FIRST_ROWS]) if number not in left_out]
+    if not first:
+        return
+    columns = recognise_columns(rows, config.data)
+    use_template(columns, tokenizer, lambda event: None)  # the whole work says it
+    what = "first rows" if len(rows) > len(first) else "rows"
+    tokenise(first, columns, tokenizer, min(config.data.max_length, longest), what=what)
 
 
 def without_marked(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:

@@ -174,6 +174,10 @@ class RunFolder:
         """Ask the run to save a checkpoint and end as `stopped`; asking twice is asking once."""
         self.stop_path.touch()
 
+    def forget_stop(self) -> None:
+        """Before a run is begun, or begun again. Never after: who asks for a stop at once must be heard."""
+        self.stop_path.unlink(missing_ok=True)
+
     def status(self) -> Status | None:
         """What status.json says, or None before the worker wrote it."""
         try:
@@ -235,7 +239,6 @@ class RunWriter:
         self._lock, self._closed = threading.Lock(), threading.Event()
 
     def __enter__(self) -> RunWriter:
-        self.folder.stop_path.unlink(missing_ok=True)
         keep_reserve(self.folder.path)
         with written(self.folder.path):
             self._file = self.folder.events_path.open("ab", buffering=0)

@@ -85,6 +85,8 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
         ask_the_hub(config, stop)
     except Stopped:
         return dict(STOPPED_EARLY)
+    if stop():  # before seconds are spent on torch
+        return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))
     from transformers.utils import logging  # torch comes in here, after all that can fail without it
 
@@ -155,12 +157,14 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     from geko_engine.adapters import lora_config_for
     from geko_engine.keeping import RecordKeeper, keep_rows
     from geko_engine.marks import NEVER_FREEZE, among, marked_rows
-    from geko_engine.models import load_model_and_tokenizer, longest_input
-    from geko_engine.preparing import gather, prepare, told
+    from geko_engine.models import load_model_and_tokenizer, longest_input, open_model
+    from geko_engine.preparing import gather, prepare, refuse_unlearnable, told
     from geko_engine.trainer import GEKOTrainer
 
     rows = gather(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
+    settings, tokenizer = open_model(config.model, should_stop=stop)
+    refuse_unlearnable(config, rows["training"], tokenizer, longest_input(settings))
     arrived = functools.partial(told, emit, f"model {config.model.name}, megabytes", MEGABYTE)
     model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
