@@ -96,6 +96,7 @@ function drawStatus(data) {
   q('.geko-progress span').style.width = (100 * data.progress) + '%';
   q('.geko-progress').setAttribute('aria-valuenow', Math.round(100 * data.progress));
   q('.geko-live').hidden = !data.run;
+  q('.geko-live').classList.toggle('untrained', !!data.summary && !data.step);  // no curves where nothing was trained
   q('.geko-empty').hidden = !!data.run;
   text(q('.geko-settings'), data.settings || '');
   text(q('.s-waiting'), data.waiting);

@@ -13,7 +13,7 @@ from geko_engine.settings import Spec, is_optional, spec_of
 
 PRESET_KEY, PRECISION_KEY = "geko.preset", "training.precision"  # on the form only: each stands for other settings
 HELP = {
-    PRESET_KEY: "Sets every GEKO setting below at once; changing one of them makes it custom. Start with Recommended.",
+    PRESET_KEY: "Sets every GEKO setting below at once; changing one of them makes it custom. Start with the first one.",
     PRECISION_KEY: "BF16 halves the memory of activations and is fast on Ampere or newer GPUs and recent CPUs; FP16 is for "
     "older GPUs; FP32 is exact.",
     "output_dir": "Folder that the run, its checkpoints and its model are written to. Change it when this disk is small: a run "

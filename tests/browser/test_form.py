@@ -105,9 +105,15 @@ def test_rows_that_teach_nothing_are_refused_at_the_field_to_change_and_the_form
 ) -> None:
     path = server.folder / "rows.jsonl"
     path.write_text((json.dumps(row) + "\n") * 1200, encoding="utf-8")
+    unfold(page, "Columns and splits")
+    fill(page, {"data.max_length": "100"})
+    page.wait_for_function(
+        "String(JSON.parse(localStorage.getItem('geko-draft') || '{}')['data.max_length']) === '100'"
+    )
+    unfold(page, "Columns and splits")  # folded again
     fill(page, {"data.train": str(path), "training.num_epochs": "7"})
     start(page)
-    message = page.locator(f"#field-{field} .geko-field-error")  # its group was folded
+    message = page.locator(f"#field-{field} .geko-field-error")  # its group is unfolded
     expect(message).to_contain_text("None of the 1,000 first rows has anything to learn", timeout=WAIT)
     expect(message).to_contain_text(sentence)
     expect(message).to_be_in_viewport()

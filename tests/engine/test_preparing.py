@@ -162,3 +162,16 @@ def test_a_start_whose_first_rows_teach_nothing_is_refused_at_the_field_of_the_w
         refuse_unlearnable(config, rows, tokenizer, 1000)
     assert caught.value.field == field and sentence in str(caught.value)
     refuse_unlearnable(config, rows[1:], tokenizer, 1000)  # one row with something to learn is enough
+
+
+def test_where_the_model_is_the_limit_the_way_out_is_not_max_length(tokenizer: Any, tmp_path: Path) -> None:
+    config = RunConfig()
+    rows: list[Any] = [{"prompt": "a" * 40, "completion": "b"}]
+    with pytest.raises(DataError, match="the 30 tokens that this model can take") as caught:
+        refuse_unlearnable(config, rows, tokenizer, 30)
+    assert caught.value.field == "data.train"
+    config.data.train, config.data.eval = written(tmp_path / "rows.jsonl", [*rows, *pairs("a>b")]), None
+    (part,) = look(config, tokenizer, 30, lambda event: None, never)
+    assert part.findings[0].sentence.startswith(
+        "1 row with nothing to learn within 30 tokens (all that the model can take)"
+    )
