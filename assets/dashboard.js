@@ -231,11 +231,12 @@ async function mark(data) {
   field.addEventListener('input', unmark, { once: true });
 }
 
-// The field `id`; a folded group holds none, so it is opened first.
+// The field `id`; a folded group holds none, or hides it, so it is opened first.
 async function unfolded(id, group) {
+  const seen = () => document.getElementById(id)?.offsetParent;
   const head = [...document.querySelectorAll('#geko-form button.label-wrap')].find((one) => one.firstElementChild.textContent === group);
-  if (!document.getElementById(id)) head?.click();
-  for (let asked = 0; asked < 40 && !document.getElementById(id); asked++) await new Promise((done) => setTimeout(done, 50));
+  if (!seen()) head?.click();
+  for (let asked = 0; asked < 40 && !seen(); asked++) await new Promise((done) => setTimeout(done, 50));
   return document.getElementById(id);
 }
 
