@@ -21,6 +21,8 @@ USER geko
 ENV GRADIO_ANALYTICS_ENABLED=False HF_HOME=/runs/.hub
 VOLUME /runs
 EXPOSE 7860
+# A stop saves what is being trained. docker stop waits 10 seconds for that: give a large model more of them, with
+# --stop-timeout 120 at docker run, or -t 120 at docker stop.
 STOPSIGNAL SIGTERM
 # Beyond the own machine the page asks for a password: give GEKO_APP_PASSWORD.
 CMD ["geko-app", "--host", "0.0.0.0", "--port", "7860", "--runs", "/runs"]

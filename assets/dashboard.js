@@ -96,6 +96,7 @@ function drawStatus(data) {
   q('.geko-progress span').style.width = (100 * data.progress) + '%';
   q('.geko-progress').setAttribute('aria-valuenow', Math.round(100 * data.progress));
   q('.geko-live').hidden = !data.run;
+  q('.geko-live').classList.toggle('untrained', !!data.summary && !data.step);  // no curves where nothing was trained
   q('.geko-empty').hidden = !!data.run;
   text(q('.geko-settings'), data.settings || '');
   text(q('.s-waiting'), data.waiting);
@@ -150,6 +151,7 @@ function drawSummary(summary) {
   card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason));
   if (summary.rows.length) card.append(rows);
   card.append(path(summary.model ? 'Model' : 'Run folder', summary.model || summary.folder));
+  if (summary.room) card.append(room());
   if (summary.variants.length) card.append(variants(summary.variants));
   if (!summary.code) return;
   const code = node('div', 'geko-code');
@@ -169,6 +171,13 @@ function variants(offered) {
     row.append(made);
   }
   row.append(node('p', 'geko-hint', offered.length === 1 ? offered[0].why : ''));
+  return row;
+}
+
+// On a full disk: where something can be deleted.
+function room() {
+  const row = node('div', 'geko-variants');
+  row.append(button('See what the runs take', '', () => turnTo('Runs')), node('p', 'geko-hint', 'Old runs can be deleted there. Then press Resume.'));
   return row;
 }
 
@@ -207,17 +216,28 @@ async function drawRuns(data) {
 
 function unmark() { document.querySelectorAll('.geko-field-error').forEach((mark) => mark.remove()); }
 
-function mark(data) {
+async function mark(data) {
   if (data.running || (runAtStart !== undefined && data.run !== runAtStart)) watched = data.run;
   // A failure of yesterday says nothing about the form of today: only runs that this tab saw mark a field.
   if (data.phase !== 'failed' || !data.field || watched !== data.run) return;
-  const field = document.getElementById('field-' + data.field.replaceAll('.', '-'));
   watched = null;
+  const field = await unfolded('field-' + data.field.replaceAll('.', '-'), data.group);
   if (!field) return;
+  unmark();
   const message = node('p', 'geko-field-error', data.reason);
   message.setAttribute('role', 'alert');
   field.append(message);
+  field.scrollIntoView({ block: 'center' });  // at once: what is still opening would end a smooth one
   field.addEventListener('input', unmark, { once: true });
+}
+
+// The field `id`; a folded group holds none, or hides it, so it is opened first.
+async function unfolded(id, group) {
+  const seen = () => document.getElementById(id)?.offsetParent;
+  const head = [...document.querySelectorAll('#geko-form button.label-wrap')].find((one) => one.firstElementChild.textContent === group);
+  if (!seen()) head?.click();
+  for (let asked = 0; asked < 40 && !seen(); asked++) await new Promise((done) => setTimeout(done, 50));
+  return document.getElementById(id);
 }
 
 // ---------------------------------------------------------------- the loop
@@ -230,7 +250,7 @@ async function show(data) {
   }
   active = data.active;
   drawStatus(data);
-  mark(data);
+  await mark(data);
   await drawRuns(data);
   if (!data.run) { run = null; return; }
   const fresh = data.run !== run;

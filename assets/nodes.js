@@ -12,9 +12,9 @@ function lasting(key, value) { return kept(key, value, 'localStorage'); }
 
 function tell(name, detail) { window.dispatchEvent(new CustomEvent(name, { detail })); }
 
-function turnToTrain() {
+function turnTo(name) {
   const pages = [...document.querySelectorAll('#geko-pages button[role="tab"]')];
-  pages.find((page) => page.textContent.trim() === 'Train')?.click();
+  pages.find((page) => page.textContent.trim() === name)?.click();
 }
 
 function node(tag, className, content) {

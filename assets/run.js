@@ -123,8 +123,8 @@ window.addEventListener('geko-open', async (event) => {
   q('.o-run').focus({ preventScroll: true });
 });
 q('.o-close').onclick = () => tell('geko-open', '');
-q('.o-show').onclick = () => { kept('geko-shown', id); turnToTrain(); };
-q('.o-use').onclick = () => { tell('geko-use', { run: id }); turnToTrain(); };
+q('.o-show').onclick = () => { kept('geko-shown', id); turnTo('Train'); };
+q('.o-use').onclick = () => { tell('geko-use', { run: id }); turnTo('Train'); };
 q('.o-resume').onclick = () => act('resume');
 q('.o-stop').onclick = () => act('halt');
 q('.o-delete').onclick = () => sure(true);

@@ -75,7 +75,8 @@ function tableLines(values) {
   line.onclick = (event) => { if (!event.target.closest('.mark')) open(values.id, true).catch(lost); };
   if (!values.reasons.length) return [line];
   line.classList.add('odd');
-  const below = node('tr', `why ${line.className}`), reason = node('td', 'reason', values.reasons.join(' '));
+  const below = node('tr', `why ${line.className}`), reason = node('td', 'reason');
+  reason.append(node('div', '', values.reasons.join(' ')));
   reason.colSpan = COLUMNS.length - 1;
   below.dataset.id = values.id;
   below.append(node('td'), node('td'), reason);
@@ -329,7 +330,7 @@ q('.m-unmark').onclick = () => setMark({ all: true }, false);
 q('.m-dataset').onclick = () => trigger('download', { run, kind: 'dataset' });
 q('.m-list').onclick = () => trigger('download', { run, kind: 'list' });
 q('.m-look').onclick = () => colour().catch(() => restLosses(DEAF));
-q('.m-use').onclick = () => { tell('geko-use', { fields: marks }); turnToTrain(); };
+q('.m-use').onclick = () => { tell('geko-use', { fields: marks }); turnTo('Train'); };
 q('.geko-runs').onchange = (event) => { chosen(event.target.value); again(0); };
 document.addEventListener('visibilitychange', () => again(0));
 document.addEventListener('click', (event) => {

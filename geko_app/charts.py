@@ -92,7 +92,9 @@ def pace_figure(theme: str) -> dict[str, Any]:
         layout(theme, height=220),
     )
     figure.update_yaxes(rangemode="tozero", tickformat=".1~e", title_text="learning rate")
+    # Ticks of its own: those of the first axis fall on odd numbers here.
     second = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero", "automargin": True}
+    second |= {"tickmode": "auto", "nticks": 5, "tickformat": "~s"}
     figure.update_layout(
         margin={"t": 22}, yaxis2={**second, "title": {"text": "tokens per second", "font": {"size": 12}}}
     )

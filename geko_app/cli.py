@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the console script; returns the exit code."""
     options = build_parser().parse_args(argv)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also while the page is being imported; process 1 hears nothing else
+        signal.signal(number, _leave)
     try:
         password = check(options)
         from geko_app.server import serve
@@ -44,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"geko-app: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def check(options: argparse.Namespace) -> str | None:

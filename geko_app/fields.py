@@ -13,10 +13,11 @@ from geko_engine.settings import Spec, is_optional, spec_of
 
 PRESET_KEY, PRECISION_KEY = "geko.preset", "training.precision"  # on the form only: each stands for other settings
 HELP = {
-    PRESET_KEY: "Sets every GEKO setting below at once; changing one of them makes it custom.",
+    PRESET_KEY: "Sets every GEKO setting below at once; changing one of them makes it custom. Start with the first one.",
     PRECISION_KEY: "BF16 halves the memory of activations and is fast on Ampere or newer GPUs and recent CPUs; FP16 is for "
     "older GPUs; FP32 is exact.",
-    "output_dir": "Folder that the run, its checkpoints and its model are written to.",
+    "output_dir": "Folder that the run, its checkpoints and its model are written to. Change it when this disk is small: a run "
+    "takes about seven times the trained weights.",
 }
 
 
@@ -92,6 +93,7 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.bucket_weights", "Weights of HARD, FOCUS, LIGHT", "text"),
         ("geko.use_curriculum", "Mountain curriculum", "check"),
         ("geko.frozen_replay", "Replay of FREEZE", "slider"),
+        ("geko.prediction_confidence", "Look-alikes from", "slider"),
         ("geko.recheck_ratio", "Re-check of FREEZE", "slider"),
         ("geko.prune_frozen_after", "Prune after", "integer", *HALF),
         ("geko.repartition_every", "Sort again every", "integer", *HALF),
@@ -150,7 +152,7 @@ FIELDS: tuple[FormField, ...] = (
         ("training.save_steps", "Save every", "integer", *HALF),
         ("training.logging_steps", "Print every", "integer", *HALF),
         ("training.save_total_limit", "Checkpoints kept", "integer", *HALF),
-        ("training.save_at_end", "Save at the end", "check"),
+        ("training.save_at_end", "Save the model when stopped", "check"),
         ("model.revision", "Model revision", "text", "main"),
         ("model.trust_remote_code", "Trust remote code", "check"),
         ("training.resume_from_checkpoint", "Resume from checkpoint", "text", "none"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from geko_app.supervisor import death_reason
 from geko_engine.config import RunConfig
+from geko_engine.disk import written
 from geko_engine.events import RunEnded
 from geko_engine.run_folder import RunFolder
 
@@ -48,7 +49,7 @@ class Look:
             self.offset = offset
             self.events.append(event)
         if not alive and not self.ended:
-            self.events.append(RunEnded("failed", death_reason(self.process), {}).to_dict())
+            self.events.append(RunEnded("failed", death_reason(self.process, self.folder), {}).to_dict())
         return self.events
 
 
@@ -67,8 +68,9 @@ class Looks:
                 if look.config == config and (look.alive or look.read()[-1].get("end") == "complete"):
                     return key
             self._make_room()
-            folder = RunFolder(tempfile.mkdtemp(prefix="geko-look-"))
-            folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
+            with written(Path(tempfile.gettempdir())):
+                folder = RunFolder(tempfile.mkdtemp(prefix="geko-look-"))
+                folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
             with folder.log_path.open("ab") as log:
                 process = subprocess.Popen(
                     [*self._command, str(folder.path)],
@@ -87,8 +89,10 @@ class Looks:
             return None if look is None else list(look.read())
 
     def shutdown(self) -> None:
-        """End all looks and remove their folders."""
+        """End all looks and remove their folders; they have nothing to save."""
         with self._lock:
+            for look in self._looks.values():
+                look.process.kill()
             for key in list(self._looks):
                 self._remove(key)
 

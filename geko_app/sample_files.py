@@ -31,6 +31,7 @@ RUNS_HELD = 3
 SEARCHES_HELD = 8
 BEGINNING = 160  # characters of a text that a line of the table may show
 NOT_KEPT = "This run kept no texts and no history of its samples: it was made by an earlier version of GEKO."
+NEVER_READ = "This run ended before its samples were read, so there are none to show."
 NOT_YET = "The samples of this run show up here as soon as they are read."
 
 
@@ -192,7 +193,7 @@ class SampleStore:
         folder = self.folder(run_id)
         if not folder.rows_path.exists():
             ended = (status := folder.status()) is not None and bool(status.end)
-            raise RunError(NOT_KEPT if ended or folder.samples_path.exists() else NOT_YET)
+            raise RunError(NOT_KEPT if folder.samples_path.exists() else NEVER_READ if ended else NOT_YET)
         try:
             facts = load_file(folder.rows_path)
             states = SampleStates(len(facts["row"]))

@@ -28,11 +28,13 @@ THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) do
 
 def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     """Serve until SIGINT or SIGTERM. Raises RunError when the runs folder cannot be written, OSError for the port."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # before a waiting run is begun here
+        signal.signal(number, lambda *_: ended.set())
     supervisor = Supervisor(RunStore(runs))
     services = frame.Services(supervisor, Downloads(supervisor.store.root))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
-    ended = threading.Event()
     app, _, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -52,8 +54,6 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         show_error=False,
     )
     app.add_route("/geko/download/{word}", download_route(services.downloads))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
     print(
         f"GEKO is at http://{'localhost' if host == '127.0.0.1' else host}:{port}  (runs in {supervisor.store.root})",
         flush=True,

@@ -25,7 +25,8 @@ from geko_app.run_queue import MARKER, RunQueue, is_queued
 from geko_app.run_state import RunState
 from geko_app.run_store import RunStore
 from geko_engine.config import RunConfig
-from geko_engine.events import PhaseChanged
+from geko_engine.disk import DISK_FULL, full_sentence, written
+from geko_engine.events import PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunFolder, Status, mark_interrupted, replace_json
 
@@ -41,6 +42,7 @@ class Feed:
         self.queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._state, self._offset, self._lock = RunState(), 0, threading.Lock()
         self._reading = threading.Lock()
+        self._unwritten = False
 
     def read(self) -> None:
         """Put what the worker has written since the last call into the queue."""
@@ -48,6 +50,15 @@ class Feed:
             for offset, event in self.folder.events(self._offset):
                 self._offset = offset
                 self.queue.put(event)
+
+    def give_end(self, reason: str) -> None:
+        """Mark a run whose worker is gone; on a full disk only the page is told, until there is room again."""
+        try:
+            mark_interrupted(self.folder, reason)
+        except OSError:
+            if not self._unwritten:
+                self.queue.put({"time": time.time(), **RunEnded("interrupted", reason, {}).to_dict()})
+            self._unwritten = True
 
     def state(self) -> RunState:
         """The fold of everything read so far."""
@@ -87,14 +98,17 @@ class _Training(threading.Thread):
             self.feed.read()
             self._enforce_stop()
             time.sleep(POLL_SECONDS)
-        mark_interrupted(self.feed.folder, self._forced or death_reason(self._process))
         self.feed.read()
+        self.feed.give_end(self._forced or death_reason(self._process, self.feed.folder))
         self.over = True
         self._then()
 
     def ask_to_stop(self) -> None:
         """Raise the stop flag; the grace period begins with the first call."""
-        self.feed.folder.request_stop()
+        try:
+            self.feed.folder.request_stop()
+        except OSError:  # no room for the flag: to a worker the signal says the same
+            self._signal(signal.SIGTERM)
         self._asked = self._asked or time.monotonic()
 
     def _alive(self) -> bool:
@@ -153,12 +167,12 @@ class Supervisor:
         self._start_next()
 
     def start(self, config: RunConfig, token: str = "") -> str:
-        """Start a new run, or line it up behind those before it; returns its id. Raises RunError for its folder.
+        """Start a new run, or line it up behind those before it; returns its id. Raises RunError for its folder or disk.
 
         Args:
             token: of the Hub, handed to the worker in its environment and kept in this process's memory alone.
         """
-        with self._lock:
+        with self._lock, written(self.store.root):
             folder = self.store.create(config)
             if token:
                 self._tokens[folder.id] = token
@@ -167,7 +181,7 @@ class Supervisor:
 
     def resume(self, run_id: str) -> str:
         """Go on with an ended run from its newest checkpoint when its turn comes. Raises RunError when it cannot."""
-        with self._lock:
+        with self._lock, written(self.store.root):
             folder = self.store.folder(run_id)
             status = folder.status() or Status()
             if self.queue.holds(run_id):
@@ -181,7 +195,7 @@ class Supervisor:
 
     def stop(self, run_id: str) -> None:
         """Ask the run to save a checkpoint and end, or take it out of the queue; nothing when it does neither."""
-        with self._lock:
+        with self._lock, written(self.store.root):
             if self.alive(run_id):
                 self._followed[run_id].ask_to_stop()
             elif run_id in [run.id for run in self.queue.waiting()]:
@@ -225,7 +239,7 @@ class Supervisor:
             if status.alive:
                 self._follow(folder, None)
             else:
-                mark_interrupted(folder, death_reason(None))
+                self._feeds.setdefault(run_id, Feed(folder)).give_end(death_reason(None, folder))
 
     def feed(self, run_id: str) -> Feed:
         """The feed of a run, read to its present end when no thread follows it."""
@@ -242,13 +256,17 @@ class Supervisor:
 
         A run of the command line is left at its work: it is watched here, but belongs to its terminal.
         """
+        for training in self.ask_to_end():
+            training.join()
+
+    def ask_to_end(self) -> list[_Training]:
+        """Ask a running worker to save and end, and start no other; returns whom to wait for."""
         with self._lock:
             self._closing = True
             ours = [training for training in self._living() if training.ours]
         for training in ours:
             training.ask_to_stop()
-        for training in ours:
-            training.join()
+        return ours
 
     def _living(self) -> list[_Training]:
         return [training for training in list(self._followed.values()) if training.is_alive() and not training.over]
@@ -273,11 +291,12 @@ class Supervisor:
             for run in self.queue.waiting():
                 if self.queue.take(run.id):
                     folder = self.store.folder(run.id)
-                    replace_json(folder.path / "status.json", asdict(Status()))
                     try:
+                        replace_json(folder.path / "status.json", asdict(Status()))
                         self._launch(folder, resume=run.resume)
                     except OSError as error:  # this one cannot begin; the others still may
-                        mark_interrupted(folder, f"Its worker could not be started ({error.strerror or error}).")
+                        feed = self._feeds.setdefault(run.id, Feed(folder))
+                        feed.give_end(f"Its worker could not be started ({error.strerror or error}).")
                         continue
                     return
 
@@ -286,7 +305,7 @@ class Supervisor:
         # Threads that wait for one another sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         environment |= {"HF_TOKEN": self._tokens[folder.id]} if folder.id in self._tokens else {}
-        folder.stop_path.unlink(missing_ok=True)
+        folder.forget_stop()
         (folder.path / MARKER).unlink(missing_ok=True)
         if resume:
             self._forget_end(folder)
@@ -318,7 +337,8 @@ class Supervisor:
             if status is not None and status.alive:
                 self._follow(folder, None)
             else:
-                mark_interrupted(folder, "The worker was gone when the page was started again.")
+                feed = self._feeds.setdefault(run_id, Feed(folder))
+                feed.give_end("The worker was gone when the page was started again.")
 
 
 def is_worker(pid: int) -> bool:
@@ -329,11 +349,13 @@ def is_worker(pid: int) -> bool:
         return False
 
 
-def death_reason(process: subprocess.Popen[bytes] | None) -> str:
+def death_reason(process: subprocess.Popen[bytes] | None, folder: RunFolder) -> str:
     """Why a worker that wrote no end is gone, in words."""
     if process is None:
         return "Its process ended without a word: it was killed, or the machine went down. Resume goes on from there."
     code = process.returncode
+    if code == DISK_FULL:
+        return f"{full_sentence(folder.path)} Then resume."
     if code < 0:
         name = signal.Signals(-code).name
         hint = (

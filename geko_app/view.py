@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from geko_app.form import label_of
+from geko_app.form import field_of, groups_of, label_of
 from geko_app.run_queue import QUEUED
 from geko_app.run_state import BUCKETS, RunState, Snapshot
 from geko_app.run_store import RunEntry
 from geko_app.variants import offered
+from geko_engine.disk import tells_full
 from geko_engine.run_folder import RunFolder, Status
 
 POINT_LIMIT = 1500  # points of a history that a tab draws at first
@@ -31,6 +32,7 @@ TITLES = {
     "failed": "Failed",
     "interrupted": "Interrupted",
 }
+EARLY = ("starting", "downloading", "tokenising")  # nothing is trained yet, so there is nothing to save
 NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
     "run": None,
     "phase": "ready",
@@ -89,6 +91,7 @@ def payload(
         "stopping": alive and folder.stop_path.exists(),
         "resumable": bool(snapshot.end) and snapshot.end != "complete" and not alive,
         "field": snapshot.field if snapshot.end == "failed" else "",
+        "group": "".join(groups_of([field_of(snapshot.field)])) if snapshot.end == "failed" else "",
         "reason": snapshot.reason,
         "status": queued_line(after)
         if snapshot.phase == QUEUED
@@ -119,7 +122,10 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
         life = f"alive, {age:.0f} s ago" if age < QUIET_SECONDS else f"no sign of life for {age:.0f} s"
     title = TITLES.get(snapshot.phase, snapshot.phase)
     if stopping and not snapshot.end:
-        title, detail = "Stopping", "A checkpoint is being saved."
+        title, detail = (
+            "Stopping",
+            "It ends in a moment." if snapshot.phase in EARLY else "A checkpoint is being saved.",
+        )
     return {"title": title, "detail": detail, "life": life}
 
 
@@ -199,10 +205,14 @@ def compute_sentence(snapshot: Snapshot) -> str:
 def saved_seconds(snapshot: Snapshot) -> str:
     """What the saved tokens would have taken at the present speed; this one is an estimate, and says so."""
     ratio = snapshot.compute_saved_ratio or 0.0
-    if ratio <= 0 or not snapshot.train_seconds:
+    if not 0 < ratio < 1:
         return ""
     seconds = snapshot.train_seconds * ratio / (1 - ratio)
-    return f" At this run's speed per token the rest would have taken about {duration(seconds)} more."
+    return (
+        ""
+        if seconds < 1
+        else f" At this run's speed per token the rest would have taken about {duration(seconds)} more."
+    )
 
 
 def speed_note(snapshot: Snapshot) -> str:
@@ -230,7 +240,8 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         "folder": str(folder.path.resolve()),
         "model": model,
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
-        "variants": offered(folder.config(), snapshot.end, snapshot.field),
+        "variants": [] if tells_full(snapshot.reason) else offered(folder.config(), snapshot.end, snapshot.field),
+        "room": tells_full(snapshot.reason),
     }
 
 

@@ -2,16 +2,20 @@
 
 With --look it only looks at what a run would use: data, memory and time.
 
-What it prints goes to worker.log; what it does goes to events.jsonl. Ends with 0, or 1 when the run failed.
+What it prints goes to worker.log; what it does goes to events.jsonl. Ends with 0, with 1 when the run failed, with
+DISK_FULL when there was no room to say so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
+from geko_engine.disk import DISK_FULL, is_full
 from geko_engine.downloads import leave
+from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunFolder, RunWriter
 from geko_engine.runner import StopFlag, run
 
@@ -28,13 +32,24 @@ def main() -> int:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder = RunFolder.open(options.folder)
+    try:
+        failed = _work(folder, resume=options.resume, look=options.look)
+    except RunError as error:  # the disk is so full that not even this could be written
+        with contextlib.suppress(OSError):  # the log is on the same disk
+            print(error, file=sys.stderr)
+        return leave(DISK_FULL if is_full(error) else 1)
+    return leave(1 if failed else 0)
+
+
+def _work(folder: RunFolder, *, resume: bool, look: bool) -> bool:
+    """Run it, or look at it; whether that failed. Raises RunError when the end itself cannot be written."""
+    stop = StopFlag(folder).install()
     with RunWriter(folder) as write:
-        if options.look:
+        if look:
             from geko_engine.inspection import inspect
 
-            return leave(1 if inspect(folder.config(), write, StopFlag(folder).install()) == "failed" else 0)
-        report = run(folder, on_event=write, should_stop=StopFlag(folder).install(), resume=options.resume)
-    return leave(1 if report["end"] == "failed" else 0)
+            return inspect(folder.config(), write, stop) == "failed"
+        return run(folder, on_event=write, should_stop=stop, resume=resume)["end"] == "failed"
 
 
 if __name__ == "__main__":

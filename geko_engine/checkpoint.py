@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
+from geko_engine.disk import is_full
 from geko_engine.exceptions import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -43,11 +45,14 @@ def write_checkpoint(path: Path, write: Callable[[Path], None], facts: dict[str,
             shutil.rmtree(path)
         temporary.replace(path)
         _flush(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises the second, on a full disk too
         shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError) and not is_full(error):
+            raise
         raise CheckpointError(
-            f"The checkpoint {str(path)!r} cannot be written ({error.strerror or error}): free space or choose "
-            "another output folder. The previous checkpoint is whole."
+            f"The checkpoint {str(path)!r} cannot be written ({getattr(error, 'strerror', None) or error}): free space "
+            "or choose another output folder. The previous checkpoint is whole.",
+            "output_dir",
         ) from error
 
 

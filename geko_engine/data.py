@@ -181,11 +181,13 @@ def tokenise(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    what: str = "rows",
 ) -> TokenizedData:
     """All rows as token ids, cut at `max_length` tokens; rows without a target are left out and listed.
 
     Args:
         rows: None for a row that is left out unlisted; the others keep their numbers.
+        what: what the rows are called where none is left.
 
     Raises:
         Stopped: when should_stop says so.
@@ -206,7 +208,8 @@ def tokenise(
                 truncated.append(sample.row)
             kept.append(_Encoded(sample.row, sample.ids[:max_length], sample.learnt[:max_length]))
     if not kept:
-        raise _nothing_to_learn(sum(row is not None for row in rows), max_length, len(masked), unusable)
+        asked = f"None of the {sum(row is not None for row in rows):,} {what}"
+        raise _nothing_to_learn(asked, max_length, len(masked), unusable, columns)
     data = _flat(kept)
     data.truncated, data.empty, data.masked, data.unusable = truncated, empty, masked, unusable
     return data
@@ -227,17 +230,23 @@ def _digest(tokens: NDArray) -> int:
     return int.from_bytes(blake2b(tokens.tobytes(), digest_size=8).digest(), "little")
 
 
-def _nothing_to_learn(count: int, max_length: int, masked: int, unusable: dict[int, str]) -> DataError:
+def _nothing_to_learn(
+    asked: str, max_length: int, masked: int, unusable: dict[int, str], columns: Columns
+) -> DataError:
+    """The error at the field where the way out is; `asked` is its subject."""
     if masked:
         return DataError(
-            f"None of the {count} rows has anything to learn: {masked:,} have their completion beyond max_length = "
+            f"{asked} has anything to learn: {masked:,} have their completion beyond max_length = "
             f"{max_length} tokens. Raise it.",
             "data.max_length",
         )
     if unusable:
         row, reason = next(iter(unusable.items()))
-        return DataError(f"None of the {count} rows can be used. Row {row + 1}: {reason}.", "data.train")
-    return DataError(f"None of the {count} rows has anything to learn: every completion is empty.", "data.train")
+        return DataError(f"{asked} can be used. Row {row + 1}: {reason}.", "data.train")
+    if columns.completion:
+        said = f"{asked} has anything to learn: every completion is empty. Name another column than {columns.completion!r}."
+        return DataError(said, "data.completion_column")
+    return DataError(f"{asked} has anything to learn: every text is empty.", "data.train")
 
 
 def _encoded(

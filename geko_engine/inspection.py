@@ -21,7 +21,7 @@ from geko_engine.exceptions import DataError, GekoError, Stopped
 from geko_engine.marks import EXCLUDE, marked_rows
 from geko_engine.models import longest_input, open_model
 from geko_engine.planner import steps_per_pass
-from geko_engine.preparing import Prepared, gather, prepare, use_template
+from geko_engine.preparing import Prepared, gather, prepare, refuse_unlearnable, use_template
 from geko_engine.settings import raise_problems
 from geko_engine.shapes import Segment, UnusableRow, column_names, recognise_columns, segments
 from geko_engine.sources import ask_the_hub, load_rows, preflight
@@ -57,6 +57,7 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
     model_config, tokenizer = open_model(config.model, should_stop=should_stop)
     emit(preview(config, tokenizer, emit))
     rows = gather(config, emit, should_stop)
+    refuse_unlearnable(config, rows["training"], tokenizer, longest_input(model_config))
     prepared = prepare(config, rows, tokenizer, longest_input(model_config), emit, should_stop)
     for part in prepared:
         emit(checked(part))

@@ -5,8 +5,9 @@ Shared by the run itself and by the look at it before the start. Knows no model.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from geko_engine.marks import FIELD as MARKS
 from geko_engine.shapes import PLAIN_TEMPLATE, Columns, Row, recognise_columns
 from geko_engine.sources import load_rows
 
+FIRST_ROWS = 1000  # are looked at before a model is loaded
 ROWS_NAMED = 10  # row numbers in a sentence
 Emit = Callable[[Event], None]
 
@@ -93,7 +95,7 @@ def prepare(
     Raises:
         DataError: at the field where the way out is. Stopped: when should_stop says so.
     """
-    limit = min(config.data.max_length, longest)
+    limit, whose = min(config.data.max_length, longest), limit_of(config, longest)
     parts = []
     for name, source in (("training", config.data.train), ("evaluation", config.data.eval or "")):
         if name in rows:
@@ -102,8 +104,9 @@ def prepare(
             use_template(columns, tokenizer, emit)
             left, marked = without_marked(mine, config) if name == "training" else (mine, [])
             progress = functools.partial(_tokenised, emit, name)
-            data = _tokens(left, columns, tokenizer, limit, progress, should_stop)
-            parts.append(Prepared(name, source, columns, data, len(mine), marked + findings(data, limit)))
+            with _limit_explained(config, longest):
+                data = _tokens(left, columns, tokenizer, limit, progress, should_stop)
+            parts.append(Prepared(name, source, columns, data, len(mine), marked + findings(data, limit, whose)))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
         said = "in the training data too, so the evaluation flatters"
@@ -111,6 +114,39 @@ def prepare(
     elif config.data.eval_ratio:
         return _held_out(parts[0], config)
     return parts
+
+
+def refuse_unlearnable(config: RunConfig, rows: Sequence[Row], tokenizer: Any, longest: int) -> None:
+    """Raise DataError when none of the first training rows has anything to learn: seconds after the start, not hours."""
+    left_out = marked_rows(config.data, EXCLUDE)
+    first = [row for number, row in enumerate(rows[:FIRST_ROWS]) if number not in left_out]
+    if not first:
+        return
+    columns = recognise_columns(rows, config.data)
+    use_template(columns, tokenizer, lambda event: None)  # the whole work says it
+    what = "first rows" if len(rows) > len(first) else "rows"
+    with _limit_explained(config, longest):
+        tokenise(first, columns, tokenizer, min(config.data.max_length, longest), what=what)
+
+
+def limit_of(config: RunConfig, longest: int) -> str:
+    """What the length of a sample is limited by: the setting, or a model that takes less."""
+    return "max_length" if config.data.max_length <= longest else "all that the model can take"
+
+
+@contextlib.contextmanager
+def _limit_explained(config: RunConfig, longest: int) -> Iterator[None]:
+    """Where the model is the limit, a larger max_length would not help: the way out is another one."""
+    try:
+        yield
+    except DataError as error:
+        if error.field != "data.max_length" or config.data.max_length <= longest:
+            raise
+        raise DataError(
+            f"{str(error).split(':')[0]}: the completions lie beyond the {longest:,} tokens that this model can take. "
+            "Shorten the prompts, or choose a model that takes more.",
+            "data.train",
+        ) from error
 
 
 def without_marked(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
@@ -170,12 +206,12 @@ def _tokens(
     return data
 
 
-def findings(data: TokenizedData, limit: int) -> list[Finding]:
+def findings(data: TokenizedData, limit: int, whose: str = "max_length") -> list[Finding]:
     """What the user should know about the rows of one dataset."""
     found = [
-        _finding("truncated", data.truncated, f"cut at {limit} tokens (max_length)"),
+        _finding("truncated", data.truncated, f"cut at {limit} tokens ({whose})"),
         _finding("empty", data.empty, "without anything to learn, left out"),
-        _finding("masked", data.masked, f"with nothing to learn within {limit} tokens (max_length), left out"),
+        _finding("masked", data.masked, f"with nothing to learn within {limit} tokens ({whose}), left out"),
         _finding("duplicate", data.duplicates, "equal to an earlier one"),
     ]
     for reason in dict.fromkeys(data.unusable.values()):

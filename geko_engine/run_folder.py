@@ -8,6 +8,7 @@ queued         exists while the run waits on the page for the one before it
 marks-used.json   the marks of an earlier run as they were when this one began; marks.json: those set on this one
 note.txt       what the user wrote about it
 worker.log     what the worker process printed
+.reserve       a little space, held while the run is at work: on a full disk it can still say how it ended
 checkpoints/   report.json   model/
 texts.parquet, rows.safetensors        the training samples: texts and facts, written once (see texts.py)
 samples.safetensors, history.safetensors   the record and its path, replaced after every epoch
@@ -15,11 +16,13 @@ samples.safetensors, history.safetensors   the record and its path, replaced aft
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +33,7 @@ from typing import Any
 import psutil
 
 from geko_engine.config import RunConfig
+from geko_engine.disk import free_reserve, full_sentence, is_full, keep_reserve, written
 from geko_engine.events import Event, PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError
 
@@ -79,13 +83,18 @@ class RunFolder:
         root = Path(config.output_dir).expanduser()
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", config.model.name.strip("/").split("/")[-1])[:40] or "model"
         made = f"{time.strftime('%Y%m%d-%H%M%S')}-{model}"
+        folder = None
         try:
             root.mkdir(parents=True, exist_ok=True)
             folder = cls(_fresh(root, made))
             folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
         except OSError as error:
+            if folder is not None:
+                shutil.rmtree(folder.path, ignore_errors=True)  # or it would be listed as a run that never began
             raise RunError(
-                f"The folder {str(root)!r} cannot be written ({error.strerror}): choose another output folder.",
+                full_sentence(root)
+                if is_full(error)
+                else f"The folder {str(root)!r} cannot be written ({error.strerror}): choose another output folder.",
                 "output_dir",
             ) from error
         return folder
@@ -165,6 +174,10 @@ class RunFolder:
         """Ask the run to save a checkpoint and end as `stopped`; asking twice is asking once."""
         self.stop_path.touch()
 
+    def forget_stop(self) -> None:
+        """Before a run is begun, or begun again. Never after: who asks for a stop at once must be heard."""
+        self.stop_path.unlink(missing_ok=True)
+
     def status(self) -> Status | None:
         """What status.json says, or None before the worker wrote it."""
         try:
@@ -213,7 +226,8 @@ def _fresh(root: Path, name: str) -> Path:
 class RunWriter:
     """The one writer of a run's events and status; use as a context manager around the run.
 
-    Calling it with an Event appends the event and renews the status; a thread renews the heartbeat.
+    Calling it with an Event appends the event and renews the status; a thread renews the heartbeat. Both raise RunError
+    when the disk is full; for the last event there is a little space in reserve.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -225,9 +239,10 @@ class RunWriter:
         self._lock, self._closed = threading.Lock(), threading.Event()
 
     def __enter__(self) -> RunWriter:
-        self.folder.stop_path.unlink(missing_ok=True)
-        self._file = self.folder.events_path.open("a", encoding="utf-8")
-        self._write_status()
+        keep_reserve(self.folder.path)
+        with written(self.folder.path):
+            self._file = self.folder.events_path.open("ab", buffering=0)
+            self._write_status()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
         return self
@@ -236,24 +251,37 @@ class RunWriter:
         self._closed.set()
         self._thread.join()
         self._file.close()
+        free_reserve(self.folder.path)
 
     def __call__(self, event: Event) -> None:
-        values = event.to_dict()
-        with self._lock:
+        if isinstance(event, RunEnded):
+            free_reserve(self.folder.path)
+        with self._lock, written(self.folder.path):
+            self._append({"seq": self._seq + 1, "time": round(time.time(), 3), **event.to_dict()})
             self._seq += 1
-            line = json.dumps(finite({"seq": self._seq, "time": round(time.time(), 3), **values}), allow_nan=False)
-            self._file.write(line + "\n")
-            self._file.flush()
         if isinstance(event, PhaseChanged):
             self._phase = event.phase
         if isinstance(event, RunEnded):
             self._phase, self._end, self._reason = event.end, event.end, event.reason
         if isinstance(event, PhaseChanged | RunEnded):
-            self._write_status()
+            with written(self.folder.path):
+                self._write_status()
+
+    def _append(self, values: dict[str, Any]) -> None:
+        """One line, or nothing of it."""
+        line = (json.dumps(finite(values), allow_nan=False) + "\n").encode()
+        before, done = os.fstat(self._file.fileno()).st_size, 0
+        try:
+            while done < len(line):  # a disk that is getting full takes a part of it
+                done += self._file.write(line[done:])
+        except OSError:
+            self._file.truncate(before)
+            raise
 
     def _beat(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS):
-            self._write_status()
+            with contextlib.suppress(OSError):  # the next one may find room again
+                self._write_status()
 
     def _write_status(self) -> None:
         with self._lock:
@@ -295,8 +323,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 def replace_json(path: Path, values: Any) -> None:
     """Write `values` as JSON so that a reader sees the old content or the new one, never half of it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(finite(values), indent=1, allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(finite(values), indent=1, allow_nan=False), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def finite(value: Any) -> Any:

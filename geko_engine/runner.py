@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -13,7 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from geko_engine.config import RunConfig
+from geko_engine.disk import free_reserve, full_sentence, is_full
 from geko_engine.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.exceptions import GekoError, RunError, Stopped
 from geko_engine.marks import read_marks
@@ -25,6 +29,7 @@ from geko_engine.sources import ask_the_hub, preflight
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|No executable batch size")  # GPU, CPU, accelerate
 SMALL_MODEL = 10_000_000  # parameters
 MEGABYTE = 1_000_000
+WRITING = ".model.writing"  # the folder that a model is written to before it is whole
 STOPPED_EARLY = {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
@@ -57,10 +62,11 @@ def run(
     try:
         report = _run(folder, emit, stop, resume)
     except GekoError as error:
-        report = _failure(str(error), began)
-        _end(folder, emit, report, error.problems[0][0])
+        text, field = _full(folder) if is_full(error) else (str(error), error.problems[0][0])
+        report = _failure(text, began)
+        _end(folder, emit, report, field)
     except Exception as error:
-        text, field = _unexpected(error)
+        text, field = _full(folder) if is_full(error) else _unexpected(error)
         report = _failure(text, began)
         _end(folder, emit, report, field)
         if not field:
@@ -78,6 +84,8 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
     try:
         ask_the_hub(config, stop)
     except Stopped:
+        return dict(STOPPED_EARLY)
+    if stop():  # before seconds are spent on torch
         return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))
     from transformers.utils import logging  # torch comes in here, after all that can fail without it
@@ -149,12 +157,14 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     from geko_engine.adapters import lora_config_for
     from geko_engine.keeping import RecordKeeper, keep_rows
     from geko_engine.marks import NEVER_FREEZE, among, marked_rows
-    from geko_engine.models import load_model_and_tokenizer, longest_input
-    from geko_engine.preparing import gather, prepare, told
+    from geko_engine.models import load_model_and_tokenizer, longest_input, open_model
+    from geko_engine.preparing import gather, prepare, refuse_unlearnable, told
     from geko_engine.trainer import GEKOTrainer
 
     rows = gather(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
+    settings, tokenizer = open_model(config.model, should_stop=stop)
+    refuse_unlearnable(config, rows["training"], tokenizer, longest_input(settings))
     arrived = functools.partial(told, emit, f"model {config.model.name}, megabytes", MEGABYTE)
     model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
@@ -201,15 +211,15 @@ def _share_the_machine(model: Any) -> None:
 def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
     """Write the model beside its final place and rename, so that model/ is whole or not there."""
     emit(PhaseChanged("saving", "model"))
-    temporary = folder.path / ".model.writing"
+    temporary = folder.path / WRITING
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         trainer.save_model(temporary)
         shutil.rmtree(folder.model_path, ignore_errors=True)
         temporary.replace(folder.model_path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(
-            f"The model cannot be written to {str(folder.model_path)!r} ({error.strerror or error}): free space and "
+            f"The model cannot be written to {str(folder.model_path)!r} ({getattr(error, 'strerror', '') or error}): free space and "
             "resume; the last checkpoint is whole.",
             "output_dir",
         ) from error
@@ -219,9 +229,19 @@ def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
 
 
 def _end(folder: RunFolder, emit: OnEvent, report: dict[str, Any], field: str) -> None:
+    free_reserve(folder.path)
     if is_main_process():
-        replace_json(folder.report_path, report)
+        with contextlib.suppress(OSError):  # the event that follows holds it too
+            replace_json(folder.report_path, report)
     emit(RunEnded(report["end"], report["reason"], report, field))
+
+
+def _full(folder: RunFolder) -> tuple[str, str]:
+    """(sentence, field) of a run that met a full disk; asked before anything is freed, so that it names what is left."""
+    shutil.rmtree(folder.path / WRITING, ignore_errors=True)
+    kept = folder.latest_checkpoint()
+    way = f"it goes on from its checkpoint at step {kept.name.split('-')[-1]}" if kept else "it begins anew"
+    return f"{full_sentence(folder.path.parent)} Then resume: {way}.", "output_dir"
 
 
 def _failure(reason: str, began: float) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Services:
 
     def shutdown(self) -> None:
         """End every process of the page; a training saves first."""
+        self.supervisor.ask_to_end()  # at once: a container has ten seconds, and the others need some of them
         self.looks.shutdown()
         self.talks.shutdown()
         self.downloads.shutdown()

@@ -110,7 +110,10 @@ def _look_starter(looks: Looks) -> Callable[..., tuple[str, str]]:
         if problems:
             return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
         token = token_of(values)
-        return looks.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
+        try:
+            return looks.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
+        except GekoError as error:
+            return "", str(error)
 
     return look
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from typing import Any
 
@@ -76,13 +77,25 @@ def test_all_bad_values_are_told_at_once() -> None:
     }
 
 
-def test_every_setting_is_on_the_form_once_with_help() -> None:
+def test_every_setting_is_on_the_form_once() -> None:
     settings = {f"{s}.{f.name}" for s, cls in SECTIONS.items() for f in dataclasses.fields(cls)} | {"output_dir"}
     behind = {"training.output_dir", "training.bf16", "training.fp16"}  # the first is output_dir, the others a choice
     keys = [field.key for field in FIELDS]
     assert set(keys) - {PRESET_KEY, PRECISION_KEY} == settings - behind and len(keys) == len(set(keys))
-    for field in FIELDS:
-        assert field.help.endswith("."), field.key
+
+
+def test_every_setting_says_in_one_short_line_what_it_is_when_to_change_it_and_what_it_costs() -> None:
+    helps = {field.key: field.help for field in FIELDS}
+    helps |= {f"{s}.{f.name}": f.metadata["spec"].help for s, cls in SECTIONS.items() for f in settings_of(cls)}
+    for key, text in helps.items():
+        assert text.endswith(".") and 60 <= len(text) <= 200, (key, len(text))
+        assert len([part for part in re.split(r"[.:;] ", text) if part]) >= 2, (
+            f"{key} says what it is, and nothing more"
+        )
+
+
+def settings_of(cls: type) -> list[Any]:
+    return [field for field in dataclasses.fields(cls) if "spec" in field.metadata]
 
 
 def test_precision_is_one_choice() -> None:

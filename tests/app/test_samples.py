@@ -13,13 +13,14 @@ import pytest
 from geko_app import sample_view
 from geko_app.pages.samples import _server_functions, query_of
 from geko_app.run_store import RunStore
-from geko_app.sample_files import NOT_KEPT, NOT_YET, Samples, SampleStore, Texts
+from geko_app.sample_files import NEVER_READ, NOT_KEPT, NOT_YET, Samples, SampleStore, Texts
 from geko_app.sample_marks import exported, mark, marked_rows, write_dataset, write_list
 from geko_app.sample_view import Query
 from geko_app.supervisor import Supervisor
 from geko_engine.config import DataConfig
 from geko_engine.data import tokenise
 from geko_engine.exceptions import RunError
+from geko_engine.run_folder import replace_json
 from geko_engine.shapes import Columns, recognise_columns
 from geko_engine.sources import load_rows
 from geko_engine.texts import keep_texts
@@ -69,6 +70,10 @@ def test_a_run_without_these_files_gets_a_plain_sentence(store: RunStore) -> Non
     with pytest.raises(RunError) as caught:
         SampleStore(store).samples(folder.id)
     assert str(caught.value) == NOT_YET
+    replace_json(folder.path / "status.json", {"phase": "failed", "end": "failed"})
+    with pytest.raises(RunError) as caught:
+        SampleStore(store).samples(folder.id)
+    assert str(caught.value) == NEVER_READ
 
 
 @pytest.mark.parametrize("name", ["rows_path", "samples_path", "history_path", "texts_path"])

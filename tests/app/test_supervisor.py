@@ -20,7 +20,7 @@ Command = Callable[[str], tuple[str, ...]]
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Poll until `condition` holds; the limit is generous and no part of what is tested."""
-    for _ in range(600):
+    for _ in range(2400):
         if condition():
             return
         time.sleep(0.05)

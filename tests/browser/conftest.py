@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -26,6 +26,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 WAIT = 60_000  # milliseconds; how long a test may wait before it gives up, never what it asserts
+expect.set_options(timeout=WAIT)  # on a busy machine five seconds are soon over
 
 
 def free_port() -> int:

@@ -10,9 +10,10 @@ from playwright.sync_api import Page, expect
 
 from geko_app.run_store import RunStore
 from geko_engine.config import RunConfig
+from geko_engine.run_folder import RunFolder
 from tests.app.test_runs_page import ended
 from tests.browser.conftest import WAIT, Server
-from tests.browser.test_train_page import fill
+from tests.browser.test_train_page import fill, start, wait_for_phase
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SLIDER = "#field-geko-freeze_confidence input[type=number]"
@@ -86,6 +87,44 @@ def test_a_look_that_fails_says_why(page: Page, server: Server) -> None:
     fill(page, {"data.train": str(path)})
     page.locator("#geko-look-button").click()
     expect(page.locator(".l-error")).to_contain_text("has anything to learn", timeout=WAIT)
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "sentence"),
+    [
+        ({"prompt": "far too long " * 500, "completion": "x"}, "data-max_length", "Raise it."),
+        (
+            {"prompt": "a", "completion": "", "answer": "b"},
+            "data-completion_column",
+            "another column than 'completion'",
+        ),
+    ],
+)
+def test_rows_that_teach_nothing_are_refused_at_the_field_to_change_and_the_form_stays(
+    page: Page, server: Server, row: dict[str, str], field: str, sentence: str
+) -> None:
+    path = server.folder / "rows.jsonl"
+    path.write_text((json.dumps(row) + "\n") * 1200, encoding="utf-8")
+    unfold(page, "Columns and splits")
+    fill(page, {"data.max_length": "100"})
+    page.wait_for_function(
+        "String(JSON.parse(localStorage.getItem('geko-draft') || '{}')['data.max_length']) === '100'"
+    )
+    unfold(page, "Columns and splits")  # folded again
+    fill(page, {"data.train": str(path), "training.num_epochs": "7"})
+    start(page)
+    message = page.locator(f"#field-{field} .geko-field-error")  # its group is unfolded
+    expect(message).to_contain_text("None of the 1,000 first rows has anything to learn", timeout=WAIT)
+    expect(message).to_contain_text(sentence)
+    expect(message).to_be_in_viewport()
+    wait_for_phase(page, "failed")
+    expect(page.locator("#field-training-num_epochs input")).to_have_value("7")
+    expect(page.locator("#field-data-train input, #field-data-train textarea").first).to_have_value(str(path))
+    (run,) = server.runs()
+    told = [event["type"] for _, event in RunFolder(run).events()]
+    assert "RunStarted" not in told and "Traceback" not in page.locator("body").inner_text()
+    page.locator(f"#field-{field} input, #field-{field} textarea").first.fill("9")
+    expect(message).to_have_count(0)  # it is being changed
 
 
 def test_the_charts_are_drawn_over_tokens_too_and_saved_as_a_table(page: Page, server: Server) -> None:

@@ -81,6 +81,14 @@ def test_start_watch_reload_zoom_stop_and_resume(page: Page, server: Server) -> 
     wait_for_phase(page, "stopped")
 
 
+def test_stop_is_heard_while_the_run_is_still_starting(page: Page, server: Server) -> None:
+    start(page)
+    page.locator(".b-stop").click()  # it is there before the worker has said a word
+    wait_for_phase(page, "stopped")
+    expect(page.locator(".geko-summary")).to_contain_text("before the training began")
+    expect(page.locator(".b-resume")).to_be_visible()
+
+
 def test_a_run_to_its_end_shows_the_summary_card_and_clear_empties_the_view(page: Page, server: Server) -> None:
     fill(page, FEW_STEPS)
     start(page)

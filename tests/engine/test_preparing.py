@@ -13,8 +13,8 @@ from geko_engine import token_cache
 from geko_engine.config import RunConfig
 from geko_engine.data import tokenise
 from geko_engine.events import Event, Message, PhaseChanged
-from geko_engine.exceptions import Stopped
-from geko_engine.preparing import Prepared, gather, prepare
+from geko_engine.exceptions import DataError, Stopped
+from geko_engine.preparing import FIRST_ROWS, Prepared, gather, prepare, refuse_unlearnable
 from geko_engine.shapes import PLAIN_TEMPLATE, Columns
 
 
@@ -141,3 +141,37 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     monkeypatch.setenv("GEKO_CACHE", "/proc/none")
     token_cache.store("one", tokenise(pairs("a>b"), Columns("prompt", "completion"), tokenizer, 30))
     assert token_cache.load("one") is None
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "sentence"),
+    [
+        ({"prompt": "a" * 40, "completion": "b"}, "data.max_length", "beyond max_length = 30 tokens. Raise it."),
+        ({"prompt": "a", "completion": ""}, "data.completion_column", "Name another column than 'completion'."),
+        ({"text": ""}, "data.train", "every text is empty."),
+    ],
+)
+def test_a_start_whose_first_rows_teach_nothing_is_refused_at_the_field_of_the_way_out(
+    row: dict[str, Any], field: str, sentence: str, tokenizer: Any
+) -> None:
+    good = {"prompt": "a", "completion": "b", "text": "ab"}
+    rows = [row] * FIRST_ROWS + [{name: good[name] for name in row}]
+    config = RunConfig()
+    config.data.max_length = 30
+    with pytest.raises(DataError, match="None of the 1,000 first rows") as caught:
+        refuse_unlearnable(config, rows, tokenizer, 1000)
+    assert caught.value.field == field and sentence in str(caught.value)
+    refuse_unlearnable(config, rows[1:], tokenizer, 1000)  # one row with something to learn is enough
+
+
+def test_where_the_model_is_the_limit_the_way_out_is_not_max_length(tokenizer: Any, tmp_path: Path) -> None:
+    config = RunConfig()
+    rows: list[Any] = [{"prompt": "a" * 40, "completion": "b"}]
+    with pytest.raises(DataError, match="the 30 tokens that this model can take") as caught:
+        refuse_unlearnable(config, rows, tokenizer, 30)
+    assert caught.value.field == "data.train"
+    config.data.train, config.data.eval = written(tmp_path / "rows.jsonl", [*rows, *pairs("a>b")]), None
+    (part,) = look(config, tokenizer, 30, lambda event: None, never)
+    assert part.findings[0].sentence.startswith(
+        "1 row with nothing to learn within 30 tokens (all that the model can take)"
+    )
