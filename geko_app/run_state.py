@@ -159,7 +159,7 @@ class RunState:
         total = sum(event[name] for name in (*BUCKETS, "unseen"))
         extra = f", {event['replayed']:,} of them frozen ones seen again" if event["replayed"] else ""
         extra += f"; {event['left_out']:,} left out" if event["left_out"] else ""
-        self._note(event, f"Epoch {event['epoch'] + 1} trains on {event['planned']:,} of {total:,} samples{extra}")
+        self._note(event, f"Epoch {event['epoch'] + 1} plans {event['planned']:,} of {total:,} samples{extra}")
 
     def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
         loss = event["loss"]  # None where it was no finite number: a gap in the curve

@@ -19,7 +19,7 @@ class Signals:
     """What the record knows of one sample.
 
     mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
-    held_back: marked as one that never freezes.
+    held_back: marked as one that never freezes. predicted: its look-alikes tell that it would be answered right.
     """
 
     bucket: int
@@ -32,6 +32,7 @@ class Signals:
     p_min: float
     hard_streak: int
     held_back: bool = False
+    predicted: bool = False
 
     @property
     def quality(self) -> float:
@@ -39,8 +40,17 @@ class Signals:
 
 
 def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
-    """One sentence: the bucket's name and the comparison that put the sample there."""
+    """The bucket's name and the comparison that put the sample there; and what look-alikes tell of it."""
+    sentence = _bucket_sentence(signals, rule)
+    if signals.predicted and signals.bucket not in (Bucket.UNSEEN, Bucket.FREEZE):
+        sentence += " In the last epoch it was left out, as samples like it are answered right by now."
+    return sentence
+
+
+def _bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
     if signals.bucket == Bucket.UNSEEN:
+        if signals.predicted:
+            return "Not seen: left out so far, as samples like it are answered right."
         return "Not seen: the model has not met it yet."
     if signals.bucket == Bucket.FREEZE:
         return f"FREEZE, mastered: {_mastered(signals, rule)}."

@@ -118,7 +118,7 @@ class Console:
         extra += f" | pruned {event.pruned:,}" if event.pruned else ""
         if event.unseen < total:
             self._print(f"[GEKO] Partition before epoch {event.epoch + 1}: {' | '.join(parts)}")
-        self._print(f"[GEKO] Epoch {event.epoch + 1} trains on {event.planned:,} of {total:,} samples{extra}")
+        self._print(f"[GEKO] Epoch {event.epoch + 1} plans {event.planned:,} of {total:,} samples{extra}")
 
     def _on_StepCompleted(self, event: StepCompleted) -> None:
         if event.epoch != self._epoch_seen or self._bar is None:

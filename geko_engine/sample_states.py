@@ -173,6 +173,7 @@ class SampleStates:
         """
         arrays = load_file(str(path))
         mean_loss = arrays.pop("mean_loss", np.array([np.nan]))
+        arrays.setdefault("predicted", np.zeros_like(arrays["bucket"]))  # not in records of earlier versions
         if set(arrays) != set(FIELDS):
             raise CheckpointError(f"The record {str(path)!r} has other fields: it is of another version of GEKO.")
         if len(arrays["loss"]) != self.count:

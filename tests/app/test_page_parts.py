@@ -150,7 +150,7 @@ def test_a_failure_names_the_field() -> None:
 
 def test_the_log_tells_the_partition_in_words() -> None:
     state = fold(Partitioned(1, 50, 20, 5, 5, 10, 0, 22, 5, 3, 3))
-    assert state.log[-1][2] == "Epoch 2 trains on 22 of 40 samples, 5 of them frozen ones seen again; 3 left out"
+    assert state.log[-1][2] == "Epoch 2 plans 22 of 40 samples, 5 of them frozen ones seen again; 3 left out"
 
 
 def test_a_poll_gets_only_what_is_new(store: RunStore, config: RunConfig) -> None:

@@ -51,6 +51,17 @@ CASES = {
         "LIGHT: every token of the answer is the most likely one, but its confidence 0.50 is not above 0.85.",
     ),
     "unseen": (signals(bucket=Bucket.UNSEEN), EXACT, "Not seen: the model has not met it yet."),
+    "unseen, told by look-alikes": (
+        signals(bucket=Bucket.UNSEEN, predicted=True),
+        EXACT,
+        "Not seen: left out so far, as samples like it are answered right.",
+    ),
+    "left out because of look-alikes": (
+        signals(bucket=Bucket.LIGHT, confidence=0.5, predicted=True),
+        EXACT,
+        "LIGHT: every token of the answer is the most likely one, but its confidence 0.50 is not above 0.85. "
+        "In the last epoch it was left out, as samples like it are answered right by now.",
+    ),
     "freeze": (
         signals(),
         EXACT,

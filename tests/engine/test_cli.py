@@ -119,7 +119,7 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_weights(tmp_path: Path, model_
     whole.mkdir()
     assert geko_train(str(write_config(whole, model_folder, data_file, num_epochs=40)), cwd=tmp_path).returncode == 0
     config = write_config(tmp_path, model_folder, data_file, num_epochs=40)
-    code = run_until([str(config)], tmp_path, lambda e: "Epoch 3 trains on" in e["line"], signal.SIGINT)
+    code = run_until([str(config)], tmp_path, lambda e: "Epoch 3 plans" in e["line"], signal.SIGINT)
     run = only_run(tmp_path)
     assert code == 130 and json.loads((run / "report.json").read_text(encoding="utf-8"))["end"] == "stopped"
     resumed = geko_train("--resume", str(run), cwd=tmp_path)

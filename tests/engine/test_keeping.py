@@ -177,7 +177,7 @@ def test_killed_with_9_at_any_moment_all_files_are_readable(tmp_path: Path) -> N
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         for line in process.stderr:
-            if f"Epoch {epochs} trains on" in line:
+            if f"Epoch {epochs} plans" in line:
                 break
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -92,7 +92,7 @@ def test_pruned_samples_are_replayed_at_a_tenth() -> None:
 
 
 def test_pruned_samples_can_be_removed_for_good_and_their_pruning_be_lifted() -> None:
-    config = GEKOConfig(prune_frozen_after=2, pruned_replay=0.0)
+    config = GEKOConfig(frozen_replay=0.25, prune_frozen_after=2, pruned_replay=0.0)
     states = visited(4000, frozen=4000, config=config)
     for _ in range(3):
         assert states.pruned(config).sum() == 0
@@ -133,10 +133,16 @@ def test_switched_off_everything_is_trained_on_whatever_the_record_says() -> Non
 
 
 def test_the_noise_guard_leaves_most_suspects_out_and_can_be_switched_off() -> None:
-    states = visited(2000, hard=1000, visits=2)
+    states = visited(5000, hard=1000, visits=2)
     found = plan(states)
-    assert found.suspects == 1000 and 850 < found.left_out < 950 and len(found.order) == 2000 - found.left_out
-    assert len(plan(states, GEKOConfig(noise_guard=False, frozen_replay=0.0)).order) == 2000
+    assert found.suspects == 1000 and 850 < found.left_out < 950 and len(found.order) == 5000 - found.left_out
+    assert len(plan(states, GEKOConfig(noise_guard=False, frozen_replay=0.0)).order) == 5000
+
+
+def test_where_more_than_a_fifth_look_wrong_the_guard_lists_them_and_leaves_none_out() -> None:
+    """Long free text, say: a large model is sure of most of it, and somewhere always wrong."""
+    found = plan(visited(5000, hard=1001, visits=2))
+    assert (found.suspects, found.left_out, len(found.order)) == (1001, 0, 5000)
 
 
 def test_one_visit_that_is_not_hard_clears_a_suspect() -> None:
