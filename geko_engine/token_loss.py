@@ -199,3 +199,13 @@ def loss_of_hidden(hidden: Tensor, head: nn.Linear, tail: Tail, target: Tensor, 
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
     options = (tail, dtype, torch.is_grad_enabled())
     return TokenLoss(*_LossOfHidden.apply(hidden, head.weight, head.bias, target, weight, options))
+
+
+def bytes_of_loss(head: nn.Linear, count: int, dtype: torch.dtype) -> int:
+    """What `loss_of_hidden` of `count` rows takes at its peak when the head multiplies in `dtype`: logits of a chunk
+    and the gradients that it hands on."""
+    columns, width = head.weight.shape
+    copies = dtype.itemsize if dtype != head.weight.dtype else 0  # of weights, logits and their change
+    chunk = min(count, chunk_rows(columns, head.weight.device)) * columns * (4 + 2 * copies)
+    learnt = sum(4 * parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
+    return chunk + head.weight.numel() * copies + count * width * dtype.itemsize + learnt
