@@ -52,21 +52,29 @@ class Head:
         None, with the random states as they were, where the model's logits cannot be told from that.
         """
         key = (model.training, torch.is_grad_enabled())
-        if self._tails.get(key, PLAIN) is None or not fuses(self.module):
+        if not fuses(self.module) or self._tails.get(key, PLAIN) is None:
             return None
-        if key in self._tails:
-            _, hidden = self._single_pass(model, inputs, rows)
-            return hidden, self._tails[key] or PLAIN
+        if key not in self._tails:
+            return self._first(model, inputs, rows, key)
+        _, hidden = self._single_pass(model, inputs, rows)
+        tail = self._tails[key]
+        return None if hidden is None or tail is None else (hidden, tail)
+
+    def _first(
+        self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor, key: tuple[bool, bool]
+    ) -> tuple[Tensor, Tail] | None:
+        """As `hidden`, with the proof; it is given once for training and once for scans."""
         states = _random_states(rows.device)
         self._proof = _Proof(self.module)
         try:
             outputs, hidden = self._single_pass(model, inputs, rows)
-            self._tails[key] = tail = self._proof.tail(outputs, settings(model)) if hidden is not None else None
+            tail = self._proof.tail(outputs, settings(model)) if hidden is not None else None
         finally:
             self._proof = None
+        self._tails[key] = tail
         if tail is None:
             _restore(states, rows.device)
-        return None if tail is None else (hidden, tail)
+        return None if hidden is None or tail is None else (hidden, tail)
 
     def _single_pass(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> tuple[Any, Any]:
         """(outputs for one position, hidden rows, or None where the head was not called exactly once)."""
