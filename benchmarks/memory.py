@@ -34,7 +34,7 @@ def _own_loss(model: Any, batch: dict[str, torch.Tensor], _rows: Rows) -> None:
 
 def _tracked_loss(model: Any, batch: dict[str, torch.Tensor], _rows: Rows) -> None:
     scores = Scorer(model)(model, batch)
-    (scores.loss_sum.sum() / scores.targets.sum()).backward()
+    (scores.objective / scores.targets.sum()).backward()
 
 
 def _gekolib_loss(model: Any, batch: dict[str, torch.Tensor], rows: Rows) -> None:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
 from benchmarks.memory import LOSSES, loss_memory
 from benchmarks.peers import load_gekolib, run_gekolib
@@ -101,6 +103,30 @@ def tokens_per_second(size: Size, samples: int, repetitions: int) -> dict[str, A
     return results
 
 
+def scan_and_pass(size: Size, rows: Rows) -> tuple[float, float]:
+    """Seconds of a scan of all samples, and of the training pass over the same ones before it."""
+    model = make_model(size)
+    seen = watch(model)
+    trainer = run_geko(model, rows, size.batch, on_event=lambda event: None)
+    trained = time.perf_counter() - seen.starts[0]
+    began, before = time.perf_counter(), seen.tokens
+    trainer.machine.scan(trainer.samples, np.arange(len(rows)), lambda: False, lambda done, total: None)
+    scanned = time.perf_counter() - began
+    if seen.tokens != 2 * before:
+        raise RuntimeError(f"Unequal work: {before} tokens trained and {seen.tokens - before} scanned.")
+    return scanned, trained
+
+
+def time_of_a_scan(size: Size, samples: int, repetitions: int) -> dict[str, Any]:
+    """Time of a scan (larger batches, no gradient, no dropout) as a ratio to a training pass over the same samples."""
+    rows = make_rows(size, natural_lengths(samples))
+    found = interleave({"scan": functools.partial(scan_and_pass, size, rows)}, repetitions)["scan"]
+    scanned, trained = [list(seconds) for seconds in zip(*found, strict=True)]
+    ratio = Ratio.of(scanned, trained)
+    print_table(f"Time of a scan of {samples} samples, a training pass = 1", ("", "ratio"), [("scan", ratio)])
+    return {**ratio.to_dict(), "seconds": scanned, "training_pass_seconds": trained}
+
+
 def memory_of_the_loss(size: Size, ways: list[str]) -> dict[str, Any]:
     """Peak memory of forward, loss and backward of one batch, as a ratio to the model's own loss; once, it repeats."""
     results: dict[str, Any] = {}
@@ -130,6 +156,7 @@ def main() -> None:
         "memory_of_the_loss": memory_of_the_loss(size, ways),
         "time_of_a_step": time_of_a_step(size, options.repetitions, trainers),
         "tokens_per_second": tokens_per_second(varied, samples, options.repetitions),
+        "time_of_a_scan": time_of_a_scan(varied, samples, options.repetitions),
     }
     settings = {
         "repetitions": options.repetitions,

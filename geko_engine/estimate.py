@@ -19,6 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from geko_engine.adapters import apply_lora, count_parameters, lora_config_for
 from geko_engine.config import RunConfig
+from geko_engine.head import fuses, output_embedding, settings, tail_of
+from geko_engine.token_loss import bytes_of_loss, loss_of_hidden
 
 FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
@@ -34,7 +36,8 @@ class Footprint:
     """What one training step needs, counted on fake tensors; bytes, operations and floating-point operations.
 
     weights, gradients, optimizer: of the model. activations: kept for the backward pass at the longest batch.
-    logits: of the target rows of that batch. flops, operations: of its forward pass, on `tokens` tokens.
+    logits: what the loss takes: logits of a chunk of the batch's target rows and the gradients that are computed with
+    them, or of all rows where head and loss are not computed together. flops, operations: of its forward pass, on `tokens` tokens.
     """
 
     parameters: int
@@ -154,7 +157,7 @@ def _weight_bytes(model: nn.Module, quantization: str) -> int:
 
 
 def _forward(model: nn.Module, config: RunConfig, batch: int, length: int, targets: int) -> tuple[int, int]:
-    """(bytes that autograd keeps, bytes of the logits) of one forward pass whose head sees `targets` rows."""
+    """(bytes that autograd keeps, bytes of the loss) of one forward pass whose head sees `targets` rows."""
     held: list[Any] = [*model.parameters(), *model.buffers()]
     own = {tensor.untyped_storage()._cdata for tensor in held}
     saved: dict[int, int] = {}
@@ -165,18 +168,34 @@ def _forward(model: nn.Module, config: RunConfig, batch: int, length: int, targe
             saved[storage._cdata] = storage.nbytes()
         return tensor
 
-    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    head = output_embedding(model)
     rows = torch.zeros(min(targets, batch * length), dtype=torch.long)
-    if head is not None:
-        head.register_forward_pre_hook(
-            lambda _module, args: (args[0].reshape(-1, args[0].shape[-1]).index_select(0, rows)[None], *args[1:])
-        )
+    given = _before_head(head, rows)
     ids = torch.zeros(batch, length, dtype=torch.long)
     half = torch.bfloat16 if config.training.bf16 else torch.float16
     autocast = torch.autocast(ids.device.type, half, enabled=config.training.bf16 or config.training.fp16)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    return sum(saved.values()), logits.numel() * logits.element_size()
+        if not given:
+            return sum(saved.values()), logits.numel() * logits.element_size()
+        with torch.no_grad():  # gradients are no part of the forward pass, though they are computed along with it
+            loss_of_hidden(given[0], head, tail_of(settings(model)), rows, torch.ones(len(rows)))
+    return sum(saved.values()), bytes_of_loss(head, len(rows), half if autocast._enabled else head.weight.dtype)
+
+
+def _before_head(head: Any, rows: Tensor) -> list[Tensor]:
+    """Lets only `rows` come to the head; or, where it is computed with the loss, none, and they are in the list then."""
+    given: list[Tensor] = []
+
+    def before(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept = args[0].reshape(-1, args[0].shape[-1]).index_select(0, rows)[None]
+        if fuses(head):
+            given.append(kept[0])
+        return (kept[:, :0] if fuses(head) else kept, *args[1:])
+
+    if head is not None:
+        head.register_forward_pre_hook(before)
+    return given
 
 
 class _Counter(TorchDispatchMode):

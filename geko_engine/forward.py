@@ -16,6 +16,9 @@ from geko_engine.exceptions import Stopped
 
 SCORES = 7  # rows of as_columns
 SCAN_FACTOR = 4  # batches may be larger than in training: nothing is kept for a backward pass
+SIMILAR = (
+    1.1  # but not where the longest sample of a batch is so many times its shortest: padding costs more than it saves
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def scan(
         Stopped: when should_stop says so between two batches; nothing has been recorded then.
     """
     order = ids[np.argsort(samples.lengths[ids], kind="stable")]
-    parts = list(_batches(order, batch_size * SCAN_FACTOR))
+    parts = list(_batches(order, samples.lengths[order], batch_size))
+    done = np.cumsum([0, *map(len, parts)])
     columns: list[NDArray] = []
     training = scored.training
     scored.eval()
@@ -75,7 +79,7 @@ def scan(
                     batch = collate([samples[int(i)] for i in parts[first + rank]])
                     scores = scored({name: value.to(device) for name, value in batch.items()})
                     columns.append(as_columns(scores, batch["input_ids"].shape[1]))
-                on_progress(min(len(order), (first + processes) * batch_size * SCAN_FACTOR), len(order))
+                on_progress(int(done[min(len(parts), first + processes)]), len(order))
     finally:
         scored.train(training)
     own = np.concatenate([*parts[rank::processes], order[:0]])
@@ -102,6 +106,11 @@ def as_columns(scores: Any, width: int) -> NDArray:
     return table.cpu().numpy()
 
 
-def _batches(ids: NDArray, size: int) -> Iterator[NDArray]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
+def _batches(ids: NDArray, lengths: NDArray, batch_size: int) -> Iterator[NDArray]:
+    """`ids`, sorted by their `lengths`, in batches of `batch_size` and up to SCAN_FACTOR times that while SIMILAR."""
+    start = 0
+    while start < len(ids):
+        similar = int(np.searchsorted(lengths, SIMILAR * lengths[start], side="right")) - start
+        end = start + min(max(similar, batch_size), batch_size * SCAN_FACTOR)
+        yield ids[start:end]
+        start = end

@@ -37,8 +37,8 @@ class _Scored(nn.Module):
         super().__init__()
         self.model, self.scorer = model, scorer
 
-    def forward(self, batch: dict[str, Tensor]) -> Any:
-        return self.scorer(self.model, batch)
+    def forward(self, batch: dict[str, Tensor], weights: Tensor | None = None) -> Any:
+        return self.scorer(self.model, batch, weights)
 
 
 class Machine:
@@ -87,10 +87,9 @@ class Machine:
                 together: what the loss is divided by. last: whether the step's gradients are complete with this.
         """
         with contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped):
-            scores = self._wrapped(self._to_device(micro))
-            weight = torch.as_tensor(weights, device=self.device)
+            scores = self._wrapped(self._to_device(micro), torch.as_tensor(weights, device=self.device))
             # Gradients are averaged over the processes; the sum of what each of them saw is wanted.
-            self.accelerator.backward((scores.loss_sum * weight).sum() * (self.processes / max(1, targets)))
+            self.accelerator.backward(scores.objective * (self.processes / max(1, targets)))
         return as_columns(scores, micro["input_ids"].shape[1])
 
     def update(self, learning_rate: float) -> None:

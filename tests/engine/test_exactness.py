@@ -27,7 +27,7 @@ from geko_engine.exceptions import CheckpointError
 from geko_engine.optim import learning_rate_at, warmup_ratio
 from geko_engine.planner import plan_pass
 from geko_engine.sample_states import SampleStates
-from geko_engine.scoring import per_sample
+from geko_engine.token_loss import PLAIN, loss_of_hidden
 from tests.engine.conftest import small_gpt2, small_llama
 from tests.engine.test_trainer import OFF, assert_same_weights, sum_data, trainer_for, weights
 
@@ -47,7 +47,7 @@ def plain_order(count: int, epochs: int, lengths: Any) -> list[list[int]]:
 
 
 def test_switched_off_it_equals_a_plain_loop_bit_by_bit(tmp_path: Path) -> None:
-    """A loop of ten lines that knows no trainer: same order, same loss of logits, torch's AdamW."""
+    """A loop of ten lines that knows no trainer: same order, same loss of the head, torch's AdamW."""
     losses: list[float] = []
     trainer = trainer_for(
         tmp_path, config=OFF, on_event=lambda e: losses.append(e.loss) if isinstance(e, StepCompleted) else None
@@ -64,9 +64,9 @@ def test_switched_off_it_equals_a_plain_loop_bit_by_bit(tmp_path: Path) -> None:
     for step, ids in enumerate(order):
         batch = Collator(0)([data[i] for i in ids])
         kept = batch["labels"][:, 1:] != -100
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1][kept]
-        sample = kept.nonzero()[:, 0]
-        loss = per_sample(logits, batch["labels"][:, 1:][kept], sample, len(ids)).loss_sum.sum() / int(kept.sum())
+        hidden = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state[:, :-1][kept]
+        target, equal = batch["labels"][:, 1:][kept], torch.ones(int(kept.sum()))
+        loss = loss_of_hidden(hidden, model.lm_head, PLAIN, target, equal).objective * (1 / len(target))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:

@@ -96,7 +96,8 @@ def test_parameters_and_flops_are_the_models_own(make: Any) -> None:
     total = sum(p.numel() for p in model.parameters())
     assert (found.parameters, found.trainable, found.weights) == (total, total, 4 * total)
     assert (found.gradients, found.optimizer) == (4 * total, 8 * total)
-    assert found.logits == 40 * model.config.vocab_size * 4
+    logits, gradients = 40 * model.config.vocab_size, 40 * 32 + model.config.vocab_size * 32
+    assert found.logits == 4 * (logits + gradients)
     ids = torch.zeros(4, 20, dtype=torch.long)
     with FlopCounterMode(display=False) as real, torch.no_grad():
         model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)

@@ -43,7 +43,7 @@ def test_gradients_equal_those_of_the_models_own_loss(model: nn.Module) -> None:
     expected = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     scores = Scorer(model)(model, batch)
-    (scores.loss_sum.sum() / scores.targets.sum()).backward()
+    (scores.objective / scores.targets.sum()).backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], atol=2e-6, rtol=1e-4)
 
@@ -97,7 +97,7 @@ def test_a_vector_loss_gives_each_sample_its_own_signal() -> None:
         model.weight[:40] = 2.0
     scores = Scorer(model, warn=warnings.append)(model, batch)
     assert scores.exact and not warnings and len(scores.loss.unique()) > 1
-    scores.loss_sum.sum().backward()
+    scores.objective.backward()
     assert model.weight.grad.abs().sum() > 0
 
 

@@ -61,11 +61,20 @@ def assert_same_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) 
 
 
 class TokenHook:
-    """An independent counter: real tokens that the model's first module was given, split by gradient or not."""
+    """An independent counter: real tokens that the model's first module was given, split by gradient or not; and
+    `reached`, those whose embedding a gradient came back to."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.trained = self.looked = 0
+    def __init__(self, model: Any) -> None:
+        self.trained = self.looked = self.reached = 0
         model.register_forward_pre_hook(self._count, with_kwargs=True)
+        model.get_input_embeddings().register_forward_hook(self._follow)
+
+    def _follow(self, _module: nn.Module, _args: Any, embedded: torch.Tensor) -> None:
+        if embedded.requires_grad:
+            embedded.register_hook(self._back)
+
+    def _back(self, gradient: torch.Tensor) -> None:
+        self.reached += int((gradient != 0).any(-1).sum())
 
     def _count(self, _module: nn.Module, _args: Any, kwargs: dict[str, torch.Tensor]) -> None:
         tokens = int(kwargs["attention_mask"].sum())
@@ -156,6 +165,7 @@ def test_counts_agree_with_a_hook_on_the_model_and_with_the_record(tmp_path: Pat
     evaluated = len(trainer.progress.evaluations) * int(sum_data(16, seed=9).lengths.sum())
     assert report["final_buckets"]["freeze"] > 0 and report["compute_saved_ratio"] > 0
     assert hook.trained == report["tokens_backwarded"] == int((states.seen * lengths).sum())
+    assert hook.reached == report["tokens_backwarded"] - int(states.seen.sum())  # nothing follows a sample's last token
     assert hook.looked - evaluated == report["tokens_scanned"] == int((states.checked * lengths).sum())
     assert report["tokens_forwarded"] == report["tokens_backwarded"] + report["tokens_scanned"]
     spent = report["tokens_forwarded"] + 2 * report["tokens_backwarded"]
