@@ -227,7 +227,7 @@ def show(results: dict[str, Any], sizes: Sequence[int]) -> None:
 
 
 def main() -> None:
-    """Measure, print and write results/record.json."""
+    """Measure, print and write results/scale.json."""
     options = arguments(__doc__ or "", repetitions=3)
     sizes = [10**4, 10**5, 10**6] + ([10**7] if options.large else [])
     gekolib = load_gekolib()
@@ -244,7 +244,7 @@ def main() -> None:
     results = {"bytes": bytes_found, "growth": growth(ours), "gekolib / GEKO": against_peer(ours, theirs)}
     show(results, sizes)
     results["seconds"] = {"GEKO": ours, "gekolib": theirs}
-    write_results("record", {"repetitions": options.repetitions, "sizes": sizes, "batch": BATCH, "threads": 1}, results)
+    write_results("scale", {"repetitions": options.repetitions, "sizes": sizes, "batch": BATCH, "threads": 1}, results)
 
 
 if __name__ == "__main__":
