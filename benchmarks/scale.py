@@ -244,7 +244,9 @@ def main() -> None:
     results = {"bytes": bytes_found, "growth": growth(ours), "gekolib / GEKO": against_peer(ours, theirs)}
     show(results, sizes)
     results["seconds"] = {"GEKO": ours, "gekolib": theirs}
-    write_results("scale", {"repetitions": options.repetitions, "sizes": sizes, "batch": BATCH, "threads": 1}, results)
+    write_results(
+        "scale", {"repetitions": options.repetitions, "sizes": sizes, "batch": BATCH, "threads": 1}, results, options
+    )
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def main() -> None:
         "threads": 1,
         "peers": list(trainers),
     }
-    write_results("speed", settings, results)
+    write_results("speed", settings, results, options)
 
 
 if __name__ == "__main__":

@@ -286,7 +286,7 @@ class Supervisor:
         # Threads that wait for one another sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         environment |= {"HF_TOKEN": self._tokens[folder.id]} if folder.id in self._tokens else {}
-        folder.stop_path.unlink(missing_ok=True)
+        folder.forget_stop()
         (folder.path / MARKER).unlink(missing_ok=True)
         if resume:
             self._forget_end(folder)

@@ -125,6 +125,7 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
 
     console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
     print(f"[GEKO] Run folder: {folder.path}", file=sys.stderr)
+    folder.forget_stop()
     with RunWriter(folder) as write:
 
         def on_event(event: Event) -> None:

@@ -165,6 +165,10 @@ class RunFolder:
         """Ask the run to save a checkpoint and end as `stopped`; asking twice is asking once."""
         self.stop_path.touch()
 
+    def forget_stop(self) -> None:
+        """A run that goes on is no longer asked to stop. For whoever starts it: the worker would forget a new request."""
+        self.stop_path.unlink(missing_ok=True)
+
     def status(self) -> Status | None:
         """What status.json says, or None before the worker wrote it."""
         try:
@@ -225,7 +229,6 @@ class RunWriter:
         self._lock, self._closed = threading.Lock(), threading.Event()
 
     def __enter__(self) -> RunWriter:
-        self.folder.stop_path.unlink(missing_ok=True)
         self._file = self.folder.events_path.open("a", encoding="utf-8")
         self._write_status()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)

@@ -77,6 +77,8 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
         replace_json(folder.used_marks_path, {"rows": read_marks(config.data.marks)})
     try:
         ask_the_hub(config, stop)
+        if stop():  # before torch is loaded, which nothing can interrupt
+            raise Stopped
     except Stopped:
         return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))

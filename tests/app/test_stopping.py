@@ -37,3 +37,12 @@ def test_a_stop_is_honoured_within_the_phase(
     assert status(store, run_id).end == "stopped"  # not "interrupted": nothing was terminated
     told = {event["type"] for _, event in store.folder(run_id).events()}
     assert "RunEnded" in told and not_reached not in told
+
+
+def test_a_stop_before_the_worker_has_told_anything_is_honoured(store: RunStore) -> None:
+    supervisor = Supervisor(store, grace_seconds=1e6)  # nothing but the request can end it
+    run_id = supervisor.start(RunConfig(data=DataConfig(sample_count=160), output_dir=str(store.root)))
+    supervisor.stop(run_id)
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert status(store, run_id).end == "stopped"
+    assert "RunStarted" not in {event["type"] for _, event in store.folder(run_id).events()}

@@ -84,12 +84,15 @@ def test_a_dead_worker_is_marked_and_an_end_is_never_overwritten(tmp_path: Path)
     assert folder.status().end == "complete"
 
 
-def test_a_stop_request_is_taken_back_when_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_stop_that_is_asked_for_before_the_worker_writes_is_kept(tmp_path: Path) -> None:
     folder = new_folder(tmp_path)
     folder.request_stop()
     folder.request_stop()
     with RunWriter(folder):
-        assert not folder.stop_path.exists()
+        assert folder.stop_path.exists()
+    folder.forget_stop()
+    folder.forget_stop()
+    assert not folder.stop_path.exists()
 
 
 def test_folders_that_cannot_be_made_or_are_no_run(tmp_path: Path) -> None:
