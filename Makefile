@@ -33,9 +33,9 @@ assets: $(STAMP)       ## makes the demo model and data anew from their seed
 	$(BIN)/python scripts/make_assets.py
 
 bench: $(STAMP)        ## every benchmark in its small version
-	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.features
-	$(BIN)/python -m benchmarks.record
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.fit
 	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.savings

@@ -25,8 +25,10 @@ from typing import Any, TypeVar
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
+SMALL = RESULTS / "small"  # ignored by git: a quick run never replaces a full one
 PACKAGES = ("geko", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "numpy")
 T = TypeVar("T")
+_tables: list[str] = []  # everything that this process has printed, as Markdown: written beside the figures
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,24 @@ class Ratio:
         return {"median": round(self.median, 4), "min": round(self.low, 4), "max": round(self.high, 4)}
 
 
-def arguments(description: str, repetitions: int) -> argparse.Namespace:
-    """--repetitions and --large, the same for every command."""
+def arguments(description: str, repetitions: int, few: int = 2) -> argparse.Namespace:
+    """--repetitions, --small and --large, the same for every command; `few` repetitions with --small."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--repetitions", type=_positive, default=repetitions, metavar="N", help="default %(default)s")
-    parser.add_argument("--large", action="store_true", help="larger sizes; takes much longer")
-    return parser.parse_args()
+    said = f"default {repetitions}, with --small {few}"
+    parser.add_argument("--repetitions", type=_positive, metavar="N", help=said)
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--small", action="store_true", help="quick; writes to results/small")
+    sizes.add_argument("--large", action="store_true", help="larger sizes, takes much longer; writes <name>-large")
+    options = parser.parse_args()
+    options.repetitions = options.repetitions or (few if options.small else repetitions)
+    return options
+
+
+def results_path(name: str, options: argparse.Namespace) -> Path:
+    """results/small/<name>.json with --small, results/<name>-large.json with --large, else results/<name>.json."""
+    folder = SMALL if options.small else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}{'-large' if options.large else ''}.json"
 
 
 def _positive(text: str) -> int:
@@ -98,7 +112,7 @@ def in_child(function: Callable[..., T], *values: Any) -> T:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table in plain text."""
+    """A table in plain text; `write_results` keeps it as Markdown."""
     lines = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     print(f"\n{title}")
@@ -107,12 +121,20 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
         if number == 0:
             print("  " + "  ".join("-" * width for width in widths))
     sys.stdout.flush()
+    _tables.append(markdown(title, lines))
 
 
-def write_results(name: str, settings: Mapping[str, Any], results: Mapping[str, Any]) -> Path:
-    """results/<name>.json with date, versions and settings."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+def markdown(title: str, lines: Sequence[Sequence[str]]) -> str:
+    """A table whose first line is its head."""
+    rows = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
+    return "\n".join([f"**{title}**", "", rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])
+
+
+def write_results(
+    name: str, settings: Mapping[str, Any], results: Mapping[str, Any], options: argparse.Namespace
+) -> Path:
+    """The figures as JSON with date, versions and settings, and the tables printed so far as Markdown beside them."""
+    path = results_path(name, options)
     content = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
@@ -121,8 +143,15 @@ def write_results(name: str, settings: Mapping[str, Any], results: Mapping[str, 
         "results": dict(results),
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    head = f"`{command(name, options)}`, {content['date']}, repetitions: {options.repetitions}"
+    path.with_suffix(".md").write_text("\n\n".join([head, *_tables]) + "\n", encoding="utf-8")
     print(f"\nWritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     return path
+
+
+def command(name: str, options: argparse.Namespace) -> str:
+    """The command line that made a result."""
+    return f"python -m benchmarks.{name}{' --small' * options.small}{' --large' * options.large}"
 
 
 def _version(package: str) -> str | None:

@@ -162,7 +162,7 @@ def main() -> None:
         "pruning": {"samples": samples, "epochs": epochs, "prune_frozen_after": PRUNE_AFTER},
         "threads": 1,
     }
-    write_results("features", settings, results)
+    write_results("features", settings, results, options)
 
 
 if __name__ == "__main__":

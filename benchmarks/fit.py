@@ -77,7 +77,7 @@ def main() -> None:
         results[name] = {"measured_bytes": peak, "memory": memory.to_dict(), "time": pace.to_dict()}
     print_table("Estimate / measured", ["case", "measured peak", "memory", "time of a step"], rows)
     settings = {"repetitions": options.repetitions, "threads": 1, "cases": {n: vars(c[0]) for n, c in CASES.items()}}
-    write_results("fit", settings, results)
+    write_results("fit", settings, results, options)
 
 
 if __name__ == "__main__":

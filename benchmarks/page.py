@@ -214,7 +214,7 @@ def main() -> None:
     title = f"Answers of the server, {count:,} samples and {STEPS:,} steps"
     print_table(title, ("question", "p50 ms", "p95 ms", "kB"), rows)
     settings = {"repetitions": options.repetitions, "samples": count, "steps": STEPS, "runs": RUNS, "epochs": EPOCHS}
-    write_results("page", settings, results)
+    write_results("page", settings, results, options)
 
 
 if __name__ == "__main__":

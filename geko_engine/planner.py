@@ -164,7 +164,8 @@ def plan_pass(
     bounds = steps_of(len(ids), states.count, step_size)
     shuffled = rng.permutation(len(ids))
     window = np.searchsorted(bounds[WINDOW_STEPS:-1:WINDOW_STEPS], np.arange(len(ids)), "right")
-    position = shuffled[np.lexsort((lengths[ids[shuffled]], window))]
+    key = window * (int(lengths.max(initial=0)) + 1) + lengths[ids[shuffled]]  # window, then length: one sort for both
+    position = shuffled[np.argsort(key, kind="stable")]
     order, weights = ids[position], weights[position]
     steps = rng.permutation(len(bounds) - 1)
     if longest_first and len(order):

@@ -145,7 +145,7 @@ def memory_of_the_loss(size: Size, ways: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write results/step.json."""
+    """Measure, print and write results/speed.json."""
     options = arguments(__doc__ or "", repetitions=3)
     size = Size(hidden=256, layers=12, steps=8) if options.large else Size()
     varied = dataclasses.replace(size, vocabulary=8192, tokens=512)
@@ -165,7 +165,7 @@ def main() -> None:
         "threads": 1,
         "peers": list(trainers),
     }
-    write_results("step", settings, results)
+    write_results("speed", settings, results, options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""The pure part of the benchmarks: what the plots of the savings are made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_front, read_records
+
+
+def record(arm: str, seed: int, **changes: Any) -> dict[str, Any]:
+    base = {"mix": "demo", "arm": arm, "seed": seed, "samples": 100, "epochs": 3}
+    return base | {"cost": 1.0, "eval_loss": 0.5, "exact_match": 0.7} | changes
+
+
+def arm(name: str, cost: float, loss: float) -> Arm:
+    return Arm(name, cost, 0.0, loss, 0.0, 1)
+
+
+def test_an_arm_is_the_mean_and_deviation_over_its_seeds() -> None:
+    found = arms_of([record("plain", 0, eval_loss=0.4), record("plain", 1, eval_loss=0.6), record("geko", 0, cost=0.7)])
+    assert [a.name for a in found] == ["plain", "geko"]
+    assert found[0].loss == pytest.approx(0.5) and found[0].loss_spread == pytest.approx(0.2**0.5 / 10**0.5)
+    assert (found[1].cost, found[1].cost_spread, found[1].seeds) == (0.7, 0.0, 1)
+
+
+def test_the_front_holds_what_nothing_else_beats() -> None:
+    arms = [arm("plain", 1.0, 0.30), arm("geko", 0.7, 0.31), arm("short", 0.7, 0.40), arm("dear", 1.1, 0.30)]
+    assert [a.name for a in pareto_front(arms)] == ["geko", "plain"]
+    assert pareto_front([]) == []
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), min_size=1, max_size=12))
+def test_every_arm_is_on_the_front_or_beaten_by_one_that_is(points: list[tuple[float, float]]) -> None:
+    arms = [arm(str(i), cost, loss) for i, (cost, loss) in enumerate(points)]
+    front = pareto_front(arms)
+    for one in arms:
+        assert any(f.cost <= one.cost and f.loss <= one.loss for f in front)
+    assert [f.loss for f in front] == sorted((f.loss for f in front), reverse=True)
+
+
+def test_differences_are_taken_within_a_seed() -> None:
+    records = [record("plain", seed, exact_match=0.1 * seed) for seed in (1, 2)]
+    records += [record("geko", seed, exact_match=0.1 * seed + 0.05) for seed in (2, 1, 3)]
+    assert paired(records, "exact_match") == {"geko": [pytest.approx(0.05)] * 2}  # seed 3 has no partner
+
+
+def test_records_of_several_files_are_put_together_and_the_later_file_counts(tmp_path: Path) -> None:
+    for name, records in {
+        "savings.json": [record("plain", 0), record("geko", 0, cost=0.9)],
+        "savings-text.json": [record("plain", 0, mix="text", samples=50)],
+        "savings-z.json": [record("geko", 0, cost=0.8)],
+    }.items():
+        (tmp_path / name).write_text(json.dumps(records), encoding="utf-8")
+    found = by_setting(read_records(tmp_path))
+    assert {setting: sorted(mixes) for setting, mixes in found.items()} == {(100, 3): ["demo"], (50, 3): ["text"]}
+    assert [r["cost"] for r in found[100, 3]["demo"] if r["arm"] == "geko"] == [0.8]
+
+
+@given(st.lists(st.floats(0, 1), max_size=20), st.floats(0.01, 0.2))
+def test_labels_keep_their_order_and_their_distance(wanted: list[float], gap: float) -> None:
+    places = apart(wanted, gap, 0.0, 1.0)
+    held = min(gap, 1 / max(1, len(wanted) - 1))
+    order = sorted(range(len(wanted)), key=lambda i: (wanted[i], places[i]))
+    assert [places[i] for i in order] == sorted(places)
+    assert all(b - a >= held - 1e-9 for a, b in zip(sorted(places), sorted(places)[1:], strict=False))
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+
+
+def test_a_label_that_nothing_touches_stays_where_it_belongs() -> None:
+    assert apart([0.9, 0.1, 0.12], 0.1, 0.0, 1.0) == pytest.approx([0.9, 0.06, 0.16])
