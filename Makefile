@@ -32,13 +32,15 @@ check: $(STAMP)        ## lint, the floors of the house, types
 assets: $(STAMP)       ## makes the demo model and data anew from their seed
 	$(BIN)/python scripts/make_assets.py
 
-bench: $(STAMP)        ## every benchmark in its small version
-	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.features
-	$(BIN)/python -m benchmarks.scale
-	$(BIN)/python -m benchmarks.fit
-	$(BIN)/python -m benchmarks.page
-	$(BIN)/python -m benchmarks.savings
+bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/results/small
+	$(BIN)/python -m benchmarks.speed --small
+	$(BIN)/python -m benchmarks.features --small
+	$(BIN)/python -m benchmarks.scale --small
+	$(BIN)/python -m benchmarks.fit --small
+	$(BIN)/python -m benchmarks.page --small
+	$(BIN)/python -m benchmarks.start --small
+	$(BIN)/python -m benchmarks.savings --small
+	$(BIN)/python -m benchmarks.plots
 
 screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py

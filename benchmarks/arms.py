@@ -14,7 +14,6 @@ from typing import Any
 
 Record = Mapping[str, Any]
 Setting = tuple[int, int]
-KEY = ("mix", "arm", "seed", "samples", "epochs")
 PLAIN = "plain"
 
 
@@ -31,12 +30,10 @@ class Arm:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """All records of savings*.json in `folder`; of two with the same key the one of the later file counts."""
-    found: dict[tuple[Any, ...], Record] = {}
-    for path in sorted(folder.glob("savings*.json")):
-        for record in json.loads(path.read_text(encoding="utf-8")):
-            found[tuple(record[name] for name in KEY)] = record
-    return list(found.values())
+    """The records of `savings` in `folder`; none where it has not run."""
+    path = folder / "savings.json"
+    found: list[Record] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return found
 
 
 def by_setting(records: Iterable[Record]) -> dict[Setting, dict[str, list[Record]]]:

@@ -2,7 +2,7 @@
 
 python -m benchmarks.plots
 
-Reads results/savings*.json (and results/small) and writes one pair of SVG files for each setting (samples x epochs)
+Reads results/savings.json (and results/small) and writes one pair of SVG files for each setting (samples x epochs)
 beside them. No number is typed in here, and the same records give the same bytes.
 """
 

@@ -50,16 +50,13 @@ def test_differences_are_taken_within_a_seed() -> None:
     assert paired(records, "exact_match") == {"geko": [pytest.approx(0.05)] * 2}  # seed 3 has no partner
 
 
-def test_records_of_several_files_are_put_together_and_the_later_file_counts(tmp_path: Path) -> None:
-    for name, records in {
-        "savings.json": [record("plain", 0), record("geko", 0, cost=0.9)],
-        "savings-text.json": [record("plain", 0, mix="text", samples=50)],
-        "savings-z.json": [record("geko", 0, cost=0.8)],
-    }.items():
-        (tmp_path / name).write_text(json.dumps(records), encoding="utf-8")
+def test_records_are_sorted_by_setting_and_mix(tmp_path: Path) -> None:
+    assert read_records(tmp_path) == []
+    records = [record("plain", 0), record("geko", 0, cost=0.9), record("plain", 0, mix="text", samples=50)]
+    (tmp_path / "savings.json").write_text(json.dumps(records), encoding="utf-8")
     found = by_setting(read_records(tmp_path))
     assert {setting: sorted(mixes) for setting, mixes in found.items()} == {(100, 3): ["demo"], (50, 3): ["text"]}
-    assert [r["cost"] for r in found[100, 3]["demo"] if r["arm"] == "geko"] == [0.8]
+    assert [r["cost"] for r in found[100, 3]["demo"] if r["arm"] == "geko"] == [0.9]
 
 
 @given(st.lists(st.floats(0, 1), max_size=20), st.floats(0.01, 0.2))
