@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from geko_engine.efficiency import predicted_sentence
+
 Point = tuple[float | None, ...]
 POINT_FIELDS = (
     "step",
@@ -62,6 +64,7 @@ class Snapshot:
     learning_rate: float | None = None
     buckets: dict[str, int] = field(default_factory=dict)
     planned: dict[str, Any] | None = None
+    predicted: str = ""
     end: str = ""
     reason: str = ""
     field: str = ""
@@ -196,6 +199,10 @@ class RunState:
         self._values["curriculum"] = event["phase"]
         if event["phase"] and (not self.phases or self.phases[-1][0] != event["phase"]):
             self.phases.append((event["phase"], event["step"]))
+
+    def _on_EpochEnded(self, event: Mapping[str, Any]) -> None:
+        counts = [event.get(f"predicted_{name}", 0) for name in ("left_out", "met", "right")]  # not told by older runs
+        self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
         seconds = self.points[-1][8] if self.points else 0.0  # those of an evaluation's event are its own duration

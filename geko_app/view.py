@@ -103,7 +103,7 @@ def payload(
         "pace": pace_sentence(snapshot),
         "phases": state.phases,
         "step": snapshot.step,
-        "mastery": (snapshot.started or {}).get("mastery_reason", ""),
+        "mastery": " ".join(filter(None, [(snapshot.started or {}).get("mastery_reason", ""), snapshot.predicted])),
         "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),
     }

@@ -15,6 +15,16 @@ def compute_saved_ratio(forwarded: int, backwarded: int, uniform: float) -> floa
     return 1.0 - (forwarded + 2 * backwarded) / (3 * uniform) if uniform > 0 else 0.0
 
 
+def predicted_sentence(left_out: int, met: int, right: int) -> str:
+    """How many samples were left out because of look-alikes, and how those fared that were met all the same."""
+    text = f"{left_out:,} samples were left out because samples like them are answered right"
+    return (
+        f"{text}; of {met:,} such ones that were trained on all the same, {100 * right / met:.0f} % were."
+        if met
+        else text + "."
+    )
+
+
 @dataclass
 class TokenCounter:
     """Running counts of real tokens, with the padding that came along counted apart."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from geko_engine.adapters import count_parameters
+from geko_engine.efficiency import predicted_sentence
 from geko_engine.events import EpochEnded, Event, Message, Partitioned, RunStarted, StepCompleted
 from geko_engine.mastery import MASTERIES
 from geko_engine.planner import Plan
@@ -114,19 +114,11 @@ def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
         Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"),
     ]
     if predicted["left_out"]:
-        told.append(Message(f"Epoch {progress.epoch}: {predictions(predicted)}"))
+        sentence = predicted_sentence(predicted["left_out"], predicted["met"], predicted["right"])
+        told.append(Message(f"Epoch {progress.epoch}: {sentence}"))
     if progress.epoch == 1 and trainer.config.enabled and trainer.states.counts().freeze == 0:
         told.append(Message(NOTHING_MASTERED, "warning"))
     return told
-
-
-def predictions(entry: Mapping[str, int]) -> str:
-    """What was left out because of look-alikes, and how those of them fared that were trained on all the same."""
-    text = f"{entry['left_out']:,} samples were left out because samples like them are answered right"
-    if not entry["met"]:
-        return text + "."
-    share = 100 * entry["right"] / entry["met"]
-    return f"{text}; of {entry['met']:,} such ones that were trained on all the same, {share:.0f} % were."
 
 
 def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:

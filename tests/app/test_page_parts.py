@@ -13,6 +13,7 @@ from geko_app.run_state import LOG_LINES, RunState, Snapshot
 from geko_app.run_store import RunStore
 from geko_engine.config import RunConfig
 from geko_engine.events import (
+    EpochEnded,
     Evaluated,
     Event,
     Message,
@@ -151,6 +152,17 @@ def test_a_failure_names_the_field() -> None:
 def test_the_log_tells_the_partition_in_words() -> None:
     state = fold(Partitioned(1, 50, 20, 5, 5, 10, 0, 22, 5, 3, 3))
     assert state.log[-1][2] == "Epoch 2 plans 22 of 40 samples, 5 of them frozen ones seen again; 3 left out"
+
+
+def test_under_the_buckets_stands_what_look_alikes_told_in_the_last_epoch(store: RunStore, config: RunConfig) -> None:
+    state = fold(STARTED, EpochEnded(1, 50, 0.4, 120, 20, 18))
+    shown = view.payload(store.create(config), state, view.Cursor(), alive=True)["mastery"]
+    assert shown.endswith(
+        "Epoch 1: 120 samples were left out because samples like them are answered right; of 20 such ones that were "
+        "trained on all the same, 90 % were."
+    )
+    state.apply({"time": 0.0, **EpochEnded(2, 100, 0.3).to_dict()})
+    assert "answered right" not in view.payload(store.create(config), state, view.Cursor(), alive=True)["mastery"]
 
 
 def test_a_poll_gets_only_what_is_new(store: RunStore, config: RunConfig) -> None:
