@@ -55,6 +55,7 @@ STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
 }
+PART = "geko, "  # of the rule, switched off or changed
 CONTROLS = ("short", "random", "selective")
 PRESETS = ("aggressive", "balanced", "conservative", "seed")
 
@@ -121,7 +122,8 @@ def said(setting: Setting, mixes: Mapping[str, Sequence[Record]]) -> str:
 
 
 def compute_figure(setting: Setting, mixes: Mapping[str, Sequence[Record]]) -> Figure:
-    """One panel a mix: compute against evaluation loss, one marker an arm."""
+    """One panel a mix: compute against evaluation loss, one marker an arm; parts switched off are in the other plot."""
+    mixes = {mix: [r for r in records if not r["arm"].startswith(PART)] for mix, records in mixes.items()}
     names = {record["arm"] for records in mixes.values() for record in records}
     labels = LETTER * max(map(len, names)) + 0.2
     columns = 2 if WIDTH / 2 - 0.6 - labels >= NARROWEST and len(mixes) > 1 else 1
