@@ -50,6 +50,7 @@ async function list() {
   listedAt = Date.now();
   let found;
   try { found = await server.runs({}); } catch { return; }
+  if (!found) return;  // the server was going down: the next look asks again
   runs = found.runs;
   q('.t-none').hidden = runs.length > 0;
   q('.t-all').hidden = runs.length === 0;

@@ -208,5 +208,6 @@ def test_the_demo_saves_compute_and_learns(tmp_path: Path) -> None:
     assert report["compute_saved_ratio"] > 0.1 and report["eval_loss_after"] < report["eval_loss_before"]
     assert report["exact_match_after"] > report["exact_match_before"]
     first = report["buckets"][1]
-    assert 0.3 < first["freeze"] / report["samples"] < 0.8
+    known = first["freeze"] + first["unseen"]  # mastered, or left out as its look-alikes are answered right
+    assert 0.3 < known / report["samples"] < 0.8
     assert all(a["freeze"] != b["freeze"] for a, b in zip(report["buckets"][1:], report["buckets"][2:], strict=False))
