@@ -76,4 +76,5 @@ def test_a_stop_is_honoured_within_the_phase(
     assert "RunEnded" in told and not_reached not in told
     if not not_reached:
         checkpoint = folder.latest_checkpoint()
-        assert checkpoint is not None and read_manifest(checkpoint)["progress"]["step"] > 0
+        least = 1 if phase == "saving" else 0  # a stop may come before the first step; then that is what is kept
+        assert checkpoint is not None and read_manifest(checkpoint)["progress"]["step"] >= least
