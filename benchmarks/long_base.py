@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerFast
 
 from scripts.long_tasks import make_long_rows
-from scripts.make_assets import IGNORED, batch_of, encode, make_model
+from scripts.make_assets import IGNORED, batch_of, encode, make_model, make_tokenizer
 
 FOLDER = Path(__file__).parent / ".long-base"  # ignored by git
 MIX = {"known": 0.96, "new": 0.01, "hard": 0.03}
@@ -30,33 +28,9 @@ def long_base() -> str:
     return str(FOLDER)
 
 
-def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the long answers; each digit is a token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=640,
-        special_tokens=["<pad>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    rows = make_long_rows(4000, seed + 2)
-    tokenizer.train_from_iterator([f"{row['prompt']}\n{row['completion']}" for row in rows], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        model_max_length=256,
-        model_input_names=["input_ids", "attention_mask"],
-    )
-
-
 def make(seed: int) -> None:
     """Pre-train and write the model."""
-    tokenizer = make_tokenizer(seed)
+    tokenizer = make_tokenizer(make_long_rows(4000, seed + 2), 640)
     model = make_model(tokenizer, seed)
     print(f"pre-training the base of the long answers, {STEPS} steps", flush=True)
     optimizer = torch.optim.AdamW(

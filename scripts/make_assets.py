@@ -39,16 +39,15 @@ def write_data(seed: int) -> None:
         (DEMO / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
-def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+def make_tokenizer(rows: Sequence[Row], vocabulary: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE over the tasks' own sentences; each digit is a token."""
-    rows = make_rows(4000, seed + 2)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=480,
+        vocab_size=vocabulary,
         special_tokens=["<pad>", "<eos>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -159,7 +158,7 @@ def model_card(found: dict[str, float], steps: int, seed: int) -> str:
 
 def write_model(seed: int, steps: int) -> None:
     """assets/demo/model."""
-    tokenizer = make_tokenizer(seed)
+    tokenizer = make_tokenizer(make_rows(4000, seed + 2), 480)
     model = make_model(tokenizer, seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
     pretrain(model, tokenizer, steps, seed)
