@@ -8,7 +8,7 @@ const COLUMNS = [
 ];
 const DOWN_FIRST = ['first', 'loss', 'seen', 'step'];
 const BUCKETS = [['', 'All'], ['freeze', 'FREEZE'], ['light', 'LIGHT'], ['focus', 'FOCUS'], ['hard', 'HARD'], ['unseen', 'not seen']];
-const ODD = [['suspicious', 'Suspicious'], ['stayed', 'Stayed HARD'], ['contradicts', 'Other answer'], ['truncated', 'Cut off'], ['marked', 'Marked']];
+const ODD = [['suspicious', 'Suspicious'], ['wrong', 'Looks wrong'], ['contradicts', 'Other answer'], ['truncated', 'Cut off'], ['marked', 'Marked']];
 
 let run = '', version = '', listed = '', view = { filter: '', text: '', sort: 'row', down: false, page: 0 };
 let counts = {}, marks = {}, shownId = null, figure = null, mapData = null, mapOf = '', mapDrawn = '', timer = null, busy = false, asked = 0;

@@ -2,8 +2,9 @@
 
 python -m benchmarks.plots
 
-Reads results/savings.json (and results/small) and writes one pair of SVG files for each setting (samples x epochs)
-beside them. No number is typed in here, and the same records give the same bytes.
+Reads results/savings.json (and results/small) and writes SVG files beside them: one pair for each setting (samples x
+epochs) at the mixes' own number of epochs, and one of what each budget buys where several were measured. No number is
+typed in here, and the same records give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.arms import PLAIN, Arm, Record, Setting, apart, arms_of, by_setting, paired, pareto_front, read_records
+from benchmarks.budgets import LOSS, RIGHT, curves, means
 from benchmarks.common import RESULTS, SMALL
+from benchmarks.mixes import MIXES
 from geko_app.charts import BUCKET_COLOURS, EVALUATION
 from geko_app.theme import MOSS, STONE
 
@@ -228,6 +231,40 @@ def draw_row(ax: Axes, place: int, look: Look, values: Sequence[float]) -> None:
         ax.plot([statistics.fmean(values)] * 2, [place - 0.32, place + 0.32], color=look.colour, linewidth=2)
 
 
+def budgets_figure(mixes: Mapping[str, Sequence[Record]]) -> Figure:
+    """One row a mix: the loss and the right answers that each arm buys for a given compute."""
+    caption = (
+        "A marker for each number of epochs, with one standard deviation. Compute: 1 is plain training's whole run, whose "
+        "result the dotted line marks."
+    )
+    figure, axes = grid_of(2 * len(mixes), 2, 2.3, caption)
+    for row, (mix, records) in enumerate(mixes.items()):
+        for ax, field in zip(axes[2 * row : 2 * row + 2], (LOSS, RIGHT), strict=True):
+            draw_budgets(ax, records, field, MIXES[mix].epochs)
+            head(ax, mix if field == LOSS else "")
+            ax.set_ylabel("evaluation loss" if field == LOSS else "right answers, %")
+            ax.set_xlabel("compute")
+    figure.subplots_adjust(left=0.08, right=0.98, wspace=0.2, hspace=0.5)
+    return figure
+
+
+def draw_budgets(ax: Axes, records: Sequence[Record], field: str, epochs: int) -> None:
+    """A line an arm; plain training's result after `epochs` across the panel."""
+    factor = 1 if field == LOSS else 100
+    whole = [r[field] for r in records if r["arm"] == PLAIN and r["epochs"] == epochs]
+    ax.axhline(factor * statistics.fmean(whole), color=SOFT, linewidth=0.8, linestyle=":", zorder=1)
+    for arm, seeds in curves(records, field, epochs).items():
+        look, points = look_of(arm), means(seeds)
+        x, y = [compute for compute, _, _ in points], [factor * value for _, value, _ in points]
+        ax.errorbar(
+            x, y, [factor * s for _, _, s in points], color=look.colour, linewidth=1.2, elinewidth=0.7, alpha=0.8
+        )
+        ax.plot(x, y, label=arm, **marker(look))
+    ax.grid(axis="y", color=LINE, linewidth=0.6)
+    if field == LOSS:
+        ax.legend(frameon=False, fontsize=SIZE, labelcolor=INK)
+
+
 def write(figure: Figure, path: Path) -> None:
     """As SVG, in the font of whoever looks at it; the same figure always gives the same bytes."""
     drawn = io.StringIO()
@@ -238,12 +275,18 @@ def write(figure: Figure, path: Path) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Both plots of every setting recorded in `folder`."""
-    for setting, mixes in by_setting(read_records(folder)).items():
+    """All plots of what is recorded in `folder`."""
+    records = read_records(folder)
+    usual = [record for record in records if record["epochs"] == MIXES[record["mix"]].epochs]
+    for setting, mixes in by_setting(usual).items():
         name = f"{setting[0]}x{setting[1]}.svg"
         write(compute_figure(setting, mixes), folder / f"savings-compute-{name}")
         if any(paired(records, "exact_match") for records in mixes.values()):
             write(paired_figure(setting, mixes), folder / f"savings-paired-{name}")
+    budgets = {mix: [r for r in records if r["mix"] == mix] for mix in dict.fromkeys(r["mix"] for r in records)}
+    budgets = {mix: mine for mix, mine in budgets.items() if curves(mine, LOSS, MIXES[mix].epochs)}
+    if budgets:
+        write(budgets_figure(budgets), folder / "savings-budgets.svg")
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 The controls that decide spend just as many tokens as GEKO: on all samples alike with a learning rate that decays to zero
 over that shorter run, on random samples, on those with the largest loss.
 
-python -m benchmarks.savings [--mixes demo wrong new duplicates] [--arms plain geko short ...] [--seeds 5] [--small]
+python -m benchmarks.savings [--mixes demo wrong new duplicates] [--arms plain geko short ...] [--epochs 2 3 4] [--seeds 5] [--small]
 
-One record per arm, mix and seed goes to benchmarks/results/savings.json; what is there already is not run again
+With several numbers of epochs it also tells the compute at which an arm comes as far as plain training's whole run. One record per arm, mix and seed goes to benchmarks/results/savings.json; what is there already is not run again
 (--fresh runs the named ones anew). --small runs three arms on a quarter of the data, into results/small.
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from benchmarks.budgets import LOSS, RIGHT, reaches
 from benchmarks.common import RESULTS, SMALL
 from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, build, run_published
 from benchmarks.held_out import held_out_figures
@@ -95,23 +96,27 @@ def run_all(options: argparse.Namespace, path: Path) -> list[Record]:
     done = {key(record): record for record in records}
     arms = sorted(options.arms, key=lambda arm: arm in AT_BUDGET)  # these need the budget of "geko"
     path.parent.mkdir(exist_ok=True, parents=True)
-    for mix in options.mixes:
-        size = sizes(options, mix)
-        for seed in range(options.seeds):
-            for arm in arms:
-                wanted = (mix, arm, seed, *size)
-                if wanted in done and not options.fresh:
-                    continue
-                budget = done[(mix, "geko", seed, *size)]["cost"] if arm in AT_BUDGET else 0.0
-                done[wanted] = one_run(mix, arm, seed, *size, budget)
-                print(f"{mix} seed {seed} {arm}: cost {done[wanted]['cost']:.3f}", flush=True)
-                path.write_text(json.dumps(list(done.values()), indent=1), encoding="utf-8")
+    wanted = [
+        (mix, arm, seed, samples, epochs)
+        for mix in options.mixes
+        for samples, epochs in sizes(options, mix)
+        for seed in range(options.seeds)
+        for arm in arms
+    ]
+    for run in wanted:
+        if run in done and not options.fresh:
+            continue
+        mix, arm, seed, samples, epochs = run
+        budget = done[(mix, "geko", seed, samples, epochs)]["cost"] if arm in AT_BUDGET else 0.0
+        done[run] = one_run(mix, arm, seed, samples, epochs, budget)
+        print(f"{mix}, {epochs} epochs, seed {seed}, {arm}: compute {done[run]['cost']:.3f}", flush=True)
+        path.write_text(json.dumps(list(done.values()), indent=1), encoding="utf-8")
     return list(done.values())
 
 
-def sizes(options: argparse.Namespace, mix: str) -> tuple[int, int]:
-    """Training samples and epochs."""
-    return options.samples or MIXES[mix].samples, options.epochs or MIXES[mix].epochs
+def sizes(options: argparse.Namespace, mix: str) -> list[tuple[int, int]]:
+    """Training samples and epochs, one pair for each number of epochs."""
+    return [(options.samples or MIXES[mix].samples, epochs) for epochs in options.epochs or [MIXES[mix].epochs]]
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -120,31 +125,47 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{statistics.fmean(values):{form}} ±{deviation:{form}}"
 
 
-def table(records: Sequence[Record], options: argparse.Namespace) -> str:
-    """Markdown, one block per mix."""
+def tables(records: Sequence[Record], options: argparse.Namespace) -> str:
+    """Markdown: one table for each mix and number of epochs, and one of the budgets where there are several."""
     lines: list[str] = []
     for mix in options.mixes:
-        chosen = [r for r in records if (r["mix"], r["samples"], r["epochs"]) == (mix, *sizes(options, mix))]
-        groups = sorted({name for record in chosen for name in record["groups"]})
-        lines += [
-            f"\n{mix}: {MIXES[mix].what}\n",
-            f"| {mix} | compute | evaluation loss | exact match % | {' | '.join(groups)} | seeds |",
-            "|---" * (5 + len(groups)) + "|",
-        ]
-        for arm in dict.fromkeys(record["arm"] for record in chosen):
-            mine = [record for record in chosen if record["arm"] == arm]
-            cells = [spread([r["cost"] for r in mine], ".3f"), spread([r["eval_loss"] for r in mine], ".4f")]
-            cells.append(spread([100 * r["exact_match"] for r in mine], ".1f"))
-            cells += [spread([100 * r["groups"][name] for r in mine], ".1f") for name in groups]
-            lines.append(f"| {arm} | {' | '.join(cells)} | {len(mine)} |")
+        lines += [f"\n{mix}: {MIXES[mix].what}"]
+        mine = [r for r in records if r["mix"] == mix and (r["samples"], r["epochs"]) in sizes(options, mix)]
+        for _, epochs in sizes(options, mix):
+            lines += ["", *table(f"{mix}, {epochs} epochs", [r for r in mine if r["epochs"] == epochs])]
+        if len(sizes(options, mix)) > 1:
+            lines += ["", *budget_table(mix, mine)]
     return "\n".join(lines)
+
+
+def table(title: str, records: Sequence[Record]) -> list[str]:
+    """Compute, loss and right answers of each arm."""
+    groups = sorted({name for record in records for name in record["groups"]})
+    lines = [f"| {title} | compute | evaluation loss | exact match % | {' | '.join(groups)} | seeds |"]
+    lines.append("|---" * (5 + len(groups)) + "|")
+    for arm in dict.fromkeys(record["arm"] for record in records):
+        mine = [record for record in records if record["arm"] == arm]
+        cells = [spread([r["cost"] for r in mine], ".3f"), spread([r["eval_loss"] for r in mine], ".4f")]
+        cells.append(spread([100 * r["exact_match"] for r in mine], ".1f"))
+        cells += [spread([100 * r["groups"][name] for r in mine], ".1f") for name in groups]
+        lines.append(f"| {arm} | {' | '.join(cells)} | {len(mine)} |")
+    return lines
+
+
+def budget_table(mix: str, records: Sequence[Record]) -> list[str]:
+    """Compute to plain training's own result after the mix's number of epochs."""
+    epochs = MIXES[mix].epochs
+    loss, right = (reaches(records, field, epochs) for field in (LOSS, RIGHT))
+    lines = [f"| {mix}: compute to plain training's {epochs} epochs | its loss | its right answers |", "|---|---|---|"]
+    return lines + [f"| {arm} | {loss[arm]} | {right[arm]} |" for arm in loss]
 
 
 def write_presets(records: Sequence[Record], options: argparse.Namespace) -> None:
     """What the page shows beside the presets: means over the seeds on the demo's mix, once all of them were run."""
     arms = {}
+    samples, epochs = options.samples or MIXES["demo"].samples, MIXES["demo"].epochs
     for name, arm in PRESET_ARMS.items():
-        key_ = ("demo", arm, *sizes(options, "demo"))
+        key_ = ("demo", arm, samples, epochs)
         mine = [r for r in records if (r["mix"], r["arm"], r["samples"], r["epochs"]) == key_]
         if len(mine) < FEWEST_SEEDS:
             return
@@ -153,7 +174,6 @@ def write_presets(records: Sequence[Record], options: argparse.Namespace) -> Non
             "exact_match": round(statistics.fmean(r["exact_match"] for r in mine), 4),
             "eval_loss": round(statistics.fmean(r["eval_loss"] for r in mine), 4),
         }
-    samples, epochs = sizes(options, "demo")
     what = f"{samples:,} short tasks like the demo's, {epochs} epochs, mean of {len(mine)} seeds"
     PRESETS_PATH.write_text(json.dumps({"what": what, "arms": arms}, indent=1) + "\n", encoding="utf-8")
 
@@ -165,7 +185,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["plain", "geko", SHORT, RANDOM], choices=[*ARMS, *OTHERS])
     parser.add_argument("--seeds", type=int, default=FEWEST_SEEDS)
     parser.add_argument("--samples", type=int, help="default: what the mix says, 4,000 or 1,600")
-    parser.add_argument("--epochs", type=int, help="default: what the mix says, 3 or 4")
+    parser.add_argument("--epochs", type=int, nargs="+", help="one or several; default: what the mix says, 3 or 4")
     parser.add_argument("--fresh", action="store_true", help="run what is recorded anew")
     parser.add_argument("--small", action="store_true", help="a quarter of the data, two seeds; minutes")
     parser.add_argument("--output", type=Path, help="another file for the records")
@@ -175,7 +195,7 @@ def main() -> None:
     logging.disable_progress_bar()
     torch.set_num_threads(1)  # the model is small: more threads wait for one another
     records = run_all(options, options.output or (SMALL if options.small else RESULTS) / FILE)
-    print(table(records, options))
+    print(tables(records, options))
     if not options.small and not options.output:
         write_presets(records, options)
 

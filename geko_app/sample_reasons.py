@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from geko_engine.buckets import SUSPECT_PROBABILITY, Bucket
+from geko_engine.buckets import SURPRISING, SUSPECT_PROBABILITY, Bucket
 from geko_engine.config import GEKOConfig
 
-STAYED_HARD, CONTRADICTS, TRUNCATED = "stayed", "contradicts", "truncated"
-KINDS = {STAYED_HARD: "Stayed HARD", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
+LOOKS_WRONG, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
+KINDS = {LOOKS_WRONG: "Looks wrong", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
 
 HELD_BACK = "it is marked as one that never freezes"
 
@@ -20,6 +20,7 @@ class Signals:
 
     mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
     held_back: marked as one that never freezes. predicted: its look-alikes tell that it would be answered right.
+    surprising: at its last visit its loss was far above what its look-alikes tell.
     """
 
     bucket: int
@@ -33,6 +34,7 @@ class Signals:
     hard_streak: int
     held_back: bool = False
     predicted: bool = False
+    surprising: bool = False
 
     @property
     def quality(self) -> float:
@@ -40,14 +42,7 @@ class Signals:
 
 
 def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
-    """The bucket's name and the comparison that put the sample there; and what look-alikes tell of it."""
-    sentence = _bucket_sentence(signals, rule)
-    if signals.predicted and signals.bucket not in (Bucket.UNSEEN, Bucket.FREEZE):
-        sentence += " In the last epoch it was left out, as samples like it are answered right by now."
-    return sentence
-
-
-def _bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
+    """The bucket's name and the comparison that put the sample there."""
     if signals.bucket == Bucket.UNSEEN:
         if signals.predicted:
             return "Not seen: left out so far, as samples like it are answered right."
@@ -116,10 +111,11 @@ def suspicions(signals: Signals, *, contradicts: int, truncated: bool, tokens: i
     found = {}
     if is_suspect:
         least = f"{100 * signals.p_min:.2g}" if signals.p_min >= 1e-4 else "less than 0.01"
-        found[STAYED_HARD] = (
-            f"HARD at {signals.hard_streak} visits in a row, and a target token with {least} % (below "
-            f"{100 * SUSPECT_PROBABILITY:g} %): the answer is probably wrong."
-        )
+        told = [f"HARD at {signals.hard_streak} visits in a row"] if signals.hard_streak > 1 else ["HARD"]
+        if signals.surprising:
+            told.append(f"a loss over {SURPRISING:g} standard deviations above that of samples like it")
+        told.append(f"a target token with {least} % (below {100 * SUSPECT_PROBABILITY:g} %)")
+        found[LOOKS_WRONG] = f"{', '.join(told[:-1])}, and {told[-1]}: the answer is probably wrong."
     if contradicts:
         found[CONTRADICTS] = f"Row {contradicts:,} has the same prompt with another answer."
     if truncated:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_app.sample_files import Samples
-from geko_app.sample_reasons import CONTRADICTS, KINDS, STAYED_HARD, TRUNCATED, Signals, bucket_sentence, suspicions
+from geko_app.sample_reasons import CONTRADICTS, KINDS, LOOKS_WRONG, TRUNCATED, Signals, bucket_sentence, suspicions
 from geko_engine.buckets import Bucket
 from geko_engine.exceptions import RunError
 
@@ -56,14 +56,14 @@ SORTS = {
 def mask_of(samples: Samples, name: str, marked: set[int]) -> NDArray:
     """Mask [count] of the samples that the filter `name` lets through; all for "" and for what is no filter."""
     kinds = {
-        STAYED_HARD: samples.suspects,
+        LOOKS_WRONG: samples.suspects,
         CONTRADICTS: samples.facts["contradicts"] > 0,
         TRUNCATED: samples.facts["truncated"] > 0,
     }
     if name in kinds:
         return kinds[name]
     if name == SUSPICIOUS:
-        return kinds[STAYED_HARD] | kinds[CONTRADICTS] | kinds[TRUNCATED]
+        return kinds[LOOKS_WRONG] | kinds[CONTRADICTS] | kinds[TRUNCATED]
     if name == MARKED:
         return np.isin(samples.facts["row"], list(marked))
     if name in FILTERS[1:]:
@@ -153,6 +153,7 @@ def signals(samples: Samples, index: int) -> Signals:
         p_min=float(states.p_min[index]),
         hard_streak=int(states.hard_streak[index]),
         predicted=bool(states.predicted[index]),
+        surprising=bool(states.surprising[index]),
         held_back=int(samples.facts["row"][index]) in samples.never_freeze,
     )
 

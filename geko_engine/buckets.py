@@ -20,7 +20,8 @@ class Bucket(IntEnum):
     UNSEEN = 4  # the model has not met it yet
 
 
-SUSPECT_VISITS = 2  # consecutive HARD visits
+SUSPECT_VISITS = 2  # consecutive HARD visits; one where the loss is surprising
+SURPRISING = 5.0  # standard deviations above what the losses of its look-alikes tell
 SUSPECT_PROBABILITY = 0.01  # of its least likely target token
 
 
@@ -55,9 +56,12 @@ def partition(correct: NDArray, confidence: NDArray, mastered: NDArray, seen: ND
     return np.where(seen, known, Bucket.UNSEEN).astype(np.uint8)
 
 
-def suspected(bucket: NDArray, hard_streak: NDArray, p_min: NDArray) -> NDArray:
-    """Samples that are probably wrong labels: HARD at two visits in a row, with a target the model rules out."""
-    return (bucket == Bucket.HARD) & (hard_streak >= SUSPECT_VISITS) & (p_min < SUSPECT_PROBABILITY)
+def suspected(bucket: NDArray, hard_streak: NDArray, surprising: NDArray, p_min: NDArray) -> NDArray:
+    """Samples [N] that are probably wrong labels: HARD, with a target that the model rules out, and that twice in a row,
+    or once where `surprising` (0 or 1) tells that the losses of look-alikes are far lower.
+    """
+    often_enough = (hard_streak >= SUSPECT_VISITS) | (surprising > 0)
+    return (bucket == Bucket.HARD) & often_enough & (p_min < SUSPECT_PROBABILITY)
 
 
 def bucket_loss_weights(bucket: NDArray, weights: tuple[float, float, float]) -> NDArray:

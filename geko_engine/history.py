@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from geko_engine.buckets import Bucket
 from geko_engine.exceptions import CheckpointError
 from geko_engine.sample_states import SampleStates
 
@@ -57,10 +56,6 @@ class History:
             name: np.stack([row[name] for row in self._rows]) if self._rows else none.astype(dtype)
             for name, dtype in FIELDS.items()
         }
-
-    def last_buckets(self) -> NDArray:
-        """Bucket of every sample at the end of the last kept epoch, [count]; UNSEEN before the first."""
-        return self._rows[-1]["bucket"] if self._rows else np.full(self.count, Bucket.UNSEEN, np.uint8)
 
     def append(self, states: SampleStates, *, epoch: int, step: int) -> None:
         """Enter how all samples stand at the end of `epoch` (from 1), `step` optimizer steps into the run."""

@@ -1,23 +1,23 @@
-"""Which samples would be answered right, though they have not come up in this pass: told by the look-alikes that have.
+"""What the samples that have come up in an epoch tell of those like them: which would be answered right, and at which loss.
 
-A logistic regression on the tokens of a sample (single ones, pairs, its length) and on the bucket it had before the pass,
-fitted to whether the samples met so far were answered right. It costs no token of the language model. Where look-alikes
-tell nothing (one kind of task, half of it known) no probability comes near 1, and nothing is left out. Numpy only.
+Linear models on the tokens of its prompt (single ones, pairs, its length): a logistic one of whether it is answered right,
+and a least-squares one of its loss. They cost no token of the language model. Where look-alikes tell nothing (one kind of
+task, half of it known) no probability comes near 1 and no loss stands out. Numpy only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geko_engine.buckets import Bucket
-
 FEATURES = 1 << 13  # tokens and pairs are hashed into so many columns
-FEWEST, MOST = 50, 4096  # samples that it is fitted to: below, nothing is told; above, the latest count
-TOKENS = 512  # of a long sample the first and the last half of so many are read
+FEWEST, MOST = 50, 4096  # samples that a model is fitted to: below, nothing is told; above, the latest count
+FOLDS = 3  # of the samples whose own loss is told: by the others only
+TOKENS = 256  # of a long prompt the first and the last half of so many are read
 CHUNK = 8192  # samples whose features are in memory at a time
 ITERATIONS, RATE = 60, 0.1  # of Adam, on all samples at once
 
@@ -41,8 +41,8 @@ class _Bags:
 
 
 def _bags(samples: Any, ids: NDArray) -> _Bags:
-    """Features of the samples `ids` [n]. `samples[i]` is a dict with input_ids."""
-    parts = [np.asarray(samples[int(i)]["input_ids"], np.uint64) for i in ids]
+    """Features of the samples `ids` [n]. `samples[i]` is a dict with input_ids and labels."""
+    parts = [_asked(samples[int(i)]).astype(np.uint64) for i in ids]
     parts = [p if len(p) <= TOKENS else np.concatenate([p[: TOKENS // 2], p[-TOKENS // 2 :]]) for p in parts]
     sizes = np.array([len(part) for part in parts])
     rows, tokens = np.repeat(np.arange(len(ids)), sizes), np.concatenate(parts)
@@ -56,50 +56,90 @@ def _bags(samples: Any, ids: NDArray) -> _Bags:
     return _Bags(distinct % FEATURES, np.cumsum(counts) - counts, counts, 2.0 / np.sqrt(counts))
 
 
+def _asked(sample: Any) -> NDArray:
+    """The tokens that are no targets: what is asked makes samples alike, or one could not tell that an answer is wrong.
+
+    Plain text asks nothing; there all tokens count.
+    """
+    ids = np.asarray(sample["input_ids"])
+    asked: NDArray = ids[np.asarray(sample["labels"]) != ids]
+    return asked if len(asked) > 1 else ids
+
+
 def _hash(values: NDArray) -> NDArray:
     """uint64 -> columns in [0, FEATURES), by the multiplicative hash of the golden ratio; it may overflow."""
     with np.errstate(over="ignore"):
         return (values * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - 13)).astype(np.int64)
 
 
-def _before(buckets: NDArray) -> NDArray:
-    """One column for each bucket, [n, buckets]."""
-    return np.eye(len(Bucket))[buckets]
-
-
-def probabilities(samples: Any, met: NDArray, right: NDArray, asked: NDArray, before: NDArray) -> NDArray:
+def probabilities(samples: Any, met: NDArray, right: NDArray, asked: NDArray) -> NDArray:
     """Probability [m] that each of `asked` [m] would be answered right, from what became of `met` [n].
 
     Args:
-        met: ids that have come up in this pass, in the order in which they did. right: bool [n], what became of them.
-        before: bucket of every sample before the pass, [count].
+        met: ids that have come up in this epoch, in the order in which they did. right: bool [n], what became of them.
 
     All 0 when fewer than FEWEST samples have come up.
     """
     if len(met) < FEWEST:
         return np.zeros(len(asked))
-    met, right = met[-MOST:], right[-MOST:]
-    weights, own, bias = _fit(_bags(samples, met), _before(before[met]), right.astype(float))
-    told = np.empty(len(asked))
-    for start in range(0, len(asked), CHUNK):
-        ids = asked[start : start + CHUNK]
-        told[start : start + CHUNK] = _bags(samples, ids).dot(weights) + _before(before[ids]) @ own + bias
-    return _sigmoid(told)
+    return _told(samples, met[-MOST:], right[-MOST:].astype(float), asked, _sigmoid)
+
+
+def excess(samples: Any, met: NDArray, loss: NDArray, asked: NDArray) -> NDArray:
+    """How far the loss of each of `asked` [m], some of `met`, lies above what the others tell, in standard deviations [m].
+
+    Args:
+        met: ids that have come up in this epoch, in the order in which they did. loss: float [n], of each at its visit.
+
+    The standard deviation is 1.4826 x the median absolute deviation of all samples from what is told of them, which the
+    wrong ones hardly move. All 0 when fewer than FOLDS x FEWEST samples have come up.
+    """
+    if len(met) < FOLDS * FEWEST:
+        return np.zeros(len(asked))
+    of_id = dict(zip(met.tolist(), loss.tolist(), strict=True))
+    met, loss = met[-MOST:], loss[-MOST:].astype(float)
+    own, wanted = np.empty(len(met)), np.empty(len(asked))
+    for fold in range(FOLDS):
+        others, mine, theirs = met % FOLDS != fold, met % FOLDS == fold, asked % FOLDS == fold
+        told = _told(samples, met[others], loss[others], np.concatenate([met[mine], asked[theirs]]), _itself)
+        own[mine], wanted[theirs] = np.split(told, [int(mine.sum())])
+    deviation = 1.4826 * np.median(np.abs(loss - own - np.median(loss - own)))
+    above = np.array([of_id[i] for i in asked.tolist()]) - wanted
+    return above / max(float(deviation), 1e-6)
+
+
+Link = Callable[[NDArray], NDArray]
 
 
 def _sigmoid(values: NDArray) -> NDArray:
     return 1 / (1 + np.exp(-values))
 
 
-def _fit(bags: _Bags, before: NDArray, right: NDArray) -> tuple[NDArray, NDArray, float]:
-    """Weights of the features, of the bucket before, and the bias: Adam on the mean log loss, L2 on the features."""
-    columns, count = before.shape[1], len(right)
-    values = np.zeros(FEATURES + columns + 1)
+def _itself(values: NDArray) -> NDArray:
+    return values
+
+
+def _told(samples: Any, known: NDArray, target: NDArray, asked: NDArray, link: Link) -> NDArray:
+    """What a model fitted to the `target` [n] of `known` [n] tells of `asked` [m], [m]."""
+    weights, bias = _fit(_bags(samples, known), target, link)
+    told = np.empty(len(asked))
+    for start in range(0, len(asked), CHUNK):
+        told[start : start + CHUNK] = _bags(samples, asked[start : start + CHUNK]).dot(weights) + bias
+    return link(told)
+
+
+def _fit(bags: _Bags, target: NDArray, link: Link) -> tuple[NDArray, float]:
+    """Weights of the features, and the bias: Adam on the mean log loss or squared error, with L2 on the features.
+
+    With its own link either loss has the gradient (link of what is told) - target.
+    """
+    count = len(target)
+    values = np.zeros(FEATURES + 1)
     first, second = np.zeros_like(values), np.zeros_like(values)
     for step in range(1, ITERATIONS + 1):
-        weights, own, bias = values[:FEATURES], values[FEATURES:-1], values[-1]
-        miss = _sigmoid(bags.dot(weights) + before @ own + bias) - right
-        slope = np.concatenate([bags.transposed(miss) + weights, before.T @ miss, [miss.sum()]]) / count
+        weights, bias = values[:-1], values[-1]
+        miss = link(bags.dot(weights) + bias) - target
+        slope = np.append(bags.transposed(miss) + weights, miss.sum()) / count
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         values = values - RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-    return values[:FEATURES], values[FEATURES:-1], float(values[-1])
+    return values[:-1], float(values[-1])

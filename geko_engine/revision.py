@@ -1,7 +1,9 @@
-"""Revises the plan of a pass on its way: what look-alikes tell to be known is left out of its next part.
+"""Revises the plan of the first epoch on its way: what look-alikes tell to be known is left out of its next part.
 
-A pass is revised when a sixteenth, an eighth, a quarter and a half of it are done, each time for the part up to the next
-of these, so that each part is told by the freshest samples. Knows the trainer's parts, not its loop.
+It is revised when a sixteenth, an eighth, a quarter and a half of it are done, each time for the part up to the next of
+these, so that each part is told by the freshest samples. What is left out so and never met stays left out in the epochs
+after it, until its test fails. Only what the model knew before the training is found so: what it has just learnt goes on
+being trained on until its own visits show that it is mastered. Knows the trainer's parts, not its loop.
 """
 
 from __future__ import annotations
@@ -34,11 +36,10 @@ def revise_if_due(trainer: GEKOTrainer) -> bool:
     progress.revision += 1
     until = SHARES[progress.revision]
     asked = part_of(plan, progress.step_in_plan, until)
-    asked = asked[(states.bucket[asked] != Bucket.FREEZE) & ~states.never_freeze[asked]]
-    met = np.flatnonzero(states.last_step > progress.epoch_start_step)
-    met = met[np.argsort(states.last_step[met], kind="stable")]
-    right, before = states.correct[met].astype(bool), trainer.history.last_buckets()
-    likely = probabilities(trainer.samples, met, right, asked, before) > trainer.config.prediction_confidence
+    asked = asked[(states.bucket[asked] == Bucket.UNSEEN) & ~states.never_freeze[asked]]
+    met = states.met_since(progress.epoch_start_step)
+    right = states.correct[met].astype(bool)
+    likely = probabilities(trainer.samples, met, right, asked) > trainer.config.prediction_confidence
     # The first process decides for all: the last bit of a sum may differ from machine to machine.
     states.predicted[asked] = trainer.machine.gather(likely)[0]
     trainer.plan = revise(
@@ -56,18 +57,28 @@ def revise_if_due(trainer: GEKOTrainer) -> bool:
 
 
 def is_due(plan: Plan, config: GEKOConfig, progress: Progress) -> bool:
-    """Whether a part of the pass begins that may be revised.
+    """Whether a part of the first epoch begins that may be revised.
 
     Not where predictions are off, nor where what they rest on is missing: the criterion that they foretell, or their
-    own test (of those that were met all the same, too few were right). Not after a first look at every sample either.
+    own test. Not after a first look at every sample either.
     """
-    if not config.enabled or config.prediction_confidence >= 1 or config.mastery != "exact":
+    if not config.enabled or config.prediction_confidence >= 1 or config.mastery != "exact" or config.initial_scan:
         return False
-    if (config.initial_scan and progress.epoch == 0) or progress.revision >= len(SHARES) - 1:
+    if progress.epoch or progress.revision >= len(SHARES) - 1 or not are_trusted(progress):
         return False
-    tested, right = progress.epoch_predicted_met, progress.epoch_predicted_right
-    trusted = tested < FEWEST_TESTED or right >= LEAST_RIGHT * tested
-    return trusted and plan.share_done(progress.step_in_plan) >= SHARES[progress.revision]
+    return plan.share_done(progress.step_in_plan) >= SHARES[progress.revision]
+
+
+def are_trusted(progress: Progress) -> bool:
+    """Whether enough of the predicted samples that were met all the same in this epoch were answered right."""
+    tested = progress.epoch_predicted_met
+    return tested < FEWEST_TESTED or progress.epoch_predicted_right >= LEAST_RIGHT * tested
+
+
+def settle(trainer: GEKOTrainer) -> None:
+    """At the end of an epoch: where the predictions failed their test, what they left out comes up in the next one."""
+    if not are_trusted(trainer.progress):
+        trainer.states.arrays["predicted"][:] = 0
 
 
 def part_of(plan: Plan, done: int, share: float) -> NDArray:

@@ -123,7 +123,7 @@ class GEKOConfig:
     )
     noise_guard: bool = setting(
         True,
-        "Leave out 90 % of the samples that stay confidently wrong: most of them are wrong labels. Off when your data is clean but hard; they then cost compute again.",
+        "Leave out 90 % of the samples that stay confidently wrong, or are so at once where samples like them are not: most are wrong labels. Off when your data is clean but hard; they then cost compute again.",
     )
 
     def __post_init__(self) -> None:

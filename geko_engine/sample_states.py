@@ -1,4 +1,4 @@
-"""The record of every sample, as a struct of arrays: 37 bytes a sample. Knows no model; numpy only.
+"""The record of every sample, as a struct of arrays: 38 bytes a sample. Knows no model; numpy only.
 
 states = SampleStates(n); states.record(ids, scores..., step); states.partition(config); states.save(path)
 """
@@ -32,7 +32,8 @@ FIELDS: dict[str, Any] = {
     "correct": np.uint8,
     "hard_streak": np.uint8,  # consecutive visits that ended HARD
     "frozen_passes": np.uint8,  # consecutive passes begun as FREEZE
-    "predicted": np.uint8,  # answered right as its look-alikes tell, and not met since that was told
+    "predicted": np.uint8,  # never met, and answered right as its look-alikes tell
+    "surprising": np.uint8,  # the loss of the last visit was far above what its look-alikes tell
 }
 
 
@@ -73,6 +74,11 @@ class SampleStates:
         """Visits of any kind of `ids`, int64."""
         return self.seen[ids].astype(np.int64) + self.checked[ids]
 
+    def met_since(self, step: int) -> NDArray:
+        """Ids of the samples that were met after optimizer step `step`, in the order in which they came up."""
+        met = np.flatnonzero(self.last_step > step)
+        return met[np.argsort(self.last_step[met], kind="stable")]
+
     @property
     def bytes_per_sample(self) -> int:
         return sum(array.itemsize for array in self.arrays.values())
@@ -98,7 +104,8 @@ class SampleStates:
         a["first_loss"][ids] = np.where(first, loss, a["first_loss"][ids])
         a["best_loss"][ids] = np.minimum(a["best_loss"][ids], loss)
         a["loss"][ids], a["confidence"][ids], a["p_min"][ids] = loss, confidence, p_min
-        a["correct"][ids], a["last_step"][ids], a["predicted"][ids] = correct, step, 0
+        a["correct"][ids], a["last_step"][ids] = correct, step
+        a["predicted"][ids], a["surprising"][ids] = 0, 0
         a["q"][ids] = update_q(a["q"][ids], loss, config)
         counter = a["seen" if trained else "checked"]
         counter[ids] = np.minimum(counter[ids].astype(np.int64) + 1, np.iinfo(np.uint16).max)
@@ -109,13 +116,9 @@ class SampleStates:
         streak[ids] = np.where(bucket == Bucket.HARD, np.minimum(streak[ids], 254) + 1, 0)
 
     def begin_pass(self) -> None:
-        """Count how long each sample has been FREEZE; called once before each pass is planned.
-
-        What was predicted in the last pass counts on for samples that were never met: nothing else is known of them.
-        """
+        """Count how long each sample has been FREEZE; called once before each pass is planned."""
         frozen = self.arrays["frozen_passes"]
         frozen[:] = np.where(self.bucket == Bucket.FREEZE, np.minimum(frozen, 254) + 1, 0)
-        self.arrays["predicted"][self.bucket != Bucket.UNSEEN] = 0
 
     def partition(self, config: GEKOConfig) -> PartitionStats:
         """Sort all samples anew by `config` (which may have changed since their visits) and count them."""
@@ -135,7 +138,7 @@ class SampleStates:
 
     def suspects(self) -> NDArray:
         """Mask [count] of samples that are probably wrong labels."""
-        return suspected(self.bucket, self.hard_streak, self.p_min)
+        return suspected(self.bucket, self.hard_streak, self.surprising, self.p_min)
 
     def pruned(self, config: GEKOConfig) -> NDArray:
         """Mask [count] of samples that were FREEZE for more than prune_frozen_after passes; none while that is 0."""
@@ -173,7 +176,8 @@ class SampleStates:
         """
         arrays = load_file(str(path))
         mean_loss = arrays.pop("mean_loss", np.array([np.nan]))
-        arrays.setdefault("predicted", np.zeros_like(arrays["bucket"]))  # not in records of earlier versions
+        for name in ("predicted", "surprising"):  # not in records of earlier versions
+            arrays.setdefault(name, np.zeros_like(arrays["bucket"]))
         if set(arrays) != set(FIELDS):
             raise CheckpointError(f"The record {str(path)!r} has other fields: it is of another version of GEKO.")
         if len(arrays["loss"]) != self.count:

@@ -25,6 +25,7 @@ from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.console import Console
 from geko_engine.curriculum import MountainCurriculum, Phase
 from geko_engine.data import as_samples
+from geko_engine.doubts import doubt
 from geko_engine.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError, Stopped
 from geko_engine.forward import Scan
@@ -36,7 +37,7 @@ from geko_engine.optim import learning_rate_at, warmup_ratio
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pass, plan_pass, steps_per_pass
 from geko_engine.processes import is_main_process
 from geko_engine.progress import Progress
-from geko_engine.revision import revise_if_due
+from geko_engine.revision import revise_if_due, settle
 from geko_engine.sample_states import SampleStates
 from geko_engine.scoring import SampleFunction, Scorer
 
@@ -210,6 +211,8 @@ class GEKOTrainer:
         progress.predicted.append({"left_out": self._current_plan().predicted, "met": met, "right": right})
         progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
+        settle(self)
+        doubt(self)
         self.history.append(self.states, epoch=progress.epoch, step=progress.step)
         for event in reporting.epoch_ended(self):
             self._emit(event)

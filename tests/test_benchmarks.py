@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_front, read_records
+from benchmarks.budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
 
 
 def record(arm: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -71,3 +72,40 @@ def test_labels_keep_their_order_and_their_distance(wanted: list[float], gap: fl
 
 def test_a_label_that_nothing_touches_stays_where_it_belongs() -> None:
     assert apart([0.9, 0.1, 0.12], 0.1, 0.0, 1.0) == pytest.approx([0.9, 0.06, 0.16])
+
+
+# ------------------------------------------------------------ several budgets
+def sweep(arm: str, seed: int, *points: tuple[int, float, float]) -> list[dict[str, Any]]:
+    return [record(arm, seed, epochs=epochs, cost=cost, eval_loss=loss) for epochs, cost, loss in points]
+
+
+def test_a_curve_counts_compute_in_runs_of_plain_training() -> None:
+    records = sweep("geko", 0, (6, 0.5, 0.3), (3, 0.6, 0.4)) + sweep("once", 0, (3, 1.0, 0.4))
+    assert curves(records, LOSS, 3) == {"geko": {0: [(0.6, 0.4), (1.0, 0.3)]}}
+
+
+def test_the_budget_is_read_off_the_line_between_two_runs() -> None:
+    points = [(0.5, 0.40), (0.7, 0.36), (1.0, 0.30)]
+    assert first_reached(points, 0.38, higher=False) == pytest.approx(0.6)
+    assert first_reached(points, 0.40, higher=False) == 0.5
+    assert first_reached(points, 0.45, higher=False) == 0.5  # the cheapest run that was measured: no further down
+    assert first_reached(points, 0.29, higher=False) is None
+    rising = [(compute, 1 - value) for compute, value in points]
+    assert first_reached(rising, 0.62, higher=True) == pytest.approx(0.6)
+    assert first_reached(rising, 0.72, higher=True) is None
+
+
+def test_budgets_are_paired_by_seed_and_a_seed_that_never_comes_so_far_is_told() -> None:
+    records = sweep("plain", 0, (2, 1.0, 0.4), (3, 1.0, 0.3)) + sweep("plain", 1, (2, 1.0, 0.5), (3, 1.0, 0.4))
+    records += sweep("geko", 0, (3, 0.5, 0.35), (6, 0.5, 0.25)) + sweep("geko", 1, (3, 0.5, 0.45), (6, 0.5, 0.42))
+    found = reaches(records, LOSS, 3)
+    assert found["plain"] == Reach([1.0, 1.0], 2) and str(found["plain"]) == "1.00 ±0.00"
+    assert found["geko"] == Reach([pytest.approx(0.75)], 2) and str(found["geko"]) == "not reached on 1 of 2 seeds"
+    assert set(reaches(records, RIGHT, 3)) == {"plain", "geko"}
+
+
+def test_the_line_that_is_drawn_is_the_mean_over_the_seeds() -> None:
+    seeds = {0: [(0.5, 0.4), (1.0, 0.3)], 1: [(0.7, 0.6), (1.0, 0.5), (1.5, 0.1)]}
+    (compute, value, deviation), last = means(seeds)
+    assert (compute, value, deviation) == (pytest.approx(0.6), pytest.approx(0.5), pytest.approx(0.02**0.5))
+    assert last[:2] == (pytest.approx(1.0), pytest.approx(0.4))

@@ -56,12 +56,6 @@ CASES = {
         EXACT,
         "Not seen: left out so far, as samples like it are answered right.",
     ),
-    "left out because of look-alikes": (
-        signals(bucket=Bucket.LIGHT, confidence=0.5, predicted=True),
-        EXACT,
-        "LIGHT: every token of the answer is the most likely one, but its confidence 0.50 is not above 0.85. "
-        "In the last epoch it was left out, as samples like it are answered right by now.",
-    ),
     "freeze": (
         signals(),
         EXACT,
@@ -165,9 +159,14 @@ def test_what_is_suspicious_is_said_with_its_numbers() -> None:
     found = signals(bucket=Bucket.HARD, hard_streak=3, p_min=0.0042)
     assert suspicions(found, contradicts=0, truncated=False, tokens=9, is_suspect=False) == {}
     assert suspicions(found, contradicts=1200, truncated=True, tokens=512, is_suspect=True) == {
-        "stayed": "HARD at 3 visits in a row, and a target token with 0.42 % (below 1 %): the answer is probably wrong.",
+        "wrong": "HARD at 3 visits in a row, and a target token with 0.42 % (below 1 %): the answer is probably wrong.",
         "contradicts": "Row 1,200 has the same prompt with another answer.",
         "truncated": "Cut at 512 tokens (max_length): what comes after is never learnt.",
     }
+    once = signals(bucket=Bucket.HARD, hard_streak=1, p_min=0.0042, surprising=True)
+    assert suspicions(once, contradicts=0, truncated=False, tokens=9, is_suspect=True) == {
+        "wrong": "HARD, a loss over 5 standard deviations above that of samples like it, and a target token with 0.42 % "
+        "(below 1 %): the answer is probably wrong.",
+    }
     tiny = signals(bucket=Bucket.HARD, hard_streak=2, p_min=1e-9)
-    assert "less than 0.01 %" in suspicions(tiny, contradicts=0, truncated=False, tokens=9, is_suspect=True)["stayed"]
+    assert "less than 0.01 %" in suspicions(tiny, contradicts=0, truncated=False, tokens=9, is_suspect=True)["wrong"]

@@ -116,7 +116,7 @@ def test_filters_count_what_they_show(store: RunStore) -> None:
     counts = sample_view.overview(samples, marked)["counts"]
     shown = {name: rows(ask(samples, marked, filter=name)) for name in sample_view.FILTERS}
     assert counts == {name: len(found) for name, found in shown.items()}
-    assert shown["hard"] == shown["stayed"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
+    assert shown["hard"] == shown["wrong"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
     assert shown["suspicious"] == [1, 2, 3, 5, 6] and shown["truncated"] == [3] and shown["marked"] == [4, 8]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geko_engine import GEKOConfig, GEKOTrainer
-from geko_engine.buckets import Bucket
+from geko_engine.data import tokenise
 from geko_engine.events import EpochEnded, Message
-from geko_engine.lookalikes import FEWEST, probabilities
+from geko_engine.lookalikes import FEWEST, FOLDS, excess, probabilities
 from geko_engine.planner import Plan, plan_pass, steps_per_pass
 from geko_engine.progress import Progress
-from geko_engine.revision import SHARES, is_due, part_of, revise
+from geko_engine.revision import SHARES, is_due, part_of, revise, settle
 from geko_engine.sample_states import SampleStates
-from tests.engine.conftest import small_gpt2
+from geko_engine.shapes import Columns
+from tests.engine.conftest import character_tokenizer, small_gpt2, sum_rows
 from tests.engine.test_trainer import TokenHook, assert_same_weights, sum_data, trainer_for, weights
 
 EASY = np.arange(600) % 2 == 0  # every second row of sum_data asks for "yes"
-UNSEEN = np.full(600, Bucket.UNSEEN, np.uint8)
 CONFIG = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5)
 
 
-def told(right: np.ndarray, count: int = 200, before: np.ndarray = UNSEEN) -> np.ndarray:
+def told(right: np.ndarray, count: int = 200) -> np.ndarray:
     ids = np.arange(600)
-    return probabilities(sum_data(600), ids[:count], right[:count], ids[count:], before)
+    return probabilities(sum_data(600), ids[:count], right[:count], ids[count:])
 
 
 # ------------------------------------------------------------ what they tell
@@ -42,25 +43,36 @@ def test_where_right_and_wrong_look_alike_nobody_is_told_to_be_known() -> None:
     assert (told(coin) > 0.85).mean() < 0.02
 
 
-def test_a_sample_that_was_wrong_before_is_not_told_to_be_known_by_those_that_were_right() -> None:
-    """So a wrong label among mastered look-alikes goes on being looked at."""
-    before = np.where(np.arange(600) % 5 == 0, Bucket.HARD, Bucket.LIGHT).astype(np.uint8)
-    right = before == Bucket.LIGHT
-    found = told(right, before=before)
-    assert found[before[200:] == Bucket.HARD].max() < 0.5 < found[before[200:] == Bucket.LIGHT].min()
-
-
 def test_too_few_tell_nothing_and_nobody_asked_is_no_error() -> None:
     assert not told(EASY, FEWEST - 1).any() and told(EASY, FEWEST)[0] > 0.5
     assert told(EASY, 600).shape == (0,)
 
 
 def test_very_long_and_very_short_samples_can_be_told() -> None:
-    samples = [{"input_ids": np.arange(length) % 50} for length in [1, 2, 5000] * 30]
+    texts = [np.arange(length) % 50 for length in [1, 2, 5000] * 30]
+    samples = [{"input_ids": text, "labels": text} for text in texts]
     ids = np.arange(90)
     right = ids % 3 == 2
-    found = probabilities(samples, ids[:60], right[:60], ids[60:], UNSEEN)
+    found = probabilities(samples, ids[:60], right[:60], ids[60:])
     assert ((found > 0.5) == right[60:]).all()
+
+
+LOSS = np.where(EASY, 0.1, 2.0) + np.random.default_rng(1).normal(0, 0.05, 600)
+
+
+def test_a_loss_stands_out_only_against_those_of_its_look_alikes() -> None:
+    loss = LOSS.copy()
+    loss[[10, 20]] = 2.0  # of the easy kind: as high as any of the other kind, and yet surprising
+    found = excess(sum_data(600), np.arange(600), loss, np.array([10, 11, 12, 13, 20]))
+    assert found[[0, 4]].min() > 10 and found[[1, 2, 3]].max() < 5
+    assert excess(sum_data(600), np.arange(600), loss, np.arange(0)).shape == (0,)
+
+
+def test_where_losses_are_all_alike_or_too_few_none_stands_out() -> None:
+    few = FOLDS * FEWEST - 1
+    assert not excess(sum_data(600), np.arange(few), LOSS[:few], np.arange(10)).any()
+    noise = np.random.default_rng(2).exponential(1.0, 600)  # of no kind
+    assert (excess(sum_data(600), np.arange(600), noise, np.arange(600)) > 5).mean() < 0.03
 
 
 # ------------------------------------------------------------ the plan of what is left
@@ -119,7 +131,7 @@ def test_the_tokens_of_plain_training_are_shared_out_to_the_steps() -> None:
         (GEKOConfig(prediction_confidence=1), Progress(), False),
         (GEKOConfig(mastery="relative"), Progress(), False),
         (GEKOConfig(initial_scan=True), Progress(), False),
-        (GEKOConfig(initial_scan=True), Progress(epoch=1), True),
+        (GEKOConfig(), Progress(epoch=1), False),
         (GEKOConfig(), Progress(revision=len(SHARES) - 1), False),
         (GEKOConfig(), Progress(epoch_predicted_met=40, epoch_predicted_right=32), True),
         (GEKOConfig(), Progress(epoch_predicted_met=40, epoch_predicted_right=31), False),
@@ -196,3 +208,36 @@ def test_what_is_marked_never_to_freeze_is_not_left_out(tmp_path: Path) -> None:
     trainer.states.never_freeze[::4] = True  # half of the easy ones
     trainer.train()
     assert (trainer.states.seen[::4] == 1).all() and (trainer.states.seen == 0).any()
+
+
+def _keep_suspects(told: list[np.ndarray], trainer: GEKOTrainer, event: object) -> None:
+    if isinstance(event, EpochEnded):
+        told.append(trainer.states.suspects())
+
+
+def test_a_wrong_answer_among_look_alikes_is_a_suspect_after_its_first_visit(tmp_path: Path) -> None:
+    rows = sum_rows(600)
+    wrong = np.arange(600) % 40 == 20  # of the kind that is learnt in no time
+    for i in np.flatnonzero(wrong):
+        rows[i]["completion"] = "99"
+    data = tokenise(rows, Columns("prompt", "completion"), character_tokenizer(), 64)
+    found: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for guard, told in found.items():
+        config = GEKOConfig(prediction_confidence=1, noise_guard=guard)
+        trainer = trainer_for(tmp_path / str(guard), small_gpt2(), config, data=data, args={"learning_rate": 1e-2})
+        trainer.on_event = partial(_keep_suspects, told, trainer)
+        trainer.train()
+    first = found[True][0]
+    assert first.sum() >= 5 and wrong[first].mean() > 0.8  # those met after the kind was learnt
+    assert not found[False][0].any()  # without: only those that stay so
+
+
+def test_predictions_that_fail_their_test_are_dropped(tmp_path: Path) -> None:
+    trainer = run_for(tmp_path)
+    trainer.states.arrays["predicted"][:100] = 1
+    trainer.progress = Progress(epoch_predicted_met=40, epoch_predicted_right=32)
+    settle(trainer)
+    assert trainer.states.predicted.sum() == 100
+    trainer.progress = Progress(epoch_predicted_met=40, epoch_predicted_right=31)
+    settle(trainer)
+    assert not trainer.states.predicted.any()

@@ -107,7 +107,14 @@ def test_bucket_weights_have_mean_1_and_keep_their_proportions(
 def test_suspects_are_hard_twice_in_a_row_and_ruled_out() -> None:
     bucket = np.array([Bucket.HARD, Bucket.HARD, Bucket.HARD, Bucket.FOCUS])
     streak, p_min = np.array([2, 1, 2, 2]), np.array([0.001, 0.001, 0.2, 0.001])
-    assert suspected(bucket, streak, p_min).tolist() == [True, False, False, False]
+    nothing = np.zeros(4, np.uint8)
+    assert suspected(bucket, streak, nothing, p_min).tolist() == [True, False, False, False]
+
+
+def test_one_visit_is_enough_where_the_loss_is_surprising() -> None:
+    bucket = np.array([Bucket.HARD, Bucket.HARD, Bucket.FOCUS], np.uint8)
+    once, surprising = np.ones(3, np.uint8), np.array([1, 1, 1], np.uint8)
+    assert suspected(bucket, once, surprising, np.array([0.001, 0.02, 0.001])).tolist() == [True, False, False]
 
 
 @given(st.floats(-0.5, 1.5))
