@@ -40,6 +40,7 @@ bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/
 	$(BIN)/python -m benchmarks.page --small
 	$(BIN)/python -m benchmarks.start --small
 	$(BIN)/python -m benchmarks.savings --small
+	$(BIN)/python -m benchmarks.guard --small
 	$(BIN)/python -m benchmarks.plots
 
 screenshots: $(STAMP)  ## pictures of the page from a real run

@@ -28,48 +28,26 @@ from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHO
 from benchmarks.held_out import held_out_figures
 from benchmarks.mixes import MIXES
 from benchmarks.peers import load_gekolib
-from geko_engine import GEKOTrainer, GEKOTrainingArgs
-from geko_engine.config import ModelConfig
-from geko_engine.data import tokenise
-from geko_engine.models import load_model_and_tokenizer
-from geko_engine.shapes import Columns
+from benchmarks.trial import FEWEST_SEEDS, SMALL_SAMPLES, SMALL_SEEDS, set_up
+from geko_engine import GEKOTrainer
 
 FILE = "savings.json"
 PRESETS_PATH = Path(__file__).parent.parent / "assets" / "presets.json"  # shown beside the presets on the page
 PRESET_ARMS = {"plain": "plain", "recommended": "geko"} | {n: n for n in ("aggressive", "balanced", "conservative")}
-COLUMNS = Columns("prompt", "completion")
-FEWEST_SEEDS = 5  # for any claim
-SMALL_SAMPLES, SMALL_SEEDS = 1000, 2
 Record = dict[str, Any]
 
 
 def one_run(mix: str, arm: str, seed: int, samples: int, epochs: int, budget: float = 0.0) -> Record:
     """Train once and return what was counted."""
-    data_of = MIXES[mix]
-    model, tokenizer = load_model_and_tokenizer(ModelConfig(data_of.base()))
-    evaluation = data_of.evaluation()
-    rows = data_of.train(samples, 1000 + seed, {row["prompt"] for row in evaluation})
-    held_out = tokenise(evaluation, COLUMNS, tokenizer, 256)
-    data = tokenise(rows, COLUMNS, tokenizer, 256)
     with tempfile.TemporaryDirectory() as folder:
-        args = GEKOTrainingArgs(
-            output_dir=folder,
-            num_epochs=epochs,
-            batch_size=data_of.batch_size,
-            learning_rate=data_of.learning_rate,
-            warmup_steps=30,
-            save_steps=0,
-            eval_steps=0,
-            save_at_end=False,
-            seed=seed,
-        )
-        trainer = build(model, data, tokenizer, arm, args, budget)
+        trial = set_up(mix, seed, samples, epochs, folder)
+        trainer = build(trial.model, trial.data, trial.tokenizer, arm, trial.args, budget)
         if arm == GEKOLIB:
-            counted = {"cost": run_published(load_gekolib(), model, data, args)}
+            counted = {"cost": run_published(load_gekolib(), trial.model, trial.data, trial.args)}
         else:
             trainer.train()
             counted = counted_figures(trainer)
-    figures = held_out_figures(trainer, evaluation, held_out)
+    figures = held_out_figures(trainer, trial.evaluation, trial.held_out)
     return {"mix": mix, "arm": arm, "seed": seed, "samples": samples, "epochs": epochs, **counted, **figures}
 
 

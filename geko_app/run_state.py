@@ -65,6 +65,7 @@ class Snapshot:
     buckets: dict[str, int] = field(default_factory=dict)
     planned: dict[str, Any] | None = None
     predicted: str = ""
+    criterion: str = ""
     end: str = ""
     reason: str = ""
     field: str = ""
@@ -202,6 +203,7 @@ class RunState:
 
     def _on_EpochEnded(self, event: Mapping[str, Any]) -> None:
         counts = [event.get(f"predicted_{name}", 0) for name in ("left_out", "met", "right")]  # not told by older runs
+        self._values["criterion"] = event.get("criterion", "")
         self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:

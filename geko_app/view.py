@@ -103,10 +103,16 @@ def payload(
         "pace": pace_sentence(snapshot),
         "phases": state.phases,
         "step": snapshot.step,
-        "mastery": " ".join(filter(None, [(snapshot.started or {}).get("mastery_reason", ""), snapshot.predicted])),
+        "mastery": mastery_sentence(snapshot),
         "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),
     }
+
+
+def mastery_sentence(snapshot: Snapshot) -> str:
+    """What is left out and why; before the first epoch is done, what it takes for mastered."""
+    told = snapshot.criterion or (snapshot.started or {}).get("mastery_reason", "")
+    return " ".join(filter(None, [told, snapshot.predicted]))
 
 
 def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopping: bool = False) -> dict[str, str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from geko_engine.buckets import SURPRISING, SUSPECT_PROBABILITY, Bucket
 from geko_engine.lookalikes import excess
 
@@ -22,7 +24,7 @@ def doubt(trainer: GEKOTrainer) -> None:
         return
     states = trainer.states
     met = states.met_since(trainer.progress.epoch_start_step)
-    asked = met[(states.bucket[met] == Bucket.HARD) & (states.p_min[met] < SUSPECT_PROBABILITY)]
-    surprising = excess(trainer.samples, met, states.loss[met], asked) > SURPRISING
+    which = np.flatnonzero((states.bucket[met] == Bucket.HARD) & (states.p_min[met] < SUSPECT_PROBABILITY))
+    surprising = excess(trainer.samples, met, states.loss[met], which) > SURPRISING
     # The first process decides for all: the last bit of a sum may differ from machine to machine.
-    states.arrays["surprising"][asked] = trainer.machine.gather(surprising)[0]
+    states.arrays["surprising"][met[which]] = trainer.machine.gather(surprising)[0]

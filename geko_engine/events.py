@@ -124,7 +124,8 @@ class EpochEnded(Event):
     """`epoch` epochs are done, by optimizer step `step`. `loss`: mean over the target tokens of this epoch.
 
     predicted_left_out: samples left out because their look-alikes are answered right; predicted_met: such samples that
-    were trained on all the same; predicted_right: of these, answered right.
+    were trained on all the same; predicted_right: of these, answered right. criterion: what is left out from now on,
+    and why, in words.
     """
 
     epoch: int
@@ -133,6 +134,7 @@ class EpochEnded(Event):
     predicted_left_out: int = 0
     predicted_met: int = 0
     predicted_right: int = 0
+    criterion: str = ""
 
 
 @dataclass(frozen=True)

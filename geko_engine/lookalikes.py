@@ -85,27 +85,27 @@ def probabilities(samples: Any, met: NDArray, right: NDArray, asked: NDArray) ->
     return _told(samples, met[-MOST:], right[-MOST:].astype(float), asked, _sigmoid)
 
 
-def excess(samples: Any, met: NDArray, loss: NDArray, asked: NDArray) -> NDArray:
-    """How far the loss of each of `asked` [m], some of `met`, lies above what the others tell, in standard deviations [m].
+def excess(samples: Any, met: NDArray, loss: NDArray, which: NDArray) -> NDArray:
+    """How far the losses of some samples lie above what the others tell of them, in standard deviations, [m].
 
     Args:
-        met: ids that have come up in this epoch, in the order in which they did. loss: float [n], of each at its visit.
+        met: ids that have come up in this epoch, in the order in which they did. loss: [n], of each at its visit.
+        which: positions [m] in `met`.
 
     The standard deviation is 1.4826 x the median absolute deviation of all samples from what is told of them, which the
     wrong ones hardly move. All 0 when fewer than FOLDS x FEWEST samples have come up.
     """
     if len(met) < FOLDS * FEWEST:
-        return np.zeros(len(asked))
-    of_id = dict(zip(met.tolist(), loss.tolist(), strict=True))
-    met, loss = met[-MOST:], loss[-MOST:].astype(float)
-    own, wanted = np.empty(len(met)), np.empty(len(asked))
+        return np.zeros(len(which))
+    known = np.arange(max(0, len(met) - MOST), len(met))
+    above, all_above = np.empty(len(which)), np.empty(len(known))
     for fold in range(FOLDS):
-        others, mine, theirs = met % FOLDS != fold, met % FOLDS == fold, asked % FOLDS == fold
-        told = _told(samples, met[others], loss[others], np.concatenate([met[mine], asked[theirs]]), _itself)
-        own[mine], wanted[theirs] = np.split(told, [int(mine.sum())])
-    deviation = 1.4826 * np.median(np.abs(loss - own - np.median(loss - own)))
-    above = np.array([of_id[i] for i in asked.tolist()]) - wanted
-    return above / max(float(deviation), 1e-6)
+        mine, theirs = met[known] % FOLDS == fold, met[which] % FOLDS == fold
+        others, asked = known[~mine], np.concatenate([known[mine], which[theirs]])
+        missed = loss[asked] - _told(samples, met[others], loss[others].astype(float), met[asked], _itself)
+        all_above[mine], above[theirs] = np.split(missed, [int(mine.sum())])
+    deviation = 1.4826 * float(np.median(np.abs(all_above - np.median(all_above))))
+    return above / max(deviation, 1e-6)
 
 
 Link = Callable[[NDArray], NDArray]

@@ -32,13 +32,15 @@ class Mastery:
 
     Attributes:
         mastered: signals and thresholds in, mask [n] out.
-        reason: what it takes for mastered, and for which data, in one sentence for the user.
+        reason: what it takes for mastered, and for which data, in one sentence for the user. because: of a mastered
+            sample, after "mastered:".
         replay_power: a frozen sample that is replayed at share s weighs s ** -replay_power.
         whole_ratio: share of the epochs, at the end of the run, in which everything is trained on.
     """
 
     mastered: Callable[[Signals, GEKOConfig], NDArray]
     reason: str
+    because: str
     replay_power: float
     whole_ratio: float = 0.0
 
@@ -63,12 +65,14 @@ MASTERIES: dict[str, Mastery] = {
     "exact": Mastery(
         mastered_exactly,
         "Mastered is what the model answers exactly, and surely: right for short answers that can be checked.",
+        "answered exactly, and surely",
         # Tempered: the unbiased weight 1/share has more variance, and measured worse.
         replay_power=0.5,
     ),
     "relative": Mastery(
         mastered_relatively,
         "Mastered is what has a loss below the mean of the data: for long answers, of which none is ever exactly right.",
+        "their loss is below the mean of the data",
         replay_power=1.0,  # unbiased, as published
         whole_ratio=0.125,
     ),

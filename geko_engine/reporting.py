@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from geko_engine.adapters import count_parameters
+from geko_engine.criterion import criterion_sentence
 from geko_engine.efficiency import predicted_sentence
 from geko_engine.events import EpochEnded, Event, Message, Partitioned, RunStarted, StepCompleted
 from geko_engine.mastery import MASTERIES
@@ -13,11 +14,6 @@ from geko_engine.planner import Plan
 
 if TYPE_CHECKING:
     from geko_engine.trainer import GEKOTrainer
-
-NOTHING_MASTERED = (
-    "Nothing is mastered after the first pass, so nothing is skipped yet. Long free-text answers are hardly ever exactly "
-    "right, and then GEKO trains as plain training does; what saves here is batching."
-)
 
 
 def run_started(trainer: GEKOTrainer) -> RunStarted:
@@ -110,15 +106,23 @@ def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
             predicted_left_out=predicted["left_out"],
             predicted_met=predicted["met"],
             predicted_right=predicted["right"],
+            criterion=criterion(trainer),
         ),
         Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"),
     ]
     if predicted["left_out"]:
         sentence = predicted_sentence(predicted["left_out"], predicted["met"], predicted["right"])
         told.append(Message(f"Epoch {progress.epoch}: {sentence}"))
-    if progress.epoch == 1 and trainer.config.enabled and trainer.states.counts().freeze == 0:
-        told.append(Message(NOTHING_MASTERED, "warning"))
+    if trainer.config.enabled and not progress.finished:
+        found = trainer.states.counts().freeze > 0 or progress.epoch > 1  # a warning once is enough
+        told.append(Message(f"Epoch {progress.epoch}: {criterion(trainer)}", "info" if found else "warning"))
     return told
+
+
+def criterion(trainer: GEKOTrainer) -> str:
+    """What is left out as the record stands now, and why."""
+    states = trainer.states
+    return criterion_sentence(trainer.config, states.counts(), int(states.suspects().sum()))
 
 
 def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
@@ -153,4 +157,5 @@ def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
         "pruned": trainer.get_pruned_count(),
         "mastery": trainer.config.mastery if trainer.config.enabled else "",
         "mastery_reason": MASTERIES[trainer.config.mastery].reason if trainer.config.enabled else "",
+        "criterion": criterion(trainer),
     }

@@ -76,8 +76,11 @@ def are_trusted(progress: Progress) -> bool:
 
 
 def settle(trainer: GEKOTrainer) -> None:
-    """At the end of an epoch: where the predictions failed their test, what they left out comes up in the next one."""
-    if not are_trusted(trainer.progress):
+    """At the end of an epoch: note how the predictions fared; what they left out comes up again where they failed."""
+    progress, left_out = trainer.progress, trainer.plan.predicted if trainer.plan else 0
+    met, right = progress.epoch_predicted_met, progress.epoch_predicted_right
+    progress.predicted.append({"left_out": left_out, "met": met, "right": right})
+    if not are_trusted(progress):
         trainer.states.arrays["predicted"][:] = 0
 
 

@@ -207,12 +207,10 @@ class GEKOTrainer:
     def _end_epoch(self) -> None:
         progress = self.progress
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
-        met, right = progress.epoch_predicted_met, progress.epoch_predicted_right
-        progress.predicted.append({"left_out": self._current_plan().predicted, "met": met, "right": right})
-        progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
-        progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
         settle(self)
         doubt(self)
+        progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
+        progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
         self.history.append(self.states, epoch=progress.epoch, step=progress.step)
         for event in reporting.epoch_ended(self):
             self._emit(event)
@@ -340,8 +338,7 @@ class GEKOTrainer:
 
     def phase(self) -> Phase | None:
         """The curriculum's phase, or None where there is no curriculum."""
-        use = self.config.enabled and self.config.use_curriculum
-        return self.curriculum.phase_at(self.share_done) if use else None
+        return self.curriculum.phase_at(self.share_done) if self.config.enabled and self.config.use_curriculum else None
 
     def _present_learning_rate(self) -> float:
         phase = self.phase()

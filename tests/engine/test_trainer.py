@@ -13,7 +13,7 @@ from torch import nn
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.data import Collator, TokenizedData, tokenise
-from geko_engine.events import Evaluated, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
 from geko_engine.exceptions import CheckpointError, RunError
 from geko_engine.optim import build_optimizer, learning_rate_at, warmup_ratio
 from geko_engine.planner import plan_pass
@@ -243,13 +243,17 @@ def test_all_mastered_ends_the_run_early_and_says_so(tmp_path: Path) -> None:
 
 
 def test_where_nothing_freezes_it_says_so_after_the_first_pass(tmp_path: Path) -> None:
-    said: list[str] = []
-    trainer_for(
-        tmp_path,
-        on_event=lambda e: said.append(e.text) if isinstance(e, Message) else None,
-        args={"learning_rate": 1e-9},
-    ).train()
-    assert sum("Nothing is mastered after the first pass" in text for text in said) == 1
+    said: list[Message] = []
+    ended: list[EpochEnded] = []
+    trainer = trainer_for(tmp_path, args={"learning_rate": 1e-9})
+    trainer.on_event = lambda e: (
+        said.append(e) if isinstance(e, Message) else ended.append(e) if isinstance(e, EpochEnded) else None
+    )
+    report = trainer.train()
+    told = [message for message in said if "Nothing is mastered so far" in message.text]
+    assert [message.level for message in told] == ["warning", "info"]  # a warning once
+    assert len(ended) == 3 and all(event.criterion.startswith("Nothing is mastered") for event in ended)
+    assert report["criterion"] == ended[-1].criterion
 
 
 def test_the_curriculum_changes_weights_and_rate(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Model, data and settings of one run of `savings` or `guard`: the same for every arm of a mix and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.mixes import MIXES
+from geko_engine import GEKOTrainingArgs
+from geko_engine.config import ModelConfig
+from geko_engine.data import TokenizedData, tokenise
+from geko_engine.models import load_model_and_tokenizer
+from geko_engine.shapes import Columns
+from scripts.demo_tasks import Row
+
+COLUMNS = Columns("prompt", "completion")
+LONGEST = 256  # tokens; no row comes near
+FEWEST_SEEDS = 5  # for any claim
+SMALL_SAMPLES, SMALL_SEEDS = 1000, 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a run starts from. rows: training rows, data: the same as tokens; evaluation, held_out: those of the evaluation."""
+
+    model: Any
+    tokenizer: Any
+    rows: Sequence[Row]
+    data: TokenizedData
+    evaluation: Sequence[Row]
+    held_out: TokenizedData
+    args: GEKOTrainingArgs
+
+
+def set_up(mix: str, seed: int, samples: int, epochs: int, folder: str | Path) -> Trial:
+    """A fresh model and the data of `mix`; rows, order and replay differ from seed to seed, the evaluation does not."""
+    data_of = MIXES[mix]
+    model, tokenizer = load_model_and_tokenizer(ModelConfig(data_of.base()))
+    evaluation = data_of.evaluation()
+    rows = data_of.train(samples, 1000 + seed, {row["prompt"] for row in evaluation})
+    args = GEKOTrainingArgs(
+        output_dir=str(folder),
+        num_epochs=epochs,
+        batch_size=data_of.batch_size,
+        learning_rate=data_of.learning_rate,
+        warmup_steps=30,
+        save_steps=0,
+        eval_steps=0,
+        save_at_end=False,
+        seed=seed,
+    )
+    tokens = [tokenise(part, COLUMNS, tokenizer, LONGEST) for part in (rows, evaluation)]
+    return Trial(model, tokenizer, rows, tokens[0], evaluation, tokens[1], args)
