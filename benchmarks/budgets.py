@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from benchmarks.arms import PLAIN, Record, spread
 
 LOSS, RIGHT = "eval_loss", "exact_match"
-FIELDS = (LOSS, RIGHT)
+LONGEST = 2  # runs of more than so many times the mix's own number of epochs answer another question
 Point = tuple[float, float]  # compute, value
 
 
@@ -40,6 +40,8 @@ def curves(records: Iterable[Record], field: str, epochs: int) -> dict[str, dict
     """
     found: dict[str, dict[int, list[Point]]] = {}
     for record in records:
+        if record["epochs"] > LONGEST * epochs:
+            continue
         points = found.setdefault(record["arm"], {}).setdefault(record["seed"], [])
         points.append((record["cost"] * record["epochs"] / epochs, record[field]))
     sorted_ = {arm: {seed: sorted(points) for seed, points in seeds.items()} for arm, seeds in found.items()}

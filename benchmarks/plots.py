@@ -233,10 +233,7 @@ def draw_row(ax: Axes, place: int, look: Look, values: Sequence[float]) -> None:
 
 def budgets_figure(mixes: Mapping[str, Sequence[Record]]) -> Figure:
     """One row a mix: the loss and the right answers that each arm buys for a given compute."""
-    caption = (
-        "A marker for each number of epochs, with one standard deviation. Compute: 1 is plain training's whole run, whose "
-        "result the dotted line marks."
-    )
+    caption = "A marker for each number of epochs, with one standard deviation; 1 is plain training's whole run (dotted line)."
     figure, axes = grid_of(2 * len(mixes), 2, 2.3, caption)
     for row, (mix, records) in enumerate(mixes.items()):
         for ax, field in zip(axes[2 * row : 2 * row + 2], (LOSS, RIGHT), strict=True):

@@ -81,6 +81,7 @@ def sweep(arm: str, seed: int, *points: tuple[int, float, float]) -> list[dict[s
 
 def test_a_curve_counts_compute_in_runs_of_plain_training() -> None:
     records = sweep("geko", 0, (6, 0.5, 0.3), (3, 0.6, 0.4)) + sweep("once", 0, (3, 1.0, 0.4))
+    records += sweep("geko", 0, (9, 0.5, 0.2))  # far longer than what it is compared with
     assert curves(records, LOSS, 3) == {"geko": {0: [(0.6, 0.4), (1.0, 0.3)]}}
 
 
