@@ -1,4 +1,4 @@
-"""Which samples the noise guard holds for wrong, and how many of them are: with look-alikes and without, epoch by epoch.
+"""Which samples the noise guard holds for wrong, and how many of them are, epoch by epoch.
 
 python -m benchmarks.guard [--repetitions 5] [--small] [--large]
 
@@ -25,7 +25,7 @@ from geko_engine.events import EpochEnded, Event
 
 DEFAULT = ("demo", "wrong", "new", "duplicates", "long", "long wrong")
 SHORT = ("demo", "wrong")
-WITH, WITHOUT = "as it is", "without look-alikes"
+WITH, WITHOUT = "all", "HARD twice in a row"
 Found = dict[str, list[dict[str, int]]]
 
 
@@ -79,7 +79,7 @@ def main() -> None:
         for how in (WITHOUT, WITH)
         for epoch in range(len(runs[0][how]) - 1)  # what is found after the last epoch is left out of nothing
     ]
-    header = ("data", "noise guard", "after epoch", "suspects", "of these wrong, %", "of the wrong found, %")
+    header = ("data", "found", "after epoch", "suspects", "of these wrong, %", "of the wrong found, %")
     print_table(f"Mean of {options.repetitions} seeds (smallest–largest)", header, rows)
     write_results("guard", {"seeds": options.repetitions}, results, options)
 

@@ -107,8 +107,8 @@ class GEKOConfig:
     )
     prediction_confidence: float = setting(
         0.85,
-        "A sample that has not come up in an epoch is left out like a frozen one when samples like it make it this likely "
-        "to be answered right. Lower saves more and misses more; 1 for never.",
+        "What samples with similar prompts make so likely to be answered right is left out before it has come up, from the "
+        "first epoch on. Lower saves more and misses more; 1 for never.",
         minimum=0.5,
         maximum=1,
     )
@@ -123,7 +123,7 @@ class GEKOConfig:
     )
     noise_guard: bool = setting(
         True,
-        "Leave out 90 % of the samples that stay confidently wrong, or are so at once where samples like them are not: most are wrong labels. Off when your data is clean but hard; they then cost compute again.",
+        "Leave out 90 % of the samples that stay confidently wrong, or at once where samples like them are not: most are wrong labels. Off when your data is clean but hard; they then cost compute again.",
     )
 
     def __post_init__(self) -> None:
