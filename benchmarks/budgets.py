@@ -27,7 +27,9 @@ class Reach:
     seeds: int
 
     def __str__(self) -> str:
-        if len(self.computes) < max(1, self.seeds):
+        if not self.seeds:
+            return "–"  # no plain run to compare with
+        if len(self.computes) < self.seeds:
             return f"not reached on {self.seeds - len(self.computes)} of {self.seeds} seeds"
         return f"{statistics.fmean(self.computes):.2f} ±{spread(self.computes):.2f}"
 

@@ -54,7 +54,7 @@ def counted(suspects: NDArray, wrong: NDArray) -> dict[str, int]:
 
 
 def row_of(mix: str, how: str, epoch: int, runs: list[dict[str, int]]) -> tuple[str, ...]:
-    """One line of the table: sums over the seeds, the smallest and the largest share in parentheses."""
+    """One line of the table: means over the seeds, the smallest and the largest share in parentheses."""
     listed = statistics.fmean(run["listed"] for run in runs)
     precision = [100 * run["right"] / run["listed"] for run in runs if run["listed"]]
     recall = [100 * run["right"] / run["wrong"] for run in runs if run["wrong"]]

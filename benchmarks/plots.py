@@ -249,7 +249,8 @@ def draw_budgets(ax: Axes, records: Sequence[Record], field: str, epochs: int) -
     """A line an arm; plain training's result after `epochs` across the panel."""
     factor = 1 if field == LOSS else 100
     whole = [r[field] for r in records if r["arm"] == PLAIN and r["epochs"] == epochs]
-    ax.axhline(factor * statistics.fmean(whole), color=SOFT, linewidth=0.8, linestyle=":", zorder=1)
+    if whole:
+        ax.axhline(factor * statistics.fmean(whole), color=SOFT, linewidth=0.8, linestyle=":", zorder=1)
     for arm, seeds in curves(records, field, epochs).items():
         look, points = look_of(arm), means(seeds)
         x, y = [compute for compute, _, _ in points], [factor * value for _, value, _ in points]

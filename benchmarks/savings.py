@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from benchmarks.arms import spread as deviation
 from benchmarks.budgets import LOSS, RIGHT, reaches
 from benchmarks.common import RESULTS, SMALL
 from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, build, run_published
@@ -99,8 +100,7 @@ def sizes(options: argparse.Namespace, mix: str) -> list[tuple[int, int]]:
 
 def spread(values: Sequence[float], form: str) -> str:
     """Mean and standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):{form}} ±{deviation:{form}}"
+    return f"{statistics.fmean(values):{form}} ±{deviation(values):{form}}"
 
 
 def tables(records: Sequence[Record], options: argparse.Namespace) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from geko_engine.adapters import count_parameters
 from geko_engine.criterion import criterion_sentence
 from geko_engine.efficiency import predicted_sentence
-from geko_engine.events import EpochEnded, Event, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.events import EpochEnded, Evaluated, Event, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.forward import Scan
 from geko_engine.mastery import MASTERIES
 from geko_engine.planner import Plan
 
@@ -94,10 +95,24 @@ def step_completed(trainer: GEKOTrainer, plan: Plan) -> StepCompleted:
     )
 
 
+def evaluated(trainer: GEKOTrainer, found: Scan, seconds: float) -> Evaluated:
+    """What the evaluation set came to."""
+    progress = trainer.progress
+    return Evaluated(
+        progress.step,
+        progress.epoch,
+        found.mean_loss,
+        found.exact_match,
+        len(found.ids),
+        progress.counter.backwarded,
+        seconds,
+    )
+
+
 def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
     """What there is to say at the end of an epoch."""
     progress = trainer.progress
-    predicted = progress.predicted[-1]
+    predicted, left_out = progress.predicted[-1], criterion(trainer)
     told: list[Event] = [
         EpochEnded(
             progress.epoch,
@@ -106,7 +121,7 @@ def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
             predicted_left_out=predicted["left_out"],
             predicted_met=predicted["met"],
             predicted_right=predicted["right"],
-            criterion=criterion(trainer),
+            criterion=left_out,
         ),
         Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"),
     ]
@@ -115,7 +130,7 @@ def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
         told.append(Message(f"Epoch {progress.epoch}: {sentence}"))
     if trainer.config.enabled and not progress.finished:
         found = trainer.states.counts().freeze > 0 or progress.epoch > 1  # a warning once is enough
-        told.append(Message(f"Epoch {progress.epoch}: {criterion(trainer)}", "info" if found else "warning"))
+        told.append(Message(f"Epoch {progress.epoch}: {left_out}", "info" if found else "warning"))
     return told
 
 

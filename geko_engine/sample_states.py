@@ -178,6 +178,7 @@ class SampleStates:
         mean_loss = arrays.pop("mean_loss", np.array([np.nan]))
         for name in ("predicted", "surprising"):  # not in records of earlier versions
             arrays.setdefault(name, np.zeros_like(arrays["bucket"]))
+        arrays["predicted"][arrays["bucket"] != Bucket.UNSEEN] = 0  # earlier versions also told it of what was met
         if set(arrays) != set(FIELDS):
             raise CheckpointError(f"The record {str(path)!r} has other fields: it is of another version of GEKO.")
         if len(arrays["loss"]) != self.count:

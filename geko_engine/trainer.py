@@ -297,15 +297,7 @@ class GEKOTrainer:
             raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
         began = time.monotonic()
         found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
-        event = Evaluated(
-            self.progress.step,
-            self.progress.epoch,
-            found.mean_loss,
-            found.exact_match,
-            len(found.ids),
-            self.progress.counter.backwarded,
-            time.monotonic() - began,
-        )
+        event = reporting.evaluated(self, found, time.monotonic() - began)
         self.progress.evaluations.append(asdict(event))
         self._emit(event)
         return event

@@ -102,6 +102,7 @@ def test_budgets_are_paired_by_seed_and_a_seed_that_never_comes_so_far_is_told()
     found = reaches(records, LOSS, 3)
     assert found["plain"] == Reach([1.0, 1.0], 2) and str(found["plain"]) == "1.00 ±0.00"
     assert found["geko"] == Reach([pytest.approx(0.75)], 2) and str(found["geko"]) == "not reached on 1 of 2 seeds"
+    assert str(reaches([r for r in records if r["arm"] != "plain"], LOSS, 3)["geko"]) == "–"
     assert set(reaches(records, RIGHT, 3)) == {"plain", "geko"}
 
 

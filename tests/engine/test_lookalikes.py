@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geko_engine import GEKOConfig, GEKOTrainer
+from geko_engine.buckets import Bucket
 from geko_engine.data import tokenise
 from geko_engine.events import EpochEnded, Message
 from geko_engine.lookalikes import FEWEST, FOLDS, excess, probabilities
@@ -241,3 +242,14 @@ def test_predictions_that_fail_their_test_are_dropped(tmp_path: Path) -> None:
     trainer.progress = Progress(epoch_predicted_met=40, epoch_predicted_right=31)
     settle(trainer)
     assert not trainer.states.predicted.any()
+
+
+def test_a_record_of_an_earlier_version_is_read_and_predicts_only_what_was_never_met(tmp_path: Path) -> None:
+    states = SampleStates(4)
+    states.arrays["predicted"][:] = 1
+    states.arrays["bucket"][:2] = Bucket.FOCUS
+    del states.arrays["surprising"]
+    states.save(tmp_path / "record.safetensors")
+    found = SampleStates(4)
+    found.load(tmp_path / "record.safetensors")
+    assert found.predicted.tolist() == [0, 0, 1, 1] and not found.surprising.any()
