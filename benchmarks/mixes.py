@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmarks.long_base import long_base
+from benchmarks.smollm2 import smollm2
 from scripts.demo_tasks import DEFAULT_MIX, Row, make_rows
 from scripts.long_tasks import make_long_rows
 
+SMOLLM2: dict[str, Any] = {
+    "base": smollm2,
+    "samples": 800,
+    "evaluated": 300,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "lora": True,
+}
 NOTHING_KNOWN = {"new": 0.6, "hard": 0.4}
 
 
@@ -19,6 +29,7 @@ class Mix:
     Attributes:
         what: in words. train: (count, seed, prompts to avoid) -> rows. groups: shares of the evaluation rows' groups.
         make_rows: of the evaluation. base: name or path of the model. samples, evaluated: rows, epochs: by default.
+        lora: adapters are trained, in bfloat16, instead of all weights.
     """
 
     what: str
@@ -31,6 +42,7 @@ class Mix:
     epochs: int = 3
     batch_size: int = 16
     learning_rate: float = 7e-4
+    lora: bool = False
 
     def evaluation(self) -> list[Row]:
         """Held-out rows: the same for every arm and seed."""
@@ -42,12 +54,16 @@ def _duplicates(count: int, seed: int, avoid: set[str]) -> list[Row]:
     return half + [{**row, "prompt": f"Please: {row['prompt']}"} for row in half]
 
 
+def _long_rows(*, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> Callable[[int, int, set[str]], list[Row]]:
+    return lambda count, seed, avoid: make_long_rows(
+        count, seed, wrong_ratio=wrong_ratio, twice_ratio=twice_ratio, avoid=avoid
+    )
+
+
 def _long(what: str, *, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> Mix:
     return Mix(
         what,
-        lambda count, seed, avoid: make_long_rows(
-            count, seed, wrong_ratio=wrong_ratio, twice_ratio=twice_ratio, avoid=avoid
-        ),
+        _long_rows(wrong_ratio=wrong_ratio, twice_ratio=twice_ratio),
         make_rows=make_long_rows,
         base=long_base,
         samples=1600,
@@ -78,4 +94,15 @@ MIXES: dict[str, Mix] = {
     "long": _long("Long answers of varied wording, half of them known; none is ever exactly right."),
     "long wrong": _long("The same with 10 % answers to other prompts.", wrong_ratio=0.10),
     "long duplicates": _long("The same, half of the rows near-duplicates of others.", twice_ratio=1.0),
+    "smollm2": Mix(
+        "SmolLM2-135M with LoRA: the short answers of the demo, 3 % wrong.",
+        DEMO.train,
+        **SMOLLM2,
+    ),
+    "smollm2 long": Mix(
+        "SmolLM2-135M with LoRA: long answers of varied wording, 10 % to other prompts, a fifth near-duplicates of others.",
+        _long_rows(wrong_ratio=0.10, twice_ratio=0.4),
+        make_rows=make_long_rows,
+        **SMOLLM2,
+    ),
 }

@@ -1,4 +1,5 @@
-"""gekolib 0.3.1, the second peer: fetched once into benchmarks/.peers (ignored by git), never installed.
+"""Packages that only a benchmark needs, above all gekolib 0.3.1: fetched once into benchmarks/.peers (ignored by git),
+never installed.
 
 Where it cannot be had, its rows are left out and the reason is printed.
 """
@@ -22,9 +23,8 @@ FOLDER = Path(__file__).parent / ".peers"
 def load_gekolib() -> Any | None:
     """The module `geko` of gekolib, or None, said in one line."""
     if not (FOLDER / "geko").is_dir():
-        _fetch()
-    if str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))  # at the end: it must not hide anything
+        fetch(REQUIREMENT)
+    make_importable()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return importlib.import_module("geko")
@@ -33,12 +33,19 @@ def load_gekolib() -> Any | None:
         return None
 
 
-def _fetch() -> None:
+def make_importable() -> None:
+    """What was fetched can be imported from now on."""
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))  # at the end: it must not hide anything
+
+
+def fetch(*requirements: str) -> None:
+    """Put packages into FOLDER, without what they depend on; nothing is said where they cannot be had."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / ".gitignore").write_text("*\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(FOLDER), REQUIREMENT]
-    with contextlib.suppress(subprocess.TimeoutExpired):  # the import tells
-        subprocess.run(command, check=False, capture_output=True, timeout=120)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(FOLDER), *requirements]
+    with contextlib.suppress(subprocess.TimeoutExpired):  # who needs them tells
+        subprocess.run(command, check=False, capture_output=True, timeout=300)
 
 
 def make_trainer(module: Any, model: Any, rows: Any, batch: int, folder: str) -> Any:

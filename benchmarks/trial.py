@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.mixes import MIXES
 from geko_engine import GEKOTrainingArgs
-from geko_engine.config import ModelConfig
+from geko_engine.adapters import apply_lora, lora_config_for
+from geko_engine.config import LoraSettings, ModelConfig
 from geko_engine.data import TokenizedData, tokenise
 from geko_engine.models import load_model_and_tokenizer
 from geko_engine.shapes import Columns
@@ -38,6 +41,9 @@ def set_up(mix: str, seed: int, samples: int, epochs: int, folder: str | Path) -
     """A fresh model and the data of `mix`; rows, order and replay differ from seed to seed, the evaluation does not."""
     data_of = MIXES[mix]
     model, tokenizer = load_model_and_tokenizer(ModelConfig(data_of.base()))
+    if data_of.lora:
+        torch.manual_seed(seed)  # its adapters begin at random
+        model = apply_lora(model, lora_config_for(LoraSettings(enabled=True), model), lambda text: None)
     evaluation = data_of.evaluation()
     rows = data_of.train(samples, 1000 + seed, {row["prompt"] for row in evaluation})
     args = GEKOTrainingArgs(
@@ -50,6 +56,7 @@ def set_up(mix: str, seed: int, samples: int, epochs: int, folder: str | Path) -
         eval_steps=0,
         save_at_end=False,
         seed=seed,
+        bf16=data_of.lora,
     )
     tokens = [tokenise(part, COLUMNS, tokenizer, LONGEST) for part in (rows, evaluation)]
     return Trial(model, tokenizer, rows, tokens[0], evaluation, tokens[1], args)
