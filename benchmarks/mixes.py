@@ -18,7 +18,7 @@ class Mix:
     """Data of one kind, and the model that it is learnt by.
 
     Attributes:
-        what: in words. train: (count, seed, prompts to avoid) -> rows. groups: shares of the evaluation rows' groups.
+        what: in words, for the tables. train: (count, seed, prompts to avoid) -> rows. groups: shares of the evaluation rows' groups.
         make_rows: of the evaluation. base: name or path of the model. samples, evaluated: rows, epochs: by default.
         lora: adapters are trained, in bfloat16, instead of all weights.
     """
@@ -64,12 +64,12 @@ def _long(what: str, *, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> M
 
 
 DEMO = Mix(
-    "Short answers, half of them known to the base model, 3 % wrong: what the demo ships.",
+    "the demo's mix: short answers, half known, 3 % wrong",
     lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.03, avoid=avoid),
 )
 SMOLLM2 = replace(
     DEMO,
-    what="SmolLM2-135M with LoRA: the short answers of the demo, 3 % wrong.",
+    what="SmolLM2-135M with LoRA: the demo's short answers",
     base=smollm2,
     samples=800,
     evaluated=300,
@@ -79,27 +79,25 @@ SMOLLM2 = replace(
 )
 MIXES: dict[str, Mix] = {
     "demo": DEMO,
-    "demo, batch 8": replace(
-        DEMO, what="The same in batches of 8, which suit it better.", batch_size=8, learning_rate=5e-4
-    ),
-    "demo, ten epochs": replace(DEMO, what="The demo's mix again, over ten epochs.", epochs=10),
+    "demo, batch 8": replace(DEMO, what="the demo's mix in batches of 8", batch_size=8, learning_rate=5e-4),
+    "demo, ten epochs": replace(DEMO, what="the demo's mix, ten epochs", epochs=10),
     "wrong": Mix(
-        "The demo's mix with 10 % wrong answers.",
+        "the demo's mix with 10 % wrong answers",
         lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.10, avoid=avoid),
     ),
     "new": Mix(
-        "Short answers of which the base model knows none.",
+        "short answers, nothing known before",
         lambda count, seed, avoid: make_rows(count, seed, mix=NOTHING_KNOWN, avoid=avoid),
         groups=NOTHING_KNOWN,
     ),
-    "duplicates": Mix("Every row twice, the second with another wording of its beginning.", _duplicates),
-    "long": _long("Long answers of varied wording, half of them known; none is ever exactly right."),
-    "long wrong": _long("The same with 10 % answers to other prompts.", wrong_ratio=0.10),
-    "long duplicates": _long("The same, half of the rows near-duplicates of others.", twice_ratio=1.0),
+    "duplicates": Mix("the demo's mix, every row twice, reworded", _duplicates),
+    "long": _long("long answers, half known"),
+    "long wrong": _long("long answers, 10 % wrong", wrong_ratio=0.10),
+    "long duplicates": _long("long answers, half of them near-duplicates", twice_ratio=1.0),
     "smollm2": SMOLLM2,
     "smollm2 long": replace(
         SMOLLM2,
-        what="The same with long answers of varied wording, 10 % to other prompts, a fifth near-duplicates of others.",
+        what="SmolLM2-135M with LoRA: long answers, 10 % wrong, a fifth near-duplicates",
         train=_long_rows(wrong_ratio=0.10, twice_ratio=0.4),
         make_rows=make_long_rows,
     ),

