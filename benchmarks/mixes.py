@@ -57,7 +57,9 @@ def _long(what: str, *, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> M
         _long_rows(wrong_ratio=wrong_ratio, twice_ratio=twice_ratio),
         make_rows=make_long_rows,
         base=long_base,
+        samples=1600,
         evaluated=1000,
+        epochs=4,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from geko_engine.buckets import SURPRISING, SUSPECT_PROBABILITY, Bucket
 from geko_engine.config import GEKOConfig
-from geko_engine.sample_states import Told
 
 LOOKS_WRONG, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
 KINDS = {LOOKS_WRONG: "Looks wrong", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
@@ -20,7 +19,7 @@ class Signals:
     """What the record knows of one sample.
 
     mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
-    held_back: marked as one that never freezes. predicted: what its look-alikes tell, as a Told.
+    held_back: marked as one that never freezes. predicted: its look-alikes tell that it would be answered right.
     surprising: at its last visit its loss was far above what its look-alikes tell.
     """
 
@@ -34,7 +33,7 @@ class Signals:
     p_min: float
     hard_streak: int
     held_back: bool = False
-    predicted: int = Told.NOTHING
+    predicted: bool = False
     surprising: bool = False
 
     @property
@@ -45,7 +44,7 @@ class Signals:
 def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
     """The bucket's name and the comparison that put the sample there."""
     if signals.bucket == Bucket.UNSEEN:
-        if signals.predicted == Told.KNOWN:
+        if signals.predicted:
             return "Not seen: left out so far, as samples like it are answered right."
         return "Not seen: the model has not met it yet."
     if signals.bucket == Bucket.FREEZE:
@@ -60,8 +59,6 @@ def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
 
 
 def _mastered(signals: Signals, rule: GEKOConfig) -> str:
-    if signals.predicted == Told.LEVEL:
-        return "the loss of samples like it no longer falls"
     if rule.mastery == "relative":
         loss, mean = apart(signals.loss, signals.mean_loss)
         return f"its loss {loss} is below the mean of the data, {mean}"

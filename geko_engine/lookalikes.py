@@ -1,9 +1,8 @@
-"""What the samples that have come up in an epoch tell of those like them: which would be answered right, at which loss, and
-whether that loss is still falling.
+"""What the samples that have come up in an epoch tell of those like them: which would be answered right, and at which loss.
 
 Linear models on the tokens of its prompt (single ones, pairs, its length): a logistic one of whether it is answered right,
-and least-squares ones of its loss. They cost no token of the language model. Where look-alikes tell nothing (one kind of
-task, half of it known) no probability comes near 1, no loss stands out, and all fall alike. Numpy only.
+and a least-squares one of its loss. They cost no token of the language model. Where look-alikes tell nothing (one kind of
+task, half of it known) no probability comes near 1 and no loss stands out. Numpy only.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ FOLDS = 3  # of the samples whose own loss is told: by the others only
 TOKENS = 256  # of a long prompt the first and the last half of so many are read
 CHUNK = 8192  # samples whose features are in memory at a time
 ITERATIONS, RATE = 60, 0.1  # of Adam, on all samples at once
-DECAY_OF_FALLS = 4.0  # L2 of that model; 1 of the others. A slope is told with more noise than a level
 
 
 @dataclass(frozen=True)
@@ -40,29 +38,6 @@ class _Bags:
     def transposed(self, values: NDArray) -> NDArray:
         """Sum over the samples of their values [n], feature by feature, [FEATURES]."""
         return np.bincount(self.features, np.repeat(values * self.scale, self.counts), FEATURES)
-
-    @property
-    def columns(self) -> int:
-        return FEATURES
-
-
-@dataclass(frozen=True)
-class _Timed:
-    """Bags whose target may change with time: all features, the same times `when` [n], and `when` itself."""
-
-    bags: _Bags
-    when: NDArray
-
-    def dot(self, weights: NDArray) -> NDArray:
-        return self.bags.dot(weights[:FEATURES]) + self.when * (self.bags.dot(weights[FEATURES:-1]) + weights[-1])
-
-    def transposed(self, values: NDArray) -> NDArray:
-        timed = self.when * values
-        return np.concatenate([self.bags.transposed(values), self.bags.transposed(timed), [timed.sum()]])
-
-    @property
-    def columns(self) -> int:
-        return 2 * FEATURES + 1
 
 
 def _bags(samples: Any, ids: NDArray) -> _Bags:
@@ -133,31 +108,6 @@ def excess(samples: Any, met: NDArray, loss: NDArray, which: NDArray) -> NDArray
     return above / max(deviation, 1e-6)
 
 
-def falls(samples: Any, met: NDArray, loss: NDArray) -> NDArray:
-    """How far the loss of samples like each falls from the beginning of the epoch to its end, as the others tell, [n].
-
-    Args:
-        met: ids that have come up in this epoch, in the order in which they did. loss: [n], of each at its visit.
-
-    All 0 when fewer than FOLDS x FEWEST samples have come up.
-    """
-    found = np.zeros(len(met))
-    if len(met) < FOLDS * FEWEST:
-        return found
-    when = np.linspace(-0.5, 0.5, len(met))
-    spread = np.unique(np.linspace(0, len(met) - 1, MOST).astype(int))  # over the whole epoch
-    for fold in range(FOLDS):
-        mine, known = np.flatnonzero(met % FOLDS == fold), spread[met[spread] % FOLDS != fold]
-        if not len(known):
-            continue
-        bags = _Timed(_bags(samples, met[known]), when[known])
-        weights, _ = _fit(bags, loss[known].astype(float), _itself, DECAY_OF_FALLS)
-        for part in np.split(mine, range(CHUNK, len(mine), CHUNK)):
-            if len(part):
-                found[part] = -_bags(samples, met[part]).dot(weights[FEATURES:-1]) - weights[-1]
-    return found
-
-
 Link = Callable[[NDArray], NDArray]
 
 
@@ -178,18 +128,18 @@ def _told(samples: Any, known: NDArray, target: NDArray, asked: NDArray, link: L
     return link(told)
 
 
-def _fit(bags: _Bags | _Timed, target: NDArray, link: Link, decay: float = 1.0) -> tuple[NDArray, float]:
+def _fit(bags: _Bags, target: NDArray, link: Link) -> tuple[NDArray, float]:
     """Weights of the features, and the bias: Adam on the mean log loss or squared error, with L2 on the features.
 
     With its own link either loss has the gradient (link of what is told) - target.
     """
     count = len(target)
-    values = np.zeros(bags.columns + 1)
+    values = np.zeros(FEATURES + 1)
     first, second = np.zeros_like(values), np.zeros_like(values)
     for step in range(1, ITERATIONS + 1):
         weights, bias = values[:-1], values[-1]
         miss = link(bags.dot(weights) + bias) - target
-        slope = np.append(bags.transposed(miss) + decay * weights, miss.sum()) / count
+        slope = np.append(bags.transposed(miss) + weights, miss.sum()) / count
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         values = values - RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
     return values[:-1], float(values[-1])

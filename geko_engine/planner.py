@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from geko_engine.buckets import Bucket, bucket_loss_weights
 from geko_engine.config import GEKOConfig
 from geko_engine.mastery import MASTERIES
-from geko_engine.sample_states import SampleStates, Told
+from geko_engine.sample_states import SampleStates
 
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
 SMALLEST_STEP = 4  # a step never shrinks below so many samples
 SUSPECT_SKIP = 0.9  # share of the suspects that is left out of a pass
-LEVEL_REPLAY = 0.25  # least share of the samples on a plateau that is replayed, where anything is
 MOST_SUSPECTS = 0.2  # more than this of all samples are not wrong labels: they are listed, and none is left out
 
 
@@ -72,13 +71,7 @@ def steps_per_pass(count: int, step_size: int) -> int:
 def replay_shares(states: SampleStates, config: GEKOConfig) -> NDArray:
     """Share at which each sample is replayed while it is FREEZE, [count] float32."""
     pruned_share = min(config.pruned_replay, config.frozen_replay)
-    shares = np.where(states.predicted == Told.LEVEL, level_replay(config), config.frozen_replay)
-    return np.where(states.pruned(config), pruned_share, shares).astype(np.float32)
-
-
-def level_replay(config: GEKOConfig) -> float:
-    """Share at which samples are replayed whose loss no longer falls: nothing tells which of them are forgotten."""
-    return max(config.frozen_replay, LEVEL_REPLAY) if config.frozen_replay else 0.0
+    return np.where(states.pruned(config), pruned_share, config.frozen_replay).astype(np.float32)
 
 
 def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, seed: int) -> NDArray:
@@ -96,7 +89,7 @@ def select(
     states: SampleStates, config: GEKOConfig, rng: np.random.Generator, bucket_weights: tuple[float, float, float]
 ) -> tuple[NDArray, NDArray, dict[str, int]]:
     """Ids to train on, their loss weights, and the counts of what was replayed or left out."""
-    predicted = states.predicted == Told.KNOWN
+    predicted = states.predicted.astype(bool)
     frozen = (states.bucket == Bucket.FREEZE) | predicted
     suspect = states.suspects()
     draw = rng.random(states.count, dtype=np.float32)

@@ -34,6 +34,5 @@ class Progress:
     reason: str = ""
     counter: TokenCounter = field(default_factory=TokenCounter)
     predicted: list[dict[str, int]] = field(default_factory=list)  # one entry a pass: left out, met, right
-    plateau: dict[str, float] = field(default_factory=dict)  # the epoch in which it was found, the falls that told it
     buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
     evaluations: list[dict[str, Any]] = field(default_factory=list)

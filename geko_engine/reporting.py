@@ -137,7 +137,7 @@ def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
 def criterion(trainer: GEKOTrainer) -> str:
     """What is left out as the record stands now, and why."""
     states = trainer.states
-    return criterion_sentence(trainer.config, states.counts(), int(states.suspects().sum()), trainer.progress.plateau)
+    return criterion_sentence(trainer.config, states.counts(), int(states.suspects().sum()))
 
 
 def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
@@ -168,7 +168,6 @@ def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
         "exact_match_after": last.get("exact_match"),
         "buckets": progress.buckets,
         "predicted": progress.predicted,
-        "plateau": progress.plateau,
         "final_buckets": asdict(trainer.states.counts()),
         "pruned": trainer.get_pruned_count(),
         "mastery": trainer.config.mastery if trainer.config.enabled else "",

@@ -108,7 +108,7 @@ class GEKOConfig:
     prediction_confidence: float = setting(
         0.85,
         "What samples with similar prompts make so likely to be answered right is left out before it has come up, from the "
-        "first epoch on. Lower saves more and misses more; 1 for never, and for no other use of similar prompts.",
+        "first epoch on. Lower saves more and misses more; 1 for never.",
         minimum=0.5,
         maximum=1,
     )
@@ -118,7 +118,7 @@ class GEKOConfig:
     )
     mastery: str = setting(
         "exact",
-        "exact: answered exactly and surely; where hardly any answer ever is, what samples with similar prompts no longer get better at. relative: loss below the mean of the data; it measured no better than a shorter plain run.",
+        "exact: answered exactly and surely. relative: loss below the mean of the data, which also skips long answers; it measured no better than a shorter plain run.",
         choices=("exact", "relative"),
     )
     noise_guard: bool = setting(

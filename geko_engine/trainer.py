@@ -35,11 +35,10 @@ from geko_engine.machine import Machine
 from geko_engine.models import save_model
 from geko_engine.optim import learning_rate_at, warmup_ratio
 from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pass, plan_pass, steps_per_pass
-from geko_engine.plateau import heed_plateau
 from geko_engine.processes import is_main_process
 from geko_engine.progress import Progress
 from geko_engine.revision import revise_if_due, settle
-from geko_engine.sample_states import SampleStates, Told
+from geko_engine.sample_states import SampleStates
 from geko_engine.scoring import SampleFunction, Scorer
 
 
@@ -210,7 +209,6 @@ class GEKOTrainer:
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
         settle(self)
         doubt(self)
-        heed_plateau(self)
         progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
         self.history.append(self.states, epoch=progress.epoch, step=progress.step)
@@ -247,7 +245,7 @@ class GEKOTrainer:
         progress.epoch_due += float(self._current_plan().due[progress.step_in_plan])
         progress.step += 1
         progress.step_in_plan += 1
-        predicted = self.states.predicted[ids] == Told.KNOWN
+        predicted = self.states.predicted[ids].astype(bool)
         progress.epoch_predicted_met += int(predicted.sum())
         progress.epoch_predicted_right += int((predicted & (correct > 0.5)).sum())
         self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)
