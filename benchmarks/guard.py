@@ -18,7 +18,8 @@ from transformers.utils import logging
 
 from benchmarks.common import arguments, print_table, write_results
 from benchmarks.mixes import MIXES
-from benchmarks.trial import FEWEST_SEEDS, SMALL_SAMPLES, SMALL_SEEDS, set_up
+from benchmarks.tables import FEWEST_SEEDS
+from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.buckets import suspected
 from geko_engine.events import EpochEnded, Event

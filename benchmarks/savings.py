@@ -33,8 +33,8 @@ from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHO
 from benchmarks.held_out import held_out_figures
 from benchmarks.mixes import MIXES
 from benchmarks.peers import load_gekolib
-from benchmarks.tables import all_tables
-from benchmarks.trial import FEWEST_SEEDS, SMALL_SAMPLES, SMALL_SEEDS, set_up
+from benchmarks.tables import FEWEST_SEEDS, all_tables
+from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOTrainer
 
 FILE = "savings.json"

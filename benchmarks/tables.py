@@ -13,6 +13,7 @@ from benchmarks.budgets import LOSS, RIGHT, curves, reaches
 from benchmarks.mixes import MIXES
 
 GEKO, SHORT = "geko", "short"
+FEWEST_SEEDS = 5  # for any claim; fewer are said
 MISSING = "–"
 MAIN = (
     "data",
@@ -59,7 +60,9 @@ def main_row(mix: str, samples: int, records: Sequence[Record]) -> list[str]:
     """Cells of one mix."""
     epochs = MIXES[mix].epochs
     loss, right = (reaches(records, field, epochs).get(GEKO) for field in (LOSS, RIGHT))
-    cells = [what(mix, samples), str(loss or MISSING), str(right or MISSING)]
+    seeds = len({record["seed"] for record in records})
+    few = f" ({seeds} seed{'s' * (seeds > 1)})" if seeds < FEWEST_SEEDS else ""
+    cells = [what(mix, samples) + few, str(loss or MISSING), str(right or MISSING)]
     for arm in (PLAIN, GEKO, SHORT):
         mine = [r for r in records if r["epochs"] == epochs and r["arm"] == arm]
         cell = mean_and_spread([100 * r[RIGHT] for r in mine], ".1f").replace(" ±", " % ±")

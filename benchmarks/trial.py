@@ -20,7 +20,6 @@ from scripts.demo_tasks import Row
 
 COLUMNS = Columns("prompt", "completion")
 LONGEST = 256  # tokens; no row comes near
-FEWEST_SEEDS = 5  # for any claim
 SMALL_SAMPLES, SMALL_SEEDS = 1000, 2
 
 

@@ -154,8 +154,15 @@ def test_the_main_table_has_a_row_for_each_mix_that_plain_training_and_geko_were
     header, _, whole, part, _ = main_table(records)
     assert header.count("|") == whole.count("|") == part.count("|")
     cells = [cell.strip() for cell in whole.strip("|").split("|")]
-    assert cells == [MIXES["demo"].what, "0.60 ±0.00", "0.58 ±0.03", "71.0 % ±1.4", "72.0 % ±0.0 (0.60)", "–"]
-    assert part.startswith(f"| {MIXES['demo'].what}, 50 samples | – |")
+    assert cells == [
+        f"{MIXES['demo'].what} (2 seeds)",
+        "0.60 ±0.00",
+        "0.58 ±0.03",
+        "71.0 % ±1.4",
+        "72.0 % ±0.0 (0.60)",
+        "–",
+    ]
+    assert part.startswith(f"| {MIXES['demo'].what}, 50 samples (1 seed) | – |")
 
 
 def test_all_tables_hold_every_record() -> None:
