@@ -18,7 +18,7 @@ from geko_engine.scoring import IGNORED
 OFF = GEKOConfig(enabled=False)
 ARMS: dict[str, GEKOConfig] = {
     "plain": OFF,
-    "plain with the guard": GEKOConfig(frozen_replay=1.0, prediction_confidence=1.0),
+    "plain with the guard": GEKOConfig(frozen_replay=1.0, prediction_confidence=1.0, settled_share=0.0),
     "geko": GEKOConfig(),
     "geko, no look-alikes": GEKOConfig(prediction_confidence=1.0),
     "geko, replay of a quarter": GEKOConfig(frozen_replay=0.25),
@@ -83,7 +83,7 @@ def build(
         return ShortTrainer(model, data, tokenizer, None, OFF, args, on_event=_silent, steps=steps)
     if arm not in AT_BUDGET:
         return GEKOTrainer(model, data, tokenizer, None, ARMS.get(arm, OFF), args, on_event=_silent)
-    bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0)
+    bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0, settled_share=0.0)
     trainer = GEKOTrainer(model, data, tokenizer, None, bare, args, on_event=_silent)
     share = max(0.0, (budget * args.num_epochs - 1) / (args.num_epochs - 1))
     trainer.states = ShareStates(len(data), share, args.seed, by_loss=arm == LARGEST_LOSS)

@@ -57,9 +57,7 @@ def _long(what: str, *, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> M
         _long_rows(wrong_ratio=wrong_ratio, twice_ratio=twice_ratio),
         make_rows=make_long_rows,
         base=long_base,
-        samples=1600,
         evaluated=1000,
-        epochs=4,
     )
 
 
@@ -100,5 +98,7 @@ MIXES: dict[str, Mix] = {
         what="SmolLM2-135M with LoRA: long answers, 10 % wrong, a fifth near-duplicates",
         train=_long_rows(wrong_ratio=0.10, twice_ratio=0.4),
         make_rows=make_long_rows,
+        samples=1600,
+        batch_size=16,
     ),
 }

@@ -94,6 +94,7 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.use_curriculum", "Mountain curriculum", "check"),
         ("geko.frozen_replay", "Replay of FREEZE", "slider"),
         ("geko.prediction_confidence", "Look-alikes from", "slider"),
+        ("geko.settled_share", "Settled share", "slider"),
         ("geko.recheck_ratio", "Re-check of FREEZE", "slider"),
         ("geko.prune_frozen_after", "Prune after", "integer", *HALF),
         ("geko.repartition_every", "Sort again every", "integer", *HALF),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from geko_engine.buckets import SURPRISING, SUSPECT_PROBABILITY, Bucket
 from geko_engine.config import GEKOConfig
+from geko_engine.sample_states import Told
 
 LOOKS_WRONG, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
 KINDS = {LOOKS_WRONG: "Looks wrong", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
@@ -19,7 +20,7 @@ class Signals:
     """What the record knows of one sample.
 
     mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
-    held_back: marked as one that never freezes. predicted: its look-alikes tell that it would be answered right.
+    held_back: marked as one that never freezes. predicted: what its look-alikes tell, as a Told.
     surprising: at its last visit its loss was far above what its look-alikes tell.
     """
 
@@ -33,7 +34,7 @@ class Signals:
     p_min: float
     hard_streak: int
     held_back: bool = False
-    predicted: bool = False
+    predicted: int = Told.NOTHING
     surprising: bool = False
 
     @property
@@ -44,7 +45,7 @@ class Signals:
 def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
     """The bucket's name and the comparison that put the sample there."""
     if signals.bucket == Bucket.UNSEEN:
-        if signals.predicted:
+        if signals.predicted == Told.KNOWN:
             return "Not seen: left out so far, as samples like it are answered right."
         return "Not seen: the model has not met it yet."
     if signals.bucket == Bucket.FREEZE:
@@ -59,6 +60,8 @@ def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
 
 
 def _mastered(signals: Signals, rule: GEKOConfig) -> str:
+    if signals.predicted == Told.SETTLED:
+        return "training hardly changes the answers to samples like it"
     if rule.mastery == "relative":
         loss, mean = apart(signals.loss, signals.mean_loss)
         return f"its loss {loss} is below the mean of the data, {mean}"

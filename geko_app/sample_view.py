@@ -152,7 +152,7 @@ def signals(samples: Samples, index: int) -> Signals:
         mean_loss=states.mean_loss,
         p_min=float(states.p_min[index]),
         hard_streak=int(states.hard_streak[index]),
-        predicted=bool(states.predicted[index]),
+        predicted=int(states.predicted[index]),
         surprising=bool(states.surprising[index]),
         held_back=int(samples.facts["row"][index]) in samples.never_freeze,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from geko_engine.config import GEKOConfig
 from geko_engine.mastery import MASTERIES
 from geko_engine.planner import MOST_SUSPECTS
@@ -11,21 +13,53 @@ NOTHING = (
     "Nothing is mastered so far, so nothing is skipped, and GEKO trains as plain training does. Long free-text answers are "
     "hardly ever exactly right: what saves there is batching, and fewer epochs."
 )
+ALIKE = (
+    "Hardly any answer is ever exactly right here, and training still changes the answers to all kinds of samples, as far as "
+    "can be told, so none is left out for that."
+)
 
 
-def criterion_sentence(config: GEKOConfig, counts: PartitionStats, suspects: int) -> str:
-    """What is left out from now on. `suspects`: samples that the noise guard holds for wrong labels. "" for plain training."""
+def criterion_sentence(
+    config: GEKOConfig, counts: PartitionStats, suspects: int, churn: Sequence[Mapping[str, float]] = ()
+) -> str:
+    """What is left out from now on; "" for plain training.
+
+    Args:
+        suspects: samples that the noise guard holds for wrong labels. churn: what each look at the panel told, see Progress.
+    """
     if not config.enabled:
         return ""
-    return " ".join(filter(None, [_mastered(config, counts), _guarded(config, counts.total, suspects)]))
+    last = churn[-1] if churn else {}
+    settled = int(last.get("settled", 0))
+    mastered = _mastered(config, counts.freeze - settled, counts.total)
+    if last:
+        mastered = " ".join(filter(None, [_settled(config, settled, counts.total, last), mastered]))
+    return " ".join(filter(None, [mastered or NOTHING, _guarded(config, counts.total, suspects)]))
 
 
-def _mastered(config: GEKOConfig, counts: PartitionStats) -> str:
-    if not counts.freeze:
-        return NOTHING
-    share = f"{counts.freeze:,} of {counts.total:,} samples ({100 * counts.freeze / counts.total:.0f} %)"
+def _settled(config: GEKOConfig, count: int, total: int, look: Mapping[str, float]) -> str:
+    if not count:
+        return ALIKE
+    change = f"{look['settled_churn']:.3f} a target, of the others by {look['others_churn']:.3f}"
+    return (
+        f"Hardly any answer is ever exactly right here, so it counts what training still changes: {_share(count, total)} are like "
+        f"those whose probabilities moved least since the last look (by {change}). {_left_out(config)}"
+    )
+
+
+def _mastered(config: GEKOConfig, count: int, total: int) -> str:
+    if not count:
+        return ""
+    return f"{_share(count, total)} are mastered: {MASTERIES[config.mastery].because}. {_left_out(config)}"
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} of {total:,} samples ({100 * count / total:.0f} %)"
+
+
+def _left_out(config: GEKOConfig) -> str:
     replayed = f"but for a random {100 * config.frozen_replay:.0f} %" if config.frozen_replay else "with no replay"
-    return f"{share} are mastered: {MASTERIES[config.mastery].because}. They are left out, {replayed}."
+    return f"They are left out, {replayed}."
 
 
 def _guarded(config: GEKOConfig, total: int, suspects: int) -> str:

@@ -23,7 +23,10 @@ SIMILAR = (
 
 @dataclass(frozen=True)
 class Scan:
-    """Scores of the samples `ids` [n]; the arrays are aligned with it."""
+    """Scores of the samples `ids` [n]; the arrays are aligned with it.
+
+    probability: of each target, sample by sample, float32 [sum of targets]; empty unless asked for.
+    """
 
     ids: NDArray
     loss_sum: NDArray
@@ -32,6 +35,7 @@ class Scan:
     correct: NDArray
     confidence: NDArray
     p_min: NDArray
+    probability: NDArray
     tokens: int
     padding: int
 
@@ -58,6 +62,7 @@ def scan(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     rank: int = 0,
     processes: int = 1,
+    with_tokens: bool = False,
 ) -> Scan:
     """Score `ids` without gradient and dropout, in batches of similar length; of them the share of process `rank`.
 
@@ -68,6 +73,7 @@ def scan(
     parts = list(_batches(order, samples.lengths[order], batch_size))
     done = np.cumsum([0, *map(len, parts)])
     columns: list[NDArray] = []
+    probabilities = [np.zeros(0, np.float32)]
     training = scored.training
     scored.eval()
     try:
@@ -79,6 +85,8 @@ def scan(
                     batch = collate([samples[int(i)] for i in parts[first + rank]])
                     scores = scored({name: value.to(device) for name, value in batch.items()})
                     columns.append(as_columns(scores, batch["input_ids"].shape[1]))
+                    if with_tokens and scores.probability is not None:
+                        probabilities.append(scores.probability.float().cpu().numpy())
                 on_progress(int(done[min(len(parts), first + processes)]), len(order))
     finally:
         scored.train(training)
@@ -86,12 +94,13 @@ def scan(
     table = np.concatenate(columns, axis=1) if columns else np.zeros((SCORES, 0))
     tokens = int(samples.lengths[own].sum())
     loss_sum, targets, loss, correct, confidence, p_min, width = table
-    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, p_min, tokens, int(width.sum()) - tokens)
+    told, padding = np.concatenate(probabilities), int(width.sum()) - tokens
+    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, p_min, told, tokens, padding)
 
 
 def combine(shares: Sequence[Scan]) -> Scan:
     """One scan from the shares of several processes."""
-    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "p_min")
+    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "p_min", "probability")
     joined: dict[str, Any] = {name: np.concatenate([getattr(share, name) for share in shares]) for name in names}
     return Scan(**joined, tokens=sum(s.tokens for s in shares), padding=sum(s.padding for s in shares))
 

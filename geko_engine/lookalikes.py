@@ -1,7 +1,8 @@
-"""What the samples that have come up in an epoch tell of those like them: which would be answered right, and at which loss.
+"""What the samples that have come up in an epoch tell of those like them: which would be answered right, at which loss, and
+how much training changes them.
 
 Linear models on the tokens of its prompt (single ones, pairs, its length): a logistic one of whether it is answered right,
-and a least-squares one of its loss. They cost no token of the language model. Where look-alikes tell nothing (one kind of
+and least-squares ones of its loss and its churn. They cost no token of the language model. Where look-alikes tell nothing (one kind of
 task, half of it known) no probability comes near 1 and no loss stands out. Numpy only.
 """
 
@@ -106,6 +107,22 @@ def excess(samples: Any, met: NDArray, loss: NDArray, which: NDArray) -> NDArray
         all_above[mine], above[theirs] = np.split(missed, [int(mine.sum())])
     deviation = 1.4826 * float(np.median(np.abs(all_above - np.median(all_above))))
     return above / max(deviation, 1e-6)
+
+
+def told_value(samples: Any, known: NDArray, values: NDArray, asked: NDArray) -> NDArray:
+    """What the `values` [n] of the samples `known` [n] tell of those of `asked` [m], [m], by least squares."""
+    middle, spread = values.mean(), max(float(values.std()), 1e-12)  # the fit is made for values of the size of 1
+    told: NDArray = middle + spread * _told(samples, known, (values - middle) / spread, asked, _itself)
+    return told
+
+
+def told_by_others(samples: Any, known: NDArray, values: NDArray) -> NDArray:
+    """What is told of each of `known` [n] by the others alone, [n]."""
+    told, fold = np.empty(len(known)), np.arange(len(known)) % FOLDS
+    for part in range(FOLDS):
+        others, mine = fold != part, fold == part
+        told[mine] = told_value(samples, known[others], values[others], known[mine])
+    return told
 
 
 Link = Callable[[NDArray], NDArray]

@@ -130,7 +130,13 @@ class Machine:
 
     # ------------------------------------------------------------ looking
     def scan(
-        self, samples: Any, ids: NDArray, should_stop: Callable[[], bool], on_progress: Callable[[int, int], None]
+        self,
+        samples: Any,
+        ids: NDArray,
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[int, int], None],
+        *,
+        with_tokens: bool = False,
     ) -> Scan:
         """Score `ids` without gradient, each process a share of the batches. Raises Stopped."""
         found = scan(
@@ -144,6 +150,7 @@ class Machine:
             on_progress=on_progress,
             rank=self.rank,
             processes=self.processes,
+            with_tokens=with_tokens,
         )
         return found if self.processes == 1 else combine(gather_object([found]))
 

@@ -64,7 +64,7 @@ def mastered_relatively(signals: Signals, config: GEKOConfig) -> NDArray:
 MASTERIES: dict[str, Mastery] = {
     "exact": Mastery(
         mastered_exactly,
-        "Mastered is what the model answers exactly, and surely: right for short answers that can be checked.",
+        "Mastered is what the model answers exactly, and surely; where hardly any answer ever is, what training hardly changes any more.",
         "answered exactly, and surely",
         # Tempered: the unbiased weight 1/share has more variance, and measured worse.
         replay_power=0.5,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geko_engine.buckets import Bucket, bucket_loss_weights
 from geko_engine.config import GEKOConfig
 from geko_engine.mastery import MASTERIES
-from geko_engine.sample_states import SampleStates
+from geko_engine.sample_states import SampleStates, Told
 
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
 SMALLEST_STEP = 4  # a step never shrinks below so many samples
@@ -89,7 +89,7 @@ def select(
     states: SampleStates, config: GEKOConfig, rng: np.random.Generator, bucket_weights: tuple[float, float, float]
 ) -> tuple[NDArray, NDArray, dict[str, int]]:
     """Ids to train on, their loss weights, and the counts of what was replayed or left out."""
-    predicted = states.predicted.astype(bool)
+    predicted = states.predicted == Told.KNOWN
     frozen = (states.bucket == Bucket.FREEZE) | predicted
     suspect = states.suspects()
     draw = rng.random(states.count, dtype=np.float32)
@@ -101,7 +101,10 @@ def select(
     planned = (~frozen & ~skipped_suspect & ~worn_out) | (replayed & (states.seen < config.max_times_seen))
     weights = np.zeros(states.count, np.float32)
     weights[planned] = bucket_loss_weights(states.bucket[planned], bucket_weights)
-    weights[replayed] *= shares[replayed] ** -MASTERIES[config.mastery].replay_power
+    raised = replayed & (
+        states.predicted != Told.SETTLED
+    )  # of those more weight would be more of what cannot be learnt
+    weights[raised] *= shares[raised] ** -MASTERIES[config.mastery].replay_power
     ids = np.flatnonzero(planned & (weights > 0)).astype(np.int32)
     counts = {
         "replayed": int((replayed & planned).sum()),

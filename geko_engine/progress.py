@@ -34,5 +34,7 @@ class Progress:
     reason: str = ""
     counter: TokenCounter = field(default_factory=TokenCounter)
     predicted: list[dict[str, int]] = field(default_factory=list)  # one entry a pass: left out, met, right
+    panel_asked: bool = False  # whether the first look at the panel is done, or was not wanted
+    churn: list[dict[str, float]] = field(default_factory=list)  # one entry a later look: epoch, settled, churns
     buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
     evaluations: list[dict[str, Any]] = field(default_factory=list)

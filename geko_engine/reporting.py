@@ -137,7 +137,7 @@ def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
 def criterion(trainer: GEKOTrainer) -> str:
     """What is left out as the record stands now, and why."""
     states = trainer.states
-    return criterion_sentence(trainer.config, states.counts(), int(states.suspects().sum()))
+    return criterion_sentence(trainer.config, states.counts(), int(states.suspects().sum()), trainer.progress.churn)
 
 
 def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
@@ -168,6 +168,7 @@ def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
         "exact_match_after": last.get("exact_match"),
         "buckets": progress.buckets,
         "predicted": progress.predicted,
+        "churn": progress.churn,
         "final_buckets": asdict(trainer.states.counts()),
         "pruned": trainer.get_pruned_count(),
         "mastery": trainer.config.mastery if trainer.config.enabled else "",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "random_states", "remove_old", "restore_random_states", "save"]
 FORMAT = 3
+PANEL = "panel.safetensors"  # only where churn is measured
 
 
 def save(trainer: GEKOTrainer, path: Path) -> None:
@@ -49,6 +50,8 @@ def save(trainer: GEKOTrainer, path: Path) -> None:
         torch.save(states, folder / "states.pt")
         trainer.states.save(folder / "samples.safetensors")
         trainer.history.save(folder / "history.safetensors")
+        if len(trainer.panel):
+            save_arrays({"probability": trainer.panel}, str(folder / PANEL))
         if trainer.plan is not None:
             save_arrays(_plan_arrays(trainer.plan), str(folder / "plan.safetensors"))
         if trainer.tokenizer is not None and hasattr(trainer.tokenizer, "save_pretrained"):
@@ -78,6 +81,7 @@ def load(trainer: GEKOTrainer, path: Path) -> None:
         trainer.history.load(path / "history.safetensors")
     plan = path / "plan.safetensors"
     trainer.plan = _plan_from(load_arrays(str(plan))) if plan.exists() else None
+    trainer.panel = load_arrays(str(path / PANEL))["probability"] if (path / PANEL).exists() else trainer.panel[:0]
     values = dict(manifest["progress"])
     values["counter"] = TokenCounter(**values["counter"])
     if not values["finished"]:

@@ -20,6 +20,7 @@ from geko_engine.lookalikes import probabilities
 from geko_engine.mastery import MASTERIES
 from geko_engine.planner import SMALLEST_STEP, Plan, even_bounds, share_out
 from geko_engine.progress import Progress
+from geko_engine.sample_states import Told
 
 if TYPE_CHECKING:
     from geko_engine.trainer import GEKOTrainer
@@ -46,7 +47,7 @@ def revise_if_due(trainer: GEKOTrainer) -> bool:
         plan,
         progress.step_in_plan,
         until,
-        states.predicted.astype(bool),
+        states.predicted == Told.KNOWN,
         trainer.samples.lengths,
         np.random.default_rng((trainer.args.seed, progress.epoch, 2, progress.revision)),
         config=trainer.config,
@@ -81,7 +82,7 @@ def settle(trainer: GEKOTrainer) -> None:
     met, right = progress.epoch_predicted_met, progress.epoch_predicted_right
     progress.predicted.append({"left_out": left_out, "met": met, "right": right})
     if not are_trusted(progress):
-        trainer.states.arrays["predicted"][:] = 0
+        trainer.states.forget(Told.KNOWN)
 
 
 def part_of(plan: Plan, done: int, share: float) -> NDArray:

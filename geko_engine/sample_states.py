@@ -6,6 +6,7 @@ states = SampleStates(n); states.record(ids, scores..., step); states.partition(
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,17 @@ FIELDS: dict[str, Any] = {
     "correct": np.uint8,
     "hard_streak": np.uint8,  # consecutive visits that ended HARD
     "frozen_passes": np.uint8,  # consecutive passes begun as FREEZE
-    "predicted": np.uint8,  # never met, and answered right as its look-alikes tell
+    "predicted": np.uint8,  # what its look-alikes tell: see Told
     "surprising": np.uint8,  # the loss of the last visit was far above what its look-alikes tell
 }
+
+
+class Told(IntEnum):
+    """What look-alikes tell of a sample; the values are written to disk."""
+
+    NOTHING = 0
+    KNOWN = 1  # never met, and would be answered right
+    SETTLED = 2  # training hardly changes it: left out as if it were mastered
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ class SampleStates:
         a["best_loss"][ids] = np.minimum(a["best_loss"][ids], loss)
         a["loss"][ids], a["confidence"][ids], a["p_min"][ids] = loss, confidence, p_min
         a["correct"][ids], a["last_step"][ids] = correct, step
-        a["predicted"][ids], a["surprising"][ids] = 0, 0
+        a["predicted"][ids] *= a["predicted"][ids] == Told.SETTLED
+        a["surprising"][ids] = 0
         a["q"][ids] = update_q(a["q"][ids], loss, config)
         counter = a["seen" if trained else "checked"]
         counter[ids] = np.minimum(counter[ids].astype(np.int64) + 1, np.iinfo(np.uint16).max)
@@ -140,6 +150,10 @@ class SampleStates:
         """Mask [count] of samples that are probably wrong labels."""
         return suspected(self.bucket, self.hard_streak, self.surprising, self.p_min)
 
+    def forget(self, told: Told) -> None:
+        """Take back what look-alikes told."""
+        self.arrays["predicted"] *= self.predicted != told
+
     def pruned(self, config: GEKOConfig) -> NDArray:
         """Mask [count] of samples that were FREEZE for more than prune_frozen_after passes; none while that is 0."""
         if not config.prune_frozen_after:
@@ -160,7 +174,7 @@ class SampleStates:
         signals = Signals(
             loss, correct, confidence, self.q_value(ids, config), quality(loss, self.best_loss[ids]), self.mean_loss
         )
-        mastered = MASTERIES[config.mastery].mastered(signals, config)
+        mastered = MASTERIES[config.mastery].mastered(signals, config) | (self.predicted[ids] == Told.SETTLED)
         awake = mastered & self.never_freeze[ids]  # LIGHT instead
         return partition(correct | awake, confidence, mastered & ~awake, self.visits(ids) > 0, config)
 
@@ -178,7 +192,8 @@ class SampleStates:
         mean_loss = arrays.pop("mean_loss", np.array([np.nan]))
         for name in ("predicted", "surprising"):  # not in records of earlier versions
             arrays.setdefault(name, np.zeros_like(arrays["bucket"]))
-        arrays["predicted"][arrays["bucket"] != Bucket.UNSEEN] = 0  # earlier versions also told it of what was met
+        of_met = (arrays["predicted"] == Told.KNOWN) & (arrays["bucket"] != Bucket.UNSEEN)
+        arrays["predicted"][of_met] = Told.NOTHING  # earlier versions also told it of what was met
         if set(arrays) != set(FIELDS):
             raise CheckpointError(f"The record {str(path)!r} has other fields: it is of another version of GEKO.")
         if len(arrays["loss"]) != self.count:

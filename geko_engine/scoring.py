@@ -25,7 +25,7 @@ SampleFunction = Callable[[Any, dict[str, Tensor]], Tensor]
 
 @dataclass
 class SampleScores:
-    """What one forward pass tells about its B samples; all tensors but the first have shape [B].
+    """What one forward pass tells about its B samples; all tensors but objective and probability have shape [B].
 
     Attributes:
         objective: loss_sum times the weights of the samples, summed to a scalar; it alone carries the gradient, which
@@ -36,6 +36,7 @@ class SampleScores:
         correct: every target is the most likely token.
         confidence: smallest target probability when correct, else the mean probability of the most likely token.
         p_min: smallest target probability.
+        probability: of each target token, sample by sample, [K]; None where the model tells only losses.
         exact: True when the signals are the sample's own, False when they were copied from a batch mean.
     """
 
@@ -47,6 +48,7 @@ class SampleScores:
     confidence: Tensor
     p_min: Tensor
     exact: bool = True
+    probability: Tensor | None = None
 
 
 class Scorer:
@@ -168,4 +170,5 @@ def per_sample(tokens: TokenLoss, sample: Tensor, count: int) -> SampleScores:
     correct = (total((probability < highest).float()) == 0) & (targets > 0)
     confidence = torch.where(correct, p_min, total(highest) / divisor)
     loss_sum = total(tokens.loss)
-    return SampleScores(tokens.objective, loss_sum, targets, loss_sum / divisor, correct, confidence, p_min)
+    loss = loss_sum / divisor
+    return SampleScores(tokens.objective, loss_sum, targets, loss, correct, confidence, p_min, probability=probability)

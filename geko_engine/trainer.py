@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from geko_engine import reporting, resume
 from geko_engine.adapters import apply_lora, require_adapters, settle_quantized
 from geko_engine.buckets import Bucket
+from geko_engine.churn import heed_churn, look_again, look_if_due
 from geko_engine.config import GEKOConfig, GEKOTrainingArgs
 from geko_engine.console import Console
 from geko_engine.curriculum import MountainCurriculum, Phase
@@ -38,7 +39,7 @@ from geko_engine.planner import Plan, choose_rechecks, is_mastered, is_whole_pas
 from geko_engine.processes import is_main_process
 from geko_engine.progress import Progress
 from geko_engine.revision import revise_if_due, settle
-from geko_engine.sample_states import SampleStates
+from geko_engine.sample_states import SampleStates, Told
 from geko_engine.scoring import SampleFunction, Scorer
 
 
@@ -100,6 +101,7 @@ class GEKOTrainer:
         self.states, self.progress = SampleStates(len(self.samples)), Progress()
         self.history = History(len(self.samples))
         self.plan: Plan | None = None
+        self.panel = np.zeros(0, np.float32)  # what churn is measured from: see churn.py
         self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.curriculum = MountainCurriculum()
         self.steps_per_epoch = steps_per_pass(len(self.samples), machine.step_size)
@@ -161,6 +163,7 @@ class GEKOTrainer:
                 self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
             if self.machine.any(self.should_stop()):
                 raise Stopped
+            look_if_due(self)
             if revise_if_due(self):
                 batches = self.loader.start(self._current_plan(), 0, progress.epoch)
                 continue
@@ -205,10 +208,11 @@ class GEKOTrainer:
         return False
 
     def _end_epoch(self) -> None:
-        progress = self.progress
+        progress, seen = self.progress, look_again(self)  # first: a stop in the middle leaves the epoch unended
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
         settle(self)
         doubt(self)
+        heed_churn(self, seen)
         progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
         self.history.append(self.states, epoch=progress.epoch, step=progress.step)
@@ -245,7 +249,7 @@ class GEKOTrainer:
         progress.epoch_due += float(self._current_plan().due[progress.step_in_plan])
         progress.step += 1
         progress.step_in_plan += 1
-        predicted = self.states.predicted[ids].astype(bool)
+        predicted = self.states.predicted[ids] == Told.KNOWN
         progress.epoch_predicted_met += int(predicted.sum())
         progress.epoch_predicted_right += int((predicted & (correct > 0.5)).sum())
         self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)

@@ -15,6 +15,7 @@ from geko_engine.buckets import Bucket, partition
 from geko_engine.config import GEKOConfig
 from geko_engine.mastery import MASTERIES
 from geko_engine.mastery import Signals as RuleSignals
+from geko_engine.sample_states import Told
 
 EXACT, RELATIVE = GEKOConfig(), GEKOConfig(mastery="relative")
 MASTERED: dict[str, Any] = {
@@ -52,7 +53,7 @@ CASES = {
     ),
     "unseen": (signals(bucket=Bucket.UNSEEN), EXACT, "Not seen: the model has not met it yet."),
     "unseen, told by look-alikes": (
-        signals(bucket=Bucket.UNSEEN, predicted=True),
+        signals(bucket=Bucket.UNSEEN, predicted=Told.KNOWN),
         EXACT,
         "Not seen: left out so far, as samples like it are answered right.",
     ),
@@ -67,6 +68,11 @@ CASES = {
         GEKOConfig(freeze_confidence=0.5, min_q_for_freeze=0.25, freeze_quality=0.1),
         "FREEZE, mastered: the answer is exact, its confidence 0.97 is above 0.50, its Q-value 0.93 is at least 0.25 and "
         "its quality 0.99 is above 0.10.",
+    ),
+    "freeze, told by look-alikes": (
+        signals(predicted=Told.SETTLED, correct=False),
+        EXACT,
+        "FREEZE, mastered: training hardly changes the answers to samples like it.",
     ),
     "freeze, relative": (
         signals(),

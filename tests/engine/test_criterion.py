@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geko_engine import GEKOConfig
-from geko_engine.criterion import NOTHING, criterion_sentence
+from geko_engine.criterion import ALIKE, NOTHING, criterion_sentence
 from geko_engine.sample_states import PartitionStats
 
 HALF = PartitionStats(freeze=2000, light=500, focus=1000, hard=500)
@@ -46,3 +46,21 @@ CASES = {
 def test_one_sentence_says_what_is_left_out_and_why(name: str) -> None:
     config, counts, suspects, sentence = CASES[name]
     assert criterion_sentence(config, counts, suspects) == sentence
+
+
+@pytest.mark.parametrize(("replay", "left_out"), [(0.15, "but for a random 15 %"), (0.0, "with no replay")])
+def test_where_churn_decides_it_is_said_with_what_was_measured(replay: float, left_out: str) -> None:
+    looks = [{"settled": 0}, {"settled": 1800, "settled_churn": 0.0124, "others_churn": 0.0361}]
+    told = (
+        "Hardly any answer is ever exactly right here, so it counts what training still changes: 1,800 of 4,000 samples (45 %) "
+        "are like those whose probabilities moved least since the last look (by 0.012 a target, of the others by 0.036). They "
+        f"are left out, {left_out}."
+    )
+    config = GEKOConfig(frozen_replay=replay)
+    assert criterion_sentence(config, PartitionStats(freeze=1800, hard=2200), 0, looks) == told
+    both = criterion_sentence(config, PartitionStats(freeze=1840, hard=2160), 0, looks)
+    assert both.startswith(f"{told} 40 of 4,000 samples (1 %) are mastered: answered exactly, and surely.")
+
+
+def test_where_all_kinds_change_alike_it_is_said_that_nothing_is_skipped() -> None:
+    assert criterion_sentence(GEKOConfig(), NONE, 0, [{"settled": 0}]) == ALIKE
