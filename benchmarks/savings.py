@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--mixes", nargs="+", default=["demo"], choices=MIXES)
     parser.add_argument("--arms", nargs="+", default=["plain", "geko", SHORT, RANDOM], choices=[*ARMS, *OTHERS])
     parser.add_argument("--seeds", type=int, default=FEWEST_SEEDS)
-    parser.add_argument("--samples", type=int, help="default: what the mix says, 4,000 or 1,600")
+    parser.add_argument("--samples", type=int, help="default: what the mix says, 800 to 4,000")
     parser.add_argument("--epochs", type=int, nargs="+", help="one or several; default: what the mix says, 3 or 4")
     parser.add_argument("--fresh", action="store_true", help="run what is recorded anew")
     cores = min(MOST_JOBS, os.cpu_count() or 1)

@@ -40,10 +40,10 @@ def criterion_sentence(
 def _settled(config: GEKOConfig, count: int, total: int, look: Mapping[str, float]) -> str:
     if not count:
         return ALIKE
-    change = f"{look['settled_churn']:.3f} a target, of the others by {look['others_churn']:.3f}"
+    change = f"{look['settled_churn']:.3f} on average, the others {look['others_churn']:.3f}"
     return (
-        f"Hardly any answer is ever exactly right here, so it counts what training still changes: {_share(count, total)} are like "
-        f"those whose probabilities moved least since the last look (by {change}). {_left_out(config)}"
+        f"Hardly any answer is ever exactly right here, so what counts is what training still changes: {_share(count, total)} "
+        f"are like those whose target probabilities moved least since the last look ({change}). {_left_out(config)}"
     )
 
 

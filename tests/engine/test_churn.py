@@ -291,7 +291,7 @@ def test_a_run_leaves_out_what_is_settled_says_so_and_counts_what_it_computed(tm
     assert report["tokens_forwarded"] == hook.trained + looks
     assert report["compute_saved_ratio"] > 0.1
     told = [event.criterion for event in events if isinstance(event, EpochEnded)]
-    assert f"{first['settled']:,} of {COUNT:,} samples" in told[0] and "probabilities moved least" in told[0]
+    assert f"{first['settled']:,} of {COUNT:,} samples" in told[0] and "target probabilities moved least" in told[0]
     assert "churn" in report and not run_for(tmp_path / "b", GEKOConfig(settled_share=0)).train()["churn"]
 
 

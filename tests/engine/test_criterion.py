@@ -52,8 +52,8 @@ def test_one_sentence_says_what_is_left_out_and_why(name: str) -> None:
 def test_where_churn_decides_it_is_said_with_what_was_measured(replay: float, left_out: str) -> None:
     looks = [{"settled": 0}, {"settled": 1800, "settled_churn": 0.0124, "others_churn": 0.0361}]
     told = (
-        "Hardly any answer is ever exactly right here, so it counts what training still changes: 1,800 of 4,000 samples (45 %) "
-        "are like those whose probabilities moved least since the last look (by 0.012 a target, of the others by 0.036). They "
+        "Hardly any answer is ever exactly right here, so what counts is what training still changes: 1,800 of 4,000 samples (45 %) "
+        "are like those whose target probabilities moved least since the last look (0.012 on average, the others 0.036). They "
         f"are left out, {left_out}."
     )
     config = GEKOConfig(frozen_replay=replay)
