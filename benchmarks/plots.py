@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.arms import PLAIN, Arm, Record, Setting, apart, arms_of, by_setting, paired, pareto_front, read_records
-from benchmarks.budgets import LOSS, RIGHT, curves, means
+from benchmarks.budgets import LOSS, RIGHT, curves, means, of_most_samples
 from benchmarks.common import RESULTS, SMALL
 from benchmarks.mixes import MIXES
 from geko_app.charts import BUCKET_COLOURS, EVALUATION
@@ -190,29 +190,41 @@ def label_arms(ax: Axes, arms: Sequence[Arm]) -> None:
 
 
 def paired_figure(setting: Setting, mixes: Mapping[str, Sequence[Record]]) -> Figure:
-    """One column a mix, one row an arm: percentage points of exact match above or below plain training, seed by seed."""
+    """One column a mix, one row an arm: percentage points of exact match above or below plain training, seed by seed.
+
+    Where the mixes do not fit side by side, each line of them lists only the arms that it has.
+    """
     differences = {mix: paired(records, "exact_match") for mix, records in mixes.items()}
-    rows = ordered_rows(differences)
     caption = f"Exact match, points against plain training with the same seed: a dot a seed, a stroke at the mean. {said(setting, mixes)}."
-    left = LETTER * max(map(len, rows)) + 0.3
-    fitting = int((WIDTH - left) / (TITLE_LETTER * max(map(len, mixes)) + 0.1))
+    left = LETTER * max(map(len, ordered_rows(differences))) + 0.3
+    fitting = int((WIDTH - left) / (TITLE_LETTER * max(map(len, mixes)) + 0.05))
     columns = max(1, min(4, len(mixes), fitting))
-    figure, axes = grid_of(len(mixes), columns, 0.8 + 0.19 * len(rows), caption, sharex=True, sharey=True)
-    for ax, (mix, found) in zip(axes, differences.items(), strict=True):
-        ax.axvline(0, color=SOFT, linewidth=0.8)
-        ax.hlines(range(len(rows)), 0, 1, color=LINE, linewidth=0.5, transform=ax.get_yaxis_transform(), zorder=0)
-        for place, name in enumerate(rows):
-            draw_row(ax, place, look_of(name), [100 * value for value in found.get(name, [])])
-        head(ax, mix)
-        ax.set_yticks(range(len(rows)), rows)
-        ax.tick_params(labelbottom=True)
-        ax.spines["left"].set_visible(False)
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    for label in [label for ax in axes for label in ax.get_yticklabels()]:
+    names = list(differences)
+    lines = [{mix: differences[mix] for mix in names[k : k + columns]} for k in range(0, len(names), columns)]
+    arms = [ordered_rows(line) for line in lines]
+    ratios = {"height_ratios": [0.8 + 0.19 * len(rows) for rows in arms]}
+    height = statistics.fmean(ratios["height_ratios"])
+    figure, axes = grid_of(len(mixes), columns, height, caption, sharex=True, sharey="row", gridspec_kw=ratios)
+    for place, mix in enumerate(names):
+        draw_pairs(axes[place], mix, arms[place // columns], differences[mix])
+    figure.subplots_adjust(left=left / WIDTH, right=0.98, wspace=0.08, hspace=0.8 / height)
+    return figure
+
+
+def draw_pairs(ax: Axes, mix: str, rows: Sequence[str], found: Mapping[str, Sequence[float]]) -> None:
+    """The arms `rows` of one mix."""
+    ax.axvline(0, color=SOFT, linewidth=0.8)
+    ax.hlines(range(len(rows)), 0, 1, color=LINE, linewidth=0.5, transform=ax.get_yaxis_transform(), zorder=0)
+    for place, name in enumerate(rows):
+        draw_row(ax, place, look_of(name), [100 * value for value in found.get(name, [])])
+    head(ax, mix)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(labelbottom=True)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    for label in ax.get_yticklabels():
         name = label.get_text()
         label.set(color=look_of(name).words, fontweight="bold" if name == "geko" else "normal")
-    figure.subplots_adjust(left=left / WIDTH, right=0.98, wspace=0.08, hspace=0.3)
-    return figure
 
 
 def ordered_rows(differences: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
@@ -281,8 +293,7 @@ def draw(folder: Path) -> None:
         write(compute_figure(setting, mixes), folder / f"savings-compute-{name}")
         if any(paired(records, "exact_match") for records in mixes.values()):
             write(paired_figure(setting, mixes), folder / f"savings-paired-{name}")
-    budgets = {mix: [r for r in records if r["mix"] == mix] for mix in dict.fromkeys(r["mix"] for r in records)}
-    budgets = {mix: mine for mix, mine in budgets.items() if curves(mine, LOSS, MIXES[mix].epochs)}
+    budgets = {mix: mine for mix, mine in of_most_samples(records).items() if curves(mine, LOSS, MIXES[mix].epochs)}
     if budgets:
         write(budgets_figure(budgets), folder / "savings-budgets.svg")
 
