@@ -86,6 +86,8 @@ def bound_requests() -> None:
     import huggingface_hub
 
     present = huggingface_hub.get_session()
+    while present is None:  # another thread has closed it in between: after a connection broke off the client does that
+        present = huggingface_hub.get_session()
     if _limit in present.event_hooks["request"]:
         return
     hooks = {**present.event_hooks, "request": [*present.event_hooks["request"], _limit]}

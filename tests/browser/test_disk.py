@@ -26,7 +26,7 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_
     unfold(page, "Advanced")
     fill(page, {"training.save_steps": "10"})
     start(page)
-    wait_for_points(page, 11)  # there is a checkpoint now
+    expect(page.locator(".geko-log li", has_text="Checkpoint at step").first).to_be_attached(timeout=WAIT)
     small_disk.fill()
     wait_for_phase(page, "failed")
     (run,) = small_disk.runs()

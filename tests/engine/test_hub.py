@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import torch
 import yaml
 
+from geko_engine.downloads import bound_requests
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
 from tests.hub_server import HubServer, Repo
 
@@ -474,3 +476,11 @@ def test_a_stream_that_breaks_off_is_told(hub: HubServer, tmp_path: Path) -> Non
     (answer,) = ask(ROWS, [{"train": "tiny/large", "sample_count": 40_000}], child_environment(hub, tmp_path / "home"))
     assert answer["field"] == "data.train"
     assert answer["error"].startswith("The connection to the Hub broke off while the dataset 'tiny/large' was loading")
+
+
+def test_a_session_that_another_thread_has_closed_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = iter([None, huggingface_hub.get_session()])
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: next(sessions))
+    monkeypatch.setattr(huggingface_hub, "set_client_factory", lambda factory: None)
+    bound_requests()
+    assert not list(sessions)
