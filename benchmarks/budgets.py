@@ -34,14 +34,6 @@ class Reach:
         return f"{statistics.fmean(self.computes):.2f} ±{spread(self.computes):.2f}"
 
 
-def of_most_samples(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by mix: those with most samples, as a budget means nothing over different numbers of them."""
-    most: dict[str, int] = {}
-    for record in records:
-        most[record["mix"]] = max(most.get(record["mix"], 0), record["samples"])
-    return {mix: [r for r in records if (r["mix"], r["samples"]) == (mix, count)] for mix, count in most.items()}
-
-
 def curves(records: Iterable[Record], field: str, epochs: int) -> dict[str, dict[int, list[Point]]]:
     """For each arm of one mix and each seed its points, by rising compute; arms with one number of epochs are left out.
 

@@ -26,9 +26,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.arms import PLAIN, Arm, Record, Setting, apart, arms_of, by_setting, paired, pareto_front, read_records
-from benchmarks.budgets import LOSS, RIGHT, curves, means, of_most_samples
+from benchmarks.budgets import LOSS, RIGHT, curves, means
 from benchmarks.common import RESULTS, SMALL
 from benchmarks.mixes import MIXES
+from benchmarks.tables import of_most_samples
 from geko_app.charts import BUCKET_COLOURS, EVALUATION
 from geko_app.theme import MOSS, STONE
 

@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["plain", "geko", SHORT, RANDOM], choices=[*ARMS, *OTHERS])
     parser.add_argument("--seeds", type=int, default=FEWEST_SEEDS)
     parser.add_argument("--samples", type=int, help="default: what the mix says, 800 to 4,000")
-    parser.add_argument("--epochs", type=int, nargs="+", help="one or several; default: what the mix says, 3 or 4")
+    parser.add_argument("--epochs", type=int, nargs="+", help="one or several; default: what the mix says, 3 or 10")
     parser.add_argument("--fresh", action="store_true", help="run what is recorded anew")
     cores = min(MOST_JOBS, os.cpu_count() or 1)
     parser.add_argument("--jobs", type=int, default=cores, help=f"runs at a time; default {cores}, one for each core")

@@ -44,6 +44,14 @@ def groups_of(records: Sequence[Record]) -> dict[tuple[str, int], list[Record]]:
     return found
 
 
+def of_most_samples(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by mix: those with most samples, as a budget means nothing over different numbers of them."""
+    found: dict[str, list[Record]] = {}
+    for (mix, _), mine in groups_of(records).items():  # the most come first
+        found.setdefault(mix, mine)
+    return found
+
+
 def what(mix: str, samples: int) -> str:
     """The data in words."""
     return MIXES[mix].what + (f", {samples:,} samples" if samples != MIXES[mix].samples else "")

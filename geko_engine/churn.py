@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geko_engine.buckets import Bucket
 from geko_engine.config import GEKOConfig
 from geko_engine.forward import Scan
 from geko_engine.lookalikes import told_by_others, told_value
@@ -82,7 +83,8 @@ def heed_churn(trainer: GEKOTrainer, now: NDArray | None) -> None:
     found = trainer.machine.gather(find_settled(samples, panel, churn, trainer.config.settled_share))[0]
     trainer.panel = now
     states.forget(Told.SETTLED)
-    states.arrays["predicted"][found.mask & ~states.suspects() & ~states.never_freeze] = Told.SETTLED
+    met = states.bucket != Bucket.UNSEEN  # what has not come up was told to be known: that stays, with its own test
+    states.arrays["predicted"][found.mask & met & ~states.suspects() & ~states.never_freeze] = Told.SETTLED
     states.partition(trainer.config)
     settled = int((states.predicted == Told.SETTLED).sum())
     progress.churn.append(

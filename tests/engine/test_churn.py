@@ -253,6 +253,17 @@ def test_what_is_settled_is_frozen_but_for_what_is_marked_or_looks_wrong(tmp_pat
     assert last["settled_churn"] < last["others_churn"] / 2
 
 
+def test_what_was_told_to_be_known_and_never_met_stays_so(tmp_path: Path) -> None:
+    trainer = looked_at(tmp_path, 0.0, 0.0)
+    states = trainer.states
+    states.arrays["seen"][5], states.arrays["predicted"][5] = 0, Told.KNOWN
+    states.partition(trainer.config)
+    assert states.bucket[5] == Bucket.UNSEEN
+    change(trainer, 0.028, 0.01)
+    assert states.predicted[5] == Told.KNOWN and states.predicted[7] == Told.SETTLED
+    assert trainer.progress.churn[-1]["settled"] == states.counts().freeze
+
+
 def test_what_changes_again_comes_back(tmp_path: Path) -> None:
     trainer = looked_at(tmp_path, 0.028, 0.01)
     assert (trainer.states.bucket[~LEARNT] == Bucket.FREEZE).mean() > 0.9
