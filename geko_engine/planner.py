@@ -101,9 +101,8 @@ def select(
     planned = (~frozen & ~skipped_suspect & ~worn_out) | (replayed & (states.seen < config.max_times_seen))
     weights = np.zeros(states.count, np.float32)
     weights[planned] = bucket_loss_weights(states.bucket[planned], bucket_weights)
-    raised = replayed & (
-        states.predicted != Told.SETTLED
-    )  # of those more weight would be more of what cannot be learnt
+    # Not the settled ones: more weight would be more of what cannot be learnt.
+    raised = replayed & (states.predicted != Told.SETTLED)
     weights[raised] *= shares[raised] ** -MASTERIES[config.mastery].replay_power
     ids = np.flatnonzero(planned & (weights > 0)).astype(np.int32)
     counts = {
