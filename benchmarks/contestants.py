@@ -28,6 +28,7 @@ ARMS: dict[str, GEKOConfig] = {
     "geko, no noise guard": GEKOConfig(noise_guard=False),
     "geko, initial scan": GEKOConfig(initial_scan=True),
     "geko, pruning after 1": GEKOConfig(prune_frozen_after=1),
+    "geko, weights 3/1/0": GEKOConfig(bucket_weights=(3.0, 1.0, 0.0)),
     "InfoBatch's rule": GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False),
     "aggressive": GEKO_AGGRESSIVE,
     "balanced": GEKO_BALANCED,

@@ -25,6 +25,7 @@ from geko_engine.token_loss import bytes_of_loss, loss_of_hidden
 FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
 QUANTISED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
+RECOMPUTED = 1.5  # of what one layer keeps: where layers are computed anew, it and its gradients come together; benchmarks/fit.py
 WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/fit.py
 SPARE = 0.90  # share of the memory that a run may fill before "fits" becomes "tight"
 MATMUL_SHARE = 0.6  # of the speed of one large matrix product, that a whole step reaches; benchmarks/fit.py
@@ -36,6 +37,7 @@ class Footprint:
     """What one training step needs, counted on fake tensors; bytes, operations and floating-point operations.
 
     weights, gradients, optimizer: of the model. activations: kept for the backward pass at the longest batch.
+    recomputed: of them, those of the one layer that is computed anew, and their gradients; 0 without checkpointing.
     logits: what the loss takes: logits of a chunk of the batch's target rows and the gradients that are computed with
     them, or of all rows where head and loss are not computed together. flops, operations: of its forward pass, on `tokens` tokens.
     """
@@ -51,13 +53,13 @@ class Footprint:
     operations: int
     tokens: int
     accumulates: bool
-    recomputes: bool
+    recomputed: int
 
     @property
     def peak(self) -> int:
         """Bytes at the worst moment of a step: gradients grow while activations are let go of."""
         passing = self.activations + self.logits
-        moving = self.gradients + passing if self.accumulates else max(self.gradients, passing)
+        moving = self.gradients + passing if self.accumulates else max(self.gradients + self.recomputed, passing)
         return round((1 + WORKSPACE) * (self.weights + self.optimizer + moving))
 
     def parts(self) -> dict[str, int]:
@@ -68,7 +70,7 @@ class Footprint:
     def seconds(self, tokens: int, steps: int, speed: Speed) -> float:
         """Time that `steps` training steps on `tokens` real tokens take at `speed`, evaluation and loading left out."""
         # The backward pass costs two forward ones; where nothing but adapters is trained, about one.
-        passes = 2.0 + min(1.0, 2 * self.trainable / max(1, self.parameters)) + self.recomputes
+        passes = 2.0 + min(1.0, 2 * self.trainable / max(1, self.parameters)) + bool(self.recomputed)
         arithmetic = passes * self.flops * tokens / max(1, self.tokens) / (MATMUL_SHARE * speed.flops_per_second)
         return arithmetic + passes * steps * self.operations * OVERHEAD * speed.operation_seconds
 
@@ -88,9 +90,10 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         with _Counter() as counter, FlopCounterMode(display=False) as flops:
             saved, rows = _forward(model, config, batch_size, length, targets)
     layers = max(1, getattr(model_config.get_text_config(), "num_hidden_layers", 1))
-    if config.training.gradient_checkpointing:
+    recomputed = round(RECOMPUTED * saved / layers) if config.training.gradient_checkpointing else 0
+    if recomputed:
         hidden = batch_size * length * model_config.get_text_config().hidden_size * FLOAT
-        saved = saved // layers + layers * hidden  # the input of each layer, and one layer at a time
+        saved = recomputed + layers * hidden  # one layer at a time, and the input of each
     per_parameter = ADAM_8BIT_BYTES if config.training.use_8bit_optimizer else ADAM_BYTES
     return Footprint(
         parameters=total,
@@ -104,7 +107,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         operations=counter.count,
         tokens=batch_size * length,
         accumulates=config.training.gradient_accumulation_steps > 1,
-        recomputes=config.training.gradient_checkpointing,
+        recomputed=recomputed,
     )
 
 
@@ -260,7 +263,7 @@ def _ways_out(found: Footprint) -> str:
     """What to change, beginning with what takes the most."""
     passing = found.activations + found.logits
     smaller = "halve the batch size and double the accumulation steps"
-    if found.recomputes:
+    if found.recomputed:
         batches = f"{smaller}, or shorten max_length"
     else:
         batches = f"{smaller}, switch on gradient checkpointing, or shorten max_length"
