@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from benchmarks.common import arguments, print_table, write_results
 from benchmarks.mixes import MIXES
+from benchmarks.report import write_pages
 from benchmarks.tables import FEWEST_SEEDS
 from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOConfig, GEKOTrainer
@@ -83,6 +84,8 @@ def main() -> None:
     header = ("data", "found", "after epoch", "suspects", "of these wrong, %", "of the wrong found, %")
     print_table(f"Mean of {options.repetitions} seeds (smallest–largest)", header, rows)
     write_results("guard", {"seeds": options.repetitions}, results, options)
+    if not options.small and not options.large:
+        write_pages()
 
 
 if __name__ == "__main__":

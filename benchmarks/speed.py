@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
 from benchmarks.memory import LOSSES, loss_memory
 from benchmarks.peers import load_gekolib, run_gekolib
+from benchmarks.report import write_pages
 from benchmarks.workload import (
     Forwarded,
     Rows,
@@ -146,7 +147,7 @@ def memory_of_the_loss(size: Size, ways: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write results/speed.json."""
-    options = arguments(__doc__ or "", repetitions=3)
+    options = arguments(__doc__ or "", repetitions=5)
     size = Size(hidden=256, layers=12, steps=8) if options.large else Size()
     varied = dataclasses.replace(size, vocabulary=8192, tokens=512)
     samples = 1024 if options.large else 160
@@ -166,6 +167,8 @@ def main() -> None:
         "peers": list(trainers),
     }
     write_results("speed", settings, results, options)
+    if not options.small and not options.large:
+        write_pages()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_fron
 from benchmarks.budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
 from benchmarks.common import RESULTS
 from benchmarks.mixes import MIXES
+from benchmarks.report import MARKED, PAGES, renewed
 from benchmarks.tables import all_tables, main_table, of_most_samples
 from benchmarks.trial import set_up
 
@@ -179,8 +180,19 @@ def test_all_tables_hold_every_record() -> None:
     assert "| demo, 2 epochs |" in text and "| demo: compute to plain training's 3 epochs |" in text
 
 
-def test_the_readme_shows_what_is_recorded() -> None:
-    lines = main_table(read_records(RESULTS))
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert len(lines) > 8 and "\n".join(lines) in readme
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_page_shows_what_is_recorded(page: Path) -> None:
+    text, records = page.read_text(encoding="utf-8"), read_records(RESULTS)
+    names = [found[2] for found in MARKED.finditer(text)]
+    assert (
+        names
+        == {"README.md": ["main", "speed"], "algorithm.md": ["guard", "saves", "reach", "ten", "parts"]}[page.name]
+    )
+    assert renewed(text, records) == text
+    # A figure that is not the recorded one would be seen.
+    changed = [{**one, "exact_match": one["exact_match"] + 0.1} for one in records]
+    assert renewed(text, changed) != text
+
+
+def test_the_tables_beside_the_records_are_theirs() -> None:
     assert all_tables(read_records(RESULTS)) == (RESULTS / "savings.md").read_text(encoding="utf-8")

@@ -1,0 +1,194 @@
+"""What the benchmarks wrote -> the tables that README.md and docs/algorithm.md show, each between two marks there.
+
+No figure of them is typed by hand: `savings`, `speed` and `guard` write them anew whenever they have run in full, and a
+test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arms import PLAIN, Record, read_records
+from benchmarks.budgets import LOSS, RIGHT, reaches
+from benchmarks.common import RESULTS
+from benchmarks.mixes import MIXES
+from benchmarks.tables import FEWEST_SEEDS, GEKO, MISSING, SHORT, main_table, mean_and_spread, of_most_samples, table
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "algorithm.md")
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
+IN_WORDS = {
+    GEKO: "**GEKO**",
+    SHORT: "a shorter plain run",
+    "plain with the guard": "plain training with the noise guard",
+    "random pruning": "random samples left out",
+    "selective backprop": "selective backprop: smallest losses left out",
+    "InfoBatch's rule": "InfoBatch's rule (`mastery: relative`)",
+    "gekolib 0.3.1": "gekolib 0.3.1, its own package and defaults",
+    "geko, no look-alikes": "no look-alikes (`prediction_confidence=1`)",
+    "geko, replay of a quarter": "`frozen_replay=0.25`",
+    "geko, no look-alikes, replay of a quarter": "both of these",
+    "geko, no replay": "no replay (`frozen_replay=0`)",
+    "geko, re-check instead of replay": "forward-only re-check of half instead of replay",
+    "geko, no noise guard": "no noise guard",
+    "geko, initial scan": "`initial_scan`",
+    "geko, pruning after 1": "pruning after one epoch (`prune_frozen_after=1`)",
+    "geko, weights 3/1/0": "weights 3/1/0",
+    "aggressive": "preset Aggressive (weights 5/2/0)",
+    "balanced": "preset Balanced (weights 3/2/1)",
+    "conservative": "preset Conservative (weights 2/2/1)",
+    "seed": "`GEKOConfig.seed()` (mountain curriculum; it sets the weights)",
+}
+PRESETS = ("aggressive", "balanced", "conservative", "seed")
+PARTS_OF, TEN = "demo", "demo, ten epochs"
+
+
+def is_part(arm: str) -> bool:
+    """Whether an arm is GEKO with something changed, and no contestant."""
+    return arm in PRESETS or arm.startswith("geko,")
+
+
+def cells(records: Sequence[Record]) -> list[str]:
+    """Compute, evaluation loss, right answers; with their number where there are few seeds."""
+    few = f" ({len(records)} seed{'s' * (len(records) > 1)})" if len(records) < FEWEST_SEEDS else ""
+    return [
+        mean_and_spread([r["cost"] for r in records], ".3f"),
+        mean_and_spread([r[LOSS] for r in records], ".3f"),
+        mean_and_spread([100 * r[RIGHT] for r in records], ".1f") + few,
+    ]
+
+
+def at_own_epochs(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
+    """Records by mix and arm, of each mix's own number of epochs."""
+    found: dict[str, dict[str, list[Record]]] = {}
+    for mix, mine in of_most_samples(records).items():
+        for record in mine:
+            if record["epochs"] == MIXES[mix].epochs:
+                found.setdefault(mix, {}).setdefault(record["arm"], []).append(record)
+    return found
+
+
+def saves(records: Sequence[Record]) -> list[str]:
+    """Each contestant on each mix."""
+    rows = []
+    for mix, arms in at_own_epochs(records).items():
+        contestants = [arm for arm in arms if not is_part(arm)]
+        for arm in contestants:
+            name = MIXES[mix].what if arm == contestants[0] else ""
+            rows.append([name, IN_WORDS.get(arm, arm), *cells(arms[arm])])
+    return table(["data", "arm", "compute", "evaluation loss", "right %"], rows)
+
+
+def reach(records: Sequence[Record]) -> list[str]:
+    """The compute at which each arm that was run over several epochs comes as far as plain training's whole run."""
+    rows = []
+    for mix, mine in of_most_samples(records).items():
+        loss, right = (reaches(mine, field, MIXES[mix].epochs) for field in (LOSS, RIGHT))
+        for arm in (arm for arm in loss if loss[arm].seeds and arm != PLAIN):
+            rows.append([MIXES[mix].what, IN_WORDS.get(arm, arm), str(loss[arm]), str(right[arm])])
+    return table(["data", "arm", "compute to its loss", "compute to its right answers"], rows)
+
+
+def ten(records: Sequence[Record]) -> list[str]:
+    """GEKO and plain training over several numbers of epochs, compute in runs of ten plain ones."""
+    mine = of_most_samples(records).get(TEN, [])
+    rows = []
+    for epochs in sorted({r["epochs"] for r in mine}):
+        row = [str(epochs)]
+        for arm in (GEKO, PLAIN):
+            runs = [r for r in mine if r["epochs"] == epochs and r["arm"] == arm]
+            cost = f"{statistics.fmean(r['cost'] for r in runs) * epochs / MIXES[TEN].epochs:.3f}" if runs else MISSING
+            row += [cost, *cells(runs)[1:]] if runs else [MISSING] * 3
+        rows.append(row)
+    short = [r for r in mine if r["arm"] == SHORT]
+    rows += [[IN_WORDS[SHORT], "", "", "", *cells(short)]] if short else []
+    header = ["epochs", "GEKO: compute", "evaluation loss", "right %", "plain: compute", "evaluation loss", "right %"]
+    return table(header, rows)
+
+
+def parts(records: Sequence[Record]) -> list[str]:
+    """GEKO with one part switched off or changed, and the presets, on the demo's mix."""
+    arms = at_own_epochs(records).get(PARTS_OF, {})
+    rows = []
+    for arm in (arm for arm in arms if arm == GEKO or is_part(arm)):
+        groups = [f"{statistics.fmean(100 * r['groups'][name] for r in arms[arm]):.1f}" for name in ("known", "new")]
+        rows.append([IN_WORDS.get(arm, arm), *cells(arms[arm]), *groups])
+    return table(["arm", "compute", "evaluation loss", "right %", "known", "new"], rows)
+
+
+def speed() -> list[str]:
+    """A step, its memory, real tokens per second and a scan, against their peers."""
+    found = results_of("speed")
+    steps, memory = found["time_of_a_step"], found["memory_of_the_loss"]
+    pace, half, whole = found["tokens_per_second"], "half are targets", "all are targets"
+    rows = [
+        ["time of a step, half of the tokens are targets", ratio(steps[half]["GEKO"])],
+        ["time of a step, all tokens are targets", ratio(steps[whole]["GEKO"])],
+        ["peak memory of the loss, half / all", f"{memory[half]['GEKO']['median']:.2f} / {memory[whole]['GEKO']['median']:.2f}"],
+        ["real tokens per second, lengths log-normal", ratio(pace["GEKO"])],
+        ["the same with its own `group_by_length`", ratio(pace["transformers, group_by_length"])],
+        ["time of a look at samples without training, GEKO's training on them = 1", ratio(found["time_of_a_scan"])],
+    ]  # fmt: skip
+    return table(["", "against `transformers.Trainer`"], rows)
+
+
+def ratio(found: dict[str, float]) -> str:
+    """Median, least and most."""
+    return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
+
+
+def guard() -> list[str]:
+    """What the noise guard lists after the first and the second epoch, and what of it is wrong."""
+    rows = []
+    for mix, runs in results_of("guard").items():
+        row = [MIXES[mix].what]
+        for epoch in (0, 1):
+            listed, right, wrong = ([run["all"][epoch][name] for run in runs] for name in ("listed", "right", "wrong"))
+            row += [
+                f"{statistics.fmean(listed):.0f}",
+                shares(right, listed) if any(wrong) else MISSING,
+                shares(right, wrong),
+            ]
+        rows.append(row)
+    header = ["data", "after one epoch: suspects", "of these wrong", "of the wrong found", "after two", "", ""]
+    return table(header, rows)
+
+
+def shares(parts: Sequence[int], wholes: Sequence[int]) -> str:
+    """Mean share in percent, with the smallest and the largest; of the pairs whose whole is not 0."""
+    found = [100 * part / whole for part, whole in zip(parts, wholes, strict=True) if whole]
+    return f"{statistics.fmean(found):.0f} % ({min(found):.0f}–{max(found):.0f})" if found else MISSING
+
+
+def results_of(name: str) -> dict[str, Any]:
+    """What a benchmark wrote in full."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
+    return found
+
+
+TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
+    "main": lambda records: main_table(records)[:-1],
+    "saves": saves,
+    "reach": reach,
+    "ten": ten,
+    "parts": parts,
+    "speed": lambda _: speed(),
+    "guard": lambda _: guard(),
+}
+
+
+def renewed(text: str, records: Sequence[Record]) -> str:
+    """`text` with each marked table as the benchmarks have it; `records` are those of `savings`."""
+    return MARKED.sub(lambda found: "\n".join((found[1], *TABLES[found[2]](records), found[3])), text)
+
+
+def write_pages() -> None:
+    """The marked tables of all PAGES anew."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(renewed(text, read_records(RESULTS)), encoding="utf-8")
