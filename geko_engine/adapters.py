@@ -79,7 +79,7 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
-        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
+        quiet_bitsandbytes()
         return BitsAndBytesConfig(load_in_8bit=True)
     precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     return BitsAndBytesConfig(
@@ -90,8 +90,15 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     )
 
 
+def quiet_bitsandbytes() -> None:
+    """Drop what bitsandbytes logs for nobody: that it casts inputs, at every multiplication, and that it misses kernels
+    for 4-bit weights, when it is imported for something else (by peft, for any model)."""
+    for module in ("autograd._functions", "backends.cpu.ops"):
+        logging.getLogger(f"bitsandbytes.{module}").addFilter(_is_news)
+
+
 def _is_news(record: logging.LogRecord) -> bool:
-    return "inputs will be cast" not in str(record.msg)  # said at every multiplication
+    return not any(words in str(record.msg) for words in ("inputs will be cast", "Failed to load CPU gemm_4bit"))
 
 
 def is_quantized(model: Any) -> bool:
@@ -213,6 +220,7 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
 def _require_peft() -> None:
     if not is_peft_available():
         raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
+    quiet_bitsandbytes()  # which it imports; 4-bit weights have been loaded by now, and have told what they miss
 
 
 def _check_targets(model: nn.Module, targets: Iterable[str]) -> None:

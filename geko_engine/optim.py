@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from geko_engine.adapters import quiet_bitsandbytes
 from geko_engine.config import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 
@@ -39,6 +40,7 @@ def build_optimizer(model: nn.Module, args: GEKOTrainingArgs) -> torch.optim.Opt
     ]
     if not args.use_8bit_optimizer:
         return torch.optim.AdamW(groups, lr=args.learning_rate, fused=True)
+    quiet_bitsandbytes()
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

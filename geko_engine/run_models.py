@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from geko_engine.adapters import apply_lora, is_peft_available, is_quantized, lora_config_for
+from geko_engine.adapters import apply_lora, is_peft_available, is_quantized, lora_config_for, quiet_bitsandbytes
 from geko_engine.checkpoint import read_manifest
 from geko_engine.config import ModelConfig, RunConfig
 from geko_engine.estimate import in_gigabytes, weight_bytes
@@ -142,6 +142,7 @@ class RunModels:
             return _Held(asked.tuned_key, _loaded(asked, asked.saved_model, should_stop))
         if not is_peft_available():
             raise ModelError("What this run saved are LoRA adapters, and they need peft: install the extra 'peft'.")
+        quiet_bitsandbytes()
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(self._hold_base(asked, should_stop).model, str(asked.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -93,3 +94,11 @@ def test_without_peft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ConfigError, match="install the extra 'peft'") as caught:
         lora_config_for(LoraSettings(enabled=True), small_llama())
     assert caught.value.field == "lora.enabled"
+
+
+def test_what_nobody_can_act_on_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    chosen(small_llama(), "q_proj")  # peft imports bitsandbytes, which misses kernels that nothing here uses
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s", "no such module")
+    logger.warning("Something else")
+    assert [text for text in caplog.messages if "gemm" in text or "else" in text] == ["Something else"]
