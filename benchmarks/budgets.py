@@ -35,7 +35,8 @@ class Reach:
 
 
 def curves(records: Iterable[Record], field: str, epochs: int) -> dict[str, dict[int, list[Point]]]:
-    """For each arm of one mix and each seed its points, by rising compute; arms with one number of epochs are left out.
+    """For each arm of one mix and each seed its points, by rising compute; arms with one number of epochs are left out,
+    and seeds that lack a number of epochs which another seed of the arm has.
 
     Args:
         epochs: of the plain run that counts as 1.
@@ -46,8 +47,12 @@ def curves(records: Iterable[Record], field: str, epochs: int) -> dict[str, dict
             continue
         points = found.setdefault(record["arm"], {}).setdefault(record["seed"], [])
         points.append((record["cost"] * record["epochs"] / epochs, record[field]))
-    sorted_ = {arm: {seed: sorted(points) for seed, points in seeds.items()} for arm, seeds in found.items()}
-    return {arm: seeds for arm, seeds in sorted_.items() if max(len(points) for points in seeds.values()) > 1}
+    most = {arm: max(len(points) for points in seeds.values()) for arm, seeds in found.items()}
+    return {
+        arm: {seed: sorted(points) for seed, points in seeds.items() if len(points) == most[arm]}
+        for arm, seeds in found.items()
+        if most[arm] > 1
+    }
 
 
 def first_reached(points: Sequence[Point], target: float, *, higher: bool) -> float | None:

@@ -120,18 +120,30 @@ def grid_of(panels: int, columns: int, height: float, caption: str, **shared: An
 
 
 def said(setting: Setting, mixes: Mapping[str, Sequence[Record]]) -> str:
-    """What was trained, in words."""
-    seeds = max(arm.seeds for records in mixes.values() for arm in arms_of(records))
-    return f"{setting[0]:,} samples, {setting[1]} epochs, {seeds} seed{'s' * (seeds > 1)}"
+    """What was trained, in words, with the mixes that have another number of seeds than most."""
+    most = {mix: most_seeds(arms_of(records)) for mix, records in mixes.items()}
+    usual = statistics.mode(most.values())
+    others = "".join(f" ({seeds} of {mix})" for mix, seeds in most.items() if seeds != usual)
+    return f"{setting[0]:,} samples, {setting[1]} epochs, {usual} seed{'s' * (usual > 1)}{others}"
+
+
+def most_seeds(arms: Sequence[Arm]) -> int:
+    """The number of seeds of the arm that has the most."""
+    return max(arm.seeds for arm in arms)
+
+
+def label_of(arm: Arm, most: int) -> str:
+    """The name, with the number of seeds where other arms of the panel have more."""
+    return arm.name if arm.seeds == most else f"{arm.name} (n={arm.seeds})"
 
 
 def compute_figure(setting: Setting, mixes: Mapping[str, Sequence[Record]]) -> Figure:
     """One panel a mix: compute against evaluation loss, one marker an arm; parts switched off are in the other plot."""
     mixes = {mix: [r for r in records if not r["arm"].startswith(PART)] for mix, records in mixes.items()}
-    names = {record["arm"] for records in mixes.values() for record in records}
-    labels = LETTER * max(map(len, names)) + 0.2
+    found = [arms_of(records) for records in mixes.values()]
+    labels = LETTER * max(len(label_of(arm, most_seeds(arms))) for arms in found for arm in arms) + 0.2
     columns = 2 if WIDTH / 2 - 0.6 - labels >= NARROWEST and len(mixes) > 1 else 1
-    height = 0.95 + 0.155 * max(9, *(len(arms_of(records)) for records in mixes.values()))
+    height = 0.95 + 0.155 * max(9, *map(len, found))
     caption = (
         f"{said(setting, mixes)}: mean and standard deviation. "
         "Left is cheaper, below is better; the line is the Pareto front."
@@ -174,11 +186,11 @@ def label_arms(ax: Axes, arms: Sequence[Arm]) -> None:
     low, high = ax.get_ylim()
     gap = 1.25 * SIZE / 72 / (ax.get_position().height * ax.figure.get_figheight())
     places = apart([(arm.loss - low) / (high - low) for arm in arms], gap, 0.0, 1.0)
-    most = max(arm.seeds for arm in arms)
+    most = most_seeds(arms)
     for arm, place in zip(arms, places, strict=True):
         look = look_of(arm.name)
         ax.annotate(
-            arm.name if arm.seeds == most else f"{arm.name} ({arm.seeds} of {most} seeds)",
+            label_of(arm, most),
             (arm.cost, arm.loss),
             (1 + 0.1 / (ax.get_position().width * WIDTH), place),
             textcoords="axes fraction",

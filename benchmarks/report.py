@@ -17,16 +17,17 @@ from benchmarks.arms import PLAIN, Record, read_records
 from benchmarks.budgets import LOSS, RIGHT, reaches
 from benchmarks.common import RESULTS
 from benchmarks.mixes import MIXES
-from benchmarks.tables import FEWEST_SEEDS, GEKO, MISSING, SHORT, main_table, mean_and_spread, of_most_samples, table
+from benchmarks.tables import GEKO, MISSING, SHORT, groups_of, main_table, mean_and_spread, of_most_samples, said, table
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "algorithm.md")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
+RANDOM = "random pruning"
 IN_WORDS = {
     GEKO: "**GEKO**",
     SHORT: "a shorter plain run",
     "plain with the guard": "plain training with the noise guard",
-    "random pruning": "random samples left out",
+    RANDOM: "random samples left out",
     "selective backprop": "selective backprop: smallest losses left out",
     "InfoBatch's rule": "InfoBatch's rule (`mastery: relative`)",
     "gekolib 0.3.1": "gekolib 0.3.1, its own package and defaults",
@@ -54,12 +55,11 @@ def is_part(arm: str) -> bool:
 
 
 def cells(records: Sequence[Record]) -> list[str]:
-    """Compute, evaluation loss, right answers; with their number where there are few seeds."""
-    few = f" ({len(records)} seed{'s' * (len(records) > 1)})" if len(records) < FEWEST_SEEDS else ""
+    """Compute, evaluation loss, right answers; with their number where it is not the usual one."""
     return [
         mean_and_spread([r["cost"] for r in records], ".3f"),
         mean_and_spread([r[LOSS] for r in records], ".3f"),
-        mean_and_spread([100 * r[RIGHT] for r in records], ".1f") + few,
+        mean_and_spread([100 * r[RIGHT] for r in records], ".1f") + said(len(records)),
     ]
 
 
@@ -109,6 +109,21 @@ def ten(records: Sequence[Record]) -> list[str]:
     rows += [[IN_WORDS[SHORT], "", "", "", *cells(short)]] if short else []
     header = ["epochs", "GEKO: compute", "evaluation loss", "right %", "plain: compute", "evaluation loss", "right %"]
     return table(header, rows)
+
+
+def few(records: Sequence[Record]) -> list[str]:
+    """The demo's mix with fewer and fewer samples, so of shorter and shorter runs."""
+    mix, arms = MIXES[PARTS_OF], (PLAIN, GEKO, SHORT, RANDOM)
+    rows = []
+    for (name, samples), mine in groups_of(records).items():
+        own = {arm: [r for r in mine if r["arm"] == arm and r["epochs"] == mix.epochs] for arm in arms}
+        if name != PARTS_OF or not all(own.values()):
+            continue
+        steps = mix.epochs * -(-samples // mix.batch_size)
+        for arm in arms:
+            first = f"{samples:,} samples, {steps} steps" if arm == PLAIN else ""
+            rows.append([first, IN_WORDS.get(arm, arm), *cells(own[arm])])
+    return table(["run", "arm", "compute", "evaluation loss", "right %"], rows)
 
 
 def parts(records: Sequence[Record]) -> list[str]:
@@ -172,10 +187,11 @@ def results_of(name: str) -> dict[str, Any]:
 
 
 TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
-    "main": lambda records: main_table(records)[:-1],
+    "main": lambda records: main_table([r for r in records if r["samples"] == MIXES[r["mix"]].samples])[:-1],
     "saves": saves,
     "reach": reach,
     "ten": ten,
+    "few": few,
     "parts": parts,
     "speed": lambda _: speed(),
     "guard": lambda _: guard(),

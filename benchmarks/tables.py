@@ -13,7 +13,7 @@ from benchmarks.budgets import LOSS, RIGHT, curves, reaches
 from benchmarks.mixes import MIXES
 
 GEKO, SHORT = "geko", "short"
-FEWEST_SEEDS = 5  # for any claim; fewer are said
+FEWEST_SEEDS = 5  # for any claim; another number is said
 MISSING = "–"
 MAIN = (
     "data",
@@ -28,6 +28,11 @@ MAIN = (
 def mean_and_spread(values: Sequence[float], form: str) -> str:
     """Mean and standard deviation."""
     return f"{statistics.fmean(values):{form}} ±{spread(values):{form}}" if values else MISSING
+
+
+def said(seeds: int) -> str:
+    """How many seeds, where they are not the usual ones."""
+    return "" if seeds == FEWEST_SEEDS else f" ({seeds} seed{'s' * (seeds > 1)})"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -69,8 +74,7 @@ def main_row(mix: str, samples: int, records: Sequence[Record]) -> list[str]:
     epochs = MIXES[mix].epochs
     loss, right = (reaches(records, field, epochs).get(GEKO) for field in (LOSS, RIGHT))
     seeds = len({record["seed"] for record in records})
-    few = f" ({seeds} seed{'s' * (seeds > 1)})" if seeds < FEWEST_SEEDS else ""
-    cells = [what(mix, samples) + few, str(loss or MISSING), str(right or MISSING)]
+    cells = [what(mix, samples) + said(seeds), str(loss or MISSING), str(right or MISSING)]
     for arm in (PLAIN, GEKO, SHORT):
         mine = [r for r in records if r["epochs"] == epochs and r["arm"] == arm]
         cell = mean_and_spread([100 * r[RIGHT] for r in mine], ".1f").replace(" ±", " % ±")

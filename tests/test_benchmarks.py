@@ -89,6 +89,7 @@ def sweep(arm: str, seed: int, *points: tuple[int, float, float]) -> list[dict[s
 def test_a_curve_counts_compute_in_runs_of_plain_training() -> None:
     records = sweep("geko", 0, (6, 0.5, 0.3), (3, 0.6, 0.4)) + sweep("once", 0, (3, 1.0, 0.4))
     records += sweep("geko", 0, (9, 0.5, 0.2))  # far longer than what it is compared with
+    records += sweep("geko", 1, (3, 0.6, 0.4))  # one run is no curve
     assert curves(records, LOSS, 3) == {"geko": {0: [(0.6, 0.4), (1.0, 0.3)]}}
 
 
@@ -151,7 +152,9 @@ def test_a_base_whose_weights_cannot_be_had_is_said(tmp_path: Path, monkeypatch:
 def test_the_main_table_has_a_row_for_each_mix_that_plain_training_and_geko_were_run_on() -> None:
     records = [record("plain", seed, samples=4000, exact_match=0.70 + 0.02 * seed) for seed in (0, 1)]
     records += [record("geko", seed, samples=4000, cost=0.6, exact_match=0.72) for seed in (0, 1)]
-    records += [record("geko", 0, samples=4000, epochs=2, cost=0.6, exact_match=0.62, eval_loss=0.6)]
+    records += [
+        record("geko", seed, samples=4000, epochs=2, cost=0.6, exact_match=0.62, eval_loss=0.6) for seed in (0, 1)
+    ]
     records += [
         record("geko", 0, samples=4000, mix="new"),
         record("plain", 0, samples=50),
@@ -186,7 +189,9 @@ def test_each_page_shows_what_is_recorded(page: Path) -> None:
     names = [found[2] for found in MARKED.finditer(text)]
     assert (
         names
-        == {"README.md": ["main", "speed"], "algorithm.md": ["guard", "saves", "reach", "ten", "parts"]}[page.name]
+        == {"README.md": ["main", "speed"], "algorithm.md": ["guard", "saves", "reach", "ten", "parts", "few"]}[
+            page.name
+        ]
     )
     assert renewed(text, records) == text
     # A figure that is not the recorded one would be seen.
