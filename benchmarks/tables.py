@@ -78,7 +78,8 @@ def main_row(mix: str, samples: int, records: Sequence[Record]) -> list[str]:
     for arm in (PLAIN, GEKO, SHORT):
         mine = [r for r in records if r["epochs"] == epochs and r["arm"] == arm]
         cell = mean_and_spread([100 * r[RIGHT] for r in mine], ".1f").replace(" ±", " % ±")
-        cells.append(cell + (f" ({statistics.fmean(r['cost'] for r in mine):.2f})" if mine and arm == GEKO else ""))
+        cell += f" ({statistics.fmean(r['cost'] for r in mine):.2f})" if mine and arm == GEKO else ""
+        cells.append(cell + (f" (n={len(mine)})" if mine and len(mine) != seeds else ""))
     return cells
 
 
