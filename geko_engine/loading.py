@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +42,7 @@ class _PlanBatches:
 
 
 class PlanLoader:
-    """One DataLoader for the whole run; `start` points it at a plan."""
+    """One DataLoader for the whole run; `start` points it at a plan, `end` lets its processes go."""
 
     def __init__(
         self,
@@ -58,7 +59,9 @@ class PlanLoader:
             workers = WORKERS_ON_GPU if device.type == "cuda" else 0
         self.workers = workers
         self._batches, self._generator = _PlanBatches(), torch.Generator()
-        self._loader: Any = DataLoader(
+        self._loader: Any = None
+        self._made = functools.partial(
+            DataLoader,
             samples,
             batch_sampler=self._batches,
             collate_fn=collate,
@@ -81,4 +84,10 @@ class PlanLoader:
         self._batches.batches = micro_batches()
         # Its own stream: an iterator draws from a generator, and the global one belongs to dropout.
         self._generator.manual_seed(self._seed * 7919 + epoch)
+        if self._loader is None:
+            self._loader = self._made()
         return iter(self._loader)
+
+    def end(self) -> None:
+        """Let the worker processes go: else they would live, and hold what the process had open, until this is collected."""
+        self._loader = None

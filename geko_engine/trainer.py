@@ -125,7 +125,10 @@ class GEKOTrainer:
     def train(self) -> dict[str, Any]:
         """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
         self.end = "running"
-        report = self._train()
+        try:
+            report = self._train()
+        finally:
+            self.loader.end()
         self.end = report["end"]
         if self._console:
             self._console(RunEnded(report["end"], report["reason"], report))

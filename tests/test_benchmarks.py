@@ -186,13 +186,8 @@ def test_all_tables_hold_every_record() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_each_page_shows_what_is_recorded(page: Path) -> None:
     text, records = page.read_text(encoding="utf-8"), read_records(RESULTS)
-    names = [found[2] for found in MARKED.finditer(text)]
-    assert (
-        names
-        == {"README.md": ["main", "speed"], "algorithm.md": ["guard", "saves", "reach", "ten", "parts", "few"]}[
-            page.name
-        ]
-    )
+    shown = {"README.md": ["main", "speed"], "algorithm.md": ["guard", "saves", "reach", "ten", "parts", "few"]}
+    assert [found[2] for found in MARKED.finditer(text)] == shown[page.name]
     assert renewed(text, records) == text
     # A figure that is not the recorded one would be seen.
     changed = [{**one, "exact_match": one["exact_match"] + 0.1} for one in records]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -79,10 +77,6 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
         chromium.close()
-        # Loader processes of other tests, not collected yet, hold copies of the driver's pipes: it would wait for ever.
-        for found in gc.get_objects():
-            if type(found) is _MultiProcessingDataLoaderIter:
-                found._shutdown_workers()
 
 
 @pytest.fixture

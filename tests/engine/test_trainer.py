@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,7 @@ def test_events_tell_the_run_in_order(tmp_path: Path) -> None:
 def test_stop_anywhere_and_resume_ends_in_the_same_weights_and_record(tmp_path: Path, stop_at: int, args: dict) -> None:
     """With dropout, replay and evaluation; stop_at counts how often the stop flag was asked for."""
     config, evaluation = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5), sum_data(16, seed=9)
+    before = set(multiprocessing.active_children())
 
     def fresh(where: str, **options: Any) -> GEKOTrainer:
         return trainer_for(
@@ -219,6 +221,7 @@ def test_stop_anywhere_and_resume_ends_in_the_same_weights_and_record(tmp_path: 
         np.testing.assert_array_equal(array, resumed.states.arrays[name], err_msg=name)
     clocks = {"seconds", "train_seconds"}
     assert {k: v for k, v in final.items() if k not in clocks} == {k: v for k, v in expected.items() if k not in clocks}
+    assert not set(multiprocessing.active_children()) - before, "a trainer that has ended keeps no loader process"
 
 
 def test_a_checkpoint_of_other_data_is_refused_with_the_difference(tmp_path: Path) -> None:
