@@ -9,14 +9,10 @@ from playwright.sync_api import Page, expect
 
 from geko_engine.run_folder import RunFolder
 from tests.browser.conftest import WAIT, Server
-from tests.browser.test_train_page import MANY_STEPS, fill, start, status, wait_for_phase, wait_for_points
+from tests.browser.test_train_page import MANY_STEPS, fill, start, status, unfold, wait_for_phase, wait_for_points
 from tests.small_disk import SmallDisk
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-def unfold(page: Page, name: str) -> None:
-    page.locator("#geko-form button.label-wrap", has_text=name).first.click()
 
 
 def test_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_is_room(

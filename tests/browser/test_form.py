@@ -13,14 +13,10 @@ from geko_engine.config import RunConfig
 from geko_engine.run_folder import RunFolder
 from tests.app.test_runs_page import ended
 from tests.browser.conftest import WAIT, Server
-from tests.browser.test_train_page import fill, start, wait_for_phase
+from tests.browser.test_train_page import fill, start, unfold, wait_for_phase
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SLIDER = "#field-geko-freeze_confidence input[type=number]"
-
-
-def unfold(page: Page, name: str) -> None:
-    page.locator("#geko-form button.label-wrap", has_text=name).first.click()
 
 
 def test_a_preset_sets_every_threshold_and_a_change_makes_it_custom(page: Page) -> None:
@@ -110,7 +106,7 @@ def test_rows_that_teach_nothing_are_refused_at_the_field_to_change_and_the_form
     page.wait_for_function(
         "String(JSON.parse(localStorage.getItem('geko-draft') || '{}')['data.max_length']) === '100'"
     )
-    unfold(page, "Columns and splits")  # folded again
+    page.locator("#geko-form button.label-wrap", has_text="Columns and splits").click()  # folded again
     fill(page, {"data.train": str(path), "training.num_epochs": "7"})
     start(page)
     message = page.locator(f"#field-{field} .geko-field-error")  # its group is unfolded

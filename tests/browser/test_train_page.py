@@ -30,6 +30,15 @@ def fill(page: Page, changes: dict[str, str]) -> None:
         page.locator(f"#field-{key.replace('.', '-')} input, #field-{key.replace('.', '-')} textarea").first.fill(value)
 
 
+def unfold(page: Page, name: str) -> None:
+    """Open a group of the form. Its fields are drawn only then, and what is filled in while they are is lost."""
+    group = page.locator("#geko-form button.label-wrap", has_text=name).first
+    group.click()
+    fields = group.locator("xpath=following-sibling::*").locator("input, textarea, .cm-content")
+    expect(fields.first).to_be_visible()
+    page.evaluate("new Promise((done) => requestIdleCallback(() => requestAnimationFrame(() => setTimeout(done))))")
+
+
 def start(page: Page, **_: Any) -> None:
     page.locator("#geko-start").click()
 
