@@ -6,6 +6,7 @@ would keep is added up, so any architecture is counted as it is, and a model of 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,10 @@ import psutil
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.functional import silu
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from geko_engine.adapters import apply_lora, count_parameters, lora_config_for
 from geko_engine.config import RunConfig
@@ -28,7 +31,14 @@ QUANTISED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear laye
 RECOMPUTED = 1.5  # of what one layer keeps: where layers are computed anew, it and its gradients come together; benchmarks/fit.py
 WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/fit.py
 SPARE = 0.90  # share of the memory that a run may fill before "fits" becomes "tight"
-MATMUL_SHARE = 0.6  # of the speed of one large matrix product, that a whole step reaches; benchmarks/fit.py
+MATMUL_SHARE = (
+    0.9  # of the speed of one matrix product of the model's width, that those of a step reach; benchmarks/fit.py
+)
+WRITING = (
+    1.8  # time of a byte that a step's other operations write, in units of one that silu writes; benchmarks/fit.py
+)
+UPDATE = 4 * FLOAT  # bytes written for each trained parameter in a step: weight, moments, gradient
+WIDE = 1 << 22  # numbers that silu is timed on; a larger tensor gets fresh memory each time on a CPU
 OVERHEAD = 3.0  # time of an operation of a step, beside its arithmetic, in units of the smallest one's
 
 
@@ -39,7 +49,8 @@ class Footprint:
     weights, gradients, optimizer: of the model. activations: kept for the backward pass at the longest batch.
     recomputed: of them, those of the one layer that is computed anew, and their gradients; 0 without checkpointing.
     logits: what the loss takes: logits of a chunk of the batch's target rows and the gradients that are computed with
-    them, or of all rows where head and loss are not computed together. flops, operations: of its forward pass, on `tokens` tokens.
+    them, or of all rows where head and loss are not computed together. flops: of the matrix products of its forward pass on
+    `tokens` tokens; written: bytes that its other operations write; operations: their number, all in all.
     """
 
     parameters: int
@@ -50,6 +61,7 @@ class Footprint:
     activations: int
     logits: int
     flops: int
+    written: int
     operations: int
     tokens: int
     accumulates: bool
@@ -69,10 +81,14 @@ class Footprint:
 
     def seconds(self, tokens: int, steps: int, speed: Speed) -> float:
         """Time that `steps` training steps on `tokens` real tokens take at `speed`, evaluation and loading left out."""
-        # The backward pass costs two forward ones; where nothing but adapters is trained, about one.
-        passes = 2.0 + min(1.0, 2 * self.trainable / max(1, self.parameters)) + bool(self.recomputed)
-        arithmetic = passes * self.flops * tokens / max(1, self.tokens) / (MATMUL_SHARE * speed.flops_per_second)
-        return arithmetic + passes * steps * self.operations * OVERHEAD * speed.operation_seconds
+        again = bool(self.recomputed)
+        # The products of the backward pass cost two forward ones; where nothing but adapters is trained, about one.
+        products = 2.0 + min(1.0, 2 * self.trainable / max(1, self.parameters)) + again
+        share, passes = tokens / max(1, self.tokens), 3.0 + again
+        arithmetic = products * share * self.flops / (MATMUL_SHARE * speed.flops_per_second)
+        written = passes * share * self.written + steps * UPDATE * self.trainable
+        waiting = passes * steps * self.operations * OVERHEAD * speed.operation_seconds
+        return arithmetic + WRITING * written / speed.written_per_second + waiting
 
 
 def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int, targets: int) -> Footprint:
@@ -104,6 +120,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         activations=saved,
         logits=rows,
         flops=flops.get_total_flops(),
+        written=counter.written,
         operations=counter.count,
         tokens=batch_size * length,
         accumulates=config.training.gradient_accumulation_steps > 1,
@@ -202,50 +219,55 @@ def _before_head(head: Any, rows: Tensor) -> list[Tensor]:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operations as they reach the device."""
+    """Counts operations as they reach the device, and the bytes that all but matrix products and views write."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.count = self.written = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
         self.count += 1
-        return func(*args, **(kwargs or {}))
+        if not func.is_view and func._overloadpacket not in flop_registry:
+            self.written += sum(t.numel() * t.element_size() for t in tree_leaves(made) if isinstance(t, Tensor))
+        return made
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What this machine does, timed here and now."""
+    """What this machine does, timed here and now: written_per_second are the bytes that silu writes."""
 
     flops_per_second: float
+    written_per_second: float
     operation_seconds: float
 
 
 def measure_speed(hidden_size: int, dtype: torch.dtype) -> Speed:
-    """Times a matrix product of the model's width, and the smallest operation, for about a third of a second."""
+    """Times a matrix product of the model's width, an activation function and the smallest operation, for half a second."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows, columns = 512, 4 * hidden_size
-    left, right = (
-        torch.ones(rows, hidden_size, dtype=dtype, device=device),
-        torch.ones(hidden_size, columns, dtype=dtype, device=device),
+    left = torch.ones(rows, hidden_size, dtype=dtype, device=device)
+    right = torch.ones(hidden_size, columns, dtype=dtype, device=device)
+    wide, small = torch.ones(WIDE, device=device), torch.ones(8, device=device)
+    return Speed(
+        2 * rows * hidden_size * columns / _time(lambda: left @ right, device, 0.2),
+        WIDE * FLOAT / _time(lambda: silu(wide), device, 0.2),
+        _time(lambda: small + small, device, 0.1),
     )
-    small = torch.ones(8, device=device)
-    product = _time(lambda: left @ right, device, 0.2)
-    return Speed(2 * rows * hidden_size * columns / product, _time(lambda: small + small, device, 0.1))
 
 
 def _time(work: Any, device: torch.device, seconds: float) -> float:
-    """Seconds of one call, the mean over about `seconds`."""
+    """Seconds of one call, in the fastest ten of those that are made within `seconds`: others may be at work here too."""
     for _ in range(3):
         work()
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    fastest, began = math.inf, time.perf_counter()
+    while (start := time.perf_counter()) - began < seconds:
         for _ in range(10):
             work()
-        count += 10
         if device.type == "cuda":
             torch.cuda.synchronize()
-    return (time.perf_counter() - began) / count
+        fastest = min(fastest, (time.perf_counter() - start) / 10)
+    return fastest
 
 
 def verdict(found: Footprint, free: int) -> tuple[str, str]:

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from geko_engine.config import RunConfig
-from geko_engine.estimate import footprint, measure_speed, memory_here, verdict
+from geko_engine.estimate import Speed, footprint, measure_speed, memory_here, verdict
 from geko_engine.events import DataChecked, DataPreviewed, Event, Message, PhaseChanged, RunEnded, StepEstimated
 from geko_engine.exceptions import DataError, GekoError, Stopped
 from geko_engine.marks import EXCLUDE, marked_rows
-from geko_engine.models import longest_input, open_model
+from geko_engine.models import longest_input, open_model, use_threads_for
 from geko_engine.planner import steps_per_pass
 from geko_engine.preparing import Prepared, gather, prepare, refuse_unlearnable, use_template
 from geko_engine.settings import raise_problems
@@ -149,7 +149,7 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
         return None
     steps = args.num_epochs * steps_per_pass(len(lengths), args.batch_size * args.gradient_accumulation_steps)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
-    speed = measure_speed(model_config.get_text_config().hidden_size, dtype)
+    speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
     free, total = memory_here()
     word, sentence = verdict(found, free)
     return StepEstimated(
@@ -164,3 +164,13 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
         word,
         sentence,
     )
+
+
+def _speed(parameters: int, hidden_size: int, dtype: torch.dtype) -> Speed:
+    """What this machine does with as many threads as the run would use."""
+    threads = torch.get_num_threads()
+    use_threads_for(parameters)
+    try:
+        return measure_speed(hidden_size, dtype)
+    finally:
+        torch.set_num_threads(threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import re
 import shutil
 import signal
@@ -27,7 +26,6 @@ from geko_engine.settings import raise_problems
 from geko_engine.sources import ask_the_hub, preflight
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|No executable batch size")  # GPU, CPU, accelerate
-SMALL_MODEL = 10_000_000  # parameters
 MEGABYTE = 1_000_000
 WRITING = ".model.writing"  # the folder that a model is written to before it is whole
 STOPPED_EARLY = {"end": "stopped", "reason": "You asked for a stop before the training began.", "steps": 0}
@@ -157,7 +155,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     from geko_engine.adapters import lora_config_for
     from geko_engine.keeping import RecordKeeper, keep_rows
     from geko_engine.marks import NEVER_FREEZE, among, marked_rows
-    from geko_engine.models import load_model_and_tokenizer, longest_input, open_model
+    from geko_engine.models import load_model_and_tokenizer, longest_input, open_model, use_threads_for
     from geko_engine.preparing import gather, prepare, refuse_unlearnable, told
     from geko_engine.trainer import GEKOTrainer
 
@@ -168,7 +166,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     arrived = functools.partial(told, emit, f"model {config.model.name}, megabytes", MEGABYTE)
     model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
-    _share_the_machine(model)
+    use_threads_for(sum(p.numel() for p in model.parameters()))
     train_rows = rows["training"]
     prepared = prepare(config, rows, tokenizer, longest_input(model.config), emit, stop)
     if is_main_process():
@@ -193,19 +191,6 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     trainer.on_event = RecordKeeper(folder, trainer, emit)
     trainer.states.never_freeze[:] = among(prepared[0].data.rows, marked_rows(config.data, NEVER_FREEZE))
     return trainer
-
-
-def _share_the_machine(model: Any) -> None:
-    """One thread for a small model on the CPU, unless OMP_NUM_THREADS says otherwise.
-
-    Its kernels are so short that threads mostly wait for one another: alone two are 15 % quicker than one, but beside
-    another busy process they are more than ten times slower.
-    """
-    import torch
-
-    small = sum(p.numel() for p in model.parameters()) < SMALL_MODEL
-    if small and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
 
 
 def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:

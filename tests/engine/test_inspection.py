@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from geko_engine.cli import main
 from geko_engine.config import RunConfig
-from geko_engine.estimate import Footprint, Speed, footprint, measure_speed, verdict
+from geko_engine.estimate import UPDATE, WRITING, Footprint, Speed, _Counter, footprint, measure_speed, verdict
 from geko_engine.events import DataChecked, DataPreviewed, Event, PhaseChanged, RunEnded, StepEstimated
 from geko_engine.inspection import histogram, inspect
 from geko_engine.models import load_model_and_tokenizer, open_model
@@ -146,7 +147,7 @@ def test_the_switches_save_what_they_say() -> None:
 
 
 def test_the_verdict_names_the_way_out_that_helps_most() -> None:
-    values = {"parameters": 10, "trainable": 10, "flops": 1, "operations": 1, "tokens": 1}
+    values = {"parameters": 10, "trainable": 10, "flops": 1, "written": 1, "operations": 1, "tokens": 1}
     heavy = Footprint(
         weights=4 * 10**9, gradients=4 * 10**9, optimizer=8 * 10**9, activations=10**8, logits=0,
         accumulates=False, recomputed=0, **values,
@@ -165,13 +166,52 @@ def test_the_verdict_names_the_way_out_that_helps_most() -> None:
 
 
 def test_time_grows_with_tokens_steps_and_recomputing() -> None:
-    model_config, speed = small_llama().config, Speed(1e9, 1e-6)
+    model_config, speed = small_llama().config, Speed(1e9, 1e9, 1e-6)
     plain = footprint(RunConfig(), model_config, 4, 20, 40)
     assert plain.seconds(2000, 10, speed) > plain.seconds(1000, 10, speed) > plain.seconds(1000, 5, speed)
     again = footprint(RunConfig.from_dict({"training": {"gradient_checkpointing": True}}), model_config, 4, 20, 40)
     assert again.seconds(1000, 10, speed) > 1.2 * plain.seconds(1000, 10, speed)
     here = measure_speed(32, torch.float32)
-    assert here.flops_per_second > 0 and here.operation_seconds > 0
+    assert here.flops_per_second > 0 and here.written_per_second > 0 and here.operation_seconds > 0
+
+
+def test_the_time_of_what_is_no_product_is_that_of_the_bytes_it_writes() -> None:
+    square = torch.ones(8, 8)
+    with _Counter() as counter:
+        (square @ square.view(4, 16).view(8, 8).t()).exp_()
+        torch.nn.functional.silu(square)
+    assert counter.written == 2 * 8 * 8 * 4  # in place or not; products and views write nothing of the kind
+    only_writing = Speed(math.inf, 1.0, 0.0)
+    plain = footprint(RunConfig(), small_llama().config, 4, 20, 40)
+    passes = 3 * plain.written * 2  # twice as many tokens as were counted, forward and twice as much backward
+    assert plain.seconds(160, 1, only_writing) == pytest.approx(WRITING * (passes + UPDATE * plain.trainable))
+    lora = footprint(RunConfig.from_dict({"lora": {"enabled": True, "r": 2}}), small_llama().config, 4, 20, 40)
+    assert lora.seconds(80, 1, only_writing) - lora.seconds(80, 0, only_writing) == pytest.approx(
+        WRITING * UPDATE * lora.trainable
+    )
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("2", 2)])
+def test_the_speed_is_measured_with_the_threads_of_the_run(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, asked: str | None, threads: int
+) -> None:
+    used: list[int] = []
+
+    def measured(hidden_size: int, dtype: torch.dtype) -> Speed:
+        used.append(torch.get_num_threads())
+        return Speed(1e9, 1e9, 1e-6)
+
+    monkeypatch.setattr("geko_engine.inspection.measure_speed", measured)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        look(config)
+        assert used == [threads] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_model_is_opened_without_its_weights(config: RunConfig, model_folder: Path) -> None:
