@@ -141,7 +141,7 @@ def compute_figure(setting: Setting, mixes: Mapping[str, Sequence[Record]]) -> F
     """One panel a mix: compute against evaluation loss, one marker an arm; parts switched off are in the other plot."""
     mixes = {mix: [r for r in records if not r["arm"].startswith(PART)] for mix, records in mixes.items()}
     found = [arms_of(records) for records in mixes.values()]
-    labels = LETTER * max(len(label_of(arm, most_seeds(arms))) for arms in found for arm in arms) + 0.2
+    labels = LETTER * max(len(label_of(arm, most_seeds(arms))) for arms in found for arm in arms) + 0.3
     columns = 2 if WIDTH / 2 - 0.6 - labels >= NARROWEST and len(mixes) > 1 else 1
     height = 0.95 + 0.155 * max(9, *map(len, found))
     caption = (
