@@ -37,7 +37,6 @@ LARGE: dict[str, tuple[Size, dict[str, Any] | None, dict[str, Any]]] = {
 
 def estimated(size: Size, lora: dict[str, Any] | None, changes: dict[str, Any]) -> tuple[int, float]:
     """(peak bytes, seconds of a step) that the page would show."""
-    torch.set_num_threads(1)
     config = RunConfig.from_dict({"training": changes})
     if lora:
         config.lora.enabled, config.lora.r, config.lora.alpha = True, lora["r"], lora["lora_alpha"]

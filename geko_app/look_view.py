@@ -83,7 +83,7 @@ def step_figures(step: dict[str, Any] | None) -> list[dict[str, str]]:
     if step is None:
         return []
     return [
-        {"name": "Memory", "value": gigabytes(step["needed"]), "note": f"of {gigabytes(step['free'])} free"},
+        {"name": "Memory", "value": f"≈ {gigabytes(step['needed'])}", "note": f"of {gigabytes(step['free'])} free"},
         {"name": "Time", "value": about(step["seconds"]), "note": "or less"},
     ]
 

@@ -31,14 +31,11 @@ QUANTISED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear laye
 RECOMPUTED = 1.5  # of what one layer keeps: where layers are computed anew, it and its gradients come together; benchmarks/fit.py
 WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/fit.py
 SPARE = 0.90  # share of the memory that a run may fill before "fits" becomes "tight"
-MATMUL_SHARE = (
-    0.9  # of the speed of one matrix product of the model's width, that those of a step reach; benchmarks/fit.py
-)
-WRITING = (
-    1.8  # time of a byte that a step's other operations write, in units of one that silu writes; benchmarks/fit.py
-)
+MATMUL_SHARE = 0.9  # of the speed of a matrix product of the model's width, that a step's reach; benchmarks/fit.py
+WRITING = 2.2  # time of a byte that other operations write, in units of one that silu writes; benchmarks/fit.py
 UPDATE = 4 * FLOAT  # bytes written for each trained parameter in a step: weight, moments, gradient
 WIDE = 1 << 22  # numbers that silu is timed on; a larger tensor gets fresh memory each time on a CPU
+UNCOUNTED = {*flop_registry, torch.ops.aten._unsafe_view}  # the shape that a product gets is a view without the name
 OVERHEAD = 3.0  # time of an operation of a step, beside its arithmetic, in units of the smallest one's
 
 
@@ -228,7 +225,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         self.count += 1
-        if not func.is_view and func._overloadpacket not in flop_registry:
+        if not func.is_view and func._overloadpacket not in UNCOUNTED:
             self.written += sum(t.numel() * t.element_size() for t in tree_leaves(made) if isinstance(t, Tensor))
         return made
 
