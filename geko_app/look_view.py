@@ -83,7 +83,7 @@ def step_figures(step: dict[str, Any] | None) -> list[dict[str, str]]:
     if step is None:
         return []
     return [
-        {"name": "Memory", "value": f"≈ {gigabytes(step['needed'])}", "note": f"of {gigabytes(step['free'])} free"},
+        {"name": "Memory", "value": f"≈ {gigabytes(step['needed'], 0)}", "note": f"of {gigabytes(step['free'])} free"},
         {"name": "Time", "value": about(step["seconds"]), "note": "or less"},
     ]
 
@@ -107,9 +107,9 @@ def memory(step: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def gigabytes(count: int) -> str:
-    """Bytes for a person."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+def gigabytes(count: int, decimals: int = 1) -> str:
+    """Bytes for a person; `decimals` of megabytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.{decimals}f} MB"
 
 
 def about(seconds: float) -> str:
