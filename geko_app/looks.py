@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geko_app.supervisor import death_reason
+from geko_app.supervisor import WORKER, death_reason
 from geko_engine.config import RunConfig
 from geko_engine.disk import written
 from geko_engine.events import RunEnded
 from geko_engine.run_folder import RunFolder
 
-WORKER = (sys.executable, "-m", "geko_app.worker", "--look")
+LOOK = (*WORKER, "--look")
 AT_ONCE = 2  # looks at work; one more ends the oldest of them
 KEPT = 8
 STOP_SECONDS = 5.0
@@ -56,7 +55,7 @@ class Look:
 class Looks:
     """Starts looks and answers for them; the same configuration is looked at once."""
 
-    def __init__(self, command: Sequence[str] = WORKER) -> None:
+    def __init__(self, command: Sequence[str] = LOOK) -> None:
         self._command = tuple(command)
         self._looks: dict[str, Look] = {}
         self._lock = threading.Lock()

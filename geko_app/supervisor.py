@@ -30,7 +30,8 @@ from geko_engine.events import PhaseChanged, RunEnded
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunFolder, Status, mark_interrupted, replace_json
 
-WORKER = (sys.executable, "-m", "geko_app.worker")
+# -P: or a file of the folder that the page was started in would be imported in place of a library of its name.
+WORKER = (sys.executable, "-P", "-m", "geko_app.worker")
 POLL_SECONDS = 0.1
 
 

@@ -21,7 +21,7 @@ from geko_app.run_store import RunStore
 from geko_engine.exceptions import RunError
 from geko_engine.run_folder import RunFolder
 
-TALKER = (sys.executable, "-m", "geko_app.talker")
+TALKER = (sys.executable, "-P", "-m", "geko_app.talker")  # -P: as in supervisor.py
 SIDES = ("base", "tuned")
 IDLE_SECONDS = 300.0  # without a job, and the process and its memory are given back
 STOP_SECONDS = 5.0

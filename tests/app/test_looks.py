@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from geko_app.look_view import about, card
 from geko_app.looks import AT_ONCE, Looks
+from geko_app.supervisor import WORKER
+from geko_app.talks import TALKER
 from geko_engine.config import RunConfig
 from geko_engine.events import DataChecked, DataPreviewed, Message, PhaseChanged, RunEnded, StepEstimated
 
@@ -94,8 +97,20 @@ def test_a_look_whose_process_dies_says_so(looks: Looks, config: RunConfig) -> N
     assert looks.start(config, os.environ) != key, "what went wrong is looked at again"
 
 
+@pytest.mark.parametrize("command", [WORKER, TALKER])
+def test_no_process_of_the_page_imports_from_the_folder_that_it_is_started_in(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "yaml.py").write_text("raise RuntimeError('not the library')", encoding="utf-8")
+    python = command[: command.index("-m")]
+    subprocess.run([*python, "-c", "import yaml"], cwd=tmp_path, check=True)
+
+
 @pytest.mark.slow
-def test_a_real_look_at_the_demo(config: RunConfig) -> None:
+def test_a_real_look_at_the_demo(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started in a folder that holds files of the user's with the names of libraries."""
+    (tmp_path / "yaml.py").write_text("raise RuntimeError('not the library')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     looks = Looks()
     config.data.sample_count = 500
     key = looks.start(config, os.environ)
