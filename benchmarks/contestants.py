@@ -10,10 +10,9 @@ import torch
 from benchmarks.peers import silence
 from benchmarks.workload import watch
 from geko_engine import Bucket, GEKOConfig, GEKOTrainer, GEKOTrainingArgs, PartitionStats
-from geko_engine.config import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
-from geko_engine.data import TokenizedData
-from geko_engine.sample_states import SampleStates
-from geko_engine.scoring import IGNORED
+from geko_engine.config.selection import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
+from geko_engine.data.batches import IGNORED, TokenizedData
+from geko_engine.selection.sample_records import SampleStates
 
 OFF = GEKOConfig(enabled=False)
 ARMS: dict[str, GEKOConfig] = {

@@ -19,13 +19,14 @@ import torch
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
 from benchmarks.memory import lora_config, run_memory
 from benchmarks.workload import Rows, Size, make_model, make_rows, run_geko
-from geko_engine.config import GEKOConfig, RunConfig
-from geko_engine.data import tokenise
-from geko_engine.events import StepCompleted
+from geko_engine.config.run_config import RunConfig
+from geko_engine.config.selection import GEKOConfig
+from geko_engine.data.formats import recognise_columns
+from geko_engine.data.sources import load_rows
+from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import GekoError
-from geko_engine.models import load_model_and_tokenizer
-from geko_engine.shapes import recognise_columns
-from geko_engine.sources import load_rows
+from geko_engine.models.loading import load_model_and_tokenizer
+from geko_engine.reporting.events import StepCompleted
 
 BASE = "none"
 PRUNE_AFTER = 1

@@ -14,8 +14,8 @@ import torch
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
 from benchmarks.memory import lora_config, run_memory
 from benchmarks.workload import Size, make_model, make_rows, run_geko, watch
-from geko_engine.config import RunConfig
-from geko_engine.estimate import footprint, measure_speed
+from geko_engine.config.run_config import RunConfig
+from geko_engine.preflight.memory_estimate import footprint, measure_speed
 
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
 CASES: dict[str, tuple[Size, dict[str, Any] | None, dict[str, Any]]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from geko_engine import GEKOTrainer
-from geko_engine.data import TokenizedData
+from geko_engine.data.batches import TokenizedData
 from scripts.demo_tasks import Row
 from scripts.make_assets import batch_of, encode
 

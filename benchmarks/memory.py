@@ -9,7 +9,7 @@ import torch
 from benchmarks.common import memory_growth
 from benchmarks.peers import load_gekolib, make_trainer
 from benchmarks.workload import Rows, Size, make_model, make_rows, run_geko
-from geko_engine.scoring import Scorer
+from geko_engine.scoring.sample_scores import Scorer
 
 LOSSES = ("transformers", "GEKO", "gekolib")
 

@@ -18,19 +18,21 @@ import numpy as np
 
 from benchmarks.common import arguments, in_child, print_table, write_results
 from geko_app.pages import runs, samples, train
-from geko_app.run_store import RunStore
-from geko_app.run_table import RunTable
-from geko_app.sample_files import SampleStore
-from geko_app.supervisor import Supervisor
-from geko_engine.assets import assets_path
-from geko_engine.config import DataConfig, RunConfig
-from geko_engine.data import tokenise
-from geko_engine.events import Evaluated, RunEnded, RunStarted, StepCompleted
-from geko_engine.history import History
-from geko_engine.run_folder import RunFolder, RunWriter
-from geko_engine.sample_states import SampleStates
-from geko_engine.shapes import recognise_columns
-from geko_engine.texts import keep_texts
+from geko_app.runs.store import RunStore
+from geko_app.samples.store import SampleStore
+from geko_app.views.run_table import RunTable
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import DataConfig
+from geko_engine.data.formats import recognise_columns
+from geko_engine.data.tokenization import tokenise
+from geko_engine.demo import assets_path
+from geko_engine.reporting.events import Evaluated, RunEnded, RunStarted, StepCompleted
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.sample_texts import keep_texts
+from geko_engine.runs.writer import RunWriter
+from geko_engine.selection.history import History
+from geko_engine.selection.sample_records import SampleStates
 
 SAMPLES, STEPS, RUNS, EPOCHS = 100_000, 50_000, 200, 4
 Answers = dict[str, Callable[[Any], Any]]

@@ -13,12 +13,13 @@ import numpy as np
 
 from benchmarks.page import named, write_samples
 from geko_app.pages import samples
-from geko_app.run_store import RunStore
-from geko_app.sample_files import SampleStore
-from geko_app.supervisor import Supervisor
-from geko_engine.config import RunConfig
-from geko_engine.run_folder import RunFolder, replace_file
-from geko_engine.sample_states import SampleStates
+from geko_app.runs.store import RunStore
+from geko_app.samples.store import SampleStore
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.config.run_config import RunConfig
+from geko_engine.runs.folder import RunFolder
+from geko_engine.selection.sample_records import SampleStates
+from geko_engine.storage.atomic_files import replace_file
 
 
 def make_run(root: str, count: int) -> str:

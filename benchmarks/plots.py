@@ -30,8 +30,8 @@ from benchmarks.budgets import LOSS, RIGHT, curves, means
 from benchmarks.common import RESULTS, SMALL
 from benchmarks.mixes import MIXES
 from benchmarks.tables import of_most_samples
-from geko_app.charts import BUCKET_COLOURS, EVALUATION
 from geko_app.theme import MOSS, STONE
+from geko_app.views.charts import BUCKET_COLOURS, EVALUATION
 
 INK, SOFT, LINE, PANEL = STONE.c800, STONE.c500, STONE.c200, STONE.c50
 WIDTH = 8.0  # inches: 768 pixels on a page

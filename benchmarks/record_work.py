@@ -18,13 +18,14 @@ from torch import nn
 from benchmarks.common import memory_growth
 from benchmarks.peers import make_trainer, silence
 from benchmarks.workload import natural_lengths
-from geko_engine.checkpoint import read_manifest, write_checkpoint
-from geko_engine.config import GEKOConfig, GEKOTrainingArgs
-from geko_engine.data import TokenizedData
-from geko_engine.events import StepCompleted
-from geko_engine.planner import plan_pass
-from geko_engine.sample_states import SampleStates
-from geko_engine.trainer import GEKOTrainer
+from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.selection import GEKOConfig
+from geko_engine.data.batches import TokenizedData
+from geko_engine.reporting.events import StepCompleted
+from geko_engine.selection.epoch_plan import plan_pass
+from geko_engine.selection.sample_records import SampleStates
+from geko_engine.training.checkpoint_files import read_manifest, write_checkpoint
+from geko_engine.training.trainer import GEKOTrainer
 
 BATCH = 32
 STEPS = 40  # over which the operations "record" and "step" are averaged

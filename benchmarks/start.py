@@ -24,9 +24,9 @@ from typing import Any
 
 from benchmarks.common import Ratio, arguments, interleave, print_table, write_results
 from geko_app.pages import train
-from geko_app.run_store import RunStore
-from geko_app.supervisor import Supervisor
-from geko_engine.config import RunConfig
+from geko_app.runs.store import RunStore
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.config.run_config import RunConfig
 
 PAGE_PEER, WORKER_PEER = "import gradio", "import torch, transformers"
 PAGE, EVENT, POINT = "the page answers", "Start to the first event", "Start to the first chart point"

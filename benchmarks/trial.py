@@ -11,11 +11,12 @@ import torch
 
 from benchmarks.mixes import MIXES
 from geko_engine import GEKOTrainingArgs
-from geko_engine.adapters import apply_lora, lora_config_for
-from geko_engine.config import LoraSettings, ModelConfig
-from geko_engine.data import TokenizedData, tokenise
-from geko_engine.models import load_model_and_tokenizer
-from geko_engine.shapes import Columns
+from geko_engine.config.sections import LoraSettings, ModelConfig
+from geko_engine.data.batches import TokenizedData
+from geko_engine.data.formats import Columns
+from geko_engine.data.tokenization import tokenise
+from geko_engine.models.loading import load_model_and_tokenizer
+from geko_engine.models.lora import apply_lora, lora_config_for
 from scripts.demo_tasks import Row
 
 COLUMNS = Columns("prompt", "completion")

@@ -19,11 +19,11 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments
 from transformers.utils import logging
 
-from geko_engine.config import GEKOConfig, GEKOTrainingArgs
-from geko_engine.data import Collator
-from geko_engine.events import Event
-from geko_engine.scoring import IGNORED
-from geko_engine.trainer import GEKOTrainer
+from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.selection import GEKOConfig
+from geko_engine.data.batches import IGNORED, Collator
+from geko_engine.reporting.events import Event
+from geko_engine.training.trainer import GEKOTrainer
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()

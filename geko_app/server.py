@@ -15,12 +15,12 @@ import plotly
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from geko_app.downloads import Downloads
 from geko_app.pages import frame
-from geko_app.run_store import RunStore
-from geko_app.supervisor import Supervisor
+from geko_app.runs.store import RunStore
 from geko_app.theme import build_theme
-from geko_engine.assets import assets_path
+from geko_app.workers.model_downloads import Downloads
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.demo import assets_path
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"

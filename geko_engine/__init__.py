@@ -1,6 +1,6 @@
 """GEKO: fine-tune language models and send the compute to the samples that need it.
 
-The public door. Importing it (or geko_engine.config) is light: torch comes with the first name that needs it.
+The public door. Importing it (or geko_engine.config.run_config) is light: torch comes with the first name that needs it.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 __version__ = "1.0.0"
 
 _HOME = {
-    "Bucket": "buckets",
-    "GEKOConfig": "config",
-    "GEKOTrainer": "trainer",
-    "GEKOTrainingArgs": "config",
-    "GEKO_AGGRESSIVE": "config",
-    "GEKO_BALANCED": "config",
-    "GEKO_CONSERVATIVE": "config",
-    "GEKO_RECOMMENDED": "config",
+    "Bucket": "selection.buckets",
+    "GEKOConfig": "config.selection",
+    "GEKOTrainer": "training.trainer",
+    "GEKOTrainingArgs": "config.sections",
+    "GEKO_AGGRESSIVE": "config.selection",
+    "GEKO_BALANCED": "config.selection",
+    "GEKO_CONSERVATIVE": "config.selection",
+    "GEKO_RECOMMENDED": "config.selection",
     "GekoError": "exceptions",
-    "MountainCurriculum": "curriculum",
-    "PartitionStats": "sample_states",
-    "RunConfig": "config",
-    "apply_lora": "adapters",
-    "is_peft_available": "adapters",
+    "MountainCurriculum": "selection.curriculum",
+    "PartitionStats": "selection.sample_records",
+    "RunConfig": "config.run_config",
+    "apply_lora": "models.lora",
+    "is_peft_available": "models.lora",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605
 

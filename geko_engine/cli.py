@@ -13,15 +13,17 @@ from typing import Any
 import yaml
 
 from geko_engine import __version__
-from geko_engine.config import RunConfig, apply_overrides, read_yaml
-from geko_engine.downloads import leave
-from geko_engine.events import Event
+from geko_engine.config.declaration import raise_problems
+from geko_engine.config.run_config import RunConfig, apply_overrides, read_yaml
 from geko_engine.exceptions import ConfigError, GekoError
-from geko_engine.processes import is_main_process, process_count
-from geko_engine.run_folder import RunFolder, RunWriter
-from geko_engine.runner import StopFlag, run, share_folder
-from geko_engine.settings import raise_problems
-from geko_engine.sources import preflight
+from geko_engine.hub.downloads import leave
+from geko_engine.launch import is_main_process, process_count
+from geko_engine.preflight.checks import preflight
+from geko_engine.reporting.events import Event
+from geko_engine.run import run, share_folder
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.stop_flag import StopFlag
+from geko_engine.runs.writer import RunWriter
 
 EXIT_CODES = {"complete": 0, "failed": 1, "stopped": 130}
 
@@ -108,8 +110,8 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
 
 def _check(config: RunConfig) -> int:
     """Look at everything that the run would use; nothing is written but the cache of tokens."""
-    from geko_engine.console import Console
-    from geko_engine.inspection import inspect
+    from geko_engine.preflight.preview import inspect
+    from geko_engine.reporting.console import Console
 
     return EXIT_CODES[inspect(config, Console(), lambda: False)]
 
@@ -121,7 +123,7 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         if report["end"] == "failed":
             print(f"geko-train: {report['reason']}", file=sys.stderr)
         return leave(_exit_code(report))
-    from geko_engine.console import Console
+    from geko_engine.reporting.console import Console
 
     console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
     print(f"[GEKO] Run folder: {folder.path}", file=sys.stderr)

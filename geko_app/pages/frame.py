@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from html import escape
 
 import gradio as gr
 
-from geko_app.downloads import Downloads
 from geko_app.hardware import hardware_strip
-from geko_app.looks import Looks
-from geko_app.pages import runs, samples, talk, train
-from geko_app.pages.parts import asset
-from geko_app.supervisor import Supervisor
-from geko_app.talks import Talks
+from geko_app.pages import playground, runs, samples, train
+from geko_app.pages.components import asset
+from geko_app.services import Services
 
 STYLES = ("style.css", "look.css", "samples.css", "runs.css", "talk.css")  # of the assets, in this order
-
-
-@dataclass
-class Services:
-    """What the pages work with; one of each for all tabs."""
-
-    supervisor: Supervisor
-    downloads: Downloads
-    looks: Looks = field(default_factory=Looks)
-    talks: Talks = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.talks = Talks(self.supervisor.store)
-
-    def shutdown(self) -> None:
-        """End every process of the page; a training saves first."""
-        self.supervisor.ask_to_end()  # at once: a container has ten seconds, and the others need some of them
-        self.looks.shutdown()
-        self.talks.shutdown()
-        self.downloads.shutdown()
-        self.supervisor.shutdown()
 
 
 def build(services: Services) -> gr.Blocks:
@@ -51,7 +26,7 @@ def build(services: Services) -> gr.Blocks:
             with gr.Tab("Runs", id="runs"):
                 runs.build(services.supervisor, services.downloads)
             with gr.Tab("Try it", id="talk"):
-                talk.build(services.talks)
+                playground.build(services.talks)
     return blocks
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from geko_app import charts, runs_view
-from geko_app.control import control_sentence
-from geko_app.downloads import Downloads
-from geko_app.pages.parts import ServerFunction, answer, live_html, text_of, texts_of, whole_of
-from geko_app.run_facts import FactsReader, flat, folder_size, log_tail, text_file, write_note
-from geko_app.run_queue import QUEUED
-from geko_app.run_table import RunTable
-from geko_app.supervisor import Supervisor
-from geko_app.view import loading_code, run_name
+from geko_app.pages.components import ServerFunction, answer, live_html, text_of, texts_of, whole_of
+from geko_app.runs.queue import QUEUED
+from geko_app.runs.summary import FactsReader, flat, folder_size, log_tail, text_file, write_note
+from geko_app.views import charts, runs
+from geko_app.views.control_run import control_sentence
+from geko_app.views.formatting import run_name
+from geko_app.views.run_summary import loading_code
+from geko_app.views.run_table import RunTable
+from geko_app.workers.model_downloads import Downloads
+from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
-from geko_engine.run_folder import RunFolder
+from geko_engine.runs.folder import RunFolder
 
 SIZES_AT_ONCE = 20
 
@@ -31,7 +32,7 @@ def _list_functions(table: RunTable) -> list[ServerFunction]:
     """What the list's script may call; each gets one object, and each is a public endpoint."""
 
     def columns(_query: Any) -> list[tuple[str, str]]:
-        return list(runs_view.COLUMNS)
+        return list(runs.COLUMNS)
 
     def news(query: Any) -> dict[str, Any]:
         return table.news(text_of(query, "book"), whole_of(query, "number"))
@@ -40,7 +41,7 @@ def _list_functions(table: RunTable) -> list[ServerFunction]:
         found = {}
         for folder in _folders(table.supervisor, texts_of(query, "runs", SIZES_AT_ONCE)):
             size = table.reader.size(folder)
-            found[folder.id] = (runs_view.megabytes(size), size)
+            found[folder.id] = (runs.megabytes(size), size)
         return found
 
     return [columns, news, sizes]
@@ -61,13 +62,13 @@ def _compare_functions(supervisor: Supervisor, reader: FactsReader) -> list[Serv
             state = supervisor.feed(folder.id).state()
             key = f"{state.generation}.{len(state.points)}.{len(state.evaluations)}"
             new = text_of(had, folder.id) != key
-            curve = runs_view.curve(state) if new else None
+            curve = runs.curve(state) if new else None
             found.append({"id": folder.id, "name": run_name(facts.id), "key": key, "curve": curve})
         configs = [flat(reader.config(folder)) for folder in folders]
         return {
             "runs": found,
-            "figures": runs_view.end_figures(chosen),
-            "differences": runs_view.differences(configs) if len(configs) > 1 else [],
+            "figures": runs.end_figures(chosen),
+            "differences": runs.differences(configs) if len(configs) > 1 else [],
             "control": control_sentence(chosen, configs),
             "going": any(not facts.end for facts in chosen),
         }
@@ -94,7 +95,7 @@ def _run_functions(supervisor: Supervisor, reader: FactsReader) -> list[ServerFu
 def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> dict[str, Any]:
     facts = reader.facts(folder)
     alive, queued = supervisor.alive(folder.id), facts.phase == QUEUED
-    title, reason = runs_view.where_it_stands(facts, supervisor.waits_for(folder.id) if queued else None)
+    title, reason = runs.where_it_stands(facts, supervisor.waits_for(folder.id) if queued else None)
     model = str(folder.model_path.resolve()) if facts.has_model else ""
     checkpoint = folder.latest_checkpoint()
     return {
@@ -103,17 +104,17 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
         "phase": facts.phase,
         "title": title,
         "reason": reason,
-        "figures": runs_view.figures(facts),
+        "figures": runs.figures(facts),
         "folder": str(folder.path.resolve()),
         "model": model,
-        "model_size": runs_view.megabytes(folder_size(folder.model_path)),
+        "model_size": runs.megabytes(folder_size(folder.model_path)),
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
         "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
-        "command": runs_view.command(str(folder.config_path.resolve())),
+        "command": runs.command(str(folder.config_path.resolve())),
         "config": text_file(folder.config_path),
         "log": log_tail(folder),
         "note": facts.note,
-        "size": runs_view.megabytes(reader.size(folder)),
+        "size": runs.megabytes(reader.size(folder)),
         "report": folder.report_path.is_file(),
         "stoppable": queued or (alive and not facts.end),
         "deletable": not queued and not alive,

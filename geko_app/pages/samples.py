@@ -9,11 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app import charts, sample_view
-from geko_app.pages.losses import keyed, looking
-from geko_app.pages.parts import ServerFunction, live_html, text_of, whole_of
-from geko_app.sample_files import Samples, SampleStore
-from geko_app.sample_marks import (
+from geko_app.pages.components import ServerFunction, live_html, text_of, whole_of
+from geko_app.pages.token_losses import keyed, looking
+from geko_app.samples.exclusions import (
     as_settings,
     export_sentence,
     mark,
@@ -22,10 +20,13 @@ from geko_app.sample_marks import (
     write_dataset,
     write_list,
 )
-from geko_app.sample_view import Query
-from geko_app.supervisor import Supervisor
-from geko_app.talks import Talks, Text, models_of
-from geko_app.view import run_label
+from geko_app.samples.store import Samples, SampleStore
+from geko_app.views import charts
+from geko_app.views import samples as sample_views
+from geko_app.views.dashboard import run_label
+from geko_app.views.samples import Query
+from geko_app.workers.inference_jobs import Talks, Text, models_of
+from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
 
 RUNS_LISTED = 50
@@ -77,7 +78,7 @@ def _server_functions(supervisor: Supervisor, store: SampleStore) -> list[Callab
         return _told(lambda: _one(store.samples(text_of(query, "run")), whole_of(query, "id")))
 
     def samples_map(query: Any) -> Answer:
-        return _told(lambda: sample_view.data_map(store.samples(text_of(query, "run"))))
+        return _told(lambda: sample_views.data_map(store.samples(text_of(query, "run"))))
 
     def samples_mark(query: Any) -> Answer:
         return _told(lambda: _mark(store.samples(text_of(query, "run")), query))
@@ -96,7 +97,7 @@ def _unsure(talks: Talks, store: SampleStore) -> ServerFunction:
         models = models_of(samples.folder)
         if not models:
             raise RunError("The run has no model and no checkpoint yet, so nothing can be asked.")
-        text, pieces = sample_view.whole_text(samples, min(whole_of(query, "id"), samples.count - 1))
+        text, pieces = sample_views.whole_text(samples, min(whole_of(query, "id"), samples.count - 1))
         return talks.losses(Text(samples.folder.id, models[0], "", text, pieces=pieces))
 
     def samples_unsure(query: Any) -> dict[str, str]:
@@ -135,7 +136,7 @@ def query_of(query: Any) -> Query:
 def _overview(samples: Samples) -> Answer:
     marked = marked_rows(samples.folder)
     return {
-        **sample_view.overview(samples, marked),
+        **sample_views.overview(samples, marked),
         "record": samples.version,
         "marks": as_settings(samples.folder),
         "export": export_sentence(samples, len(marked)),
@@ -143,22 +144,22 @@ def _overview(samples: Samples) -> Answer:
 
 
 def _page(samples: Samples, query: Query) -> Answer:
-    return sample_view.lines(samples, query, marked_rows(samples.folder))
+    return sample_views.lines(samples, query, marked_rows(samples.folder))
 
 
 def _one(samples: Samples, index: int) -> Answer:
-    return sample_view.opened(samples, min(index, samples.count - 1), marked_rows(samples.folder))
+    return sample_views.opened(samples, min(index, samples.count - 1), marked_rows(samples.folder))
 
 
 def _mark(samples: Samples, query: Any) -> Answer:
     """Marks `ids`, or with `all` everything that filter and search let through."""
     marked = isinstance(query, dict) and query.get("marked") is True
     if isinstance(query, dict) and query.get("all") is True:
-        ids = sample_view.matching(samples, query_of(query), marked_rows(samples.folder)).tolist()
+        ids = sample_views.matching(samples, query_of(query), marked_rows(samples.folder)).tolist()
     else:
         asked = query.get("ids") if isinstance(query, dict) else None
         ids = [i for i in asked[:AT_ONCE] if type(i) is int] if isinstance(asked, list) else []
-    return {"count": mark(samples.folder, sample_view.rows_of(samples, ids), marked=marked)}
+    return {"count": mark(samples.folder, sample_views.rows_of(samples, ids), marked=marked)}
 
 
 def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
@@ -172,7 +173,7 @@ def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
             samples = store.samples(text_of(query, "run"))
             if text_of(query, "kind") == "list":
                 path = Path(folder.name) / f"{samples.folder.id}-suspicious.csv"
-                write_list(sample_view.suspicious_list(samples, marked_rows(samples.folder)), path)
+                write_list(sample_views.suspicious_list(samples, marked_rows(samples.folder)), path)
             else:
                 path = Path(folder.name) / f"{samples.folder.id}-cleaned.jsonl"
                 _, cut = write_dataset(samples, path)

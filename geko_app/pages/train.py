@@ -8,16 +8,18 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app import charts, form
-from geko_app.fields import FIELDS
-from geko_app.look_view import card
-from geko_app.looks import Looks
+from geko_app.form import values as form
+from geko_app.form.fields import FIELDS
+from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
-from geko_app.pages.parts import answer, live_html, text_of, whole_of
+from geko_app.pages.components import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
-from geko_app.supervisor import Supervisor
-from geko_app.variants import changed
-from geko_app.view import NOTHING, Cursor, payload, queue_line, run_label, run_name
+from geko_app.views import charts
+from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label
+from geko_app.views.formatting import run_name
+from geko_app.views.preview import card
+from geko_app.workers.preview_jobs import Looks
+from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50

@@ -10,14 +10,15 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app import form
-from geko_app.fields import FIELDS, GROUPS, PRESET_KEY, FormField
+from geko_app.form import export
+from geko_app.form import values as form
+from geko_app.form.fields import FIELDS, GROUPS, PRESET_KEY, FormField
+from geko_app.form.preset_results import preset_choices, preset_note
 from geko_app.hardware import precisions
-from geko_app.measured import preset_choices, preset_note
-from geko_app.pages.parts import asset, text_of
-from geko_app.run_store import RunStore
+from geko_app.pages.components import asset, text_of
+from geko_app.runs.store import RunStore
+from geko_engine.data.local_files import FILE_KINDS
 from geko_engine.exceptions import GekoError
-from geko_engine.files import FILE_KINDS
 
 OPEN_GROUPS = ("Model and data", "Training")
 GEKO_KEYS = [f.key for f in FIELDS if f.key.startswith("geko.") and f.key != PRESET_KEY]
@@ -274,13 +275,13 @@ def _in_words(*values: Any) -> tuple[str, str, str]:
     except GekoError as error:
         text = "\n".join(f"# {form.label_of(key)}: {message}" for key, message in error.problems)
         return text, text, text
-    return form.as_yaml(config), form.as_command(config), form.as_python(config)
+    return export.as_yaml(config), export.as_command(config), export.as_python(config)
 
 
 def _use_yaml(text: str) -> list[Any]:
     """Fill the form in from a YAML text, or say what is wrong with it and leave the form alone."""
     try:
-        shown = form.from_yaml(text or "")
+        shown = export.from_yaml(text or "")
     except GekoError as error:
         problems = "\n\n".join(f"{key + ': ' if key else ''}{message}" for key, message in error.problems)
         return [problems, *(gr.skip() for _ in FIELDS)]

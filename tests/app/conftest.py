@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from geko_app.run_store import RunStore
-from geko_engine.config import RunConfig
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
 
 FAKE_WORKER = Path(__file__).parent / "fake_worker.py"
 

@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 
-from geko_engine.events import Message, PhaseChanged, RunEnded
-from geko_engine.run_folder import RunFolder, RunWriter
+from geko_engine.reporting.events import Message, PhaseChanged, RunEnded
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.writer import RunWriter
 
 
 def main() -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from geko_app.run_store import RunStore
-from geko_engine.config import ModelConfig, RunConfig
-from geko_engine.run_folder import replace_json
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import ModelConfig
+from geko_engine.storage.atomic_files import replace_json
 from tests.engine.conftest import character_tokenizer
 
 

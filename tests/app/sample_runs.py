@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from safetensors.numpy import save_file
 
-from geko_app.run_store import RunStore
-from geko_engine.config import RunConfig
-from geko_engine.history import History
-from geko_engine.run_folder import RunFolder
-from geko_engine.sample_states import SampleStates
-from geko_engine.texts import SCHEMA
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.sample_texts import SCHEMA
+from geko_engine.selection.history import History
+from geko_engine.selection.sample_records import SampleStates
 
 KNOWN = {"loss": 0.05, "confidence": 0.95, "correct": True, "p_min": 0.95}
 WRONG = {"loss": 6.0, "confidence": 0.9, "correct": False, "p_min": 0.001}

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from geko_app.run_queue import RunQueue
-from geko_app.run_store import RunStore
-from geko_engine.config import RunConfig
-from tests.app.test_supervisor import status, wait_for
+from geko_app.runs.queue import RunQueue
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from tests.app.workers.test_supervisor import status, wait_for
 from tests.browser.conftest import free_port
 
 OWN_TREE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -45,7 +45,7 @@ def test_sigterm_to_process_1_saves_the_run_and_ends_every_process(store: RunSto
         wait_for(lambda: "StepCompleted" in {e["type"] for _, e in folder.events()}, "the first step")
         (first,) = psutil.Process(tree.pid).children()
         everybody = [first, *first.children(recursive=True)]
-        assert any("geko_app.worker" in process.cmdline() for process in everybody)
+        assert any("geko_app.workers.training_worker" in process.cmdline() for process in everybody)
         first.send_signal(signal.SIGTERM)
         assert tree.wait(120) == 0
     finally:

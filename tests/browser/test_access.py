@@ -10,11 +10,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from geko_app.run_store import RunStore
-from geko_engine.assets import assets_path
-from geko_engine.config import DEMO, DataConfig, RunConfig
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import DEMO, DataConfig
+from geko_engine.demo import assets_path
 from tests.app.sample_runs import text_of, write_record, write_texts
-from tests.app.test_runs_page import ended
+from tests.app.views.test_runs import ended
 from tests.browser.conftest import WAIT, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

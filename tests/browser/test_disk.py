@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from geko_engine.run_folder import RunFolder
+from geko_engine.runs.folder import RunFolder
 from tests.browser.conftest import WAIT, Server
 from tests.browser.test_train_page import MANY_STEPS, fill, start, status, unfold, wait_for_phase, wait_for_points
 from tests.small_disk import SmallDisk

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from geko_app.run_store import RunStore
-from geko_engine.config import RunConfig
-from geko_engine.run_folder import RunFolder
-from tests.app.test_runs_page import ended
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.runs.folder import RunFolder
+from tests.app.views.test_runs import ended
 from tests.browser.conftest import WAIT, Server
 from tests.browser.test_train_page import fill, start, unfold, wait_for_phase
 

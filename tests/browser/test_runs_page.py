@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from geko_app.run_store import RunStore
-from geko_engine.config import RunConfig
-from geko_engine.run_folder import RunFolder, RunWriter
-from tests.app.test_page_parts import step
-from tests.app.test_runs_page import ended, events
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.writer import RunWriter
+from tests.app.views.test_dashboard import step
+from tests.app.views.test_runs import ended, events
 from tests.browser.conftest import Server
 from tests.browser.test_train_page import MANY_STEPS, fill, start, status, wait_for_phase
 

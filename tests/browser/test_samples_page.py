@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from geko_app.run_store import RunStore
-from geko_app.sample_marks import marked_rows
+from geko_app.runs.store import RunStore
+from geko_app.samples.exclusions import marked_rows
 from tests.app.sample_runs import new_run, write_record
 from tests.browser.conftest import WAIT, Server
 from tests.browser.test_talk_page import train

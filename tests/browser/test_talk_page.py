@@ -11,8 +11,9 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from geko_app.run_store import RunStore
-from geko_engine.config import DEMO, DataConfig, GEKOTrainingArgs, RunConfig
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import DEMO, DataConfig, GEKOTrainingArgs
 from tests.app.long_answers import run_that_does_not_end
 from tests.browser.conftest import WAIT, Server
 
@@ -29,7 +30,11 @@ def train(server: Server) -> str:
         output_dir=str(store.root),
     )
     folder = store.create(config)
-    subprocess.run([sys.executable, "-m", "geko_app.worker", str(folder.path)], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "geko_app.workers.training_worker", str(folder.path)],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
     return folder.id
 
 
@@ -107,7 +112,7 @@ def children(server: Server) -> list[int]:
         found = psutil.Process(server.process.pid).children()
     except psutil.NoSuchProcess:
         return []
-    return [child.pid for child in found if "geko_app.talker" in child.cmdline()]
+    return [child.pid for child in found if "geko_app.workers.inference_worker" in child.cmdline()]
 
 
 def test_on_a_phone_the_cards_stand_below_each_other(browser: Browser, server: Server) -> None:

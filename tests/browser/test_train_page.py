@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from geko_app.run_store import RunStore
-from geko_engine.config import RunConfig
-from geko_engine.events import RunEnded
-from geko_engine.run_folder import RunWriter
-from tests.app.test_page_parts import step
-from tests.app.test_runs_page import REPORT, events
+from geko_app.runs.store import RunStore
+from geko_engine.config.run_config import RunConfig
+from geko_engine.reporting.events import RunEnded
+from geko_engine.runs.writer import RunWriter
+from tests.app.views.test_dashboard import step
+from tests.app.views.test_runs import REPORT, events
 from tests.browser.conftest import WAIT, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

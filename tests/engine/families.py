@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from geko_engine.config import ModelConfig
+from geko_engine.config.sections import ModelConfig
 from tests.engine.conftest import character_tokenizer
 from tests.engine.first_qwen.configuration_qwen import QWenConfig
 from tests.engine.first_qwen.modeling_qwen import QWenLMHeadModel

@@ -34,8 +34,8 @@ from geko_engine import (
     apply_lora,
     is_peft_available,
 )
-from geko_engine.data import tokenise
-from geko_engine.shapes import Columns
+from geko_engine.data.formats import Columns
+from geko_engine.data.tokenization import tokenise
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
 
 REQUIRED = inspect.Parameter.empty

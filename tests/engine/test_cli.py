@@ -15,9 +15,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from geko_engine.data import tokenise
-from geko_engine.shapes import Columns
-from geko_engine.sources import load_rows
+from geko_engine.data.formats import Columns
+from geko_engine.data.sources import load_rows
+from geko_engine.data.tokenization import tokenise
 
 TRAIN = [sys.executable, "-m", "geko_engine"]
 
@@ -90,7 +90,7 @@ def test_the_report_equals_what_the_record_adds_up_to(tmp_path: Path, model_fold
     )
     from transformers import AutoTokenizer
 
-    from geko_engine.config import RunConfig
+    from geko_engine.config.run_config import RunConfig
 
     rows = load_rows(RunConfig.from_yaml(run / "config.yaml").data)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from geko_engine.assets import assets_path, demo_path
+from geko_engine.demo import assets_path, demo_path
 from scripts.demo_tasks import GROUPS, NAMES, SMALL_KINDS, Row, make_rows
 from scripts.make_assets import EVAL_ROWS, TRAIN_ROWS, WRONG_RATIO, accuracy, encode
 
@@ -93,8 +93,8 @@ def test_a_prompt_is_masked_as_in_the_engine() -> None:
     """The demo model was pre-trained in the layout that the engine trains on."""
     from transformers import AutoTokenizer
 
-    from geko_engine.data import tokenise
-    from geko_engine.shapes import Columns
+    from geko_engine.data.formats import Columns
+    from geko_engine.data.tokenization import tokenise
 
     tokenizer, rows = AutoTokenizer.from_pretrained(demo_path("model")), make_rows(50, 2)
     data = tokenise(rows, Columns("prompt", "completion"), tokenizer, 256)

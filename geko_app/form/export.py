@@ -1,0 +1,84 @@
+"""The form in other words: YAML, one geko-train command, a Python script; and back from YAML."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import yaml
+
+from geko_app.form.values import from_config
+from geko_engine.config.run_config import SECTIONS, RunConfig
+from geko_engine.config.sections import DEMO
+from geko_engine.exceptions import ConfigError
+
+MAX_YAML = 100_000  # characters
+
+
+def changes(config: RunConfig) -> dict[str, Any]:
+    """Every setting that is not at its default, by its dotted key."""
+    now, usual = config.to_dict(), RunConfig().to_dict()
+    found = {
+        f"{section}.{name}": value
+        for section in SECTIONS
+        for name, value in now[section].items()
+        if value != usual[section][name]
+    }
+    return found | ({"output_dir": config.output_dir} if config.output_dir != usual["output_dir"] else {})
+
+
+def as_yaml(config: RunConfig) -> str:
+    """What differs from the defaults, and the model and data always, as a file for geko-train."""
+    nested: dict[str, Any] = {"model": {"name": config.model.name}, "data": {"train": config.data.train}}
+    for key, value in changes(config).items():
+        section, _, name = key.partition(".")
+        if name:
+            nested.setdefault(section, {})[name] = value
+        else:
+            nested[section] = value
+    return yaml.safe_dump(nested, sort_keys=False, allow_unicode=True)
+
+
+def as_command(config: RunConfig) -> str:
+    """One geko-train command that starts this run."""
+    demo = RunConfig.demo()
+    is_demo = config.model.name == DEMO and config.data.train == DEMO
+    before = demo.to_dict() if is_demo else RunConfig().to_dict()
+    now = config.to_dict()
+    words = ["geko-train --demo" if is_demo else "geko-train"]
+    for section, values in now.items():
+        for name, value in values.items() if isinstance(values, dict) else [("", values)]:
+            key = f"{section}.{name}" if name else section
+            old = before[section][name] if name else before[section]
+            if value != old or (not is_demo and key in ("model.name", "data.train")):
+                text = yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]
+                words.append(f"--set {shlex.quote(f'{key}={text}')}")
+    return " \\\n  ".join(words)
+
+
+def as_python(config: RunConfig) -> str:
+    """A script that starts this run from Python."""
+    found = changes(config)
+    lines = ["from geko_engine import RunConfig", "from geko_engine.run import run"]
+    lines += ["from geko_engine.runs.folder import RunFolder", "", "config = RunConfig()"]
+    for key in ("model.name", "data.train"):
+        found.setdefault(key, DEMO)
+    for key, value in found.items():
+        value = tuple(value) if key == "geko.bucket_weights" else value
+        lines.append(f"config.{key} = {value!r}")
+    return "\n".join([*lines, "report = run(RunFolder.create(config))", 'print(report["compute_saved_ratio"])'])
+
+
+def from_yaml(text: str) -> dict[str, Any]:
+    """The value of each field for a YAML text; what it does not name is at its default.
+
+    Raises:
+        ConfigError: for what is no YAML, unknown keys (with the nearest one) and values that break their rule.
+    """
+    if len(text) > MAX_YAML:
+        raise ConfigError(f"The text has {len(text):,} characters; {MAX_YAML:,} are enough for any run.")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"This is not valid YAML: {str(error).splitlines()[0]}.") from error
+    return from_config(RunConfig.from_dict(values if values is not None else {}))

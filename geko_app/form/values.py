@@ -1,0 +1,142 @@
+"""The form's values <-> RunConfig; the same as YAML, command and Python; an error -> the field it belongs to.
+
+Knows no widget library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from geko_app.form.fields import FIELDS, PRECISION_KEY, PRESET_KEY, FormField
+from geko_engine.config.run_config import RunConfig, apply_overrides
+from geko_engine.config.sections import DEMO
+from geko_engine.config.selection import PRESETS, GEKOConfig
+from geko_engine.exceptions import ConfigError, GekoError
+from geko_engine.preflight.checks import preflight
+
+CUSTOM = "custom"
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+# What the demo's value of a setting depends on: with another model or other data, the usual default is in place.
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "data.eval": ("data.train",),
+    "data.max_length": ("model.name", "data.train"),
+    "training.learning_rate": ("model.name",),
+    "training.warmup_steps": ("model.name",),
+}
+
+
+def defaults(runs_folder: str) -> dict[str, Any]:
+    """What each field shows at first: the demo, so that Start works at once."""
+    config = RunConfig.demo()
+    config.output_dir = runs_folder
+    return from_config(config)
+
+
+def from_config(config: RunConfig) -> dict[str, Any]:
+    """Value of each field for a configuration; a number in a text field as a person would type it."""
+    values = config.to_dict()
+    shown: dict[str, Any] = {}
+    for field in FIELDS:
+        if field.key == PRESET_KEY:
+            shown[field.key] = preset_of(config.geko)
+        elif field.key == PRECISION_KEY:
+            shown[field.key] = "bf16" if config.training.bf16 else "fp16" if config.training.fp16 else "fp32"
+        else:
+            section, _, name = field.key.partition(".")
+            shown[field.key] = _shown(field, values[section][name] if name else values[section])
+    return shown
+
+
+def _shown(field: FormField, value: Any) -> Any:
+    if field.kind == "text" and isinstance(value, list):
+        return ", ".join(_shown(field, item) for item in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if number and field.kind == "text" else value
+
+
+def preset_of(config: GEKOConfig) -> str:
+    """The preset that these settings are, or custom."""
+    return next((name for name, preset in PRESETS.items() if preset == config), CUSTOM)
+
+
+def preset_values() -> dict[str, dict[str, Any]]:
+    """For each preset the value of every field of geko, as the form shows it."""
+    found = {}
+    for name, preset in PRESETS.items():
+        shown = from_config(RunConfig(geko=preset))
+        found[name] = {key: value for key, value in shown.items() if key.startswith("geko.") and key != PRESET_KEY}
+    return found
+
+
+def demo_rules() -> list[dict[str, Any]]:
+    """For each setting in FOLLOWS: what it follows, its value in the demo and its usual one, as the form shows them."""
+    demo, usual = from_config(RunConfig.demo()), from_config(RunConfig())
+    return [
+        {"key": key, "follows": list(followed), "is": DEMO, "demo": demo[key], "usual": usual[key] or ""}
+        for key, followed in FOLLOWS.items()
+    ]
+
+
+def changed_fields(values: Mapping[Any, Any]) -> dict[str, str]:
+    """Those of `values` that are texts for text fields or choices of fields that have some; what else comes is dropped."""
+    found = {}
+    for field in FIELDS:
+        value = values.get(field.key)
+        if isinstance(value, str) and (field.kind == "text" or value in field.choices):
+            found[field.key] = value
+    return found
+
+
+def groups_of(keys: Iterable[str]) -> set[str]:
+    """The groups that hold the fields with these keys."""
+    wanted = set(keys)
+    return {field.group for field in FIELDS if field.key in wanted}
+
+
+def to_config(values: Sequence[Any]) -> RunConfig:
+    """The RunConfig that the form's values, in the order of FIELDS, describe.
+
+    Raises:
+        GekoError: with every problem at the dotted key of its field.
+    """
+    overrides = {field.key: _typed(field, value) for field, value in zip(FIELDS, values, strict=True)}
+    overrides.pop(PRESET_KEY)  # it only fills other fields in
+    precision = overrides.pop(PRECISION_KEY)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"{precision!r} is no precision: choose one of {', '.join(PRECISIONS)}.", PRECISION_KEY)
+    overrides |= {"training.bf16": precision == "bf16", "training.fp16": precision == "fp16"}
+    return RunConfig.from_dict(apply_overrides({}, overrides))
+
+
+def problems_of(values: Sequence[Any]) -> dict[str, str]:
+    """Dotted key -> message for everything that is wrong with the form's values; empty when Start may go on."""
+    if len(values) != len(FIELDS):
+        return {"model.name": f"The form has {len(FIELDS)} fields, but {len(values)} values came."}
+    try:
+        found = preflight(to_config(values))
+    except GekoError as error:
+        found = error.problems
+    return dict(reversed([(field_of(key), text) for key, text in found]))  # the first message of a field wins
+
+
+def field_of(key: str) -> str:
+    """The field that a setting is changed by."""
+    return PRECISION_KEY if key in ("training.bf16", "training.fp16") else key
+
+
+def label_of(key: str) -> str:
+    """The label of a field, or the key itself for a setting that is not on the form."""
+    return next((field.label for field in FIELDS if field.key == field_of(key)), key)
+
+
+def _typed(field: FormField, value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip()
+    if value in ("", None):
+        return None if field.kind != "text" or field.optional else ""
+    return value
+
+
+# ---------------------------------------------------------------- the same thing in other words

@@ -1,0 +1,59 @@
+"""What all pages are made of: assets, live HTML parts, and the reading of what a browser sends. Knows no page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from geko_engine.demo import assets_path
+from geko_engine.exceptions import GekoError
+
+ServerFunction = Callable[[Any], Any]
+
+
+def asset(name: str) -> str:
+    """The text of a file that ships with the page."""
+    return (assets_path() / name).read_text(encoding="utf-8")
+
+
+def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None) -> gr.HTML:
+    """One HTML part with its own script, assets/<name>.html and .js, the latter after what all scripts share.
+
+    Each of `functions` gets one object from the script and is a public endpoint: it checks what it gets.
+    """
+    return gr.HTML(
+        html_template=asset(f"{name}.html"),
+        js_on_load=asset("nodes.js") + asset(f"{name}.js"),
+        elem_id=elem_id or f"geko-{name}",
+        server_functions=list(functions),
+        padding=False,
+    )
+
+
+def answer(action: Callable[[], Any]) -> dict[str, str]:
+    """Do it; {"error": ""} or the sentence why it could not be done."""
+    try:
+        action()
+    except GekoError as error:
+        return {"error": str(error)}
+    return {"error": ""}
+
+
+def text_of(query: Any, name: str) -> str:
+    """The text `name` of a query, "" for anything else."""
+    value = query.get(name) if isinstance(query, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def texts_of(query: Any, name: str, limit: int) -> list[str]:
+    """The first `limit` texts of the list `name` of a query, each once."""
+    values = query.get(name) if isinstance(query, dict) else None
+    return list(dict.fromkeys(v for v in values if isinstance(v, str)))[:limit] if isinstance(values, list) else []
+
+
+def whole_of(query: Any, name: str) -> int:
+    """The whole number `name` of a query from 0 on, 0 for anything else."""
+    value = query.get(name) if isinstance(query, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

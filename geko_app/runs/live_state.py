@@ -1,0 +1,257 @@
+"""Events of a run -> what the page shows of it. Pure bookkeeping; knows no file, no process and no chart.
+
+`RunState` folds events one by one, so 50,000 steps cost nothing when the next one comes; `snapshot` gives one
+frozen view from which every label, figure and button of the page derives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from geko_engine.selection.explanation import predicted_sentence
+
+Point = tuple[float | None, ...]
+POINT_FIELDS = (
+    "step",
+    "loss",
+    "smoothed",
+    "freeze",
+    "light",
+    "focus",
+    "hard",
+    "tokens",
+    "seconds",
+    "learning_rate",
+    "speed",
+)
+DRAWN_FIELDS = 7  # of a point, the first ones: what the dashboard draws
+Evaluation = tuple[int, float | None, float | None, int, float]  # step, loss, exact match, trained tokens, seconds
+BUCKETS = ("freeze", "light", "focus", "hard")
+ROLLING_STEPS = 20
+SMOOTHING = 0.95  # of the smoothed loss curve
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the page says about a run, as plain values; None where nothing is known yet."""
+
+    phase: str = "starting"
+    message: str = ""
+    done: int = 0
+    total: int = 0
+    started: dict[str, Any] | None = None
+    epoch: int = 0
+    step: int = 0
+    steps_planned: int = 0
+    progress: float = 0.0
+    compute_saved_ratio: float | None = None
+    tokens_forwarded: int = 0
+    tokens_backwarded: int = 0
+    tokens_uniform: int = 0
+    average_loss: float | None = None
+    steps_per_second: float | None = None
+    tokens_per_second: float | None = None
+    train_seconds: float = 0.0
+    curriculum: str = ""
+    eta_seconds: float | None = None
+    eval_loss: float | None = None
+    exact_match: float | None = None
+    learning_rate: float | None = None
+    buckets: dict[str, int] = field(default_factory=dict)
+    planned: dict[str, Any] | None = None
+    predicted: str = ""
+    criterion: str = ""
+    end: str = ""
+    reason: str = ""
+    field: str = ""
+    report: dict[str, Any] | None = None
+    model_path: str = ""
+    generation: int = 0
+    points: int = 0
+
+
+class RunState:
+    """The fold. `apply` every event in order; history is kept as points (see POINT_FIELDS)."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self.evaluations: list[Evaluation] = []
+        self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
+        self.logged = 0  # lines ever logged: the cursor of whoever has read some of them
+        self._clock: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (step, seconds)
+        self._tokens: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (tokens trained, seconds)
+        self._losses: deque[float] = deque(maxlen=ROLLING_STEPS)
+        self._values: dict[str, Any] = {}
+        self._smoothed, self._smoothing_weight = 0.0, 0.0
+        self.phases: list[tuple[str, int]] = []  # (name, first step) of each phase of the curriculum so far
+        self.generation = 0  # grows when history was cut, so that a tab draws it again
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Fold one event as it stands in events.jsonl; unknown types are passed over."""
+        handler = getattr(self, f"_on_{event['type']}", None)
+        if handler:
+            handler(event)
+
+    def snapshot(self) -> Snapshot:
+        """The frozen view of everything so far."""
+        speed = rolling_speed(self._clock)
+        left = max(0, self._values.get("steps_planned", 0) - self._values.get("step", 0))
+        return Snapshot(
+            **{
+                **self._values,
+                "average_loss": sum(self._losses) / len(self._losses) if self._losses else None,
+                "steps_per_second": speed,
+                "tokens_per_second": rolling_speed(self._tokens),
+                "eta_seconds": left / speed if speed and not self._values.get("end") else None,
+                "generation": self.generation,
+                "points": len(self.points),
+            }
+        )
+
+    def points_since(self, index: int, limit: int) -> list[Point]:
+        """Points from `index` on, thinned to about `limit` (the last one always among them)."""
+        new = self.points[index:]
+        if len(new) <= limit:
+            return new
+        stride = -(-len(new) // limit)
+        return [*new[:-1:stride], new[-1]]
+
+    def log_since(self, count: int) -> list[tuple[float, str, str]]:
+        """The lines that came after the first `count`, as far as they are still kept."""
+        missed = self.logged - count if 0 <= count <= self.logged else self.logged
+        return list(self.log)[-missed:] if missed else []
+
+    def _note(self, event: Mapping[str, Any], text: str, level: str = "info") -> None:
+        self.log.append((float(event.get("time", 0.0)), level, text))
+        self.logged += 1
+
+    def _on_PhaseChanged(self, event: Mapping[str, Any]) -> None:
+        if event["phase"] != self._values.get("phase") or event["message"] != self._values.get("message"):
+            self._note(event, f"{event['phase'].capitalize()}{': ' + event['message'] if event['message'] else ''}")
+        self._values.update({name: event[name] for name in ("phase", "message", "done", "total")})
+        self._values.update(end="", reason="", field="", report=None)  # a resumed run has no end any more
+
+    def _on_RunStarted(self, event: Mapping[str, Any]) -> None:
+        resumed = event["resumed_from_step"]
+        self._cut_history(resumed)
+        self._clock.clear()
+        self._tokens.clear()
+        self._values["started"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
+        self._note(
+            event,
+            f"{event['samples']:,} samples, {event['parameters']:,} parameters "
+            f"({event['trainable_parameters']:,} trained) on {event['device']}, {event['precision']}"
+            + (f"; resumed at step {resumed:,}" if resumed else ""),
+        )
+
+    def _cut_history(self, step: int) -> None:
+        """Forget what came after `step`: a resumed run does it again from its checkpoint."""
+        kept = [point for point in self.points if (point[0] or 0) <= step]
+        if len(kept) < len(self.points):
+            self.points, self.generation = kept, self.generation + 1
+            self.phases = [phase for phase in self.phases if phase[1] <= step]
+            self.evaluations = [e for e in self.evaluations if e[0] <= step]
+            self._losses = deque((p[1] for p in kept if p[1] is not None), maxlen=ROLLING_STEPS)
+
+    def _on_Partitioned(self, event: Mapping[str, Any]) -> None:
+        self._values["planned"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
+        total = sum(event[name] for name in (*BUCKETS, "unseen"))
+        extra = f", {event['replayed']:,} of them frozen ones seen again" if event["replayed"] else ""
+        extra += f"; {event['left_out']:,} left out" if event["left_out"] else ""
+        self._note(event, f"Epoch {event['epoch'] + 1} plans {event['planned']:,} of {total:,} samples{extra}")
+
+    def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
+        loss = event["loss"]  # None where it was no finite number: a gap in the curve
+        if loss is not None:
+            self._smoothing_weight = SMOOTHING * self._smoothing_weight + (1 - SMOOTHING)
+            self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+            self._losses.append(loss)
+        smoothed = self._smoothed / self._smoothing_weight if self._smoothing_weight else None
+        total = max(1, sum(event[name] for name in (*BUCKETS, "unseen")))
+        shares = [event[name] / total for name in BUCKETS]
+        self._clock.append((event["step"], event["train_seconds"]))
+        self._tokens.append((event["tokens_backwarded"], event["train_seconds"]))
+        spent = event["tokens_backwarded"], event["seconds"]
+        pace = event["learning_rate"], rolling_speed(self._tokens)
+        self.points.append((event["step"], loss, smoothed, *shares, *spent, *pace))
+        self._values.update(
+            {
+                name: event[name]
+                for name in (
+                    "epoch",
+                    "step",
+                    "steps_planned",
+                    "progress",
+                    "compute_saved_ratio",
+                    "tokens_forwarded",
+                    "tokens_backwarded",
+                    "tokens_uniform",
+                    "learning_rate",
+                    "train_seconds",
+                )
+            }
+        )
+        self._values["buckets"] = {name: event[name] for name in (*BUCKETS, "unseen")}
+        self._values["curriculum"] = event["phase"]
+        if event["phase"] and (not self.phases or self.phases[-1][0] != event["phase"]):
+            self.phases.append((event["phase"], event["step"]))
+
+    def _on_EpochEnded(self, event: Mapping[str, Any]) -> None:
+        counts = [event.get(f"predicted_{name}", 0) for name in ("left_out", "met", "right")]  # not told by older runs
+        self._values["criterion"] = event.get("criterion", "")
+        self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
+
+    def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
+        seconds = self.points[-1][8] if self.points else 0.0  # those of an evaluation's event are its own duration
+        spent = event["tokens_trained"], seconds or 0.0
+        self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"], *spent))
+        self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
+        loss, exact = event["eval_loss"], event["exact_match"]
+        self._note(
+            event,
+            f"Evaluation loss {'not a number' if loss is None else f'{loss:.4f}'}"
+            + ("" if exact is None else f", exact match {100 * exact:.1f} %"),
+            "warning" if loss is None else "info",
+        )
+
+    def _on_CheckpointSaved(self, event: Mapping[str, Any]) -> None:
+        self._note(event, f"Checkpoint at step {event['step']:,}: {event['path']}")
+
+    def _on_ModelSaved(self, event: Mapping[str, Any]) -> None:
+        self._values["model_path"] = event["path"]
+        self._note(event, f"Model saved: {event['path']} ({event['bytes'] / 1e6:.1f} MB)")
+
+    def _on_Message(self, event: Mapping[str, Any]) -> None:
+        self._note(event, event["text"], event["level"])
+
+    def _on_RunEnded(self, event: Mapping[str, Any]) -> None:
+        report = event["report"]
+        self._values.update(
+            phase=event["end"],
+            end=event["end"],
+            reason=event["reason"],
+            field=event["field"],
+            report=report,
+            done=0,
+            total=0,
+            message="",
+        )
+        if event["end"] == "complete":
+            self._values["progress"] = 1.0
+        if report.get("final_buckets"):
+            self._values["buckets"] = report["final_buckets"]
+        self._note(
+            event, f"{event['end'].capitalize()}: {event['reason']}", "info" if event["end"] != "failed" else "error"
+        )
+
+
+def rolling_speed(clock: Sequence[tuple[int, float]]) -> float | None:
+    """Counts per second over (count, seconds of training) pairs, so that evaluations and saving are left out."""
+    spans = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(clock)]
+    seconds = sum(span for _, span in spans)
+    return sum(counts for counts, _ in spans) / seconds if seconds > 0 else None

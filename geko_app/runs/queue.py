@@ -1,0 +1,92 @@
+"""Which runs wait, and in which order: a marker file in each of their folders. Knows no process and starts nothing.
+
+The marker holds the run's place and whether it is to be resumed; its status has the phase "queued". Whoever removes
+the marker has taken the run: two pages over one folder cannot both start it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from geko_app.runs.store import RunStore
+from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.storage.atomic_files import replace_json
+
+MARKER = "queued"
+QUEUED = "queued"  # the phase in status.json
+TAKEN_OUT = "Taken out of the queue before its turn came."
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One run in the queue; `place` only orders it among the others."""
+
+    place: int
+    id: str
+    resume: bool = False
+
+
+class RunQueue:
+    """The runs of `store` that wait."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+
+    def waiting(self) -> list[Waiting]:
+        """All that wait, the next one first."""
+        return sorted(self._found(), key=lambda run: (run.place, run.id))
+
+    def holds(self, run_id: str) -> bool:
+        """Whether this run waits."""
+        return is_queued(self.store.folder(run_id))
+
+    def ahead_of(self, run_id: str) -> list[str]:
+        """Ids of the runs that come before this one."""
+        ids = [run.id for run in self.waiting()]
+        return ids[: ids.index(run_id)] if run_id in ids else []
+
+    def add(self, folder: RunFolder, *, resume: bool) -> None:
+        """Put a run at the end."""
+        place = max((run.place for run in self.waiting()), default=0) + 1
+        replace_json(folder.path / MARKER, {"place": place, "resume": resume})
+        replace_json(folder.path / "status.json", asdict(Status(QUEUED)))
+
+    def take(self, run_id: str) -> bool:
+        """Remove a run, to start it or to leave it; False when somebody else was quicker."""
+        try:
+            (self.store.folder(run_id).path / MARKER).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def leave(self, run_id: str) -> None:
+        """Take a run out for good; it can be resumed later."""
+        if self.take(run_id):
+            folder = self.store.folder(run_id)
+            replace_json(folder.path / "status.json", asdict(Status("stopped", end="stopped", reason=TAKEN_OUT)))
+
+    def _found(self) -> Iterator[Waiting]:
+        for run_id in self.store.ids():
+            folder = self.store.folder(run_id)
+            if is_queued(folder):
+                place, resume = _read(folder)
+                yield Waiting(place, run_id, resume)
+
+
+def is_queued(folder: RunFolder) -> bool:
+    """Whether the run waits: it is marked, and no command line has begun it meanwhile."""
+    if not (folder.path / MARKER).exists():
+        return False
+    status = folder.status()
+    return status is None or status.phase == QUEUED
+
+
+def _read(folder: RunFolder) -> tuple[int, bool]:
+    """Place and resume flag; a marker that cannot be read comes first, as a fresh run."""
+    try:
+        values = json.loads((folder.path / MARKER).read_text(encoding="utf-8"))
+        return int(values["place"]), bool(values["resume"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, False

@@ -1,0 +1,103 @@
+"""The folder of runs on disk: list them, find one by its id, say whether it can be resumed. Knows no process."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from geko_engine.config.run_config import RunConfig
+from geko_engine.exceptions import RunError
+from geko_engine.runs.folder import RunFolder, Status
+
+UPLOADS = ".uploads"  # no run's id begins with a dot
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One line of the list of runs."""
+
+    id: str
+    phase: str
+    alive: bool
+
+
+class RunStore:
+    """All runs below `root`; a run that was written elsewhere is a link here."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(
+                f"The runs folder {str(root)!r} cannot be written ({error.strerror}): give another one with --runs."
+            ) from error
+
+    def ids(self) -> list[str]:
+        """Ids of all runs, newest first (they begin with their time)."""
+        found = [p.name for p in self.root.iterdir() if RUN_ID.fullmatch(p.name) and (p / "config.yaml").is_file()]
+        return sorted(found, reverse=True)
+
+    def folder(self, run_id: str) -> RunFolder:
+        """The run named `run_id`. Raises RunError for anything that is not the id of a run here."""
+        if not RUN_ID.fullmatch(str(run_id)):
+            raise RunError(f"{run_id!r} is not the id of a run.")
+        return RunFolder.open(self.root / run_id)
+
+    def entry(self, run_id: str) -> RunEntry:
+        """Phase of a run as its status says, and whether its worker lives."""
+        status = self.folder(run_id).status() or Status()
+        return RunEntry(run_id, status.phase, status.alive and not status.end)
+
+    def entries(self, limit: int) -> list[RunEntry]:
+        """The newest runs."""
+        return [self.entry(run_id) for run_id in self.ids()[:limit]]
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run from the disk, with its link where it was written elsewhere.
+
+        Raises:
+            RunError: for what is not plainly a run's folder, and when the disk refuses.
+        """
+        link = self.folder(run_id).path
+        path = link.resolve() if link.is_symlink() else link
+        another = link.is_symlink() and path.parent == self.root.resolve()
+        precious = any(place.resolve().is_relative_to(path) for place in (self.root, Path.home()))
+        if another or precious or not (path / "status.json").is_file():
+            raise RunError(f"{str(path)!r} does not look like the folder of this run: remove it by hand.")
+        doomed = path.with_name(f".deleted-{path.name}-{secrets.token_hex(4)}")
+        try:
+            path.rename(doomed)  # first: a half-removed run must not look like one
+            if link.is_symlink():
+                link.unlink()
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise RunError(f"The run {run_id} cannot be removed completely ({error.strerror or error}).") from error
+
+    def keep_upload(self, path: str | Path) -> Path:
+        """A lasting copy of an uploaded file: temporary ones are gone when a run is resumed."""
+        source = Path(path)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).lstrip(".-")[-80:] or "data"
+        kept = self.root / UPLOADS / f"{secrets.token_hex(4)}-{name}"
+        try:
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, kept)
+        except OSError as error:
+            raise RunError(
+                f"The uploaded file cannot be kept in {str(kept.parent)!r} ({error.strerror}).", "data.train"
+            ) from error
+        return kept
+
+    def create(self, config: RunConfig) -> RunFolder:
+        """A fresh run folder below config.output_dir, listed here. Raises RunError at output_dir."""
+        folder = RunFolder.create(config)
+        if folder.path.parent.absolute() != self.root:
+            (self.root / folder.id).symlink_to(folder.path.absolute(), target_is_directory=True)
+        return RunFolder(self.root / folder.id)

@@ -1,0 +1,290 @@
+"""What a run's folder says of it, as plain values, read again only when its files changed. Knows no page and no process.
+
+A run that has ended is told by its config.yaml, status.json and report.json; one that has not (or was killed) by the
+first and the last lines of events.jsonl, however long that is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from geko_app.runs.queue import MARKER, QUEUED, is_queued
+from geko_engine.exceptions import RunError
+from geko_engine.runs.folder import RunFolder, Status
+
+NOTE = "note.txt"
+NOTE_LIMIT = 2000  # characters
+EDGE_BYTES = 64_000  # of the events, at either end
+LOG_BYTES, LOG_LINES = 32_000, 200
+SIZE_SECONDS = 20.0  # how long the size of a run that is going counts as known
+ID_TIME = re.compile(r"(\d{8}-\d{6})-.+")
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as quick, where it was built
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run; None where nothing is known. `made`: seconds since 1970. `phase`: where it stands, or how it ended."""
+
+    id: str
+    made: float
+    model: str = ""
+    data: str = ""
+    phase: str = "starting"
+    end: str = ""
+    reason: str = ""
+    progress: float | None = None
+    samples: int | None = None
+    epochs: int | None = None
+    epochs_done: int | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    compute_saved_ratio: float | None = None
+    eval_loss_before: float | None = None
+    eval_loss_after: float | None = None
+    exact_match_before: float | None = None
+    exact_match_after: float | None = None
+    train_loss: float | None = None
+    seconds: float | None = None
+    note: str = ""
+    has_model: bool = False
+
+
+class FactsReader:
+    """Reads facts and sizes, and keeps them until the files change; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._facts: dict[Path, tuple[Any, RunFacts]] = {}
+        self._sizes: dict[Path, tuple[Any, int]] = {}
+        self._configs: dict[Path, tuple[Any, dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def facts(self, folder: RunFolder) -> RunFacts:
+        """What is known of the run now."""
+        key = _changed(folder)
+        with self._lock:
+            known = self._facts.get(folder.path)
+        if known and known[0] == key and known[1].end:
+            return known[1]
+        found = self._read(folder)
+        with self._lock:
+            self._facts[folder.path] = (key, found)
+        return found
+
+    def size(self, folder: RunFolder) -> int:
+        """Bytes of the run on disk."""
+        ended = bool((folder.status() or Status()).end)
+        key = _changed(folder) if ended else int(time.monotonic() / SIZE_SECONDS)
+        with self._lock:
+            known = self._sizes.get(folder.path)
+        if known and known[0] == key:
+            return known[1]
+        total = folder_size(folder.path)
+        with self._lock:
+            self._sizes[folder.path] = (key, total)
+        return total
+
+    def config(self, folder: RunFolder) -> dict[str, Any]:
+        """The content of config.yaml; {} when it is none."""
+        key = _stamp(folder.config_path)
+        with self._lock:
+            known = self._configs.get(folder.path)
+        if known and known[0] == key:
+            return known[1]
+        try:
+            values = yaml.load(folder.config_path.read_text(encoding="utf-8"), Loader)  # a safe one
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            values = None
+        found = values if isinstance(values, dict) else {}
+        with self._lock:
+            self._configs[folder.path] = (key, found)
+        return found
+
+    def _read(self, folder: RunFolder) -> RunFacts:
+        config, status = self.config(folder), folder.status() or Status()
+        report = (folder.report() or {}) if status.end not in ("", "interrupted") else {}
+        if "steps" not in report:  # it has not ended, failed, or its worker was killed
+            report = {**report, **_from_events(folder)}
+        training = _section(config, "training")
+        return RunFacts(
+            id=folder.id,
+            made=made_at(folder),
+            model=str(_section(config, "model").get("name", "")),
+            data=str(_section(config, "data").get("train", "")),
+            phase=QUEUED if is_queued(folder) else status.phase,
+            end=status.end,
+            reason=status.reason,
+            epochs=_whole(report.get("epochs", training.get("num_epochs"))),
+            samples=_whole(report.get("samples", _section(config, "data").get("sample_count"))),
+            epochs_done=_whole(report.get("epochs_done")),
+            steps=_whole(report.get("steps")),
+            tokens=_whole(report.get("tokens_backwarded")),
+            progress=_number(report.get("progress")),
+            note=read_note(folder),
+            has_model=folder.model_path.is_dir(),
+            **{name: _number(report.get(name)) for name in FIGURES},
+        )
+
+
+FIGURES = (
+    "compute_saved_ratio",
+    "eval_loss_before",
+    "eval_loss_after",
+    "exact_match_before",
+    "exact_match_after",
+    "train_loss",
+    "seconds",
+)
+
+
+def made_at(folder: RunFolder) -> float:
+    """When the run was made: its id begins with it; else the age of its configuration."""
+    named = ID_TIME.fullmatch(folder.id)
+    try:
+        return time.mktime(time.strptime(named[1], "%Y%m%d-%H%M%S")) if named else folder.config_path.stat().st_mtime
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
+def folder_size(path: Path) -> int:
+    """Bytes of all files below `path`; a link counts as itself."""
+    total = 0
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        return 0
+    for entry in entries:
+        try:
+            folder = entry.is_dir(follow_symlinks=False)
+            total += folder_size(Path(entry.path)) if folder else entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue  # just removed by its run
+    return total
+
+
+def read_note(folder: RunFolder) -> str:
+    """What the user wrote about the run."""
+    return text_file(folder.path / NOTE)[:NOTE_LIMIT]
+
+
+def write_note(folder: RunFolder, text: str) -> None:
+    """Keep a note in the run's folder; an empty one removes it. Raises RunError when it is too long or refused."""
+    text = text.strip()
+    if len(text) > NOTE_LIMIT:
+        raise RunError(f"The note has {len(text):,} characters: {NOTE_LIMIT:,} are kept at most, so shorten it.")
+    path = folder.path / NOTE
+    temporary = path.with_name(f".{NOTE}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        if text:
+            temporary.write_text(text, encoding="utf-8", errors="replace")
+            temporary.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"The note cannot be kept ({error.strerror or error}).") from error
+
+
+def text_file(path: Path) -> str:
+    """The text of a small file of the run; "" when there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def log_tail(folder: RunFolder) -> str:
+    """The last lines that the worker printed; "" for a run of the command line, which has a terminal."""
+    try:
+        with folder.log_path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            return "\n".join(file.read().decode("utf-8", errors="replace").splitlines()[-LOG_LINES:])
+    except OSError:
+        return ""
+
+
+def flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Nested configuration values by dotted key."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            found[str(name)] = value
+    return found
+
+
+def _from_events(folder: RunFolder) -> dict[str, Any]:
+    """The report's figures as far as the events tell them."""
+    found: dict[str, Any] = {}
+    head, tail = _edges(folder.events_path)
+    for event in head:
+        if event.get("type") == "RunStarted":
+            found.update(samples=event.get("samples"), epochs=event.get("epochs"))
+        if event.get("type") == "Evaluated" and event.get("tokens_trained") == 0:
+            found.update(eval_loss_before=event.get("eval_loss"), exact_match_before=event.get("exact_match"))
+    for event in tail:
+        if event.get("type") == "StepCompleted":
+            found.update({name: event.get(name) for name in ("progress", "seconds", "compute_saved_ratio")})
+            found.update(steps=event.get("step"), epochs_done=event.get("epoch"))
+            found["tokens_backwarded"] = event.get("tokens_backwarded")
+        if event.get("type") == "Evaluated" and event.get("tokens_trained"):
+            found.update(eval_loss_after=event.get("eval_loss"), exact_match_after=event.get("exact_match"))
+    return found
+
+
+def _edges(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The events in the first and in the last EDGE_BYTES of a file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(EDGE_BYTES)
+            start = max(0, file.seek(0, os.SEEK_END) - EDGE_BYTES)
+            file.seek(start)
+            tail = file.read()
+    except OSError:
+        return [], []
+    return list(_events(head)), list(_events(tail.partition(b"\n")[2] if start else tail))
+
+
+def _events(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.split(b"\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut at the edge, or still being written
+        if isinstance(event, dict):
+            yield event
+
+
+def _changed(folder: RunFolder) -> tuple[Any, ...]:
+    names = ("config.yaml", "status.json", "report.json", NOTE, "model", MARKER)
+    return tuple(_stamp(folder.path / name) for name in names)
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
+    section = config.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)

@@ -1,0 +1,1 @@
+"""Snapshots -> what a page draws. Pure; knows no layout and no process."""

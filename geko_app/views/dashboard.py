@@ -1,0 +1,227 @@
+"""A snapshot -> the texts and numbers that the dashboard draws. Pure; every label derives from the one snapshot."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from geko_app.form.values import field_of, groups_of, label_of
+from geko_app.runs.live_state import BUCKETS, RunState, Snapshot
+from geko_app.runs.queue import QUEUED
+from geko_app.runs.store import RunEntry
+from geko_app.views.formatting import TITLES, clock, compact, duration, number, percent, remaining, rounded, run_name
+from geko_app.views.run_summary import summary
+from geko_engine.runs.folder import RunFolder, Status
+
+POINT_LIMIT = 1500  # points of a history that a tab draws at first
+QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
+EARLY = ("starting", "downloading", "tokenising")  # nothing is trained yet, so there is nothing to save
+NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
+    "run": None,
+    "phase": "ready",
+    "running": False,
+    "queued": False,
+    "waiting": "",
+    "stopping": False,
+    "resumable": False,
+    "progress": 0,
+    "field": "",
+    "status": {"title": "Ready", "detail": "", "life": ""},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cursor:
+    """What a tab has already: so many points, evaluations and log lines of the history `generation`."""
+
+    generation: int = 0
+    points: int = 0
+    evaluations: int = 0
+    log: int = 0
+
+
+def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
+    """The snapshot with what only the status knows: that it waits, and the end of one that had no worker to tell it."""
+    if status is not None and status.phase == QUEUED:
+        return dataclasses.replace(snapshot, phase=QUEUED, end="", reason="", field="", report=None, message="")
+    if status is not None and (status.end == "interrupted" or (status.end == "stopped" and not status.pid)):
+        return dataclasses.replace(snapshot, phase=status.end, end=status.end, reason=status.reason, message="")
+    return snapshot
+
+
+def payload(
+    folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool, after: str | None = None
+) -> dict[str, Any]:
+    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since.
+
+    `after` is the run that a queued one waits for.
+    """
+    status = folder.status()
+    snapshot = merged(state.snapshot(), status)
+    same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
+    had = cursor if same else Cursor(snapshot.generation, log=cursor.log)
+    points = state.points_since(had.points, POINT_LIMIT)
+    return {
+        "run": folder.id,
+        "had": dataclasses.asdict(had),
+        "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
+        "points": [[rounded(value) for value in point] for point in points],
+        "evaluations": [[e[0], rounded(e[1]), e[3], rounded(e[4])] for e in state.evaluations[had.evaluations :]],
+        "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
+        "phase": snapshot.phase,
+        "running": alive and not snapshot.end,
+        "queued": snapshot.phase == QUEUED,
+        "stopping": alive and folder.stop_path.exists(),
+        "resumable": bool(snapshot.end) and snapshot.end != "complete" and not alive,
+        "field": snapshot.field if snapshot.end == "failed" else "",
+        "group": "".join(groups_of([field_of(snapshot.field)])) if snapshot.end == "failed" else "",
+        "reason": snapshot.reason,
+        "status": queued_line(after)
+        if snapshot.phase == QUEUED
+        else status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
+        "progress": round(snapshot.progress, 4),
+        "stats": stats(snapshot),
+        "buckets": bucket_rows(snapshot),
+        "compute": compute_sentence(snapshot),
+        "pace": pace_sentence(snapshot),
+        "phases": state.phases,
+        "step": snapshot.step,
+        "mastery": mastery_sentence(snapshot),
+        "summary": summary(snapshot, folder) if snapshot.end else None,
+        "settings": settings_line(snapshot),
+    }
+
+
+def mastery_sentence(snapshot: Snapshot) -> str:
+    """What is left out and why; before the first epoch is done, what it takes for mastered."""
+    told = snapshot.criterion or (snapshot.started or {}).get("mastery_reason", "")
+    return " ".join(filter(None, [told, snapshot.predicted]))
+
+
+def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopping: bool = False) -> dict[str, str]:
+    """Title, detail and sign of life of the status bar."""
+    detail = snapshot.reason if snapshot.end else snapshot.message
+    if snapshot.end == "failed" and snapshot.field:
+        detail = f"{label_of(snapshot.field)}: {detail}"
+    if snapshot.total and not snapshot.end:
+        detail = f"{detail + ' · ' if detail else ''}{snapshot.done:,} of {snapshot.total:,}"
+    life = ""
+    if alive and not snapshot.end and status is not None and status.heartbeat:
+        age = max(0.0, time.time() - status.heartbeat)
+        life = f"alive, {age:.0f} s ago" if age < QUIET_SECONDS else f"no sign of life for {age:.0f} s"
+    title = TITLES.get(snapshot.phase, snapshot.phase)
+    if stopping and not snapshot.end:
+        title, detail = (
+            "Stopping",
+            "It ends in a moment." if snapshot.phase in EARLY else "A checkpoint is being saved.",
+        )
+    return {"title": title, "detail": detail, "life": life}
+
+
+def queued_line(after: str | None) -> dict[str, str]:
+    """The status bar of a run that waits for the run `after`."""
+    return {"title": TITLES[QUEUED], "detail": f"after {run_name(after)}" if after else "begins next", "life": ""}
+
+
+def queue_line(waiting: Sequence[str]) -> str:
+    """Who comes next, for whoever looks at the run before; "" when nobody waits."""
+    more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    return f"Next in the queue: {run_name(waiting[0])}{more}." if waiting else ""
+
+
+def run_label(entry: RunEntry) -> str:
+    """A run in the list of runs: when it was started, the model, and where it stands."""
+    return f"{run_name(entry.id)} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
+
+
+def stats(snapshot: Snapshot) -> list[dict[str, str]]:
+    """The seven stat boxes."""
+    started = snapshot.started or {}
+    epochs, epoch = started.get("epochs"), min(snapshot.epoch + 1, started.get("epochs", 1))
+    exact = f"{percent(snapshot.exact_match)} exact" if snapshot.exact_match is not None else ""
+    ratio = snapshot.compute_saved_ratio
+    return [
+        {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": f"of {epochs}" if epochs else ""},
+        {
+            "name": "Step",
+            "value": f"{snapshot.step:,}",
+            "note": f"of {snapshot.steps_planned:,}" if snapshot.steps_planned else "",
+        },
+        {
+            "name": "Compute saved",
+            "value": percent(ratio),
+            "note": "against plain",
+        },
+        {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
+        {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": speed_note(snapshot)},
+        {"name": "ETA", **remaining(snapshot.eta_seconds)},
+        {"name": "Eval loss", "value": number(snapshot.eval_loss, ".3f"), "note": exact},
+    ]
+
+
+def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Count and share of each bucket now, FREEZE first; what was not seen yet only while there is such."""
+    total = max(1, sum(snapshot.buckets.values()))
+    names = [*BUCKETS, "unseen"] if snapshot.buckets.get("unseen") else BUCKETS
+    return [
+        {
+            "name": "not seen" if name == "unseen" else name.upper(),
+            "bucket": name,
+            "count": f"{snapshot.buckets.get(name, 0):,}",
+            "share": round(snapshot.buckets.get(name, 0) / total, 4),
+        }
+        for name in names
+    ]
+
+
+def compute_sentence(snapshot: Snapshot) -> str:
+    """What the share of compute saved was counted from."""
+    if not snapshot.tokens_uniform:
+        return ""
+    return (
+        f"So far {compact(snapshot.tokens_forwarded)} tokens forwarded and {compact(snapshot.tokens_backwarded)} "
+        f"backwarded, where plain training would have done {compact(snapshot.tokens_uniform)} of each. "
+        f"Counted, not estimated: a forward pass is 1, a backward pass 2, scans included.{saved_seconds(snapshot)}"
+    )
+
+
+def saved_seconds(snapshot: Snapshot) -> str:
+    """What the saved tokens would have taken at the present speed; this one is an estimate, and says so."""
+    ratio = snapshot.compute_saved_ratio or 0.0
+    if not 0 < ratio < 1:
+        return ""
+    seconds = snapshot.train_seconds * ratio / (1 - ratio)
+    return (
+        ""
+        if seconds < 1
+        else f" At this run's speed per token the rest would have taken about {duration(seconds)} more."
+    )
+
+
+def speed_note(snapshot: Snapshot) -> str:
+    """Trained tokens per second beside the steps."""
+    speed = snapshot.tokens_per_second
+    return "last 20 steps" if speed is None else f"{compact(round(speed))} tokens/s"
+
+
+def pace_sentence(snapshot: Snapshot) -> str:
+    """The learning rate now, and the curriculum's phase where there is one."""
+    if snapshot.learning_rate is None:
+        return ""
+    phase = f" The curriculum is in its phase {snapshot.curriculum}." if snapshot.curriculum else ""
+    return f"Learning rate {snapshot.learning_rate:.2e} now. Tokens per second are trained ones, over 20 steps.{phase}"
+
+
+def settings_line(snapshot: Snapshot) -> str:
+    """What is being trained, in one line."""
+    started = snapshot.started
+    if not started:
+        return ""
+    trained = started["trainable_parameters"] / max(1, started["parameters"])
+    share = "" if trained == 1 else f" ({100 * trained:.2g} % trained)"
+    return (
+        f"{started['model']} · {started['parameters'] / 1e6:.3g} M parameters{share} · {started['samples']:,} samples · "
+        f"{started['device']} · {started['precision']}"
+    )

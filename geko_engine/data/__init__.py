@@ -1,0 +1,1 @@
+"""Rows to token ids: files, formats, tokenization, batches. Knows no model."""

@@ -1,0 +1,158 @@
+"""Tokenised samples and batches of them. Knows no tokenizer, no model and no file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geko_engine.exceptions import DataError
+
+IGNORED = -100  # label of a position that is no target, as in transformers
+
+
+NO_LIMIT = 1_000_000_000
+
+
+@dataclass
+class TokenizedData:
+    """All samples as flat arrays; sample i is tokens[offsets[i]:offsets[i+1]].
+
+    Attributes:
+        tokens: int32 [total]. learnt: bool [total], whether a token is a target. offsets: int64 [count + 1].
+        rows: int32 [count], row number in the source (from 0), since unusable rows are left out.
+        digests: uint64 [count], equal for samples with equal tokens.
+        truncated: row numbers that were cut. empty: left out, nothing to learn in them. masked: left out, all of
+            their targets lie beyond the cut. duplicates: kept, but equal to an earlier row.
+        unusable: row number -> why it could not be rendered.
+    """
+
+    tokens: NDArray
+    learnt: NDArray
+    offsets: NDArray
+    rows: NDArray
+    digests: NDArray
+    truncated: list[int] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
+    masked: list[int] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    unusable: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, NDArray]:
+        part = slice(self.offsets[index], self.offsets[index + 1])
+        ids = self.tokens[part]
+        return {"input_ids": ids, "labels": np.where(self.learnt[part], ids, IGNORED).astype(np.int64)}
+
+    @cached_property
+    def lengths(self) -> NDArray:
+        """Real tokens of each sample, [count]."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def targets(self) -> NDArray:
+        """Target tokens of each sample, [count]; a sample's first token is never one."""
+        counted = np.add.reduceat(self.learnt, self.offsets[:-1], dtype=np.int64)
+        return counted - self.learnt[self.offsets[:-1]]
+
+    def subset(self, ids: NDArray) -> TokenizedData:
+        """The samples `ids` [n], without the lists of rows."""
+        parts = [slice(self.offsets[i], self.offsets[i + 1]) for i in ids]
+        return TokenizedData(
+            np.concatenate([self.tokens[part] for part in parts]),
+            np.concatenate([self.learnt[part] for part in parts]),
+            np.concatenate([[0], np.cumsum(self.lengths[ids])]).astype(np.int64),
+            self.rows[ids],
+            self.digests[ids],
+        )
+
+
+def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedData, TokenizedData]:
+    """(train, evaluation): a random share of the samples is held out, equal ones always on the same side.
+
+    Raises:
+        DataError: when one side would be empty.
+    """
+    distinct = np.unique(data.digests)
+    chosen = np.random.default_rng(seed).permutation(distinct)[: max(1, round(ratio * len(distinct)))]
+    held = np.isin(data.digests, chosen)
+    if held.all():
+        raise DataError(
+            f"{len(distinct)} different samples are too few to hold out {ratio:g} of them: give an evaluation set.",
+            "data.eval_ratio",
+        )
+    train = data.subset(np.flatnonzero(~held))
+    train.truncated, train.empty, train.masked = data.truncated, data.empty, data.masked
+    train.duplicates, train.unusable = data.duplicates, data.unusable
+    return train, data.subset(np.flatnonzero(held))
+
+
+def overlap(train: TokenizedData, evaluation: TokenizedData) -> list[int]:
+    """Row numbers of the evaluation set that are in the training set too, token by token."""
+    rows: list[int] = evaluation.rows[np.isin(evaluation.digests, train.digests)].tolist()
+    return rows
+
+
+class DatasetView:
+    """Any dataset of dicts with `input_ids` as (input_ids, labels) arrays without padding, lengths known.
+
+    Missing labels mean the tokens themselves. Padding (attention_mask 0) is taken out: we pad per batch.
+
+    Raises:
+        TypeError: when an item is no dict or has no `input_ids`.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        items = [self[index] for index in range(len(dataset))]
+        self.lengths = np.array([len(item["input_ids"]) for item in items], dtype=np.int64)
+        self.targets = np.array([int((item["labels"][1:] != IGNORED).sum()) for item in items], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, NDArray]:
+        item = self.dataset[int(index)]
+        if not hasattr(item, "keys") or "input_ids" not in item:
+            found = f"the keys {sorted(item.keys())}" if hasattr(item, "keys") else f"a {type(item).__name__}"
+            raise TypeError(f"Item {index} of the dataset must be a dict with 'input_ids', but it has {found}.")
+        ids = np.asarray(item["input_ids"]).reshape(-1)
+        labels = np.asarray(item["labels"] if item.get("labels") is not None else ids, dtype=np.int64).reshape(-1)
+        mask = item.get("attention_mask")
+        if mask is not None:
+            real = np.asarray(mask).reshape(-1).astype(bool)
+            ids, labels = ids[real], labels[real]
+        return {"input_ids": ids, "labels": labels}
+
+
+def as_samples(dataset: Any) -> Any:
+    """`dataset` with `lengths` and `targets`, wrapped where it does not have them."""
+    return dataset if isinstance(dataset, TokenizedData | DatasetView) else DatasetView(dataset)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Samples -> one batch of tensors [B, longest]: input_ids, attention_mask, labels; padded on the right."""
+
+    pad_token_id: int = 0
+    multiple: int = 1  # of the batch's length, so that a compiled model meets few lengths
+    limit: int = NO_LIMIT  # the model's own: padding never goes beyond it
+
+    def __call__(self, samples: Sequence[dict[str, NDArray]]) -> dict[str, Tensor]:
+        longest = max(len(sample["input_ids"]) for sample in samples)
+        longest = max(longest, min(self.limit, -(-longest // self.multiple) * self.multiple))
+        ids = np.full((len(samples), longest), self.pad_token_id, np.int64)
+        mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
+        for row, sample in enumerate(samples):
+            length = len(sample["input_ids"])
+            ids[row, :length], mask[row, :length], labels[row, :length] = sample["input_ids"], 1, sample["labels"]
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return {name: torch.from_numpy(array) for name, array in batch.items()}

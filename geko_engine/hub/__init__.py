@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: access, downloads, and waiting for them."""

@@ -1,0 +1,206 @@
+"""Examples of a run's data to ask its models about: what it is confidently wrong about first. Knows rows and the record.
+
+The answer of an example is taken from its row as it was learnt; nothing is generated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from geko_engine.config.run_config import RunConfig
+from geko_engine.data.batches import TokenizedData
+from geko_engine.data.formats import Columns, Row, Segment, UnusableRow, question, recognise_columns, segments
+from geko_engine.data.preparation import prepare, use_template
+from geko_engine.data.sources import load_rows
+from geko_engine.data.tokenization import encode
+from geko_engine.exceptions import GekoError
+from geko_engine.inference.generation import readable
+from geko_engine.runs.folder import RunFolder
+from geko_engine.selection.buckets import Bucket
+from geko_engine.selection.sample_records import SampleStates
+
+EACH = 6  # examples of a group
+FIRST_ROWS = 200  # are read where a few will do
+LARGEST = 200_000  # samples of a run whose rows are all read again to find the hard ones
+TEXT_SHOWN = 40  # words of a plain text that stand as a prompt
+Numbered = tuple[int, Row]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row to ask about.
+
+    Attributes:
+        ref: group and row number, such as "evaluation:17". before: what the model reads, rendered as in training.
+        answer_piece: what it learnt to write then, as rendered; `answer` is the same for a person.
+        earlier: turns before the prompt that go with it. exact: whether an answer can be right or wrong.
+    """
+
+    ref: str
+    group: str
+    prompt: str
+    answer: str
+    note: str
+    earlier: int
+    exact: bool
+    before: list[Segment]
+    answer_piece: str
+
+    @property
+    def pieces(self) -> list[Segment]:
+        return [*self.before, (self.answer_piece, True)]
+
+
+def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> tuple[Columns, str]:
+    """(columns that the run's rows are read by, "" or why they had to be guessed); the tokenizer gets its template."""
+    note = ""
+    count = min(100, config.data.sample_count or 100)
+    try:
+        rows = load_rows(replace(config.data, sample_count=count), should_stop=should_stop)
+        columns = recognise_columns(rows, config.data)
+    except GekoError as error:
+        data = config.data
+        columns = Columns(
+            "prompt",
+            "completion",
+            text=data.text_column,
+            messages=data.messages_column,
+            chat=data.chat_template,
+        )
+        note = f"The run's data cannot be read, so its layout is guessed. {error}"
+    use_template(columns, tokenizer, lambda event: None)
+    return columns, note
+
+
+def find_examples(
+    folder: RunFolder, config: RunConfig, tokenizer: Any, longest: int, should_stop: Callable[[], bool]
+) -> tuple[list[Example], list[str]]:
+    """(hard samples, then evaluation rows, else training rows; sentences about what could not be had)."""
+    found: list[Example] = []
+    notes: list[str] = []
+    for group in (_hard_and_held_out, _evaluation, _training):
+        if group is _training and found:
+            break
+        try:
+            found += group(folder, config, tokenizer, longest, should_stop)
+        except GekoError as error:
+            notes.append(str(error))
+    return found, list(dict.fromkeys(notes))
+
+
+def _first(asked: int | None) -> int:
+    return min(FIRST_ROWS, asked or FIRST_ROWS)
+
+
+def _evaluation(
+    _folder: RunFolder, config: RunConfig, tokenizer: Any, _longest: int, should_stop: Callable[[], bool]
+) -> list[Example]:
+    if not config.data.eval:
+        return []
+    few = replace(config.data, eval_count=_first(config.data.eval_count))
+    rows = load_rows(few, evaluation=True, should_stop=should_stop)
+    return _usable("evaluation", list(enumerate(rows)), recognise_columns(rows, config.data), tokenizer, {})
+
+
+def _training(
+    _folder: RunFolder, config: RunConfig, tokenizer: Any, _longest: int, should_stop: Callable[[], bool]
+) -> list[Example]:
+    few = replace(config.data, sample_count=_first(config.data.sample_count))
+    rows = load_rows(few, should_stop=should_stop)
+    return _usable("training", list(enumerate(rows)), recognise_columns(rows, config.data), tokenizer, {})
+
+
+def _hard_and_held_out(
+    folder: RunFolder, config: RunConfig, tokenizer: Any, longest: int, should_stop: Callable[[], bool]
+) -> list[Example]:
+    """What the record calls HARD, the most confident first; and what the run itself held out."""
+    record = folder.samples_path
+    if not record.is_file() or (config.data.sample_count or 0) > LARGEST:
+        return []
+    data = replace(config.data, eval_ratio=0.0) if config.data.eval else config.data
+    rows = load_rows(data, should_stop=should_stop)
+    if len(rows) > LARGEST:
+        return []
+    columns = recognise_columns(rows, data)
+    parts = prepare(
+        replace(config, data=replace(data, eval=None)),
+        {"training": rows},
+        tokenizer,
+        longest,
+        lambda event: None,
+        should_stop,
+    )
+    samples, notes = _hardest(record, parts[0].data)
+    found = _usable("hard", [(row, rows[row]) for row in samples], columns, tokenizer, notes)
+    if len(parts) > 1:
+        held = [(int(row), rows[row]) for row in parts[1].data.rows[:FIRST_ROWS]]
+        found += _usable("evaluation", held, columns, tokenizer, {})
+    return found
+
+
+def _hardest(record: Any, data: TokenizedData) -> tuple[list[int], dict[int, str]]:
+    """(row numbers of HARD samples, the most confident first; row number -> what the record says of it)."""
+    states = SampleStates(len(data))
+    states.load(record)
+    hard = np.flatnonzero(states.bucket == Bucket.HARD)
+    suspects = states.suspects()
+    # Where the label is probably wrong, the model may be right: those come last.
+    hard = hard[np.lexsort((-states.confidence[hard], suspects[hard]))][: 4 * EACH]
+    notes = {
+        int(data.rows[i]): f"{100 * float(states.confidence[i]):.0f} % sure, loss {float(states.loss[i]):.2f}"
+        + ("; perhaps a wrong label" if suspects[i] else "")
+        for i in hard
+    }
+    return list(notes), notes
+
+
+def _usable(
+    group: str, rows: Sequence[Numbered], columns: Columns, tokenizer: Any, notes: dict[int, str]
+) -> list[Example]:
+    use_template(columns, tokenizer, lambda event: None)
+    return list(islice(_examples(group, rows, columns, tokenizer, notes), EACH))
+
+
+def _examples(
+    group: str, rows: Sequence[Numbered], columns: Columns, tokenizer: Any, notes: dict[int, str]
+) -> Iterator[Example]:
+    for number, row in rows:
+        try:
+            pieces = segments(row, columns, tokenizer)
+        except UnusableRow:
+            continue
+        if columns.text:
+            pieces = _cut(pieces[0][0])
+        last = max((i for i, (text, learnt) in enumerate(pieces) if learnt and text), default=-1)
+        if last < 0:
+            continue
+        asked, earlier = question(row, columns)
+        before, piece = pieces[:last], pieces[last][0]
+        ids, learnt = encode([(piece, True)], columns, tokenizer)
+        answer = readable(tokenizer, [token for token, flag in zip(ids, learnt, strict=True) if flag])
+        prompt = before[0][0] if columns.text else asked
+        yield Example(
+            f"{group}:{number}",
+            group,
+            prompt,
+            answer,
+            notes.get(number, ""),
+            earlier,
+            not columns.text,
+            before,
+            piece,
+        )
+
+
+def _cut(text: str) -> list[Segment]:
+    """The beginning of a text as a prompt, and what follows as the answer."""
+    words = text.split(" ")
+    count = min(TEXT_SHOWN, len(words) // 2)
+    if not count:
+        return []
+    return [(" ".join(words[:count]), False), (" " + " ".join(words[count:]), True)]

@@ -1,0 +1,191 @@
+"""A prompt as a run's model reads it, what the model answers token by token, and what each token of a text costs it.
+
+Knows models, tokenizers and the layouts of rows; no file, no run and no process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from geko_engine.data.formats import Columns, Segment, UnusableRow, opening, segments
+from geko_engine.data.tokenization import encode
+from geko_engine.exceptions import DataError
+from geko_engine.models.loading import longest_input
+
+INCOMPLETE = "\ufffd"  # what the first bytes of a character decode to
+CONTEXT = 8  # tokens before a token that decide how it is written
+LONGEST_SCORED = 1024  # tokens of a text whose losses are asked for
+OnText = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an answer is drawn; temperature 0 takes the most likely token every time."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote, and how it ended: "end of text", "limit" or "stopped"."""
+
+    text: str
+    tokens: int
+    seconds: float
+    end: str
+
+
+def pieces_of(prompt: str, answer: str, columns: Columns, tokenizer: Any) -> list[Segment]:
+    """A prompt and its answer as the pieces that a row of the run's layout has; without an answer, the prompt alone.
+
+    Raises:
+        DataError: when the chat template refuses it.
+    """
+    try:
+        if not answer:
+            return [(opening(prompt, columns, tokenizer), False)]
+        if columns.text:
+            return [(prompt, False), (answer, True)]
+        pair = Columns("prompt", "completion", chat=columns.is_chat)
+        return segments({"prompt": prompt, "completion": answer}, pair, tokenizer)
+    except UnusableRow as error:
+        raise DataError(f"This prompt cannot be rendered: {error}.") from error
+
+
+def prompt_ids(pieces: list[Segment], columns: Columns, tokenizer: Any) -> list[int]:
+    """The ids of `pieces`, as they stand before an answer in training; never empty."""
+    ids = encode([(text, False) for text, _ in pieces], columns, tokenizer)[0]
+    if not columns.is_chat and tokenizer.eos_token_id is not None:
+        ids = ids[:-1]  # a row would end here; a prompt goes on
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return ids or [begin or 0]
+
+
+def readable(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Text of `ids` without special tokens and without the space around it."""
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
+
+
+class _Stop(StoppingCriteria):
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop, self.stopped = should_stop, False
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        self.stopped = self.stopped or self._should_stop()
+        return torch.full((input_ids.shape[0],), self.stopped, dtype=torch.bool, device=input_ids.device)
+
+
+class _Listener(BaseStreamer):
+    """Gets the prompt first, then token by token; tells the whole text so far, characters that are whole only."""
+
+    def __init__(self, tokenizer: Any, on_text: OnText) -> None:
+        self._tokenizer, self._on_text = tokenizer, on_text
+        self.ids: list[int] = []
+        self._prompted = False
+
+    def put(self, value: Tensor) -> None:
+        if self._prompted:
+            self.ids += value.reshape(-1).tolist()
+            self._on_text(readable(self._tokenizer, self.ids).rstrip(INCOMPLETE), len(self.ids))
+        self._prompted = True
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+
+def generate(
+    model: Any, tokenizer: Any, ids: list[int], options: Options, on_text: OnText, should_stop: Callable[[], bool]
+) -> Answer:
+    """Let `model` go on from `ids`; `on_text` gets (text so far, tokens so far) at each token.
+
+    Raises:
+        DataError: when the prompt fills all positions that the model has.
+    """
+    room = longest_input(model.config) - len(ids)
+    if room < 1:
+        raise DataError(
+            f"The prompt has {len(ids):,} tokens, and the model can take {longest_input(model.config):,}: shorten it."
+        )
+    ends = end_tokens(model, tokenizer)
+    torch.manual_seed(options.seed)
+    stop, listener = _Stop(should_stop), _Listener(tokenizer, on_text)
+    prompt = torch.tensor([ids], device=next(model.parameters()).device)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=_settings(options, room, ends, tokenizer),
+            stopping_criteria=StoppingCriteriaList([stop]),
+            streamer=listener,
+        )
+    seconds = time.perf_counter() - began
+    written = listener.ids
+    ended = bool(written) and written[-1] in ends
+    end = "end of text" if ended else "stopped" if stop.stopped else "limit"
+    return Answer(readable(tokenizer, written), len(written), seconds, end)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: the tokenizer's, which was learnt, and those that the model came with."""
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+    return sorted({token for token in found if token is not None})
+
+
+def _settings(options: Options, room: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
+    """Every setting that a model may bring along is said outright: both sides are drawn in the same way."""
+    drawn = options.temperature > 0
+    return GenerationConfig(
+        max_new_tokens=min(options.max_new_tokens, room),
+        do_sample=drawn,
+        temperature=options.temperature if drawn else 1.0,
+        top_p=options.top_p if drawn else 1.0,
+        top_k=0 if drawn else 50,  # 50 is the value that greedy decoding does not warn of
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        num_beams=1,
+        use_cache=True,  # training switches it off in the model's own settings
+        eos_token_id=ends or None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def token_losses(model: Any, tokenizer: Any, ids: list[int], learnt: Sequence[bool]) -> list[tuple[str, float | None]]:
+    """(text, loss in nats) of each token; None for those that are not learnt and for the first one.
+
+    Raises:
+        DataError: when the text is longer than LONGEST_SCORED tokens, or than the model can take.
+    """
+    longest = min(LONGEST_SCORED, longest_input(model.config))
+    if len(ids) > longest:
+        raise DataError(f"The text has {len(ids):,} tokens; the losses of {longest:,} can be shown: shorten it.")
+    whole = torch.tensor([ids], device=next(model.parameters()).device)
+    with torch.inference_mode():
+        logits = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, :-1]
+        losses = cross_entropy(logits.float(), whole[0, 1:], reduction="none").tolist()
+    known = [None, *(loss if flag else None for loss, flag in zip(losses, learnt[1:], strict=True))]
+    return list(zip(token_texts(tokenizer, ids), known, strict=True))
+
+
+def token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
+    """What each token adds to the text; bytes of one character are shown at the last of them."""
+    texts = []
+    for index in range(len(ids)):
+        before = ids[max(0, index - CONTEXT) : index]
+        had = tokenizer.decode(before, clean_up_tokenization_spaces=False).rstrip(INCOMPLETE)
+        whole = tokenizer.decode([*before, ids[index]], clean_up_tokenization_spaces=False).rstrip(INCOMPLETE)
+        texts.append(str(whole[len(had) :]))
+    return texts

@@ -1,0 +1,1 @@
+"""Models: loading, checks, LoRA, quantisation, precision, saving. Knows no data."""

@@ -1,0 +1,142 @@
+"""Model and tokenizer: loading, switches, saving. Knows transformers, and no data."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from geko_engine.config.declaration import check, raise_problems
+from geko_engine.config.sections import DEMO, GEKOTrainingArgs, ModelConfig
+from geko_engine.data.local_files import is_local
+from geko_engine.demo import demo_path
+from geko_engine.exceptions import GekoError, ModelError
+from geko_engine.hub.client import fetch_model
+from geko_engine.hub.downloads import OnProgress, Progress, ShouldStop, interruptible, offline
+from geko_engine.models.checks import (
+    check_kind,
+    check_vocabulary,
+    check_weights,
+    loading_error,
+    quantized_with,
+)
+from geko_engine.models.names import model_problem
+from geko_engine.models.quantization import quantization_config, require_bitsandbytes, settle_quantized
+
+NO_LIMIT = 1_000_000_000
+Loaded = TypeVar("Loaded")
+
+
+def load_model_and_tokenizer(
+    config: ModelConfig,
+    args: GEKOTrainingArgs | None = None,
+    *,
+    should_stop: ShouldStop | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Any, Any]:
+    """A causal language model in float32 (in its own dtype on a GPU that will cast anyway) and its tokenizer.
+
+    A tokenizer without a pad token pads with its end of sequence: no loss is ever taken there.
+
+    Args:
+        args: for the precision that quantised weights are multiplied in (default float32).
+        on_progress: told bytes that have arrived from the Hub, and all that are awaited by now.
+
+    Raises:
+        ConfigError: at model.quantization, when bitsandbytes is missing.
+        ModelError: at the field model.name (or model.revision, model.trust_remote_code), with the way out.
+        Stopped: when should_stop says so while a model comes from the Hub.
+    """
+    bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
+
+    def load(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
+        return _from_pretrained(source, config, options, bits)
+
+    model, loading, tokenizer = _fetched(config, load, should_stop, on_progress)
+    settle_quantized(model)
+    check_weights(model, loading, config.name)
+    check_vocabulary(model, tokenizer, config.name)
+    return model, tokenizer
+
+
+def open_model(config: ModelConfig, *, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
+    """The config.json and the tokenizer of a model, without its weights. Raises as `load_model_and_tokenizer`."""
+
+    def load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
+        return _settings_and_tokenizer(source, config, options)
+
+    return _fetched(config, load, should_stop, None, weights=False)
+
+
+def longest_input(settings: Any) -> int:
+    """Positions that a model with this config.json can take; without a stated limit there is none."""
+    return int(getattr(settings.get_text_config(), "max_position_embeddings", 0) or NO_LIMIT)
+
+
+def _fetched(
+    config: ModelConfig,
+    load: Callable[[str, dict[str, Any]], Loaded],
+    should_stop: ShouldStop | None,
+    on_progress: OnProgress | None,
+    *,
+    weights: bool = True,
+) -> Loaded:
+    """`load`(source, options) of the demo, of a local folder, or of what was fetched from the Hub."""
+    raise_problems(list(check(config, "model.")))
+    problem = model_problem(config.name)
+    if problem:
+        raise ModelError(problem, "model.name")
+    if config.name == DEMO or is_local(config.name):
+        source = demo_path("model") if config.name == DEMO else Path(config.name).expanduser()
+        return _explained(config, lambda: load(str(source), {}))
+    progress = Progress()
+
+    def work() -> Loaded:
+        options = fetch_model(config.name, config.revision, progress, weights=weights)
+        reached = "local_files_only" not in options
+        with contextlib.nullcontext() if reached else offline():
+            return _explained(config, lambda: load(config.name, options), reached=reached)
+
+    return interruptible(work, should_stop, progress, on_progress)
+
+
+def _explained(config: ModelConfig, work: Callable[[], Loaded], *, reached: bool = True) -> Loaded:
+    try:
+        return work()
+    except GekoError:
+        raise
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
+        raise loading_error(error, config, reached=reached) from error
+
+
+def _settings_and_tokenizer(source: str, config: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    options = {"trust_remote_code": config.trust_remote_code, **options}
+    settings = AutoConfig.from_pretrained(source, **options)
+    check_kind(settings, config.name)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return settings, tokenizer
+
+
+def _from_pretrained(
+    source: str, config: ModelConfig, options: dict[str, Any], bits: Any | None
+) -> tuple[Any, dict[str, Any], Any]:
+    """(model, what transformers says about its weights, tokenizer), or whatever transformers raises."""
+    from transformers import AutoModelForCausalLM
+
+    settings, tokenizer = _settings_and_tokenizer(source, config, options)
+    options = {"trust_remote_code": config.trust_remote_code, **options}
+    if quantized_with(settings):  # and the files decide
+        require_bitsandbytes(f"The quantised weights of {config.name!r}", "give the original model")
+    elif bits is not None:
+        options["quantization_config"] = bits
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True, **options
+    )
+    return model, loading, tokenizer

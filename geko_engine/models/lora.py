@@ -1,0 +1,147 @@
+"""LoRA, and quantised weights under it: which layers get adapters, and what is refused.
+
+Knows peft and bitsandbytes, and no file and no data.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
+from geko_engine.config.sections import ALL_LINEAR, LoraSettings
+from geko_engine.exceptions import ConfigError
+from geko_engine.models.quantization import count_parameters, is_quantized, quiet_bitsandbytes
+
+# By the model_type of config.json. A name stands for every layer whose path ends with it, as in peft.
+LORA_TARGETS: dict[str, list[str]] = {
+    "gpt2": ["c_attn", "c_proj"],
+    "gpt_neo": ["c_attn", "c_proj", "q_proj", "v_proj", "out_proj"],  # its layers are named either way
+    "llama": ["q_proj", "v_proj"],  # SmolLM too
+    "mistral": ["q_proj", "v_proj"],
+    "mixtral": ["q_proj", "v_proj"],
+    "qwen": ["c_attn"],  # the first Qwen, which brings its own code
+    "qwen2": ["q_proj", "v_proj"],
+    "qwen3": ["q_proj", "v_proj"],
+    "gemma": ["q_proj", "v_proj"],
+    "gemma2": ["q_proj", "v_proj"],
+    "phi": ["q_proj", "dense"],
+    "phi3": ["qkv_proj", "o_proj"],  # Phi's pair, as Phi-3 fuses and names it
+    "falcon": ["query_key_value"],
+}
+
+
+def is_peft_available() -> bool:
+    """Whether peft is installed."""
+    return importlib.util.find_spec("peft") is not None
+
+
+def require_adapters(model: Any) -> None:
+    """Raise ConfigError for quantised weights without adapters: no gradient moves an integer."""
+    if is_quantized(model) and not hasattr(model, "peft_config"):
+        raise ConfigError(QUANTIZED_NEEDS_LORA, "model.quantization")
+
+
+def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
+    """The peft.LoraConfig that the settings describe for this model, or None when LoRA is off.
+
+    Raises:
+        ConfigError: when peft is missing, a layer is named that the model does not have, or LoRA is off though the
+            weights are quantised.
+    """
+    if not settings.enabled:
+        require_adapters(model)
+        return None
+    _require_peft()
+    from peft import LoraConfig, TaskType
+
+    family = getattr(getattr(model, "config", None), "model_type", "")
+    targets: Any = settings.target_modules or [t for t in LORA_TARGETS.get(family, []) if _found(model, t)]
+    if not targets or targets == [ALL_LINEAR]:
+        targets = ALL_LINEAR
+    else:
+        _check_targets(model, targets)
+    chosen = model.modules() if targets == ALL_LINEAR else [module for t in targets for module in _found(model, t)]
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(_is_transposed(module) for module in chosen),
+    )
+
+
+def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = print) -> nn.Module:
+    """`model` with low-rank adapters; logs trainable, total and frozen parameters.
+
+    Args:
+        lora_config: a peft.LoraConfig.
+
+    Raises:
+        ConfigError: when peft is missing or a target module does not exist (the message names those that do).
+    """
+    _require_peft()
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    targets = lora_config.target_modules
+    if targets is not None and not isinstance(targets, str):
+        _check_targets(model, targets)
+    if is_quantized(model):
+        # Norms and embeddings in float32. Checkpointing is a setting of ours, so it is not switched on here.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers in a way that transformers is about to drop; nothing a user could change.
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted = get_peft_model(model, lora_config)
+    except ValueError as error:  # a pattern that matches nothing, or no targets for a family that peft does not know
+        raise ConfigError(
+            f"LoRA cannot be applied ({str(error).splitlines()[0]}). The model's linear layers: {_linear_names(model)}.",
+            "lora.target_modules",
+        ) from error
+    total, trainable = count_parameters(adapted)
+    log("[GEKO] LoRA applied")
+    log(f"  Trainable params : {trainable:,} ({100 * trainable / total:.2f}%)")
+    log(f"  Total params     : {total:,}")
+    log(f"  Frozen params    : {total - trainable:,}")
+    return adapted
+
+
+def _require_peft() -> None:
+    if not is_peft_available():
+        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
+    quiet_bitsandbytes()  # which it imports; 4-bit weights have been loaded by now, and have told what they miss
+
+
+def _check_targets(model: nn.Module, targets: Iterable[str]) -> None:
+    """Raise ConfigError for names that no layer has, and for names of blocks of layers."""
+    wrong = sorted(t for t in targets if not _found(model, t) or any(_is_block(m) for m in _found(model, t)))
+    if wrong:
+        raise ConfigError(
+            f"The model has no layers named {', '.join(wrong)}. Its linear layers: {_linear_names(model)}; "
+            f"{ALL_LINEAR}, alone, stands for all of them but the output.",
+            "lora.target_modules",
+        )
+
+
+def _found(model: nn.Module, target: str) -> list[nn.Module]:
+    """The modules that peft takes `target` to mean: those whose path is it, or ends with it after a dot."""
+    return [m for name, m in model.named_modules() if name == target or name.endswith(f".{target}")]
+
+
+def _linear_names(model: nn.Module) -> str:
+    linear = (name for name, m in model.named_modules() if isinstance(m, nn.Linear) or _is_transposed(m))
+    return ", ".join(sorted({name.split(".")[-1] for name in linear}))
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    return type(module).__name__ == "Conv1D"  # GPT-2's linear layer
+
+
+def _is_block(module: nn.Module) -> bool:
+    return any(True for _ in module.children()) and not hasattr(module, "base_layer")  # which an adapted layer has

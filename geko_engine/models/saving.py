@@ -1,0 +1,42 @@
+"""Writes models, and the part of them that training changes. Knows no loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def save_model(model: Any, tokenizer: Any, path: Path) -> None:
+    """Write model (or adapter) and tokenizer so that from_pretrained reads them; a plain module as safetensors."""
+    path.mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(path)
+    else:
+        from safetensors.torch import save_model as save_tensors
+
+        save_tensors(model, str(path / "model.safetensors"))
+    if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(path)
+
+
+def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The trainable parameters and all buffers by name, each shared tensor once: all that training changes."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    saved = model.state_dict().keys()
+    buffers = {name: b for name, b in model.named_buffers() if name in saved}
+    return {name: tensor.detach().contiguous() for name, tensor in {**named, **buffers}.items()}
+
+
+def load_trainable_state(model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[str]:
+    """Copy `tensors` into the model in place; returns the names that do not fit (none when all is well)."""
+    here = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    expected = trainable_state(model)
+    wrong = sorted(set(expected) ^ set(tensors)) or [n for n in tensors if here[n].shape != tensors[n].shape]
+    if not wrong:
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                here[name].copy_(tensor)
+    return wrong

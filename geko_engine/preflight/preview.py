@@ -1,0 +1,186 @@
+"""A look before the start: what the model will see, what is odd about the rows, whether it fits, how long it takes.
+
+Loads the tokenizer and the model's config.json, never its weights. The tokens are kept, so the run that follows does not
+make them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geko_engine.config.declaration import raise_problems
+from geko_engine.config.run_config import RunConfig
+from geko_engine.data.excluded_rows import EXCLUDE, marked_rows
+from geko_engine.data.formats import Segment, UnusableRow, column_names, recognise_columns, segments
+from geko_engine.data.preparation import Prepared, gather, prepare, refuse_unlearnable, use_template
+from geko_engine.data.sources import load_rows
+from geko_engine.exceptions import DataError, GekoError, Stopped
+from geko_engine.models.loading import longest_input, open_model
+from geko_engine.models.precision import use_threads_for
+from geko_engine.preflight.checks import ask_the_hub, preflight
+from geko_engine.preflight.memory_estimate import Speed, footprint, measure_speed, memory_here, verdict
+from geko_engine.reporting.events import (
+    DataChecked,
+    DataPreviewed,
+    Event,
+    Message,
+    PhaseChanged,
+    RunEnded,
+    StepEstimated,
+)
+from geko_engine.selection.epoch_plan import steps_per_pass
+
+FIRST_ROWS = 200  # are read for the preview
+SAMPLES_SHOWN = 20
+CHARACTERS_SHOWN = 6000  # of one sample
+ROWS_LISTED = 200  # row numbers of one finding
+BINS = 24
+Emit = Callable[[Event], None]
+
+
+def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> str:
+    """Look at everything that `config` names; returns complete, stopped or failed and emits exactly one RunEnded."""
+    end, reason, field = "complete", "Everything was looked at.", ""
+    try:
+        _inspect(config, emit, should_stop)
+    except Stopped:
+        end, reason = "stopped", "You asked for a stop."
+    except GekoError as error:
+        end, reason, field = "failed", str(error), error.problems[0][0]
+    except Exception as error:
+        emit(RunEnded("failed", f"An error that GEKO did not expect ({type(error).__name__}: {error}).", {}))
+        raise
+    emit(RunEnded(end, reason, {}, field))
+    return end
+
+
+def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> None:
+    raise_problems(preflight(config))
+    ask_the_hub(config, should_stop)
+    emit(PhaseChanged("starting", f"tokenizer of {config.model.name}"))
+    model_config, tokenizer = open_model(config.model, should_stop=should_stop)
+    emit(preview(config, tokenizer, emit))
+    rows = gather(config, emit, should_stop)
+    refuse_unlearnable(config, rows["training"], tokenizer, longest_input(model_config))
+    prepared = prepare(config, rows, tokenizer, longest_input(model_config), emit, should_stop)
+    for part in prepared:
+        emit(checked(part))
+    emit(PhaseChanged("scanning", "memory and time"))
+    found = estimate(config, model_config, prepared[0].data.lengths, prepared[0].data.targets)
+    emit(found or Message("What a step needs cannot be told for this architecture.", "warning"))
+
+
+def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
+    """The first samples as they will be learnt, from the first rows alone.
+
+    Raises:
+        DataError: when none of the first rows can be rendered.
+    """
+    count = min(FIRST_ROWS, config.data.sample_count or FIRST_ROWS)
+    rows = load_rows(replace(config.data, sample_count=count))
+    columns = recognise_columns(rows, config.data)
+    use_template(columns, tokenizer, emit)
+    shown: list[list[Segment]] = []
+    reasons: list[str] = []
+    left_out = marked_rows(config.data, EXCLUDE)
+    for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
+        try:
+            pieces = segments(row, columns, tokenizer)
+        except UnusableRow as reason:
+            reasons.append(str(reason))
+            continue
+        end = [] if columns.is_chat or not tokenizer.eos_token else [(tokenizer.eos_token, True)]
+        shown.append([*_shortened(pieces), *end])
+        if len(shown) == SAMPLES_SHOWN:
+            break
+    if not shown:
+        raise DataError(f"None of the first {len(rows)} rows can be used: {reasons[0]}.", "data.train")
+    return DataPreviewed(column_names(rows), columns.sentence, shown)
+
+
+def _shortened(pieces: list[Segment]) -> list[Segment]:
+    left = CHARACTERS_SHOWN
+    kept: list[Segment] = []
+    for text, learnt in pieces:
+        if left > 0:
+            kept.append((text if len(text) <= left else text[:left] + " …", learnt))
+        left -= len(text)
+    return kept
+
+
+def checked(part: Prepared) -> DataChecked:
+    """What one dataset holds, for the page."""
+    data = part.data
+    return DataChecked(
+        part.name,
+        part.source,
+        part.row_count,
+        len(data),
+        int(data.lengths.sum()),
+        int(data.targets.sum()),
+        int(data.lengths.max()),
+        histogram(data.lengths),
+        [
+            {"kind": f.kind, "count": len(f.rows), "rows": f.rows[:ROWS_LISTED], "sentence": f.sentence}
+            for f in part.findings
+        ],
+    )
+
+
+def histogram(lengths: NDArray) -> list[tuple[int, int]]:
+    """(longest length of the bin, count) of bins of equal width in whole tokens, the shortest first."""
+    width = max(1, -(-int(lengths.max()) // BINS))
+    bins = np.bincount((lengths - 1) // width)
+    return [((index + 1) * width, int(count)) for index, count in enumerate(bins)]
+
+
+def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: NDArray) -> StepEstimated | None:
+    """Memory of the worst step and time of the run; None where the architecture does not run on fake tensors.
+
+    Args:
+        lengths, targets: tokens and target tokens of each sample, [count].
+
+    Raises:
+        GekoError: what the user can solve, such as a layer for LoRA that is not there.
+    """
+    args = config.training
+    longest = np.argsort(lengths)[::-1][: args.batch_size]  # the first step of a run takes them
+    try:
+        found = footprint(config, model_config, len(longest), int(lengths[longest].max()), int(targets[longest].sum()))
+    except GekoError:
+        raise
+    except Exception:  # noqa: BLE001 - an architecture may do anything that fake tensors cannot
+        return None
+    steps = args.num_epochs * steps_per_pass(len(lengths), args.batch_size * args.gradient_accumulation_steps)
+    dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+    speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
+    free, total = memory_here()
+    word, sentence = verdict(found, free)
+    return StepEstimated(
+        found.parameters,
+        found.trainable,
+        found.parts(),
+        found.peak,
+        free,
+        total,
+        steps,
+        found.seconds(args.num_epochs * int(lengths.sum()), steps * args.gradient_accumulation_steps, speed),
+        word,
+        sentence,
+    )
+
+
+def _speed(parameters: int, hidden_size: int, dtype: torch.dtype) -> Speed:
+    """What this machine does with as many threads as the run would use."""
+    threads = torch.get_num_threads()
+    use_threads_for(parameters)
+    try:
+        return measure_speed(hidden_size, dtype)
+    finally:
+        torch.set_num_threads(threads)

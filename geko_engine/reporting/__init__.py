@@ -1,0 +1,1 @@
+"""What a run reports, and to whom: events, the console, trackers."""

@@ -1,0 +1,155 @@
+"""The training samples of a run as people read them: texts.parquet and rows.safetensors beside it. Knows no page.
+
+texts.parquet      row i is sample i: `text` (the whole rendered sample), `learnt` (character offsets, begin and end of
+                   each learnt part in turn), `messages` (the turns as JSON, for conversations), `cut`. Its metadata
+                   `layout` says how the rows were read: text, pair or conversation.
+rows.safetensors   one array [count] of each: `row` (number in the source, from 1), `tokens`, `targets`, `truncated`
+                   (cut at max_length tokens), `equal_to` and `contradicts` (the row number of the first equal sample
+                   and of the first one with the same prompt and another answer; 0 for none)
+
+Written once, before the training. A text is kept up to TEXT_LIMIT characters; beyond, `cut` is true.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from geko_engine.data.batches import TokenizedData
+from geko_engine.data.formats import Columns, Row, Segment, messages_of, segments
+from geko_engine.exceptions import Stopped
+from geko_engine.storage.atomic_files import replace_file
+
+TEXT_LIMIT = 200_000  # characters of one sample
+ROWS_AT_A_TIME = 1000
+SCHEMA = pa.schema(
+    [
+        ("text", pa.string()),
+        ("learnt", pa.list_(pa.int32())),
+        ("messages", pa.string()),
+        ("cut", pa.bool_()),
+    ]
+)
+Progress = Callable[[int, int], None]
+
+
+def keep_texts(
+    folder: Path,
+    rows: Sequence[Row],
+    columns: Columns,
+    data: TokenizedData,
+    tokenizer: Any,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Progress = lambda done, total: None,
+) -> None:
+    """Write both files to `folder`, each whole or not at all.
+
+    Args:
+        rows: the rows that `data` was made of.
+
+    Raises:
+        Stopped: when should_stop says so. OSError: when the disk is full.
+    """
+    digests = np.zeros((2, len(data)), np.uint64)  # of each sample's prompt and answer
+
+    def write(path: Path) -> None:
+        with parquet.ParquetWriter(path, SCHEMA, compression="zstd") as file:
+            file.add_key_value_metadata({"layout": layout_of(columns)})
+            for first in range(0, len(data), ROWS_AT_A_TIME):
+                if should_stop():
+                    raise Stopped
+                chosen = data.rows[first : first + ROWS_AT_A_TIME].tolist()
+                kept = list(_texts([rows[number] for number in chosen], columns, tokenizer))
+                digests[:, first : first + len(kept)] = np.array([digest for digest, _ in kept], np.uint64).T
+                file.write_table(pa.Table.from_pylist([values for _, values in kept], SCHEMA))
+                on_progress(first + len(kept), len(data))
+
+    replace_file(folder / "texts.parquet", write)
+    replace_file(folder / "rows.safetensors", lambda path: save_file(_facts(data, columns, digests), str(path)))
+
+
+def layout_of(columns: Columns) -> str:
+    """How the rows are read, in one word."""
+    return "conversation" if columns.is_chat else "text" if columns.text else "pair"
+
+
+def _texts(rows: Sequence[Row], columns: Columns, tokenizer: Any) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """(digests of prompt and answer, values of the columns) of each row."""
+    for row in rows:
+        pieces = segments(row, columns, tokenizer)
+        turns = json.dumps(messages_of(row, columns), ensure_ascii=False) if columns.is_chat else None
+        text = "".join(piece for piece, _ in pieces)
+        cut = max(len(text), len(turns or "")) > TEXT_LIMIT
+        values = {
+            "text": text[:TEXT_LIMIT],
+            "learnt": learnt_spans(pieces, TEXT_LIMIT),
+            "messages": None if cut else turns,
+            "cut": cut,
+        }
+        yield _digests(pieces), values
+
+
+def learnt_spans(pieces: Sequence[Segment], limit: int) -> list[int]:
+    """Begin and end of each learnt piece in the joined text, one after the other, up to `limit` characters."""
+    spans: list[int] = []
+    end = 0
+    for text, learnt in pieces:
+        begin, end = end, end + len(text)
+        if learnt and begin < limit and text:
+            spans += [begin, min(end, limit)]
+    return spans
+
+
+def _digests(pieces: Sequence[Segment]) -> tuple[int, int]:
+    """Of what is read before the last learnt piece, and of that piece: spaces at their ends do not count."""
+    last = max((i for i, (text, learnt) in enumerate(pieces) if learnt and text), default=len(pieces) - 1)
+    prompt = "".join(text for text, _ in pieces[:last])
+    return _digest(prompt.strip()), _digest(pieces[last][0].strip())
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _facts(data: TokenizedData, columns: Columns, digests: NDArray) -> dict[str, NDArray]:
+    rows = (data.rows + 1).astype(np.int32)
+    plain = np.zeros(len(data), np.int32)
+    return {
+        "row": rows,
+        "tokens": data.lengths.astype(np.int32),
+        "targets": data.targets.astype(np.int32),
+        "truncated": np.isin(data.rows, np.array(data.truncated, np.int64)).astype(np.uint8),
+        "equal_to": equal_to(data.digests, rows),
+        "contradicts": plain if columns.text else contradictions(digests[0], digests[1], rows),
+    }
+
+
+def equal_to(digests: NDArray, rows: NDArray) -> NDArray:
+    """Row number of the first sample with the same digest, [count]; 0 for the first ones themselves."""
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    original = rows[first[inverse]]
+    return np.where(original == rows, 0, original).astype(np.int32)
+
+
+def contradictions(prompts: NDArray, answers: NDArray, rows: NDArray) -> NDArray:
+    """Row number of the first sample with the same prompt and another answer, [count]; 0 where there is none."""
+    found = np.zeros(len(rows), np.int32)
+    _, group, sizes = np.unique(prompts, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(sizes[group] > 1)
+    members = np.split(shared[np.argsort(group[shared], kind="stable")], np.cumsum(sizes[sizes > 1])[:-1])
+    for ids in members if len(shared) else ():
+        other = np.flatnonzero(answers[ids] != answers[ids[0]])
+        if len(other):
+            # All say against the first one, or, where they agree with it, against the first that does not.
+            found[ids] = np.where(answers[ids] == answers[ids[0]], rows[ids[other[0]]], rows[ids[0]])
+    return found

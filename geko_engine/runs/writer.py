@@ -1,0 +1,106 @@
+"""The one writer of a run's events and status. Knows no loop and no screen."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from geko_engine.reporting.events import Event, PhaseChanged, RunEnded
+from geko_engine.runs.folder import RunFolder, Status, process_started
+from geko_engine.storage.atomic_files import finite, replace_json
+from geko_engine.storage.disk_space import free_reserve, keep_reserve, written
+
+HEARTBEAT_SECONDS = 2.0
+
+
+class RunWriter:
+    """The one writer of a run's events and status; use as a context manager around the run.
+
+    Calling it with an Event appends the event and renews the status; a thread renews the heartbeat. Both raise RunError
+    when the disk is full; for the last event there is a little space in reserve.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        repair_tail(folder.events_path)
+        self._seq = max((int(event["seq"]) for _, event in folder.events()), default=0)
+        self._phase, self._end, self._reason = "starting", "", ""
+        self._pid, self._pid_started = os.getpid(), process_started(os.getpid()) or 0.0
+        self._lock, self._closed = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> RunWriter:
+        keep_reserve(self.folder.path)
+        with written(self.folder.path):
+            self._file = self.folder.events_path.open("ab", buffering=0)
+            self._write_status()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        self._file.close()
+        free_reserve(self.folder.path)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunEnded):
+            free_reserve(self.folder.path)
+        with self._lock, written(self.folder.path):
+            self._append({"seq": self._seq + 1, "time": round(time.time(), 3), **event.to_dict()})
+            self._seq += 1
+        if isinstance(event, PhaseChanged):
+            self._phase = event.phase
+        if isinstance(event, RunEnded):
+            self._phase, self._end, self._reason = event.end, event.end, event.reason
+        if isinstance(event, PhaseChanged | RunEnded):
+            with written(self.folder.path):
+                self._write_status()
+
+    def _append(self, values: dict[str, Any]) -> None:
+        """One line, or nothing of it."""
+        line = (json.dumps(finite(values), allow_nan=False) + "\n").encode()
+        before, done = os.fstat(self._file.fileno()).st_size, 0
+        try:
+            while done < len(line):  # a disk that is getting full takes a part of it
+                done += self._file.write(line[done:])
+        except OSError:
+            self._file.truncate(before)
+            raise
+
+    def _beat(self) -> None:
+        while not self._closed.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError):  # the next one may find room again
+                self._write_status()
+
+    def _write_status(self) -> None:
+        with self._lock:
+            status = Status(self._phase, self._pid, self._pid_started, time.time(), self._seq, self._end, self._reason)
+            replace_json(self.folder.path / "status.json", asdict(status))
+
+
+def mark_interrupted(folder: RunFolder, reason: str) -> None:
+    """Give a run whose worker is gone its end, so that it is never shown as running."""
+    repair_tail(folder.events_path)
+    status = folder.status() or Status()
+    if status.end or status.alive:
+        return
+    replace_json(
+        folder.path / "status.json", {**asdict(status), "phase": "interrupted", "end": "interrupted", "reason": reason}
+    )
+
+
+def repair_tail(path: Path) -> None:
+    """Cut a half-written last line off; only its writer's death leaves one."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)

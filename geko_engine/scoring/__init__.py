@@ -1,0 +1,1 @@
+"""One forward pass -> the loss, correctness and confidence of each sample. Knows no rule."""

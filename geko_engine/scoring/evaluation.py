@@ -1,0 +1,125 @@
+"""Forward-only passes over samples: scans and evaluation. Knows the scorer and the collator, and no rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from geko_engine.data.batches import Collator
+from geko_engine.exceptions import Stopped
+
+SCORES = 7  # rows of as_columns
+SCAN_FACTOR = 4  # batches may be larger than in training: nothing is kept for a backward pass
+SIMILAR = (
+    1.1  # but not where the longest sample of a batch is so many times its shortest: padding costs more than it saves
+)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Scores of the samples `ids` [n]; the arrays are aligned with it.
+
+    probability: of each target, sample by sample, float32 [sum of targets]; empty unless asked for.
+    """
+
+    ids: NDArray
+    loss_sum: NDArray
+    targets: NDArray
+    loss: NDArray
+    correct: NDArray
+    confidence: NDArray
+    p_min: NDArray
+    probability: NDArray
+    tokens: int
+    padding: int
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean over all target tokens, in nats."""
+        return float(self.loss_sum.sum() / max(1.0, self.targets.sum()))
+
+    @property
+    def exact_match(self) -> float:
+        """Share of samples whose every target is the most likely token."""
+        return float(self.correct.mean())
+
+
+def scan(
+    scored: nn.Module,
+    samples: Any,
+    ids: NDArray,
+    collate: Collator,
+    *,
+    batch_size: int,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    rank: int = 0,
+    processes: int = 1,
+    with_tokens: bool = False,
+) -> Scan:
+    """Score `ids` without gradient and dropout, in batches of similar length; of them the share of process `rank`.
+
+    Raises:
+        Stopped: when should_stop says so between two batches; nothing has been recorded then.
+    """
+    order = ids[np.argsort(samples.lengths[ids], kind="stable")]
+    parts = list(_batches(order, samples.lengths[order], batch_size))
+    done = np.cumsum([0, *map(len, parts)])
+    columns: list[NDArray] = []
+    probabilities = [np.zeros(0, np.float32)]
+    training = scored.training
+    scored.eval()
+    try:
+        with torch.inference_mode():
+            for first in range(0, len(parts), processes):
+                if should_stop():
+                    raise Stopped
+                if first + rank < len(parts):
+                    batch = collate([samples[int(i)] for i in parts[first + rank]])
+                    scores = scored({name: value.to(device) for name, value in batch.items()})
+                    columns.append(as_columns(scores, batch["input_ids"].shape[1]))
+                    if with_tokens and scores.probability is not None:
+                        probabilities.append(scores.probability.float().cpu().numpy())
+                on_progress(int(done[min(len(parts), first + processes)]), len(order))
+    finally:
+        scored.train(training)
+    own = np.concatenate([*parts[rank::processes], order[:0]])
+    table = np.concatenate(columns, axis=1) if columns else np.zeros((SCORES, 0))
+    tokens = int(samples.lengths[own].sum())
+    loss_sum, targets, loss, correct, confidence, p_min, width = table
+    told, padding = np.concatenate(probabilities), int(width.sum()) - tokens
+    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, p_min, told, tokens, padding)
+
+
+def combine(shares: Sequence[Scan]) -> Scan:
+    """One scan from the shares of several processes."""
+    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "p_min", "probability")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(share, name) for share in shares]) for name in names}
+    return Scan(**joined, tokens=sum(s.tokens for s in shares), padding=sum(s.padding for s in shares))
+
+
+def as_columns(scores: Any, width: int) -> NDArray:
+    """SampleScores -> one float64 array [SCORES, B]: one transfer from the device.
+
+    Rows: loss_sum, targets, loss, correct, confidence, p_min, and `width`, the padded length of the batch.
+    """
+    parts = (scores.loss_sum.detach(), scores.targets, scores.loss, scores.correct, scores.confidence, scores.p_min)
+    table = torch.stack([*(part.double() for part in parts), torch.full_like(parts[0], width, dtype=torch.double)])
+    return table.cpu().numpy()
+
+
+def _batches(ids: NDArray, lengths: NDArray, batch_size: int) -> Iterator[NDArray]:
+    """`ids`, sorted by their `lengths`, in batches of `batch_size` and up to SCAN_FACTOR times that while SIMILAR."""
+    start = 0
+    while start < len(ids):
+        similar = int(np.searchsorted(lengths, SIMILAR * lengths[start], side="right")) - start
+        end = start + min(max(similar, batch_size), batch_size * SCAN_FACTOR)
+        yield ids[start:end]
+        start = end

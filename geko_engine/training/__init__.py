@@ -1,0 +1,1 @@
+"""The loop: plan, steps, evaluation, checkpoints. Knows the selection policy, and no rule behind it."""

@@ -1,0 +1,141 @@
+"""Atomic write and verified read of everything that a resume needs. Knows files and tensors, and no loop.
+
+A checkpoint is a folder `checkpoint-<step>`, written under another name, flushed to disk and then renamed: a
+kill in the middle of writing leaves the previous one whole. `manifest.json` lists size and checksum of each file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from geko_engine.exceptions import CheckpointError
+from geko_engine.storage.disk_space import is_full
+
+MANIFEST = "manifest.json"
+BLOCK = 1 << 22  # bytes read at a time
+
+
+def write_checkpoint(path: Path, write: Callable[[Path], None], facts: dict[str, Any]) -> None:
+    """Let `write` fill a temporary folder, add the manifest with `facts`, and rename the folder to `path`.
+
+    Raises:
+        CheckpointError: when the disk is full or the folder cannot be written; nothing is left at `path` then.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        files = {str(p.relative_to(temporary)): _fingerprint(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
+        (temporary / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+        for file in temporary.rglob("*"):
+            _flush(file)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+        _flush(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises the second, on a full disk too
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError) and not is_full(error):
+            raise
+        raise CheckpointError(
+            f"The checkpoint {str(path)!r} cannot be written ({getattr(error, 'strerror', None) or error}): free space "
+            "or choose another output folder. The previous checkpoint is whole.",
+            "output_dir",
+        ) from error
+
+
+def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
+    """The facts of a checkpoint whose files are all there and unharmed.
+
+    Args:
+        only: the one file to look at, where the others are not needed.
+
+    Raises:
+        CheckpointError: naming what is missing or damaged.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{str(path)!r} is no whole checkpoint: it has no readable {MANIFEST}.") from error
+    for name, fingerprint in manifest["files"].items():
+        if only and name != only:
+            continue
+        file = path / name
+        if not file.is_file() or _fingerprint(file) != fingerprint:
+            state = "damaged" if file.is_file() else "missing"
+            raise CheckpointError(
+                f"The file {name} of the checkpoint {str(path)!r} is {state}: resume from another one."
+            )
+    return manifest
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """numpy's state with its keys as a tensor, so that it can be read back without trusting the file."""
+    name, keys, *rest = np.random.get_state()
+    return (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest)
+
+
+def random_states() -> dict[str, Any]:
+    """The state of every random generator that training draws from."""
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": _numpy_state(),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put every random generator back where `random_states` found it."""
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what a killed writer left."""
+    for leftover in folder.glob(".checkpoint-*.writing"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    found = sorted(
+        (p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
+        key=lambda p: int(p.name.split("-")[-1]),
+    )
+    for old in found[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """[bytes, CRC-32] of a file."""
+    checksum, size = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            checksum, size = zlib.crc32(block, checksum), size + len(block)
+    return [size, checksum]
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file or folder has reached the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open folders
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,171 @@
+"""The model on its device and in its processes: batches forward and backward, weights updated. Knows no rule, no record.
+
+One process or several (`accelerate launch`): every process holds the same plan, takes its share of each micro-batch,
+and gets back the scores of all, so that the record is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.data.batches import NO_LIMIT, Collator
+from geko_engine.launch import process_count
+from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing
+from geko_engine.scoring.evaluation import SCORES, Scan, as_columns, combine, scan
+from geko_engine.scoring.sample_scores import Scorer
+from geko_engine.training.optimizer import build_optimizer
+from geko_engine.training.plan_loader import share_of_step
+
+COMPILED_LENGTHS = 64  # a compiled model gets batches whose length is a multiple of this
+
+
+class _Scored(nn.Module):
+    """The module given to accelerate: its output is small, so no logits are ever copied to float32."""
+
+    def __init__(self, model: nn.Module, scorer: Scorer) -> None:
+        super().__init__()
+        self.model, self.scorer = model, scorer
+
+    def forward(self, batch: dict[str, Tensor], weights: Tensor | None = None) -> Any:
+        return self.scorer(self.model, batch, weights)
+
+
+class Machine:
+    """Model, optimizer, precision and processes of a run.
+
+    Attributes:
+        rank, processes: which of how many processes this is. is_main: whether it is the one that writes.
+        model: as given (with adapters), never wrapped. step_size: samples of one optimizer step in all processes.
+    """
+
+    def __init__(
+        self, model: nn.Module, scorer: Scorer, args: GEKOTrainingArgs, pad_token_id: int, warn: Callable[[str], None]
+    ) -> None:
+        self.model, self.args = model, args
+        self.precision = check_precision(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        # accelerate keeps the first precision of a process for all later trainers, unless told to forget it.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(
+            # Without a GPU it must be told so, or it sees one process only.
+            cpu=process_count() > 1 and not torch.cuda.is_available(),
+            mixed_precision=self.precision,
+        )
+        self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.is_main = self.accelerator.is_main_process
+        self.step_size = args.batch_size * args.gradient_accumulation_steps * self.processes
+        if args.gradient_checkpointing:
+            enable_checkpointing(model)
+        model_config: Any = getattr(model, "config", None)
+        if model_config is not None:
+            model_config.use_cache = False
+        compiled = args.compile_model and compile_model(model, warn)
+        limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
+        self.collate = Collator(pad_token_id, COMPILED_LENGTHS if compiled else 1, limit)
+        self.scored = _Scored(model, scorer)
+        self._wrapped, self.optimizer = self.accelerator.prepare(self.scored, build_optimizer(model, args))
+        self.device = self.accelerator.device
+        if self.processes > 1:
+            set_seed(args.seed + self.rank)  # the same dropout everywhere would waste samples
+
+    # ------------------------------------------------------------ training
+    def backward(self, micro: dict[str, Tensor], weights: NDArray, targets: int, *, last: bool) -> NDArray:
+        """One micro-batch forward and backward; returns its scores, [SCORES, b].
+
+        Args:
+            weights: loss weight of each of its samples. targets: target tokens of the whole step, all processes
+                together: what the loss is divided by. last: whether the step's gradients are complete with this.
+        """
+        with contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped):
+            scores = self._wrapped(self._to_device(micro), torch.as_tensor(weights, device=self.device))
+            # Gradients are averaged over the processes; the sum of what each of them saw is wanted.
+            self.accelerator.backward(scores.objective * (self.processes / max(1, targets)))
+        return as_columns(scores, micro["input_ids"].shape[1])
+
+    def update(self, learning_rate: float) -> None:
+        """Clip, one optimizer step, gradients cleared."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        if self.args.max_grad_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def gather_step(self, columns: NDArray, count: int) -> NDArray:
+        """The scores of all `count` samples of a step in the order of the plan, from each process's own columns."""
+        if self.processes == 1:
+            return columns
+        shares = [self._positions(count, rank) for rank in range(self.processes)]
+        longest = max(len(share) for share in shares)
+        own = np.zeros((SCORES, longest))
+        mine = len(shares[self.rank])
+        own[:, :mine] = columns[:, :mine]  # what stood in for an empty share comes last, and is not recorded
+        table = self.accelerator.gather(torch.from_numpy(own)[None].to(self.device)).cpu().numpy()
+        whole = np.empty((SCORES, count))
+        for rank, share in enumerate(shares):
+            whole[:, share] = table[rank, :, : len(share)]
+        return whole
+
+    def _positions(self, count: int, rank: int) -> NDArray:
+        """Positions in a step of `count` samples that process `rank` scores and that are recorded."""
+        own = share_of_step(count, self.args.batch_size, rank, self.processes)
+        return np.concatenate([np.zeros(0, np.int64), *(positions for positions, real in own if real)])
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process; every process must ask."""
+        if self.processes == 1:
+            return flag
+        total = self.accelerator.reduce(torch.tensor(int(flag), device=self.device), "sum")
+        return int(total) > 0
+
+    # ------------------------------------------------------------ looking
+    def scan(
+        self,
+        samples: Any,
+        ids: NDArray,
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[int, int], None],
+        *,
+        with_tokens: bool = False,
+    ) -> Scan:
+        """Score `ids` without gradient, each process a share of the batches. Raises Stopped."""
+        found = scan(
+            self.scored,
+            samples,
+            ids,
+            self.collate,
+            batch_size=self.args.batch_size,
+            device=self.device,
+            should_stop=lambda: self.any(should_stop()),
+            on_progress=on_progress,
+            rank=self.rank,
+            processes=self.processes,
+            with_tokens=with_tokens,
+        )
+        return found if self.processes == 1 else combine(gather_object([found]))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The `value` of every process, by rank."""
+        return gather_object([value]) if self.processes > 1 else [value]
+
+    def end(self) -> None:
+        """After the last word of the run: waits for all processes and lets go of their group."""
+        if self.processes > 1:
+            self.accelerator.end_training()
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        self.accelerator.wait_for_everyone()
+
+    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

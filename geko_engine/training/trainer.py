@@ -1,0 +1,412 @@
+"""GEKOTrainer: run -> epoch -> step -> evaluate. Knows no file format but checkpoints, and no screen.
+
+The loop is drawn as pseudo-code in events.py. Which samples are trained on is decided in planner.py, what a sample
+is worth in buckets.py and mastery.py, where a batch is computed in machine.py; here is only the order in which things
+happen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.selection import GEKOConfig
+from geko_engine.data.batches import as_samples
+from geko_engine.exceptions import RunError, Stopped
+from geko_engine.launch import is_main_process
+from geko_engine.models.lora import apply_lora, require_adapters
+from geko_engine.models.quantization import settle_quantized
+from geko_engine.models.saving import save_model
+from geko_engine.reporting.console import Console
+from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
+from geko_engine.scoring.evaluation import Scan
+from geko_engine.scoring.sample_scores import SampleFunction, Scorer
+from geko_engine.selection.buckets import Bucket
+from geko_engine.selection.curriculum import MountainCurriculum, Phase
+from geko_engine.selection.epoch_plan import (
+    Plan,
+    choose_rechecks,
+    is_mastered,
+    is_whole_pass,
+    plan_pass,
+    steps_per_pass,
+)
+from geko_engine.selection.history import History
+from geko_engine.selection.known_prediction import revise_if_due, settle
+from geko_engine.selection.label_noise import doubt
+from geko_engine.selection.sample_records import SampleStates, Told
+from geko_engine.selection.stability import heed_churn, look_again, look_if_due
+from geko_engine.training import checkpoint, reports
+from geko_engine.training.engine import Machine
+from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
+from geko_engine.training.plan_loader import PlanLoader, share_of_step
+from geko_engine.training.state import Progress
+
+
+class GEKOTrainer:
+    """Fine-tunes `model` and sends the compute to the samples that need it.
+
+    Args:
+        model: a causal language model, or any module whose output has `.logits` or `.loss`.
+        train_dataset: items are dicts with at least `input_ids` of any length; without `labels` the tokens
+            themselves are the targets.
+        tokenizer: saved with the model; its pad token fills batches.
+        eval_dataset: optional, evaluated before, during and after training.
+        config: which samples get compute (default GEKO_RECOMMENDED). args: how it is trained.
+        lora_config: a peft.LoraConfig to apply first.
+        compute_confidence, compute_correctness: optional (outputs, batch) -> one value per sample [B].
+        on_event: called with every geko_engine.reporting.events.Event, in the first process only (default: a progress bar,
+            partitions and an end table on standard error).
+        should_stop: asked at every micro-batch; True saves a checkpoint and ends the run as stopped.
+
+    Raises:
+        ConfigError, ModelError, TypeError: when model, data or settings do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_dataset: Any,
+        tokenizer: Any = None,
+        eval_dataset: Any = None,
+        config: GEKOConfig | None = None,
+        args: GEKOTrainingArgs | None = None,
+        lora_config: Any = None,
+        compute_confidence: SampleFunction | None = None,
+        compute_correctness: SampleFunction | None = None,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        model_name: str = "",
+    ) -> None:
+        self.config, self.args = config or GEKOConfig(), args or GEKOTrainingArgs()
+        self.tokenizer, self.model_name = tokenizer, model_name or type(model).__name__
+        self._console = None if on_event else self._default_console()
+        self.on_event = on_event or self._console or (lambda event: None)
+        self.should_stop = should_stop or (lambda: False)
+        set_seed(self.args.seed)
+        self.samples = as_samples(train_dataset)
+        self.eval_samples = as_samples(eval_dataset) if eval_dataset is not None and len(eval_dataset) else None
+        if not len(self.samples):
+            raise TypeError("The training dataset is empty: give at least one sample.")
+        self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
+        require_adapters(self.model)
+        settle_quantized(self.model, self._warn)
+        scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
+        pad_token_id = getattr(tokenizer, "pad_token_id", None)
+        self.machine = machine = Machine(self.model, scorer, self.args, pad_token_id or 0, self._warn)
+        self.loader = PlanLoader(
+            self.samples, machine.collate, self.args, machine.device, machine.rank, machine.processes
+        )
+        self.states, self.progress = SampleStates(len(self.samples)), Progress()
+        self.history = History(len(self.samples))
+        self.plan: Plan | None = None
+        self.panel = np.zeros(0, np.float32)  # what churn is measured from: see churn.py
+        self.end = "running"  # how the last train() ended, for reports that are asked for later
+        self.curriculum = MountainCurriculum()
+        self.steps_per_epoch = steps_per_pass(len(self.samples), machine.step_size)
+        self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
+        self.tokens_per_epoch = int(self.samples.lengths.sum())
+
+    def _default_console(self) -> Console | None:
+        return Console(self.config.log_bucket_stats, self.args.logging_steps) if is_main_process() else None
+
+    def _emit(self, event: Event) -> None:
+        if self.machine.is_main:
+            self.on_event(event)
+
+    def _warn(self, text: str) -> None:
+        self.on_event(Message(text, "warning"))
+
+    def _log(self, text: str) -> None:
+        self.on_event(Message(text))
+
+    # ------------------------------------------------------------ the run
+    def train(self) -> dict[str, Any]:
+        """Train to the end, or until should_stop; returns the report (see `get_efficiency_report`)."""
+        self.end = "running"
+        try:
+            report = self._train()
+        finally:
+            self.loader.end()
+        self.end = report["end"]
+        if self._console:
+            self._console(RunEnded(report["end"], report["reason"], report))
+        return report
+
+    def _train(self) -> dict[str, Any]:
+        self._clock = time.monotonic()
+        self.machine.scored.train()  # from_pretrained gives a model without dropout
+        self._emit(reports.run_started(self))
+        if self.config.prune_frozen_after and self.config.pruned_replay == 0:
+            self._warn("pruned_replay is 0: pruned samples are never looked at again, and some will be forgotten.")
+        try:
+            self._evaluate_if_due()
+            while not self.progress.finished:
+                self._run_epoch()
+                self._evaluate_if_due()
+        except Stopped:
+            self._tick()
+            self._save_periodic()  # before the reason: what a resume goes on from has not ended
+            self.progress.reason = "You asked for a stop."
+            return self.get_efficiency_report("stopped")
+        self._tick()
+        if self.args.save_at_end:
+            self._save_periodic()
+        return self.get_efficiency_report("complete")
+
+    def _run_epoch(self) -> None:
+        if not self.progress.planned and not self._begin_epoch():
+            return
+        progress = self.progress
+        self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
+        batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
+        while progress.step_in_plan < self._current_plan().steps:
+            if self._evaluate_if_due():
+                self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
+            if self.machine.any(self.should_stop()):
+                raise Stopped
+            look_if_due(self)
+            if revise_if_due(self):
+                batches = self.loader.start(self._current_plan(), 0, progress.epoch)
+                continue
+            self._run_step(self._current_plan(), batches)
+            self._after_step(self._current_plan())
+        self._end_epoch()
+
+    def _begin_epoch(self) -> bool:
+        """Sort, look again, plan; False when there is nothing left to train on and the run is over."""
+        progress, config = self.progress, self.config
+        self._recheck()
+        if config.enabled and progress.epoch % config.repartition_every == 0:
+            self.states.partition(config)
+        if config.enabled and progress.epoch and is_mastered(self.states, progress.epoch_start_step, config):
+            return self._finish(f"All samples are mastered after {progress.epoch} of {self.args.num_epochs} epochs.")
+        self.states.begin_pass()
+        phase = self.phase()
+        self.plan = plan_pass(
+            self.states,
+            self.samples.lengths,
+            config,
+            epoch=progress.epoch,
+            seed=self.args.seed,
+            step_size=self.machine.step_size,
+            bucket_weights=phase.weights if phase else config.bucket_weights,
+            longest_first=progress.epoch == 0,
+            whole=is_whole_pass(config, progress.epoch, self.args.num_epochs),
+        )
+        if self.plan.steps == 0:
+            return self._finish(
+                "Every sample is mastered or was seen max_times_seen times, so nothing is left to train on."
+            )
+        progress.planned, progress.step_in_plan, progress.epoch_start_step = True, 0, progress.step
+        progress.epoch_due, progress.epoch_loss, progress.epoch_targets = 0.0, 0.0, 0.0
+        progress.revision, progress.epoch_predicted_met, progress.epoch_predicted_right = 0, 0, 0
+        self._emit(reports.partitioned(self, self.plan))
+        return True
+
+    def _finish(self, reason: str) -> bool:
+        self.progress.finished, self.progress.reason = True, reason
+        self._emit(Message(reason))
+        return False
+
+    def _end_epoch(self) -> None:
+        progress, seen = self.progress, look_again(self)  # first: a stop in the middle leaves the epoch unended
+        progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
+        settle(self)
+        doubt(self)
+        heed_churn(self, seen)
+        progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
+        progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
+        self.history.append(self.states, epoch=progress.epoch, step=progress.step)
+        for event in reports.epoch_ended(self):
+            self._emit(event)
+
+    # ------------------------------------------------------------ one step
+    def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
+        """Forward, score and backward every micro-batch of one step, then update weights and record.
+
+        Record and counters move only with the weights: a stop in the middle leaves the step as if not begun.
+        """
+        began, machine = time.monotonic(), self.machine
+        ids, weights = plan.ids(self.progress.step_in_plan), plan.weights(self.progress.step_in_plan)
+        shares = list(share_of_step(len(ids), self.args.batch_size, machine.rank, machine.processes))
+        targets = int(self.samples.targets[ids].sum())
+        random_states = checkpoint.random_states() if len(shares) > 1 else {}
+        columns: list[NDArray] = []
+        for positions, real in shares:
+            if columns and machine.any(self.should_stop()):
+                machine.optimizer.zero_grad()
+                checkpoint.restore_random_states(random_states)
+                raise Stopped
+            micro, last = next(batches), len(columns) == len(shares) - 1
+            columns.append(machine.backward(micro, weights[positions] * real, targets, last=last))
+        self.learning_rate = self._present_learning_rate()
+        machine.update(self.learning_rate)
+        self.progress.train_seconds += time.monotonic() - began
+        self._record_step(ids, targets, machine.gather_step(np.concatenate(columns, axis=1), len(ids)))
+
+    def _record_step(self, ids: NDArray, targets: int, columns: NDArray) -> None:
+        progress = self.progress
+        loss_sum, _, loss, correct, confidence, p_min, width = columns
+        progress.epoch_due += float(self._current_plan().due[progress.step_in_plan])
+        progress.step += 1
+        progress.step_in_plan += 1
+        predicted = self.states.predicted[ids] == Told.KNOWN
+        progress.epoch_predicted_met += int(predicted.sum())
+        progress.epoch_predicted_right += int((predicted & (correct > 0.5)).sum())
+        self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)
+        tokens = int(self.samples.lengths[ids].sum())
+        progress.counter.train(tokens, int(width.sum()) - tokens, targets, len(ids))
+        progress.epoch_loss += float(loss_sum.sum())
+        progress.epoch_targets += targets
+        self.last_loss, self.last_samples = float(loss_sum.sum() / max(1, targets)), len(ids)
+        if not np.isfinite(self.last_loss):
+            raise RunError(
+                f"The loss became {self.last_loss} at step {progress.step}: lower the learning rate "
+                f"(now {self.args.learning_rate:g}) or raise warmup_steps.",
+                "training.learning_rate",
+            )
+
+    def _after_step(self, plan: Plan) -> None:
+        progress, args = self.progress, self.args
+        self._tick()
+        self._emit(reports.step_completed(self, plan))
+        if args.eval_steps and progress.step % args.eval_steps == 0:
+            progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
+        if args.save_steps and progress.step % args.save_steps == 0:
+            self._save_periodic()
+
+    # ------------------------------------------------------------ looking without training
+    def _recheck(self) -> None:
+        ids = choose_rechecks(self.states, self.config, epoch=self.progress.epoch, seed=self.args.seed)
+        if not len(ids):
+            return
+        found = self._scan(self.samples, ids, "scanning", f"looking at {len(ids):,} samples")
+        signals = (found.ids, found.loss, found.confidence, found.correct, found.p_min)
+        self.states.record(*signals, step=self.progress.step, config=self.config, trained=False)
+        self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
+
+    def _evaluate_if_due(self) -> bool:
+        due = self.progress.evaluation_due and self.eval_samples is not None
+        if due:
+            self.evaluate()
+        self.progress.evaluation_due = False  # only now: a stop in the middle leaves it due
+        return due
+
+    def evaluate(self) -> Evaluated:
+        """Loss and exact match on the evaluation set; not counted as compute on either side.
+
+        Raises:
+            RunError: when there is no evaluation set. Stopped: when a stop was asked for.
+        """
+        if self.eval_samples is None:
+            raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
+        began = time.monotonic()
+        found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
+        event = reports.evaluated(self, found, time.monotonic() - began)
+        self.progress.evaluations.append(asdict(event))
+        self._emit(event)
+        return event
+
+    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str) -> Scan:
+        shown = [0.0]
+
+        def show(done: int, total: int) -> None:
+            if time.monotonic() - shown[0] > 0.5 or done == total:
+                shown[0] = time.monotonic()
+                self._emit(PhaseChanged(phase, message, done, total))
+
+        self._emit(PhaseChanged(phase, message, 0, len(ids)))
+        return self.machine.scan(samples, ids, self.should_stop, show)
+
+    # ------------------------------------------------------------ where the run stands
+    @property
+    def share_done(self) -> float:
+        """Share of the run in [0, 1], by steps; the learning rate follows it."""
+        done = self.plan.share_done(self.progress.step_in_plan) if self.plan and self.progress.planned else 0.0
+        return 1.0 if self.progress.finished else min(1.0, (self.progress.epoch + done) / self.args.num_epochs)
+
+    @property
+    def tokens_uniform(self) -> int:
+        """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
+        if self.progress.finished:
+            return self.tokens_per_epoch * self.args.num_epochs
+        done = self.progress.epoch_due if self.progress.planned else 0.0
+        return round(self.tokens_per_epoch * self.progress.epoch + done)
+
+    def phase(self) -> Phase | None:
+        """The curriculum's phase, or None where there is no curriculum."""
+        return self.curriculum.phase_at(self.share_done) if self.config.enabled and self.config.use_curriculum else None
+
+    def _present_learning_rate(self) -> float:
+        phase = self.phase()
+        factor = phase.learning_rate_factor if phase else 1.0
+        return learning_rate_at(self.share_done, self.args.learning_rate, self.warmup, factor)
+
+    def _current_plan(self) -> Plan:
+        assert self.plan is not None, "a plan is made before it is used"
+        return self.plan
+
+    def _tick(self) -> float:
+        """Running seconds so far, time of earlier parts of a resumed run included."""
+        now = time.monotonic()
+        self.progress.seconds += now - self._clock
+        self._clock = now
+        return self.progress.seconds
+
+    # ------------------------------------------------------------ what it found
+    def get_efficiency_report(self, end: str = "") -> dict[str, Any]:
+        """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended, where told."""
+        return reports.efficiency_report(self, end or self.end)
+
+    def get_frozen_samples(self) -> list[int]:
+        """Ids of the samples that are FREEZE now."""
+        return np.flatnonzero(self.states.bucket == Bucket.FREEZE).tolist()
+
+    def get_hard_samples(self) -> list[int]:
+        """Ids of the samples that are HARD now."""
+        return np.flatnonzero(self.states.bucket == Bucket.HARD).tolist()
+
+    def get_pruned_count(self) -> int:
+        """Samples that are pruned: FREEZE for more than prune_frozen_after passes; `states.lift_pruning()` lifts it."""
+        return int(self.states.pruned(self.config).sum())
+
+    # ------------------------------------------------------------ disk
+    @property
+    def checkpoints_path(self) -> Path:
+        """The folder that periodic checkpoints are written to."""
+        return Path(self.args.output_dir)
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write everything that a resume needs to the folder `path`, atomically. Raises CheckpointError."""
+        began = time.monotonic()
+        self._emit(PhaseChanged("saving", "checkpoint"))
+        checkpoint.save(self, Path(path))
+        self._emit(CheckpointSaved(self.progress.step, str(path), time.monotonic() - began))
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Go on from a checkpoint: the next train() continues it exactly.
+
+        Raises:
+            CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
+        """
+        checkpoint.load(self, Path(path))
+
+    def save_model(self, path: str | Path) -> None:
+        """Write model (or adapter) and tokenizer, readable by from_pretrained."""
+        save_model(self.model, self.tokenizer, Path(path))
+
+    def _save_periodic(self) -> None:
+        self.save_checkpoint(self.checkpoints_path / f"checkpoint-{self.progress.step}")
+        if self.machine.is_main:
+            checkpoint.remove_old(self.checkpoints_path, self.args.save_total_limit)

@@ -1,0 +1,133 @@
+"""What the Try it page draws: pure, from jobs as the process tells them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from geko_app.pages.playground import asked_text, keyed
+from geko_app.runs.store import RunEntry
+from geko_app.views.playground import card, default_run, level, model_label, options_of, run_choice, told
+from geko_app.workers.inference_jobs import FINAL, Job, Text
+from geko_engine.exceptions import RunError
+
+GOOD = {"temperature": 0, "top_p": 1, "max_new_tokens": 64}
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, text=True) as made:
+        yield made
+
+
+def job(process: subprocess.Popen[str], *news: dict[str, Any], kind: str = "talk", answer: str = "") -> Job:
+    made = Job(1, kind, Text("r", FINAL, "a b", answer), process)
+    for line in news:
+        made.apply({"id": 1, **line})
+    return made
+
+
+def ended(side: str, text: str, end: str = "end of text") -> dict[str, Any]:
+    return {"part": side, "state": "ended", "text": text, "tokens": 4, "seconds": 0.5, "end": end}
+
+
+READ = {"part": "prompt", "text": "a b\n", "tokens": 3, "exact": True, "note": ""}
+DONE = {"done": True, "error": ""}
+
+
+def sides(found: dict[str, Any], name: str) -> list[Any]:
+    return [side[name] for side in found["sides"]]
+
+
+def test_numbers_are_taken_within_their_bounds_only() -> None:
+    assert options_of(GOOD) == {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 64}
+    for name, value in (
+        ("temperature", -0.1), ("temperature", 2.1), ("temperature", None), ("temperature", "1"), ("temperature", True),
+        ("top_p", 0), ("top_p", float("nan")), ("max_new_tokens", 0), ("max_new_tokens", 1025),
+    ):  # fmt: skip
+        with pytest.raises(RunError, match="give a number from"):
+            options_of({**GOOD, name: value})
+    with pytest.raises(RunError):
+        options_of("nothing")
+
+
+def test_an_answer_grows_and_only_what_is_new_travels(process: subprocess.Popen[str]) -> None:
+    asked = job(process, {"part": "base", "state": "loading"})
+    assert sides(card(asked, {}), "status") == ["loading", "waiting"]
+    asked.apply({"id": 1, "part": "base", "state": "writing"})
+    assert sides(card(asked, {}), "status")[0] == "reading the prompt"
+    asked.apply({"id": 1, "part": "base", "text": "abc", "tokens": 2})
+    found = card(asked, {"base": 2})
+    assert (sides(found, "text")[0], sides(found, "from")[0]) == ("c", 2)
+    assert sides(found, "status")[0] == "writing · 2 tokens" and found["running"]
+    assert sides(card(asked, {"base": 9}), "from")[0] == 3  # another answer was there before
+
+
+def test_right_and_wrong_are_told_when_both_answers_are_there(process: subprocess.Popen[str]) -> None:
+    asked = job(process, READ, ended("base", " 4 "), answer="4")
+    assert sides(card(asked, {}), "verdict") == ["", ""]
+    asked.apply({"id": 1, **ended("tuned", "5")})
+    asked.apply({"id": 1, **DONE})
+    found = card(asked, {})
+    assert sides(found, "verdict") == ["right", "wrong"]
+    assert sides(found, "status") == ["ended by itself · 4 tokens · 8 tokens/s"] * 2
+    for changed in ({**READ, "exact": False}, READ):
+        other = job(
+            process, changed, ended("base", "4"), ended("tuned", "4"), DONE, answer="" if changed is READ else "4"
+        )
+        assert sides(card(other, {}), "verdict") == ["", ""]
+
+
+def test_each_end_has_its_words(process: subprocess.Popen[str]) -> None:
+    stopped = job(process, READ, ended("base", "4", "stopped"), DONE, answer="4")
+    assert sides(card(stopped, {}), "status") == ["stopped · 4 tokens · 8 tokens/s", "stopped"]
+    assert sides(card(stopped, {}), "verdict") == ["", ""]
+    limit = job(process, READ, ended("base", "4", "limit"), {"part": "tuned", "state": "failed", "error": "No."}, DONE)
+    assert sides(card(limit, {}), "status")[0].startswith("cut at the longest answer")
+    assert (
+        sides(card(limit, {}), "error") == ["", "No."] and sides(card(limit, {}), "status")[1] == "could not be asked"
+    )
+    dead = job(process, READ, {"done": True, "error": "It was killed."})
+    assert card(dead, {})["error"] == "It was killed." and sides(card(dead, {}), "status") == ["", ""]
+
+
+def test_tokens_are_coloured_by_their_chance(process: subprocess.Popen[str]) -> None:
+    assert [level(loss) for loss in (None, 0.0, 0.3, 1.0, 4.0, 9.0)] == [None, 0, 1, 2, 3, 4]
+    assert told(None) == "read only" and told(0.6931472) == "loss 0.693, chance 50 %"
+    tokens = [["a", None], ["4", 1.0], ["<eos>", 0.0]]
+    found = card(job(process, {"part": "base", "list": tokens}, DONE, kind="losses"), {})
+    assert found["sides"][0]["tokens"] == [["a", None, "read only"], ["4", 2, told(1.0)], ["<eos>", 0, told(0.0)]]
+    assert sides(found, "mean") == ["0.500", ""] and len(found["legend"]) == 5
+
+
+def test_examples_stand_in_groups_and_keep_their_rows_to_the_server(process: subprocess.Popen[str]) -> None:
+    row = {"prompt": "p", "answer": "a", "note": "", "earlier": 0, "exact": True}
+    rows = [{**row, "ref": "hard:3", "group": "hard"}, {**row, "ref": "evaluation:0", "group": "evaluation"}]
+    found = card(job(process, {"part": "examples", "list": rows, "notes": []}, DONE, kind="examples"), {})
+    assert [group["title"] for group in found["groups"]] == ["What it is confidently wrong about", "Evaluation data"]
+    assert set(found["groups"][0]["rows"][0]) == {"ref", "prompt", "answer", "note", "earlier"}
+
+
+def test_the_newest_complete_run_is_shown_first() -> None:
+    choices = [
+        run_choice(RunEntry("c", "training", True), "demo", ["checkpoint-20"]),
+        run_choice(RunEntry("b", "complete", False), "demo", [FINAL, "checkpoint-1200"]),
+        run_choice(RunEntry("a", "complete", False), "demo", [FINAL]),
+    ]
+    assert default_run(choices) == "b" and default_run(choices[:1]) == "c" and default_run([]) == ""
+    assert choices[1]["models"] == [["final", "Final model"], ["checkpoint-1200", "Checkpoint at step 1,200"]]
+    assert model_label(FINAL) == "Final model"
+
+
+def test_whatever_a_browser_sends_is_read_as_text() -> None:
+    assert asked_text(None) == Text("", "", "", "", "")
+    assert asked_text({"run": 3, "which": ["x"], "prompt": "p", "example": "e" * 99}) == Text("", "", "p", "", "e" * 40)
+
+    def refuse() -> str:
+        raise RunError("No.")
+
+    assert keyed(refuse) == {"key": "", "error": "No."} and keyed(lambda: "k") == {"key": "k", "error": ""}

@@ -1,0 +1,300 @@
+"""The parts of the Runs page: facts from a folder, the list and its news, comparison, notes, and the zip of a model."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geko_app.pages.runs import _actions, _compare_functions, _list_functions, _run_functions
+from geko_app.runs.store import RunStore
+from geko_app.runs.summary import LOG_LINES, NOTE_LIMIT, FactsReader, flat, folder_size, log_tail, read_note, write_note
+from geko_app.views import charts, runs
+from geko_app.views.run_table import RunTable
+from geko_app.workers.model_downloads import AT_ONCE, Downloads
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.config.run_config import RunConfig
+from geko_engine.exceptions import RunError
+from geko_engine.reporting.events import Evaluated, RunEnded
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.writer import RunWriter, mark_interrupted
+from geko_engine.storage.atomic_files import replace_json
+from tests.app.views.test_dashboard import STARTED, fold, step
+
+REPORT = {
+    "end": "complete",
+    "samples": 40,
+    "epochs": 2,
+    "epochs_done": 2,
+    "steps": 100,
+    "tokens_backwarded": 8000,
+    "compute_saved_ratio": 0.25,
+    "eval_loss_before": 0.8,
+    "eval_loss_after": 0.5,
+    "exact_match_before": 0.5,
+    "exact_match_after": 0.75,
+    "train_loss": 0.6,
+    "seconds": 12.0,
+}
+
+
+def events(*, steps: int) -> list[Any]:
+    before, after = Evaluated(0, 0, 0.8, 0.5, 10, 0, 0.3), Evaluated(steps, 1, 0.5, 0.75, 10, 80 * steps, 0.3)
+    return [STARTED, before, *[step(i) for i in range(1, steps + 1)], after]
+
+
+def ended(store: RunStore, config: RunConfig, end: str = "complete", steps: int = 100) -> RunFolder:
+    """A run that has gone to its end, as its worker would have written it."""
+    folder = store.create(config)
+    with RunWriter(folder) as write:
+        for event in events(steps=steps):
+            write(event)
+        replace_json(folder.report_path, {**REPORT, "end": end})
+        write(RunEnded(end, "as told", {**REPORT, "end": end}))
+    return folder
+
+
+def killed(store: RunStore, config: RunConfig, steps: int = 100) -> RunFolder:
+    """A run whose worker wrote no end."""
+    folder = store.create(config)
+    with RunWriter(folder) as write:
+        for event in events(steps=steps):
+            write(event)
+    replace_json(folder.path / "status.json", {"phase": "training", "pid": 2**22 + 1, "pid_started": 1.0})
+    mark_interrupted(folder, "killed")
+    return folder
+
+
+@pytest.fixture
+def functions(store: RunStore) -> dict[str, Callable[[Any], Any]]:
+    """The public endpoints of the page, by name."""
+    supervisor = Supervisor(store)
+    table, downloads = RunTable(supervisor), Downloads(store.root)
+    made = [
+        *_list_functions(table),
+        *_compare_functions(supervisor, table.reader),
+        *_run_functions(supervisor, table.reader),
+        *_actions(supervisor, downloads),
+    ]
+    return {function.__name__: function for function in made}
+
+
+def test_facts_of_an_ended_run_are_those_of_its_report(store: RunStore, config: RunConfig) -> None:
+    facts = FactsReader().facts(ended(store, config))
+    for name in ("samples", "steps", "compute_saved_ratio", "eval_loss_before", "eval_loss_after", "seconds"):
+        assert getattr(facts, name) == REPORT[name]
+    assert (facts.model, facts.data, facts.phase, facts.reason, facts.tokens) == (
+        "demo",
+        "demo",
+        "complete",
+        "as told",
+        8000,
+    )
+
+
+def test_facts_of_a_killed_run_come_from_both_ends_of_its_events(store: RunStore, config: RunConfig) -> None:
+    folder = killed(store, config, steps=1000)
+    assert folder.events_path.stat().st_size > 300_000  # far more than is read
+    replace_json(folder.report_path, {**REPORT, "steps": 7})  # of a stop long ago
+    facts = FactsReader().facts(folder)
+    assert (facts.phase, facts.end, facts.samples, facts.steps) == ("interrupted", "interrupted", 40, 1000)
+    assert (facts.eval_loss_before, facts.eval_loss_after, facts.exact_match_after) == (0.8, 0.5, 0.75)
+    assert facts.seconds == 1000 and facts.compute_saved_ratio == 0.2
+
+
+def test_what_is_no_configuration_or_no_event_does_not_take_the_list_down(store: RunStore, config: RunConfig) -> None:
+    folder = ended(store, config)
+    folder.config_path.write_text("model: [\n", encoding="utf-8")
+    folder.report_path.write_text("{", encoding="utf-8")
+    folder.events_path.write_text("{\n[]\n", encoding="utf-8")
+    facts = FactsReader().facts(folder)
+    assert facts.model == "" and facts.samples is None and facts.phase == "complete"
+    assert runs.row(facts)["cells"]["loss"]["text"] == "–"
+
+
+def test_a_tab_gets_the_lines_that_changed_since_it_last_asked(store: RunStore, config: RunConfig) -> None:
+    first, table = ended(store, config), RunTable(Supervisor(store))
+    news = table.news("", 0)
+    assert news["ids"] == [first.id] and len(news["rows"]) == 1
+    again = table.news(news["book"], news["number"])
+    assert again["ids"] is None and again["rows"] == []
+
+    second = ended(store, config, "stopped")
+    more = table.news(news["book"], news["number"])
+    assert set(more["ids"]) == {first.id, second.id} and [line["id"] for line in more["rows"]] == [second.id]
+
+    write_note(first, "the best one")
+    noted = table.news(more["book"], more["number"])
+    assert [line["cells"]["note"]["text"] for line in noted["rows"]] == ["the best one"] and noted["ids"] is None
+
+    store.delete(second.id)
+    assert table.news(noted["book"], noted["number"])["ids"] == [first.id]
+    assert len(table.news("of another page", 3)["rows"]) == 1
+
+
+def test_a_run_that_goes_is_read_anew(store: RunStore, config: RunConfig) -> None:
+    folder, table = store.create(config), RunTable(Supervisor(store))
+    with RunWriter(folder) as write:
+        for event in events(steps=10):
+            write(event)
+        (line,) = table.news("", 0)["rows"]
+        assert line["going"] and line["cells"]["status"]["text"] == "Starting 10 %"
+        write(step(20))
+        assert table.news("", 0)["rows"][0]["cells"]["status"]["text"] == "Starting 20 %"
+
+
+def test_a_run_whose_process_is_gone_is_listed_as_interrupted(store: RunStore, config: RunConfig) -> None:
+    table, folder = RunTable(Supervisor(store)), store.create(config)
+    replace_json(folder.path / "status.json", {"phase": "training", "pid": 2**22 + 1, "pid_started": 1.0})
+    (line,) = table.news("", 0)["rows"]
+    assert line["phase"] == "interrupted" and line["ended"]
+    assert "Resume goes on" in table.news("", 0)["rows"][0]["cells"]["status"]["second"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(400, "0 kB"), (52_000, "52 kB"), (14_900_000, "14.9 MB"), (3.1e9, "3.10 GB")]
+)
+def test_sizes_are_said_as_people_say_them(value: int, text: str) -> None:
+    assert runs.megabytes(value) == text
+
+
+def test_the_size_counts_files_and_not_what_links_point_to(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "big").write_bytes(bytes(9000))
+    (tmp_path / "a" / "x").write_bytes(bytes(10))
+    (tmp_path / "a" / "b" / "y").write_bytes(bytes(20))
+    size = folder_size(tmp_path / "a")
+    assert size == 30
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "big")
+    assert size <= folder_size(tmp_path / "a") < 9000
+
+
+def test_only_settings_that_differ_are_listed() -> None:
+    one, two = RunConfig.demo(), RunConfig.demo()
+    two.training.learning_rate, two.lora.enabled = 1e-4, True
+    lines = runs.differences([flat(one.to_dict()), flat(two.to_dict())])
+    assert lines == [["lora.enabled", "false", "true"], ["training.learning_rate", "0.0007", "0.0001"]]
+    assert runs.differences([{"a": 1}, {}]) == [["a", "1", "–"]]
+
+
+def test_curves_come_by_steps_tokens_and_seconds_and_are_thinned() -> None:
+    state = fold(*events(steps=5000))
+    curve = runs.curve(state)
+    assert len(curve["steps"]) <= runs.CURVE_POINTS + 1 and curve["steps"][-1] == 5000
+    assert curve["tokens"][-1] == 80 * 5000 and curve["seconds"][-1] == 5000
+    assert (curve["eval_steps"], curve["eval_tokens"]) == ([0, 5000], [0, 400_000])
+    assert curve["eval_seconds"] == [0, 5000] and curve["eval"] == [0.8, 0.5]
+
+
+def test_a_tab_is_sent_only_the_curves_that_it_has_not(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig
+) -> None:
+    ids = [ended(store, config).id, killed(store, config).id]
+    data = functions["curves"]({"runs": [*ids, "../etc", "nowhere", *ids], "had": None})
+    assert [run["id"] for run in data["runs"]] == ids and all(run["curve"] for run in data["runs"])
+    assert data["figures"][0] == ["Status", "Complete", "Interrupted"] and data["differences"] == []
+    had = {ids[0]: data["runs"][0]["key"], ids[1]: "stale"}
+    again = functions["curves"]({"runs": ids, "had": had})
+    assert [run["curve"] is None for run in again["runs"]] == [True, False]
+    assert json.dumps(data, allow_nan=False)
+
+
+def test_the_chart_has_a_colour_for_each_run_in_both_themes() -> None:
+    chart = charts.compare()
+    for theme in ("light", "dark"):
+        assert len(set(chart[theme]["colours"])) == charts.RUNS_AT_ONCE
+        assert chart[theme]["layout"]["showlegend"] and set(chart["axes"]) == {"steps", "tokens", "seconds"}
+
+
+@pytest.mark.parametrize("query", [None, 7, [], {}, {"run": None}, {"run": "../x"}, {"runs": "x"}, {"runs": [1, None]}])
+def test_whatever_a_visitor_sends_nothing_breaks_and_nothing_is_done(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig, query: Any
+) -> None:
+    folder = ended(store, config)
+    for function in functions.values():
+        json.dumps(function(query))
+    assert store.ids() == [folder.id] and functions["opened"](query) is None
+
+
+def test_an_opened_run_tells_where_everything_is(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig
+) -> None:
+    folder = ended(store, config)
+    opened = functions["opened"]({"run": folder.id})
+    assert opened["command"] == f"geko-train {folder.config_path.resolve()}" and opened["model"] == ""
+    assert RunConfig.from_yaml(folder.config_path).to_yaml() == opened["config"]
+    assert not opened["resumable"] and not opened["stoppable"] and opened["deletable"] and opened["report"]
+    folder.model_path.mkdir()
+    assert functions["opened"]({"run": folder.id})["model"] == str(folder.model_path)
+    assert functions["opened"]({"run": killed(store, config).id})["resumable"]
+    assert json.loads(functions["report"]({"run": folder.id})) == REPORT
+
+
+def test_a_note_is_kept_with_the_run_and_bounded(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig
+) -> None:
+    folder = ended(store, config)
+    note = "Wörter\nsecond line <b>"
+    assert functions["keep_note"]({"run": folder.id, "text": f" {note}\n"}) == {"error": ""}
+    assert read_note(folder) == note
+    assert "shorten it" in functions["keep_note"]({"run": folder.id, "text": "x" * (NOTE_LIMIT + 1)})["error"]
+    assert read_note(folder) == note
+    assert functions["keep_note"]({"run": folder.id, "text": "\ud800"}) == {"error": ""}  # half a character
+    functions["keep_note"]({"run": folder.id, "text": ""})
+    assert not (folder.path / "note.txt").exists() and not list(folder.path.glob(".note*"))
+
+
+def test_only_the_end_of_a_log_is_sent(store: RunStore, config: RunConfig) -> None:
+    folder = store.create(config)
+    assert log_tail(folder) == ""
+    folder.log_path.write_bytes(b"\xff\n" + b"".join(b"line %d\n" % i for i in range(100_000)))
+    lines = log_tail(folder).split("\n")
+    assert len(lines) == LOG_LINES and lines[-1] == "line 99999"
+
+
+# ---------------------------------------------------------------- the zip of a model
+
+
+@pytest.fixture
+def modelled(store: RunStore, config: RunConfig) -> RunFolder:
+    folder = store.create(config)
+    (folder.model_path / "parts").mkdir(parents=True)
+    (folder.model_path / "config.json").write_text("{}", encoding="utf-8")
+    (folder.model_path / "parts" / "weights").write_bytes(bytes(3_000_000))
+    (folder.model_path / "outside").symlink_to("/etc/hostname")
+    return folder
+
+
+def test_the_zip_holds_the_model_once_and_leaves_nothing(store: RunStore, modelled: RunFolder) -> None:
+    before = sorted(store.root.iterdir())
+    downloads = Downloads(store.root)
+    word = downloads.offer(modelled)
+    offer = downloads.take(word)
+    assert offer is not None and downloads.take(word) is None and downloads.take("guess") is None
+    content = b"".join(offer.chunks())
+    assert len(content) == offer.size and offer.file.closed and sorted(store.root.iterdir()) == before
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        top = f"{modelled.id}-model"
+        assert sorted(archive.namelist()) == [f"{top}/config.json", f"{top}/parts/weights"]
+        assert len(archive.read(f"{top}/parts/weights")) == 3_000_000
+
+
+def test_zips_that_nobody_fetches_do_not_pile_up(store: RunStore, modelled: RunFolder) -> None:
+    downloads = Downloads(store.root)
+    words = [downloads.offer(modelled) for _ in range(AT_ONCE + 2)]
+    assert downloads.take(words[1]) is None
+    offer = downloads.take(words[2])
+    assert offer is not None
+    offer.file.close()
+    downloads.shutdown()
+    assert downloads.take(words[-1]) is None
+
+
+def test_a_run_without_a_model_has_no_zip(store: RunStore, config: RunConfig) -> None:
+    with pytest.raises(RunError, match="no model yet"):
+        Downloads(store.root).offer(store.create(config))

@@ -1,0 +1,121 @@
+"""Looks before a start: real child processes, and the card that the page draws of what they tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from geko_app.views.preview import about, card
+from geko_app.workers.inference_jobs import TALKER
+from geko_app.workers.preview_jobs import AT_ONCE, Looks
+from geko_app.workers.supervisor import WORKER
+from geko_engine.config.run_config import RunConfig
+from geko_engine.reporting.events import DataChecked, DataPreviewed, Message, PhaseChanged, RunEnded, StepEstimated
+
+EVENTS = [
+    PhaseChanged("tokenising", "training rows", 2000, 10000),
+    DataPreviewed(["prompt", "completion"], "Prompt in 'prompt'.", [[("a\n", False), ("b", True)]]),
+    DataChecked(
+        "training", "x.jsonl", 100, 98, 5000, 1000, 99, [(50, 90), (100, 8)],
+        [{"kind": "empty", "count": 2, "rows": [3, 7], "sentence": "2 rows without anything to learn, left out: 3, 7"}],
+    ),
+    Message("The tokenizer has no chat template."),
+    StepEstimated(
+        1_000_000, 2000, {"weights": 4_000_000, "gradients": 0, "optimizer": 0, "activations": 4_000_000, "logits": 0},
+        8_800_000, 10**10, 2 * 10**10, 60, 200.0, "fits", "It fits.",
+    ),
+    RunEnded("complete", "Everything was looked at.", {}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def looks(worker_command: Callable[[str], tuple[str, ...]]) -> Iterator[Looks]:
+    made = Looks(worker_command("wait"))
+    yield made
+    made.shutdown()
+
+
+def wait_for_end(looks: Looks, key: str) -> list[dict]:
+    looks._looks[key].process.wait(60)
+    events = looks.events(key)
+    assert events is not None
+    return events
+
+
+def test_the_card_fills_as_the_look_goes_on() -> None:
+    events = [event.to_dict() for event in EVENTS]
+    early = card(events[:1])
+    assert early["status"] == "Tokenising · 2,000 of 10,000" and early["running"] and early["figures"] == []
+    preview = card(events[:2])
+    assert preview["samples"] == [[("a\n", False), ("b", True)]] and preview["shape"] == "Prompt in 'prompt'."
+    whole = card(events)
+    assert not whole["running"] and whole["status"] == "" and whole["error"] == ""
+    assert {figure["name"]: figure["value"] for figure in whole["figures"]} == {
+        "Samples": "98", "Tokens learnt": "20.0 %", "Longest sample": "99", "Evaluation": "–",
+        "Memory": "≈ 9 MB", "Time": "≈ 3 min",
+    }  # fmt: skip
+    assert whole["findings"] == [
+        "Training: 2 rows without anything to learn, left out: 3, 7", "The tokenizer has no chat template.",
+    ]  # fmt: skip
+    assert [part["share"] for part in whole["memory"]["parts"]] == [0.5, 0, 0, 0.5, 0]
+    assert "1 M parameters, 2 k trained" in whole["memory"]["note"]
+
+
+def test_a_failed_look_says_where(config: RunConfig) -> None:
+    failed = card([RunEnded("failed", "There is no file.", {}, "data.train").to_dict()])
+    assert (failed["error"], failed["field"]) == ("Training data: There is no file.", "data.train")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "≈ 1 s"), (59, "≈ 59 s"), (90, "≈ 1.5 min"), (4000, "≈ 1.1 h"), (11_000, "≈ 3 h")]
+)
+def test_an_estimated_time_is_one_figure(seconds: float, text: str) -> None:
+    assert about(seconds) == text
+
+
+def test_the_same_configuration_is_looked_at_once_and_few_at_a_time(looks: Looks, config: RunConfig) -> None:
+    first = looks.start(config, os.environ)
+    assert looks.start(RunConfig.from_dict(config.to_dict()), os.environ) == first
+    process, folder = looks._looks[first].process, looks._looks[first].folder.path
+    for seed in range(AT_ONCE):
+        other = RunConfig.from_dict(config.to_dict())
+        other.training.seed = seed
+        looks.start(other, os.environ)
+    assert looks.events(first) is None and process.poll() is not None and not Path(folder).exists()
+
+
+def test_a_look_whose_process_dies_says_so(looks: Looks, config: RunConfig) -> None:
+    key = looks.start(config, os.environ)
+    os.kill(looks._looks[key].process.pid, signal.SIGKILL)
+    events = wait_for_end(looks, key)
+    assert "SIGKILL" in card(events)["error"] and looks.events("nothing") is None
+    assert looks.start(config, os.environ) != key, "what went wrong is looked at again"
+
+
+@pytest.mark.parametrize("command", [WORKER, TALKER])
+def test_no_process_of_the_page_imports_from_the_folder_that_it_is_started_in(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "yaml.py").write_text("raise RuntimeError('not the library')", encoding="utf-8")
+    python = command[: command.index("-m")]
+    subprocess.run([*python, "-c", "import yaml"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.slow
+def test_a_real_look_at_the_demo(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started in a folder that holds files of the user's with the names of libraries."""
+    (tmp_path / "yaml.py").write_text("raise RuntimeError('not the library')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    looks = Looks()
+    config.data.sample_count = 500
+    key = looks.start(config, os.environ)
+    events = wait_for_end(looks, key)
+    shown = card(events)
+    assert shown["error"] == "" and shown["memory"]["verdict"] == "fits" and len(shown["samples"]) == 20
+    assert looks.start(config, os.environ) == key, "it is whole, so it is shown again"
+    looks.shutdown()

@@ -1,0 +1,139 @@
+"""The training thread with real worker processes: start, stop, kill -9, hung workers, a server that comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from geko_app.runs.store import RunStore
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.config.run_config import RunConfig
+from geko_engine.exceptions import RunError
+from geko_engine.runs.folder import Status
+
+Command = Callable[[str], tuple[str, ...]]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Poll until `condition` holds; the limit is generous and no part of what is tested."""
+    for _ in range(2400):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain for: {what}")
+
+
+def status(store: RunStore, run_id: str) -> Status:
+    return store.folder(run_id).status() or Status(phase="")
+
+
+@pytest.fixture
+def start(
+    store: RunStore, config: RunConfig, worker_command: Command
+) -> Iterator[Callable[..., tuple[Supervisor, str]]]:
+    supervisors = []
+
+    def begin(behaviour: str, grace: float = 30.0, kill: float = 10.0) -> tuple[Supervisor, str]:
+        made = Supervisor(store, command=worker_command(behaviour), grace_seconds=grace, kill_seconds=kill)
+        supervisors.append(made)
+        run_id = made.start(config)
+        wait_for(lambda: made.active() is None or status(store, run_id).phase == "training", "the worker's first event")
+        return made, run_id
+
+    yield begin
+    for made in supervisors:
+        made.shutdown()
+
+
+def test_a_run_goes_to_its_end_and_its_events_come_through_the_queue(start: Callable, store: RunStore) -> None:
+    supervisor, run_id = start("finish")
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert supervisor.feed(run_id).state().snapshot().end == "complete"
+    assert status(store, run_id).end == "complete"
+
+
+def test_stop_raises_the_flag_and_the_run_ends_as_stopped(start: Callable, store: RunStore) -> None:
+    supervisor, run_id = start("obey")
+    supervisor.stop("another-run")
+    assert supervisor.active() == run_id
+    supervisor.stop(run_id)
+    supervisor.stop(run_id)
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert status(store, run_id).end == "stopped"
+
+
+def test_a_worker_killed_with_9_leaves_the_supervisor_alive_and_the_run_marked(
+    start: Callable, store: RunStore
+) -> None:
+    supervisor, run_id = start("obey")
+    os.kill(status(store, run_id).pid, signal.SIGKILL)
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert status(store, run_id).end == "interrupted" and "SIGKILL" in status(store, run_id).reason
+    supervisor.resume(run_id)
+    wait_for(lambda: supervisor.feed(run_id).state().snapshot().message == "resumed", "the resumed worker")
+
+
+@pytest.mark.parametrize(("behaviour", "word"), [("deaf", "terminated"), ("dead-to-all", "killed")])
+def test_a_worker_that_does_not_answer_is_terminated_then_killed(
+    start: Callable, store: RunStore, behaviour: str, word: str
+) -> None:
+    supervisor, run_id = start(behaviour, grace=0.2, kill=0.5)
+    supervisor.stop(run_id)
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert status(store, run_id).end == "interrupted" and word in status(store, run_id).reason
+
+
+@pytest.mark.parametrize("behaviour", ["crash", "silent"])
+def test_a_worker_that_ends_without_a_word_is_marked_with_where_to_look(
+    start: Callable, store: RunStore, behaviour: str
+) -> None:
+    supervisor, run_id = start(behaviour)
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert status(store, run_id).end == "interrupted" and "worker.log" in status(store, run_id).reason
+
+
+def test_a_new_server_attaches_to_a_living_worker_and_can_stop_it(start: Callable, store: RunStore) -> None:
+    _, run_id = start("obey")
+    second = Supervisor(store)
+    assert second.active() == run_id
+    second.stop(run_id)
+    wait_for(lambda: second.active() is None, "the end")
+    assert status(store, run_id).end == "stopped"
+
+
+def test_a_new_server_gives_a_run_without_a_worker_its_end(store: RunStore, config: RunConfig) -> None:
+    run_id = store.create(config).id
+    assert Supervisor(store).active() is None
+    assert status(store, run_id).end == "interrupted"
+
+
+def test_shutdown_waits_until_the_worker_has_saved(start: Callable, store: RunStore) -> None:
+    supervisor, run_id = start("obey")
+    supervisor.shutdown()
+    assert status(store, run_id).end == "stopped"
+
+
+def test_a_complete_run_is_not_resumed(start: Callable) -> None:
+    supervisor, run_id = start("finish")
+    wait_for(lambda: supervisor.active() is None, "the end")
+    with pytest.raises(RunError, match="complete"):
+        supervisor.resume(run_id)
+    for name in ("../elsewhere", "nowhere", ""):
+        with pytest.raises(RunError):
+            supervisor.resume(name)
+
+
+def test_a_hub_token_reaches_the_worker_and_no_file(
+    store: RunStore, config: RunConfig, worker_command: Callable[[str], tuple[str, ...]]
+) -> None:
+    supervisor = Supervisor(store, command=worker_command("token"))
+    run_id = supervisor.start(config, "hf_secret_of_mine")
+    supervisor._followed[run_id].join(60)
+    folder = store.folder(run_id)
+    assert [event["text"] for _, event in folder.events() if event["type"] == "Message"] == ["17 characters"]
+    for path in folder.path.rglob("*"):
+        assert not path.is_file() or "hf_secret_of_mine" not in path.read_text(encoding="utf-8")

@@ -1,0 +1,77 @@
+"""A checkpoint is whole or not there, whatever happens to its writer; damage is noticed before anything is loaded."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geko_engine.exceptions import CheckpointError
+from geko_engine.training.checkpoint_files import read_manifest, remove_old, write_checkpoint
+
+
+def write_two(folder: Path) -> None:
+    (folder / "a.bin").write_bytes(b"a" * 1000)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "b.bin").write_bytes(b"b" * 10)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint-1", write_two, {"answer": 42})
+    assert read_manifest(tmp_path / "checkpoint-1")["answer"] == 42
+
+
+@pytest.mark.parametrize(("damage", "word"), [("missing", "missing"), ("cut", "damaged"), ("flipped", "damaged")])
+def test_damage_is_named(tmp_path: Path, damage: str, word: str) -> None:
+    path = tmp_path / "checkpoint-1"
+    write_checkpoint(path, write_two, {})
+    file = path / "a.bin"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"a" * 999 if damage == "cut" else b"a" * 999 + b"x")
+    with pytest.raises(CheckpointError, match=rf"a\.bin .* is {word}"):
+        read_manifest(path)
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        read_manifest(tmp_path / "nowhere")
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from pathlib import Path
+from geko_engine.training.checkpoint_files import write_checkpoint
+def write(folder):
+    (folder / "a.bin").write_bytes(b"new" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+write_checkpoint(Path(sys.argv[1]), write, {})
+"""
+
+
+def test_a_writer_killed_in_the_middle_leaves_the_previous_checkpoint_whole(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-1"
+    write_checkpoint(path, write_two, {"which": "old"})
+    died = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(path)], check=False).returncode
+    assert died == -signal.SIGKILL
+    assert read_manifest(path)["which"] == "old"
+    remove_old(tmp_path, keep=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_a_disk_that_refuses_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def full(folder: Path) -> None:
+        write_two(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write_checkpoint(tmp_path / "checkpoint-2", full, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        write_checkpoint(tmp_path / f"checkpoint-{step}", write_two, {})
+    remove_old(tmp_path, keep=2)
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-9", "checkpoint-10"}

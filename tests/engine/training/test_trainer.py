@@ -1,0 +1,395 @@
+"""The centre: plain fine-tuning when GEKO is off, real skipping when it is on, counting, stop and resume."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
+from geko_engine.data.batches import Collator, TokenizedData
+from geko_engine.data.formats import Columns
+from geko_engine.data.tokenization import tokenise
+from geko_engine.exceptions import CheckpointError, RunError
+from geko_engine.reporting.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.selection.epoch_plan import plan_pass
+from geko_engine.selection.sample_records import SampleStates
+from geko_engine.training.optimizer import build_optimizer, learning_rate_at, warmup_ratio
+from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
+
+OFF = GEKOConfig(enabled=False)
+
+
+def sum_data(count: int = 48, seed: int = 0) -> TokenizedData:
+    return tokenise(sum_rows(count, seed), Columns("prompt", "completion"), character_tokenizer(), 64)
+
+
+def trainer_for(
+    tmp_path: Path, model: nn.Module | None = None, config: GEKOConfig | None = None, **options: Any
+) -> GEKOTrainer:
+    settings = {
+        "num_epochs": 3,
+        "batch_size": 8,
+        "learning_rate": 5e-3,
+        "warmup_steps": 2,
+        "save_steps": 0,
+        "eval_steps": 0,
+    }
+    args = GEKOTrainingArgs(output_dir=str(tmp_path / "out"), **(settings | options.pop("args", {})))
+    data = options.pop("data", None)
+    return GEKOTrainer(
+        model or small_llama(),
+        data if data is not None else sum_data(),
+        character_tokenizer(),
+        config=config,
+        args=args,
+        **options,
+    )
+
+
+def weights(trainer: GEKOTrainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def assert_same_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    for name, tensor in a.items():
+        assert torch.equal(tensor, b[name]), name
+
+
+class TokenHook:
+    """An independent counter: real tokens that the model's first module was given, split by gradient or not; and
+    `reached`, those whose embedding a gradient came back to."""
+
+    def __init__(self, model: Any) -> None:
+        self.trained = self.looked = self.reached = 0
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+        model.get_input_embeddings().register_forward_hook(self._follow)
+
+    def _follow(self, _module: nn.Module, _args: Any, embedded: torch.Tensor) -> None:
+        if embedded.requires_grad:
+            embedded.register_hook(self._back)
+
+    def _back(self, gradient: torch.Tensor) -> None:
+        self.reached += int((gradient != 0).any(-1).sum())
+
+    def _count(self, _module: nn.Module, _args: Any, kwargs: dict[str, torch.Tensor]) -> None:
+        tokens = int(kwargs["attention_mask"].sum())
+        if torch.is_grad_enabled():
+            self.trained += tokens
+        else:
+            self.looked += tokens
+
+
+def test_switched_off_it_is_plain_training_step_by_step(tmp_path: Path) -> None:
+    """Against a loop that shares only the order of the samples: own forward, transformers' own loss, torch's AdamW."""
+    losses: list[float] = []
+    trainer = trainer_for(
+        tmp_path, config=OFF, on_event=lambda e: losses.append(e.loss) if isinstance(e, StepCompleted) else None
+    )
+    trainer.train()
+
+    model, data, reference = small_llama(), sum_data(), []
+    model.train()
+    optimizer, step, total = build_optimizer(model, trainer.args), 0, 18
+    for epoch in range(3):
+        plan = plan_pass(
+            SampleStates(48), data.lengths, OFF, epoch=epoch, seed=42, step_size=8, longest_first=epoch == 0
+        )
+        for index in range(plan.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(step / total, 5e-3, warmup_ratio(2, total))
+            loss = model(**Collator(0)([data[int(i)] for i in plan.ids(index)])).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            reference.append(loss.item())
+            step += 1
+    assert losses == pytest.approx(reference, abs=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(weights(trainer)[name], parameter, atol=2e-5, rtol=1e-4)
+
+
+def test_accumulated_batches_are_normalised_by_all_their_targets(tmp_path: Path) -> None:
+    whole = trainer_for(tmp_path, config=OFF, args={"batch_size": 8, "num_epochs": 1})
+    parts = trainer_for(tmp_path, config=OFF, args={"batch_size": 2, "gradient_accumulation_steps": 4, "num_epochs": 1})
+    whole.train(), parts.train()
+    assert whole.progress.step == parts.progress.step == 6
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(tensor, weights(parts)[name], atol=1e-5, rtol=1e-4)
+
+
+def test_an_epoch_with_frozen_samples_forwards_exactly_that_many_fewer(tmp_path: Path) -> None:
+    config = GEKOConfig(frozen_replay=0.0, noise_guard=False)
+    trainer = trainer_for(tmp_path, config=config, args={"num_epochs": 2, "learning_rate": 1e-9})
+    hook, data = TokenHook(trainer.model), sum_data()
+    frozen = np.arange(20)
+
+    def freeze_some(event: Any) -> None:
+        if isinstance(event, StepCompleted) and event.step == 6:  # the end of the first pass
+            trainer.states.record(
+                frozen,
+                np.full(20, 0.01),
+                np.full(20, 0.99),
+                np.ones(20, bool),
+                np.full(20, 0.99),
+                step=6,
+                config=GEKOConfig(frozen_replay=0.0, min_q_for_freeze=0.0),
+            )
+
+    trainer.on_event = freeze_some
+    trainer.config.min_q_for_freeze = 0.0
+    report = trainer.train()
+    total, skipped = int(data.lengths.sum()), int(data.lengths[:20].sum())
+    assert hook.trained == 2 * total - skipped == report["tokens_forwarded"] == report["tokens_backwarded"]
+    assert report["tokens_uniform"] == 2 * total
+    assert report["compute_saved_ratio"] == pytest.approx(skipped / (2 * total))
+    assert [entry["planned"] for entry in report["buckets"]] == [48, 28]
+
+
+def test_counts_agree_with_a_hook_on_the_model_and_with_the_record(tmp_path: Path) -> None:
+    """Scans, re-checks and replays included; evaluation left out."""
+    config = GEKOConfig(
+        initial_scan=True, recheck_ratio=0.5, frozen_replay=0.25, freeze_confidence=0.3, min_q_for_freeze=0.5
+    )
+    trainer = trainer_for(
+        tmp_path, config=config, eval_dataset=sum_data(16, seed=9), args={"num_epochs": 10, "learning_rate": 1e-2}
+    )
+    hook = TokenHook(trainer.model)
+    report = trainer.train()
+    lengths, states = sum_data().lengths, trainer.states
+    evaluated = len(trainer.progress.evaluations) * int(sum_data(16, seed=9).lengths.sum())
+    assert report["final_buckets"]["freeze"] > 0 and report["compute_saved_ratio"] > 0
+    assert hook.trained == report["tokens_backwarded"] == int((states.seen * lengths).sum())
+    assert hook.reached == report["tokens_backwarded"] - int(states.seen.sum())  # nothing follows a sample's last token
+    assert hook.looked - evaluated == report["tokens_scanned"] == int((states.checked * lengths).sum())
+    assert report["tokens_forwarded"] == report["tokens_backwarded"] + report["tokens_scanned"]
+    spent = report["tokens_forwarded"] + 2 * report["tokens_backwarded"]
+    assert report["compute_saved_ratio"] == pytest.approx(1 - spent / (3 * report["tokens_uniform"]))
+
+
+def test_events_tell_the_run_in_order(tmp_path: Path) -> None:
+    events: list[Any] = []
+    report = trainer_for(tmp_path, eval_dataset=sum_data(16, seed=9), on_event=events.append).train()
+    kinds = [type(e) for e in events if isinstance(e, RunStarted | Evaluated | Partitioned | StepCompleted)]
+    assert kinds == [RunStarted, Evaluated, *([Partitioned, *[StepCompleted] * 6, Evaluated] * 3)]
+    steps = [e for e in events if isinstance(e, StepCompleted)]
+    assert [e.step for e in steps] == list(range(1, 19)) and steps[-1].steps_planned == 18
+    assert [e.progress for e in steps] == sorted(e.progress for e in steps) and steps[-1].progress == 1.0
+    assert steps[5].compute_saved_ratio == pytest.approx(0, abs=1e-4)
+    assert report["eval_loss_after"] < report["eval_loss_before"] and report["end"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "args"),
+    [
+        (3, {}),
+        (6, {}),
+        (7, {}),
+        (40, {"batch_size": 2, "gradient_accumulation_steps": 4}),
+        (11, {"dataloader_num_workers": 2}),
+    ],
+)
+def test_stop_anywhere_and_resume_ends_in_the_same_weights_and_record(tmp_path: Path, stop_at: int, args: dict) -> None:
+    """With dropout, replay and evaluation; stop_at counts how often the stop flag was asked for."""
+    config, evaluation = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5), sum_data(16, seed=9)
+    before = set(multiprocessing.active_children())
+
+    def fresh(where: str, **options: Any) -> GEKOTrainer:
+        return trainer_for(
+            tmp_path / where, small_gpt2(dropout=0.1), config, eval_dataset=evaluation, args=args, **options
+        )
+
+    unbroken = fresh("whole")
+    expected = unbroken.train()
+    asked = iter(range(10**9))
+    stopped = fresh("parts", should_stop=lambda: next(asked) >= stop_at)
+    report = stopped.train()
+    assert report["end"] == "stopped" and stopped.progress.step < unbroken.progress.step
+    (checkpoint,) = (tmp_path / "parts" / "out").glob("checkpoint-*")
+    torch.manual_seed(987)  # whatever happened in between must not matter
+    resumed = fresh("parts")
+    resumed.load_checkpoint(checkpoint)
+    final = resumed.train()
+    assert_same_weights(weights(unbroken), weights(resumed))
+    for name, array in unbroken.states.arrays.items():
+        np.testing.assert_array_equal(array, resumed.states.arrays[name], err_msg=name)
+    clocks = {"seconds", "train_seconds"}
+    assert {k: v for k, v in final.items() if k not in clocks} == {k: v for k, v in expected.items() if k not in clocks}
+    assert not set(multiprocessing.active_children()) - before, "a trainer that has ended keeps no loader process"
+
+
+def test_a_checkpoint_of_other_data_is_refused_with_the_difference(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, args={"num_epochs": 1})
+    trainer.train()
+    trainer.save_checkpoint(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="samples is 40 here and 48 there"):
+        trainer_for(tmp_path, data=sum_data(40), args={"num_epochs": 1}).load_checkpoint(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="data_fingerprint"):
+        trainer_for(tmp_path, data=sum_data(48, seed=5), args={"num_epochs": 1}).load_checkpoint(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="parameters is"):
+        trainer_for(tmp_path, small_llama(num_hidden_layers=1), args={"num_epochs": 1}).load_checkpoint(tmp_path / "c")
+
+
+def test_all_mastered_ends_the_run_early_and_says_so(tmp_path: Path) -> None:
+    rows = [{"prompt": "say yes", "completion": "yes"}] * 64
+    data = tokenise(rows, Columns("prompt", "completion"), character_tokenizer(), 64)
+    trainer = trainer_for(tmp_path, data=data, args={"num_epochs": 30, "learning_rate": 2e-2})
+    report = trainer.train()
+    assert report["epochs_done"] < 30 and "mastered after" in report["reason"] and report["end"] == "complete"
+    assert report["compute_saved_ratio"] > 0.3 and trainer.get_frozen_samples() == list(range(64))
+
+
+def test_where_nothing_freezes_it_says_so_after_the_first_pass(tmp_path: Path) -> None:
+    said: list[Message] = []
+    ended: list[EpochEnded] = []
+    trainer = trainer_for(tmp_path, args={"learning_rate": 1e-9})
+    trainer.on_event = lambda e: (
+        said.append(e) if isinstance(e, Message) else ended.append(e) if isinstance(e, EpochEnded) else None
+    )
+    report = trainer.train()
+    told = [message for message in said if "Nothing is mastered so far" in message.text]
+    assert [message.level for message in told] == ["warning", "info"]  # a warning once
+    assert len(ended) == 3 and all(event.criterion.startswith("Nothing is mastered") for event in ended)
+    assert report["criterion"] == ended[-1].criterion
+
+
+def test_the_curriculum_changes_weights_and_rate(tmp_path: Path) -> None:
+    steps: list[StepCompleted] = []
+    trainer_for(
+        tmp_path,
+        config=GEKOConfig.seed(),
+        args={"num_epochs": 6, "warmup_steps": 0},
+        on_event=lambda e: steps.append(e) if isinstance(e, StepCompleted) else None,
+    ).train()
+    assert {e.phase for e in steps} == {"warmup", "ascent", "peak", "descent", "consolidate"}
+    first = steps[0]
+    assert first.learning_rate == pytest.approx(0.5 * 5e-3)
+
+
+def test_datasets_of_dicts_without_labels_and_plain_modules_will_do(tmp_path: Path) -> None:
+    class Unigram(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(torch.zeros(80))
+
+        def forward(self, input_ids: torch.Tensor) -> Any:
+            from types import SimpleNamespace
+
+            return SimpleNamespace(logits=self.logits.expand(*input_ids.shape, 80))
+
+    data = [{"input_ids": [5, 6, 5, 6]}, {"input_ids": torch.tensor([5, 6])}] * 8
+    trainer = GEKOTrainer(
+        Unigram(),
+        data,
+        args=GEKOTrainingArgs(output_dir=str(tmp_path), num_epochs=2, batch_size=4, learning_rate=0.1, warmup_steps=0),
+    )
+    report = trainer.train()
+    assert report["train_loss"] < math.log(80) and report["steps"] == 8
+    trainer.save_model(tmp_path / "m")
+    assert (tmp_path / "m" / "model.safetensors").exists()
+
+
+def test_an_empty_dataset_and_a_wrong_item_are_type_errors(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="is empty"):
+        trainer_for(tmp_path, data=[])
+    with pytest.raises(TypeError, match="input_ids"):
+        trainer_for(tmp_path, data=[{"text": "x"}])
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_way_out(tmp_path: Path) -> None:
+    model = small_llama()
+    with torch.no_grad():
+        model.lm_head.weight[5:9] = float("nan")
+    with pytest.raises(RunError, match="lower the learning rate") as caught:
+        trainer_for(tmp_path, model).train()
+    assert caught.value.field == "training.learning_rate"
+
+
+def test_mixed_precision_and_gradient_checkpointing_train(tmp_path: Path) -> None:
+    report = trainer_for(tmp_path, args={"bf16": True, "gradient_checkpointing": True, "num_epochs": 2}).train()
+    assert report["steps"] == 12 and report["train_loss"] < 4
+    plain = trainer_for(tmp_path, args={"num_epochs": 1})  # the precision of the last trainer does not stick
+    assert plain.machine.precision == "no"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do fp16")
+def test_fp16_without_a_gpu_is_refused_with_the_reason(tmp_path: Path) -> None:
+    from geko_engine.exceptions import ConfigError
+
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        trainer_for(tmp_path, args={"fp16": True})
+
+
+def test_a_model_that_comes_in_evaluation_mode_is_trained_with_its_dropout(tmp_path: Path) -> None:
+    modes: list[bool] = []
+    model = small_gpt2(dropout=0.1).eval()
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    trainer_for(tmp_path, model, args={"num_epochs": 1}).train()
+    assert modes == [True] * 6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_meets_few_shapes_and_trains_as_well(tmp_path: Path) -> None:
+    import torch._dynamo.utils as dynamo
+
+    torch._dynamo.reset()
+    plain = trainer_for(tmp_path, args={"num_epochs": 2}, data=sum_data(64)).train()
+    dynamo.counters.clear()
+    compiled = trainer_for(tmp_path, args={"num_epochs": 2, "compile_model": True}, data=sum_data(64))
+    report = compiled.train()
+    assert report["train_loss"] == pytest.approx(plain["train_loss"], abs=1e-3)
+    assert dynamo.counters["stats"]["unique_graphs"] <= 4  # not one for each length or number of targets
+    batch = compiled.machine.collate([sum_data()[0]])
+    assert batch["input_ids"].shape[1] % 64 == 0 and int(batch["attention_mask"].sum()) == sum_data().lengths[0]
+
+
+def test_without_a_compiler_it_says_so_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    said: list[str] = []
+    trainer = trainer_for(
+        tmp_path,
+        args={"compile_model": True, "num_epochs": 1},
+        on_event=lambda e: said.append(e.text) if isinstance(e, Message) else None,
+    )
+    assert trainer.train()["steps"] == 6
+    assert any("torch.compile needs" in text and "training without it" in text for text in said)
+
+
+def test_pruned_samples_are_counted_survive_a_checkpoint_and_can_be_lifted(tmp_path: Path) -> None:
+    config = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5, prune_frozen_after=1, pruned_replay=0.0)
+    said: list[str] = []
+    trainer = trainer_for(
+        tmp_path,
+        config=config,
+        args={"num_epochs": 12, "learning_rate": 1e-2},
+        on_event=lambda e: said.append(e.text) if isinstance(e, Message) else None,
+    )
+    report = trainer.train()
+    pruned = trainer.get_pruned_count()
+    assert 0 < pruned == report["pruned"] <= len(trainer.get_frozen_samples())
+    assert any("never looked at again" in text for text in said)
+    trainer.save_checkpoint(tmp_path / "c")
+    again = trainer_for(tmp_path, config=config, args={"num_epochs": 12, "learning_rate": 1e-2})
+    again.load_checkpoint(tmp_path / "c")
+    assert again.get_pruned_count() == pruned
+    again.states.lift_pruning()
+    assert again.get_pruned_count() == 0 and len(again.get_frozen_samples()) >= pruned
+
+
+def test_relative_mastery_skips_long_answers_and_ends_with_a_whole_pass(tmp_path: Path) -> None:
+    events: list[Any] = []
+    config = GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False)
+    report = trainer_for(tmp_path, config=config, args={"num_epochs": 4}, on_event=events.append).train()
+    planned = [entry["planned"] for entry in report["buckets"]]
+    assert planned[0] == planned[3] == 48 and planned[1] < 48 and planned[2] < 48
+    assert report["compute_saved_ratio"] > 0 and report["mastery"] == "relative"
+    (started,) = (e for e in events if isinstance(e, RunStarted))
+    assert "below the mean" in started.mastery_reason
