@@ -137,7 +137,7 @@ def write_results(
     path = results_path(name, options)
     content = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": platform.engine(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "settings": dict(settings),
         "results": dict(results),

@@ -9,9 +9,10 @@ import torch
 
 from benchmarks.peers import silence
 from benchmarks.workload import watch
-from geko_engine import Bucket, GEKOConfig, GEKOTrainer, GEKOTrainingArgs, PartitionStats
+from geko_engine import Bucket, BucketCounts, GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.config.selection import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
 from geko_engine.data.batches import IGNORED, TokenizedData
+from geko_engine.selection.geko_policy import BucketPolicy
 from geko_engine.selection.sample_records import SampleStates
 
 OFF = GEKOConfig(enabled=False)
@@ -62,13 +63,21 @@ class ShareStates(SampleStates):
         super().__init__(count)
         self._share, self._rng, self._by_loss = share, np.random.default_rng(seed), by_loss
 
-    def partition(self, config: GEKOConfig) -> PartitionStats:
+    def partition(self, config: GEKOConfig) -> BucketCounts:
         if self.visits().any():  # the first epoch trains on everything
             rank = self.loss if self._by_loss else self._rng.random(self.count)
             left_out = rank < np.quantile(rank, 1 - self._share)
             self.arrays["bucket"][:] = np.where(left_out, Bucket.FREEZE, Bucket.FOCUS)
             self._counts = self._count(self.bucket)
         return self.counts()
+
+
+class SharePolicy(BucketPolicy):
+    """Leaves out what ShareStates freezes."""
+
+    def __init__(self, config: GEKOConfig, samples: Any, *, share: float, by_loss: bool, **options: Any) -> None:
+        super().__init__(config, samples, **options)
+        self.states = ShareStates(len(samples), share, self.seed, by_loss=by_loss)
 
 
 def build(
@@ -86,7 +95,8 @@ def build(
     bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0, settled_share=0.0)
     trainer = GEKOTrainer(model, data, tokenizer, None, bare, args, on_event=_silent)
     share = max(0.0, (budget * args.num_epochs - 1) / (args.num_epochs - 1))
-    trainer.states = ShareStates(len(data), share, args.seed, by_loss=arm == LARGEST_LOSS)
+    options = {"epochs": args.num_epochs, "seed": args.seed, "step_size": trainer.engine.step_size}
+    trainer.policy = SharePolicy(bare, data, share=share, by_loss=arm == LARGEST_LOSS, **options)
     return trainer
 
 

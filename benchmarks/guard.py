@@ -41,7 +41,9 @@ def one_run(mix: str, seed: int, samples: int) -> Found:
         def look(event: Event) -> None:
             if isinstance(event, EpochEnded):
                 states = trainer.states
-                twice = suspected(states.bucket, states.hard_streak, np.zeros_like(states.surprising), states.p_min)
+                twice = suspected(
+                    states.bucket, states.hard_streak, np.zeros_like(states.loss_outlier), states.min_target_probability
+                )
                 found[WITH].append(counted(states.suspects(), wrong))
                 found[WITHOUT].append(counted(twice, wrong))
 

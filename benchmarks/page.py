@@ -54,7 +54,7 @@ def completed(step: int) -> StepCompleted:
         samples=16,
         tokens_forwarded=tokens,
         tokens_backwarded=tokens,
-        tokens_uniform=1000 * step,
+        plain_training_tokens=1000 * step,
         compute_saved_ratio=0.2,
         seconds=0.05 * step,
         train_seconds=0.05 * step,

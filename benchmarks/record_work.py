@@ -22,7 +22,7 @@ from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.data.batches import TokenizedData
 from geko_engine.reporting.events import StepCompleted
-from geko_engine.selection.epoch_plan import plan_pass
+from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.training.checkpoint_files import read_manifest, write_checkpoint
 from geko_engine.training.trainer import GEKOTrainer
@@ -47,7 +47,7 @@ def timed(work: Callable[[], object], times: int = 1) -> float:
 
 
 def signals(count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Random (loss, confidence, correct, p_min) of `count` samples; about a fifth of them becomes FREEZE."""
+    """Random (loss, confidence, correct, min_target_probability) of `count` samples; about a fifth of them becomes FREEZE."""
     rng = np.random.default_rng(seed)
     loss = rng.exponential(0.5, count).astype(np.float32)
     confidence = rng.random(count, dtype=np.float32) ** 0.3
@@ -59,18 +59,18 @@ def visited(count: int) -> SampleStates:
     states, config = SampleStates(count), GEKOConfig()
     for first in range(0, count, AT_ONCE):
         ids = np.arange(first, min(first + AT_ONCE, count))
-        loss, confidence, correct, p_min = signals(len(ids), seed=first)
-        states.record(ids, loss, confidence, correct, p_min, step=0, config=config)
+        loss, confidence, correct, min_target_probability = signals(len(ids), seed=first)
+        states.record(ids, loss, confidence, correct, min_target_probability, step=0, config=config)
     return states
 
 
 def record_steps(states: SampleStates) -> None:
     """STEPS visits of BATCH samples each, as the trainer records them."""
     config = GEKOConfig()
-    loss, confidence, correct, p_min = signals(BATCH)
+    loss, confidence, correct, min_target_probability = signals(BATCH)
     for step in range(STEPS):
         ids = np.arange(step * BATCH, (step + 1) * BATCH)
-        states.record(ids, loss, confidence, correct, p_min, step=step, config=config)
+        states.record(ids, loss, confidence, correct, min_target_probability, step=step, config=config)
 
 
 def work_on(states: SampleStates, folder: Path) -> dict[str, Callable[[], object]]:
@@ -85,7 +85,7 @@ def work_on(states: SampleStates, folder: Path) -> dict[str, Callable[[], object
 
     return {
         "partition": lambda: states.partition(config),
-        "plan": lambda: plan_pass(states, lengths, config, epoch=1, seed=0, step_size=BATCH),
+        "plan": lambda: plan_epoch(states, lengths, config, epoch=1, seed=0, step_size=BATCH),
         "save": lambda: states.save(folder / name),
         "load": lambda: SampleStates(count).load(folder / name),
         "checkpoint": lambda: write_checkpoint(checkpoint, lambda to: states.save(to / name), {}),

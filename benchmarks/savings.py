@@ -62,13 +62,14 @@ def one_run(mix: str, arm: str, seed: int, samples: int, epochs: int, budget: fl
 
 def counted_figures(trainer: GEKOTrainer) -> Record:
     """Compute as a share of plain training's, steps, buckets, and what was left out because of look-alikes."""
+    summary = trainer.policy.summary()
     progress, full = trainer.progress, trainer.tokens_per_epoch * trainer.args.num_epochs
     return {
         "cost": (progress.counter.forwarded + 2 * progress.counter.backwarded) / (3 * full),
         "steps": progress.step,
         "train_seconds": progress.train_seconds,
-        "buckets": progress.buckets,
-        "predicted": progress.predicted,
+        "buckets": summary["buckets"],
+        "predicted": summary["predicted"],
     }
 
 

@@ -21,7 +21,7 @@ _HOME = {
     "GEKO_RECOMMENDED": "config.selection",
     "GekoError": "exceptions",
     "MountainCurriculum": "selection.curriculum",
-    "PartitionStats": "selection.sample_records",
+    "BucketCounts": "selection.sample_records",
     "RunConfig": "config.run_config",
     "apply_lora": "models.lora",
     "is_peft_available": "models.lora",

@@ -143,11 +143,11 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
     report: dict[str, Any] = trainer.train()
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: the plan held no sample.")
-    if trainer.machine.is_main:
+    if trainer.engine.is_main:
         trainer.on_event.keep()
         if report["end"] == "complete" or config.training.save_at_end:
             report["model_path"] = _save_model(trainer, folder, emit)
-    trainer.machine.end()
+    trainer.engine.end()
     return report
 
 

@@ -52,7 +52,7 @@ class Snapshot:
     compute_saved_ratio: float | None = None
     tokens_forwarded: int = 0
     tokens_backwarded: int = 0
-    tokens_uniform: int = 0
+    plain_training_tokens: int = 0
     average_loss: float | None = None
     steps_per_second: float | None = None
     tokens_per_second: float | None = None
@@ -190,7 +190,7 @@ class RunState:
                     "compute_saved_ratio",
                     "tokens_forwarded",
                     "tokens_backwarded",
-                    "tokens_uniform",
+                    "plain_training_tokens",
                     "learning_rate",
                     "train_seconds",
                 )

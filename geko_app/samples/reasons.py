@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.selection.buckets import SURPRISING, SUSPECT_PROBABILITY, Bucket
-from geko_engine.selection.sample_records import Told
+from geko_engine.selection.buckets import Bucket
+from geko_engine.selection.label_noise import OUTLIER_Z, SUSPECT_PROBABILITY
+from geko_engine.selection.sample_records import Prediction
 
 LOOKS_WRONG, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
 KINDS = {LOOKS_WRONG: "Looks wrong", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
@@ -20,7 +21,7 @@ class Signals:
     """What the record knows of one sample.
 
     mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
-    held_back: marked as one that never freezes. predicted: what its look-alikes tell, as a Told.
+    held_back: marked as one that never freezes. predicted: what its look-alikes tell, as a Prediction.
     surprising: at its last visit its loss was far above what its look-alikes tell.
     """
 
@@ -31,11 +32,11 @@ class Signals:
     loss: float
     best_loss: float
     mean_loss: float
-    p_min: float
+    min_target_probability: float
     hard_streak: int
     held_back: bool = False
-    predicted: int = Told.NOTHING
-    surprising: bool = False
+    predicted: int = Prediction.NONE
+    loss_outlier: bool = False
 
     @property
     def quality(self) -> float:
@@ -45,7 +46,7 @@ class Signals:
 def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
     """The bucket's name and the comparison that put the sample there."""
     if signals.bucket == Bucket.UNSEEN:
-        if signals.predicted == Told.KNOWN:
+        if signals.predicted == Prediction.KNOWN:
             return "Not seen: left out so far, as samples like it are answered right."
         return "Not seen: the model has not met it yet."
     if signals.bucket == Bucket.FREEZE:
@@ -60,7 +61,7 @@ def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
 
 
 def _mastered(signals: Signals, rule: GEKOConfig) -> str:
-    if signals.predicted == Told.SETTLED:
+    if signals.predicted == Prediction.STABLE:
         return "training hardly changes the answers to samples like it"
     if rule.mastery == "relative":
         loss, mean = apart(signals.loss, signals.mean_loss)
@@ -113,10 +114,14 @@ def suspicions(signals: Signals, *, contradicts: int, truncated: bool, tokens: i
     """
     found = {}
     if is_suspect:
-        least = f"{100 * signals.p_min:.2g}" if signals.p_min >= 1e-4 else "less than 0.01"
+        least = (
+            f"{100 * signals.min_target_probability:.2g}"
+            if signals.min_target_probability >= 1e-4
+            else "less than 0.01"
+        )
         told = [f"HARD at {signals.hard_streak} visits in a row"] if signals.hard_streak > 1 else ["HARD"]
-        if signals.surprising:
-            told.append(f"a loss over {SURPRISING:g} standard deviations above that of samples like it")
+        if signals.loss_outlier:
+            told.append(f"a loss over {OUTLIER_Z:g} standard deviations above that of samples like it")
         told.append(f"a target token with {least} % (below {100 * SUSPECT_PROBABILITY:g} %)")
         found[LOOKS_WRONG] = f"{', '.join(told[:-1])}, and {told[-1]}: the answer is probably wrong."
     if contradicts:

@@ -178,11 +178,11 @@ def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def compute_sentence(snapshot: Snapshot) -> str:
     """What the share of compute saved was counted from."""
-    if not snapshot.tokens_uniform:
+    if not snapshot.plain_training_tokens:
         return ""
     return (
         f"So far {compact(snapshot.tokens_forwarded)} tokens forwarded and {compact(snapshot.tokens_backwarded)} "
-        f"backwarded, where plain training would have done {compact(snapshot.tokens_uniform)} of each. "
+        f"backwarded, where plain training would have done {compact(snapshot.plain_training_tokens)} of each. "
         f"Counted, not estimated: a forward pass is 1, a backward pass 2, scans included.{saved_seconds(snapshot)}"
     )
 

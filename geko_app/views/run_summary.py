@@ -43,7 +43,7 @@ def figures_at_the_end(snapshot: Snapshot) -> list[tuple[str, str]]:
         (
             "Tokens trained",
             f"{compact(report.get('tokens_backwarded', snapshot.tokens_backwarded))} of "
-            f"{compact(report.get('tokens_uniform', snapshot.tokens_uniform))}",
+            f"{compact(report.get('plain_training_tokens', snapshot.plain_training_tokens))}",
         ),
     ]
     return rows + ([("Time", duration(report["seconds"]))] if report.get("seconds") is not None else [])

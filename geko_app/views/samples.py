@@ -150,10 +150,10 @@ def signals(samples: Samples, index: int) -> Signals:
         loss=float(states.loss[index]),
         best_loss=float(states.best_loss[index]),
         mean_loss=states.mean_loss,
-        p_min=float(states.p_min[index]),
+        min_target_probability=float(states.min_target_probability[index]),
         hard_streak=int(states.hard_streak[index]),
-        predicted=int(states.predicted[index]),
-        surprising=bool(states.surprising[index]),
+        predicted=int(states.predicted_status[index]),
+        loss_outlier=bool(states.loss_outlier[index]),
         held_back=int(samples.facts["row"][index]) in samples.never_freeze,
     )
 

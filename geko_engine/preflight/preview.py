@@ -34,7 +34,7 @@ from geko_engine.reporting.events import (
     RunEnded,
     StepEstimated,
 )
-from geko_engine.selection.epoch_plan import steps_per_pass
+from geko_engine.selection.epoch_plan import steps_per_epoch
 
 FIRST_ROWS = 200  # are read for the preview
 SAMPLES_SHOWN = 20
@@ -157,7 +157,7 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
         raise
     except Exception:  # noqa: BLE001 - an architecture may do anything that fake tensors cannot
         return None
-    steps = args.num_epochs * steps_per_pass(len(lengths), args.batch_size * args.gradient_accumulation_steps)
+    steps = args.num_epochs * steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
     free, total = memory_here()

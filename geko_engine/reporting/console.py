@@ -205,7 +205,7 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Steps", number("steps")),
         ("Tokens forwarded", number("tokens_forwarded")),
         ("Tokens backwarded", number("tokens_backwarded")),
-        ("Plain training", number("tokens_uniform") + " tokens, forwarded and backwarded"),
+        ("Plain training", number("plain_training_tokens") + " tokens, forwarded and backwarded"),
         (
             "Compute saved",
             number("compute_saved_ratio", ".2f", 100, " %") + " (forward 1, backward 2, scans taken off)",

@@ -94,7 +94,7 @@ class Partitioned(Event):
 class StepCompleted(Event):
     """One optimizer step. `loss` = mean over the step's target tokens; token counts and seconds since the start.
 
-    progress: share of the run in [0, 1]. tokens_uniform: what plain training would have forwarded by now.
+    progress: share of the run in [0, 1]. plain_training_tokens: what plain training would have forwarded by now.
     steps_planned: total optimizer steps as the plan stands now. bucket counts: as of the record now.
     """
 
@@ -108,7 +108,7 @@ class StepCompleted(Event):
     samples: int
     tokens_forwarded: int
     tokens_backwarded: int
-    tokens_uniform: int
+    plain_training_tokens: int
     compute_saved_ratio: float
     seconds: float
     train_seconds: float
@@ -233,3 +233,14 @@ class RunEnded(Event):
     reason: str
     report: dict[str, Any]
     field: str = ""
+
+
+NAMES_OF_VERSION_1 = {"tokens_uniform": "plain_training_tokens"}
+
+
+def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
+    """An event or a report that version 1 wrote, with the names of this version; `report` inside an event too."""
+    renamed = {NAMES_OF_VERSION_1.get(name, name): value for name, value in values.items()}
+    if isinstance(renamed.get("report"), dict):
+        renamed["report"] = with_present_names(renamed["report"])
+    return renamed

@@ -30,6 +30,7 @@ import psutil
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
+from geko_engine.reporting.events import with_present_names
 from geko_engine.storage.disk_space import full_sentence, is_full
 
 
@@ -181,7 +182,7 @@ class RunFolder:
     def report(self) -> dict[str, Any] | None:
         """The content of report.json, or None before the end."""
         try:
-            return json.loads(self.report_path.read_text(encoding="utf-8"))
+            return with_present_names(json.loads(self.report_path.read_text(encoding="utf-8")))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
@@ -197,7 +198,7 @@ class RunFolder:
                 if not line.endswith(b"\n"):
                     return  # still being written
                 offset += len(line)
-                yield offset, json.loads(line)
+                yield offset, with_present_names(json.loads(line))
 
     def latest_checkpoint(self) -> Path | None:
         """The newest whole checkpoint (half-written ones have another name), or None."""

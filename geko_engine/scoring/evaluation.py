@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Scan:
     loss: NDArray
     correct: NDArray
     confidence: NDArray
-    p_min: NDArray
+    min_target_probability: NDArray
     probability: NDArray
     tokens: int
     padding: int
@@ -93,24 +93,43 @@ def scan(
     own = np.concatenate([*parts[rank::processes], order[:0]])
     table = np.concatenate(columns, axis=1) if columns else np.zeros((SCORES, 0))
     tokens = int(samples.lengths[own].sum())
-    loss_sum, targets, loss, correct, confidence, p_min, width = table
+    loss_sum, targets, loss, correct, confidence, min_target_probability, width = table
     told, padding = np.concatenate(probabilities), int(width.sum()) - tokens
-    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, p_min, told, tokens, padding)
+    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, min_target_probability, told, tokens, padding)
 
 
 def combine(shares: Sequence[Scan]) -> Scan:
     """One scan from the shares of several processes."""
-    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "p_min", "probability")
+    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "min_target_probability", "probability")
     joined: dict[str, Any] = {name: np.concatenate([getattr(share, name) for share in shares]) for name in names}
     return Scan(**joined, tokens=sum(s.tokens for s in shares), padding=sum(s.padding for s in shares))
+
+
+def in_id_order(found: Scan) -> Scan:
+    """The same scan sorted by sample id: a scan goes by length and by process."""
+    order = np.argsort(found.ids)
+    probability = found.probability
+    if len(probability):
+        members = np.split(probability, np.cumsum(found.targets).astype(int)[:-1])
+        probability = np.concatenate([members[i] for i in order])
+    names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "min_target_probability")
+    moved: dict[str, Any] = {name: getattr(found, name)[order] for name in names}
+    return replace(found, probability=probability, **moved)
 
 
 def as_columns(scores: Any, width: int) -> NDArray:
     """SampleScores -> one float64 array [SCORES, B]: one transfer from the device.
 
-    Rows: loss_sum, targets, loss, correct, confidence, p_min, and `width`, the padded length of the batch.
+    Rows: loss_sum, targets, loss, correct, confidence, min_target_probability, and `width`, the padded length of the batch.
     """
-    parts = (scores.loss_sum.detach(), scores.targets, scores.loss, scores.correct, scores.confidence, scores.p_min)
+    parts = (
+        scores.loss_sum.detach(),
+        scores.targets,
+        scores.loss,
+        scores.correct,
+        scores.confidence,
+        scores.min_target_probability,
+    )
     table = torch.stack([*(part.double() for part in parts), torch.full_like(parts[0], width, dtype=torch.double)])
     return table.cpu().numpy()
 

@@ -35,7 +35,7 @@ class SampleScores:
         loss: loss_sum / targets (0 without targets).
         correct: every target is the most likely token.
         confidence: smallest target probability when correct, else the mean probability of the most likely token.
-        p_min: smallest target probability.
+        min_target_probability: smallest target probability.
         probability: of each target token, sample by sample, [K]; None where the model tells only losses.
         exact: True when the signals are the sample's own, False when they were copied from a batch mean.
     """
@@ -46,7 +46,7 @@ class SampleScores:
     loss: Tensor
     correct: Tensor
     confidence: Tensor
-    p_min: Tensor
+    min_target_probability: Tensor
     exact: bool = True
     probability: Tensor | None = None
 
@@ -166,9 +166,11 @@ def per_sample(tokens: TokenLoss, sample: Tensor, count: int) -> SampleScores:
 
     targets = total(torch.ones_like(probability))
     divisor = targets.clamp(min=1)
-    p_min = torch.ones(count, device=probability.device).scatter_reduce(0, sample, probability, "amin")
+    min_target_probability = torch.ones(count, device=probability.device).scatter_reduce(0, sample, probability, "amin")
     correct = (total((probability < highest).float()) == 0) & (targets > 0)
-    confidence = torch.where(correct, p_min, total(highest) / divisor)
+    confidence = torch.where(correct, min_target_probability, total(highest) / divisor)
     loss_sum = total(tokens.loss)
     loss = loss_sum / divisor
-    return SampleScores(tokens.objective, loss_sum, targets, loss, correct, confidence, p_min, probability=probability)
+    return SampleScores(
+        tokens.objective, loss_sum, targets, loss, correct, confidence, min_target_probability, probability=probability
+    )

@@ -19,10 +19,8 @@ class Bucket(IntEnum):
     HARD = 3  # confidently wrong
     UNSEEN = 4  # the model has not met it yet
 
-
-SUSPECT_VISITS = 2  # consecutive HARD visits; one where the loss is surprising
-SURPRISING = 5.0  # standard deviations above what the losses of its look-alikes tell
-SUSPECT_PROBABILITY = 0.01  # of its least likely target token
+    def __str__(self) -> str:
+        return self.name
 
 
 def bias_corrected_q(q: NDArray, visits: NDArray, rate: float) -> NDArray:
@@ -54,14 +52,6 @@ def partition(correct: NDArray, confidence: NDArray, mastered: NDArray, seen: ND
     wrong = np.where(confidence > config.focus_confidence, Bucket.HARD, Bucket.FOCUS)
     known = np.where(mastered, Bucket.FREEZE, np.where(correct, Bucket.LIGHT, wrong))
     return np.where(seen, known, Bucket.UNSEEN).astype(np.uint8)
-
-
-def suspected(bucket: NDArray, hard_streak: NDArray, surprising: NDArray, p_min: NDArray) -> NDArray:
-    """Samples [N] that are probably wrong labels: HARD, with a target that the model rules out, and that twice in a row,
-    or once where `surprising` (0 or 1) tells that the losses of look-alikes are far lower.
-    """
-    often_enough = (hard_streak >= SUSPECT_VISITS) | (surprising > 0)
-    return (bucket == Bucket.HARD) & often_enough & (p_min < SUSPECT_PROBABILITY)
 
 
 def bucket_loss_weights(bucket: NDArray, weights: tuple[float, float, float]) -> NDArray:

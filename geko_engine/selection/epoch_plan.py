@@ -1,57 +1,56 @@
-"""States -> the plan of one pass: which samples, in which steps, with which loss weights. Pure, numpy only.
+"""The plan of one epoch from the record: which samples, in which steps, with which loss weights. Pure, numpy only.
 
-The same states, seed and pass give the same plan. Frozen samples are really left out; the number of steps stays
-that of plain training and the batches shrink (under AdamW it is steps times rate that moves the weights).
+The same record, seed and epoch give the same plan. Frozen samples are really skipped; the number of steps stays
+that of plain training and the batches shrink (under AdamW, steps times learning rate move the weights).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.buckets import Bucket, bucket_loss_weights
-from geko_engine.selection.mastery import MASTERIES
-from geko_engine.selection.sample_records import SampleStates, Told
+from geko_engine.selection.mastery import MASTERY_CRITERIA
+from geko_engine.selection.sample_records import Prediction, SampleStates
 
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
 SMALLEST_STEP = 4  # a step never shrinks below so many samples
-SUSPECT_SKIP = 0.9  # share of the suspects that is left out of a pass
-MOST_SUSPECTS = 0.2  # more than this of all samples are not wrong labels: they are listed, and none is left out
+SUSPECT_SKIP = 0.9  # share of the suspected wrong labels that an epoch leaves out
+MOST_SUSPECTS = 0.2  # where more of all samples are suspects, they are listed and none is left out
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One pass. Step i trains on `ids(i)` with the loss weights `weights(i)`.
+    """One epoch. Step i trains on `ids(i)` with the loss weights `weights(i)`.
 
     Attributes:
         order: sample ids [n]. starts, sizes: first position and length of each step [steps].
         loss_weights: float32 [n], aligned with order.
-        due: float64 [steps], tokens of plain training that each step stands for.
-        share: share of the pass that the plan covers: 1, and less once it was revised on the way.
-        replayed, left_out, suspects, predicted: counts of samples, for the report; predicted ones were left out
-            because of their look-alikes.
+        plain_tokens_per_step: float64 [steps], tokens of plain training that each step stands for.
+        share: share of the epoch that the plan covers: 1, and less once it was revised on the way.
+        replayed, left_out, suspects: counts of samples, for the events.
     """
 
     order: NDArray
     loss_weights: NDArray
     starts: NDArray
     sizes: NDArray
-    due: NDArray
+    plain_tokens_per_step: NDArray
     share: float = 1.0
     replayed: int = 0
     left_out: int = 0
     suspects: int = 0
-    predicted: int = 0
 
     @property
     def steps(self) -> int:
         return len(self.starts)
 
     def share_done(self, steps: int) -> float:
-        """Share of the pass that is done after `steps` of this plan."""
+        """Share of the epoch that is done after `steps` of this plan."""
         return (1.0 - self.share) + self.share * (steps / max(1, self.steps))
 
     def ids(self, step: int) -> NDArray:
@@ -62,9 +61,18 @@ class Plan:
         """Loss weights of one step, aligned with `ids`."""
         return self.loss_weights[self.starts[step] : self.starts[step] + self.sizes[step]]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Every field by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-def steps_per_pass(count: int, step_size: int) -> int:
-    """Optimizer steps of a pass of plain training."""
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Plan:
+        """The plan that `state_dict` was taken from."""
+        return cls(**state)
+
+
+def steps_per_epoch(count: int, step_size: int) -> int:
+    """Optimizer steps of an epoch of plain training."""
     return -(-count // step_size)
 
 
@@ -75,9 +83,7 @@ def replay_shares(states: SampleStates, config: GEKOConfig) -> NDArray:
 
 
 def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, seed: int) -> NDArray:
-    """Ids [n], sorted, that are only looked at before pass `epoch`: a share of FREEZE, or all before the first pass."""
-    if not config.enabled:
-        return np.zeros(0, np.int32)
+    """Ids [n], sorted, to score without training before `epoch`: a share of FREEZE; all before the first one if asked for."""
     if epoch == 0:
         return np.arange(states.count if config.initial_scan else 0, dtype=np.int32)
     frozen = np.flatnonzero(states.bucket == Bucket.FREEZE).astype(np.int32)
@@ -86,57 +92,63 @@ def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, see
 
 
 def select(
-    states: SampleStates, config: GEKOConfig, rng: np.random.Generator, bucket_weights: tuple[float, float, float]
+    states: SampleStates,
+    bucket: NDArray,
+    config: GEKOConfig,
+    rng: np.random.Generator,
+    bucket_weights: tuple[float, float, float],
 ) -> tuple[NDArray, NDArray, dict[str, int]]:
-    """Ids to train on, their loss weights, and the counts of what was replayed or left out."""
-    predicted = states.predicted == Told.KNOWN
-    frozen = (states.bucket == Bucket.FREEZE) | predicted
+    """Ids to train on, their loss weights, and the counts of what was replayed or left out.
+
+    Args:
+        bucket: as of the last partition, [count].
+    """
+    frozen = (bucket == Bucket.FREEZE) | (states.predicted_status == Prediction.KNOWN)
     suspect = states.suspects()
     draw = rng.random(states.count, dtype=np.float32)
     shares = replay_shares(states, config)
     replayed = frozen & (draw < shares)
     guarded = config.noise_guard and suspect.mean() <= MOST_SUSPECTS
     skipped_suspect = suspect & (draw < SUSPECT_SKIP) if guarded else np.zeros_like(suspect)
-    worn_out = ~frozen & (states.seen >= config.max_times_seen)
-    planned = (~frozen & ~skipped_suspect & ~worn_out) | (replayed & (states.seen < config.max_times_seen))
+    seen_too_often = ~frozen & (states.seen >= config.max_times_seen)
+    planned = (~frozen & ~skipped_suspect & ~seen_too_often) | (replayed & (states.seen < config.max_times_seen))
     weights = np.zeros(states.count, np.float32)
-    weights[planned] = bucket_loss_weights(states.bucket[planned], bucket_weights)
-    # Not the settled ones: more weight would be more of what cannot be learnt.
-    raised = replayed & (states.predicted != Told.SETTLED)
-    weights[raised] *= shares[raised] ** -MASTERIES[config.mastery].replay_power
+    weights[planned] = bucket_loss_weights(bucket[planned], bucket_weights)
+    # Stable samples keep weight 1: up-weighting would amplify noise that cannot be learned.
+    raised = replayed & (states.predicted_status != Prediction.STABLE)
+    weights[raised] *= shares[raised] ** -MASTERY_CRITERIA[config.mastery].replay_weight_exponent
     ids = np.flatnonzero(planned & (weights > 0)).astype(np.int32)
     counts = {
         "replayed": int((replayed & planned).sum()),
-        "left_out": int((skipped_suspect | worn_out).sum()),
+        "left_out": int((skipped_suspect | seen_too_often).sum()),
         "suspects": int(suspect.sum()),
-        "predicted": int((predicted & ~planned).sum()),
     }
     return ids, weights[ids], counts
 
 
-def is_whole_pass(config: GEKOConfig, epoch: int, num_epochs: int) -> bool:
-    """Whether pass `epoch` (from 0) is one of the last, in which some criteria train on everything."""
-    ratio = MASTERIES[config.mastery].whole_ratio
-    return config.enabled and ratio > 0 and epoch >= num_epochs - max(1, round(ratio * num_epochs))
+def is_full_epoch(config: GEKOConfig, epoch: int, num_epochs: int) -> bool:
+    """Whether `epoch` (from 0) is one of the last, in which some criteria train on everything."""
+    ratio = MASTERY_CRITERIA[config.mastery].full_epoch_ratio
+    return ratio > 0 and epoch >= num_epochs - max(1, round(ratio * num_epochs))
 
 
 def thaw_ratio(states: SampleStates, since_step: int) -> float | None:
-    """Share of the samples that began the last pass as FREEZE and were met in it that are FREEZE no more.
+    """Share of the samples that began the last epoch as FREEZE and were met in it that are FREEZE no more.
 
-    None when none was met, so nothing is known. `since_step`: the step at which that pass began.
+    None when none was met, so nothing is known. `since_step`: the step at which that epoch began.
     """
-    met = (states.frozen_passes > 0) & (states.last_step >= since_step)
+    met = (states.frozen_epochs > 0) & (states.last_step >= since_step)
     return float((states.bucket[met] != Bucket.FREEZE).mean()) if met.any() else None
 
 
 def is_mastered(states: SampleStates, since_step: int, config: GEKOConfig) -> bool:
-    """Whether the run may end early: 95 % of what can be learnt is FREEZE and under 2 % of it thaws."""
+    """Whether the run may end early: 95 % of what can be learned is FREEZE and under 2 % of it thaws."""
     learnable = states.count - (int(states.suspects().sum()) if config.noise_guard else 0)
     thawed = thaw_ratio(states, since_step)
     return thawed is not None and thawed < 0.02 and states.counts().freeze >= 0.95 * learnable
 
 
-def plan_pass(
+def plan_epoch(
     states: SampleStates,
     lengths: NDArray,
     config: GEKOConfig,
@@ -146,24 +158,25 @@ def plan_pass(
     step_size: int,
     bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     longest_first: bool = False,
-    whole: bool = False,
+    everything: bool = False,
+    bucket: NDArray | None = None,
 ) -> Plan:
-    """The plan of pass `epoch`.
+    """The plan of `epoch` (from 0).
 
     Args:
         lengths: tokens of each sample [count]; samples of similar length share a step.
         step_size: samples per optimizer step of plain training.
         longest_first: begin with the step that holds the longest sample, so that running out of memory
             happens at once and not after an hour.
-        whole: nothing is left out in this pass.
+        everything: every sample once, with weight 1. bucket: as of the last partition, [count] (default: as of now).
     """
     rng = np.random.default_rng((seed, epoch))
-    if config.enabled and not whole:
-        ids, weights, counts = select(states, config, rng, bucket_weights)
+    if config.enabled and not everything:
+        ids, weights, counts = select(states, states.bucket if bucket is None else bucket, config, rng, bucket_weights)
     else:
         ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)
         counts = {}
-    bounds = steps_of(len(ids), states.count, step_size)
+    bounds = step_bounds(len(ids), states.count, step_size)
     shuffled = rng.permutation(len(ids))
     window = np.searchsorted(bounds[WINDOW_STEPS:-1:WINDOW_STEPS], np.arange(len(ids)), "right")
     key = window * (int(lengths.max(initial=0)) + 1) + lengths[ids[shuffled]]  # window, then length: one sort for both
@@ -175,10 +188,12 @@ def plan_pass(
         at = int(np.flatnonzero(steps == holder)[0])
         steps[[0, at]] = steps[[at, 0]]
     starts, sizes = bounds[:-1][steps], np.diff(bounds)[steps]
-    return Plan(order, weights, starts, sizes, share_out(order, starts, lengths, float(lengths.sum())), **counts)
+    return Plan(
+        order, weights, starts, sizes, distribute_tokens(order, starts, lengths, float(lengths.sum())), **counts
+    )
 
 
-def steps_of(planned: int, count: int, step_size: int) -> NDArray:
+def step_bounds(planned: int, count: int, step_size: int) -> NDArray:
     """Bounds [steps + 1] of the steps in which `planned` samples are trained on, where plain training has `count`.
 
     As many steps as plain training, of even sizes, but none below SMALLEST_STEP; plain training's own when all are
@@ -187,7 +202,7 @@ def steps_of(planned: int, count: int, step_size: int) -> NDArray:
     if planned >= count:
         return np.append(np.arange(0, planned, step_size), planned)
     smallest = min(SMALLEST_STEP, step_size)
-    return even_bounds(planned, min(steps_per_pass(count, step_size), max(1, planned // smallest)))
+    return even_bounds(planned, min(steps_per_epoch(count, step_size), max(1, planned // smallest)))
 
 
 def even_bounds(planned: int, steps: int) -> NDArray:
@@ -195,7 +210,7 @@ def even_bounds(planned: int, steps: int) -> NDArray:
     return np.arange(steps + 1) * planned // steps if planned else np.zeros(1, int)
 
 
-def share_out(order: NDArray, starts: NDArray, lengths: NDArray, total: float) -> NDArray:
+def distribute_tokens(order: NDArray, starts: NDArray, lengths: NDArray, total: float) -> NDArray:
     """`total` tokens of plain training, shared out to the steps by their own tokens."""
     if not len(starts):
         return np.zeros(0)

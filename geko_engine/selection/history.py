@@ -1,4 +1,4 @@
-"""What became of every sample, epoch by epoch: 6 bytes a sample and epoch, and 4 a sample. Knows no model; numpy only.
+"""The path of every sample, epoch by epoch: 6 bytes a sample and epoch, and 4 a sample. Knows no model; numpy only.
 
 Four epochs of 1,000,000 samples are 28 MB, in memory, in each checkpoint and beside the run.
 """
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from geko_engine.exceptions import CheckpointError
 from geko_engine.selection.sample_records import SampleStates
+from geko_engine.storage.array_files import load_arrays, save_arrays
 
 FIELDS = {
     "loss": np.float16,  # nan where the sample was not visited in this epoch
@@ -73,20 +73,28 @@ class History:
         self._epochs.append(epoch)
         self._steps.append(step)
 
+    def state_dict(self) -> dict[str, NDArray]:
+        """Everything as arrays."""
+        return {**self.arrays, "visits": self._visits, "epochs": self.epochs, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, NDArray]) -> None:
+        """Go on from what `state_dict` gave. Raises CheckpointError when it is of another number of samples."""
+        if len(state["visits"]) != self.count:
+            raise CheckpointError(
+                f"The history is of {len(state['visits'])} samples, but the data has {self.count}: "
+                "resume with the data that the run was started with."
+            )
+        self._visits = state["visits"]
+        self._epochs, self._steps = state["epochs"].tolist(), state["steps"].tolist()
+        self._rows = [{name: state[name][i] for name in FIELDS} for i in range(len(self._epochs))]
+
     def save(self, path: str | Path) -> None:
         """Write everything to a safetensors file."""
-        save_file({**self.arrays, "visits": self._visits, "epochs": self.epochs, "steps": self.steps}, str(path))
+        save_arrays(self.state_dict(), path)
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote. Raises CheckpointError when it is of another number of samples."""
-        arrays = load_file(str(path))
-        if len(arrays["visits"]) != self.count:
-            raise CheckpointError(
-                f"The history {str(path)!r} is of {len(arrays['visits'])} samples, but the data has {self.count}."
-            )
-        self._visits = arrays["visits"]
-        self._epochs, self._steps = arrays["epochs"].tolist(), arrays["steps"].tolist()
-        self._rows = [{name: arrays[name][i] for name in FIELDS} for i in range(len(self._epochs))]
+        self.load_state_dict(load_arrays(path))
 
 
 def _where(visited: NDArray, values: NDArray) -> NDArray:

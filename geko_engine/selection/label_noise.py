@@ -1,30 +1,42 @@
-"""Doubts the answers of an epoch that look wrong at their first sight, because samples like them have far lower losses.
+"""Flags answers that look wrong at first sight, because the losses of samples with similar prompts are far lower.
 
-So a wrong label is found after one visit; without look-alikes it takes two. Knows the trainer's parts, not its loop.
+A wrong label is found after one visit so; without similar prompts it takes two. Numpy only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-from geko_engine.selection.buckets import SURPRISING, SUSPECT_PROBABILITY, Bucket
-from geko_engine.selection.prompt_similarity import excess
+from geko_engine.selection.buckets import Bucket
+from geko_engine.selection.prompt_similarity import loss_z_scores
+from geko_engine.selection.samples import SelectionData
 
-if TYPE_CHECKING:
-    from geko_engine.training.trainer import GEKOTrainer
+SUSPECT_VISITS = 2  # consecutive HARD visits; one where the loss is an outlier
+OUTLIER_Z = 5.0  # robust standard deviations above the loss predicted from similar prompts
+SUSPECT_PROBABILITY = 0.01  # of its least likely target token
 
 
-def doubt(trainer: GEKOTrainer) -> None:
-    """At the end of an epoch: mark the samples met in it that would be suspects at a second such visit, and whose loss
-    is surprising.
+def suspected(bucket: NDArray, hard_streak: NDArray, loss_outlier: NDArray, min_target_probability: NDArray) -> NDArray:
+    """Mask [n] of samples that are probably mislabeled.
+
+    They are HARD and have a target that the model rules out, twice in a row; or once, where `loss_outlier` (0 or 1)
+    says that similar prompts have far lower losses. All arguments are [n].
     """
-    if not trainer.config.enabled or not trainer.config.noise_guard:
-        return
-    states = trainer.states
-    met = states.met_since(trainer.progress.epoch_start_step)
-    which = np.flatnonzero((states.bucket[met] == Bucket.HARD) & (states.p_min[met] < SUSPECT_PROBABILITY))
-    surprising = excess(trainer.samples, met, states.loss[met], which) > SURPRISING
-    # The first process decides for all: the last bit of a sum may differ from machine to machine.
-    states.arrays["surprising"][met[which]] = trainer.machine.gather(surprising)[0]
+    often_enough = (hard_streak >= SUSPECT_VISITS) | (loss_outlier > 0)
+    return (bucket == Bucket.HARD) & often_enough & (min_target_probability < SUSPECT_PROBABILITY)
+
+
+def loss_outliers(
+    samples: SelectionData, met: NDArray, bucket: NDArray, loss: NDArray, min_target_probability: NDArray
+) -> tuple[NDArray, NDArray]:
+    """The samples of an epoch that a second such visit would make suspects, and whether their loss is an outlier.
+
+    Args:
+        met: ids of the samples of the epoch, in the order in which they came up, [n]. The other arrays are of these, [n].
+
+    Returns:
+        ids [m], and bool [m].
+    """
+    positions = np.flatnonzero((bucket == Bucket.HARD) & (min_target_probability < SUSPECT_PROBABILITY))
+    return met[positions], loss_z_scores(samples, met, loss, positions) > OUTLIER_Z

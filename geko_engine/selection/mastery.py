@@ -1,4 +1,4 @@
-"""What counts as mastered: one entry of MASTERIES for each criterion, so that research changes this file alone. Pure."""
+"""What counts as mastered: one entry of MASTERY_CRITERIA for each criterion. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geko_engine.config.selection import GEKOConfig
 
 
 @dataclass(frozen=True)
-class Signals:
+class RecordSignals:
     """What the record knows of n samples; all arrays are [n].
 
     mean_loss: mean of the last losses of all visited samples at the last partition; nan before the first one.
@@ -32,20 +32,19 @@ class Mastery:
 
     Attributes:
         mastered: signals and thresholds in, mask [n] out.
-        reason: what it takes for mastered, and for which data, in one sentence for the user. because: of a mastered
-            sample, after "mastered:".
-        replay_power: a frozen sample that is replayed at share s weighs s ** -replay_power.
-        whole_ratio: share of the epochs, at the end of the run, in which everything is trained on.
+        reason: what counts as mastered, in one sentence for the user. reason_phrase: the same after "mastered:".
+        replay_weight_exponent: a frozen sample that is replayed at share s has the loss weight s ** -exponent.
+        full_epoch_ratio: share of the epochs, at the end of the run, that train on everything.
     """
 
-    mastered: Callable[[Signals, GEKOConfig], NDArray]
+    mastered: Callable[[RecordSignals, GEKOConfig], NDArray]
     reason: str
-    because: str
-    replay_power: float
-    whole_ratio: float = 0.0
+    reason_phrase: str
+    replay_weight_exponent: float
+    full_epoch_ratio: float = 0.0
 
 
-def mastered_exactly(signals: Signals, config: GEKOConfig) -> NDArray:
+def mastered_exactly(signals: RecordSignals, config: GEKOConfig) -> NDArray:
     """Answered exactly, surely, with a good history."""
     mask: NDArray = (
         signals.correct
@@ -56,24 +55,24 @@ def mastered_exactly(signals: Signals, config: GEKOConfig) -> NDArray:
     return mask
 
 
-def mastered_relatively(signals: Signals, config: GEKOConfig) -> NDArray:
+def mastered_relatively(signals: RecordSignals, config: GEKOConfig) -> NDArray:
     """Better than the mean of the data: the rule of InfoBatch (Qin and others, 2024), ranked by the last loss."""
     return np.less(signals.loss, signals.mean_loss)  # False while the mean is nan
 
 
-MASTERIES: dict[str, Mastery] = {
+MASTERY_CRITERIA: dict[str, Mastery] = {
     "exact": Mastery(
         mastered_exactly,
         "Mastered is what the model answers exactly, and surely; where hardly any answer ever is, what training hardly changes any more.",
         "answered exactly, and surely",
         # Tempered: the unbiased weight 1/share has more variance, and measured worse.
-        replay_power=0.5,
+        replay_weight_exponent=0.5,
     ),
     "relative": Mastery(
         mastered_relatively,
         "Mastered is what has a loss below the mean of the data: for long answers, of which none is ever exactly right.",
         "their loss is below the mean of the data",
-        replay_power=1.0,  # unbiased, as published
-        whole_ratio=0.125,
+        replay_weight_exponent=1.0,  # unbiased, as published
+        full_epoch_ratio=0.125,
     ),
 }

@@ -1,9 +1,8 @@
-"""What the samples that have come up in an epoch tell of those like them: which would be answered right, at which loss, and
-how much training changes them.
+"""Predicts, from the samples seen in this epoch, the correctness, loss and churn of samples with similar prompts.
 
-Linear models on the tokens of its prompt (single ones, pairs, its length): a logistic one of whether it is answered right,
-and least-squares ones of its loss and its churn. They cost no token of the language model. Where look-alikes tell nothing (one kind of
-task, half of it known) no probability comes near 1 and no loss stands out. Numpy only.
+Linear models on the tokens of a prompt (single ones, pairs, its length), hashed: a logistic one for whether it is answered
+correctly, and least-squares ones for its loss and its churn. They cost no token of the language model. Where prompts say
+nothing (one kind of task, half of it known) no probability comes near 1 and no loss stands out. Numpy only.
 """
 
 from __future__ import annotations
@@ -15,16 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geko_engine.selection.samples import SelectionData
+
 FEATURES = 1 << 13  # tokens and pairs are hashed into so many columns
-FEWEST, MOST = 50, 4096  # samples that a model is fitted to: below, nothing is told; above, the latest count
-FOLDS = 3  # of the samples whose own loss is told: by the others only
+FEWEST, MOST = 50, 4096  # samples that a model is fitted to: with fewer nothing is predicted; of more the latest count
+FOLDS = 3  # cross-prediction: each sample from the other folds only
 TOKENS = 256  # of a long prompt the first and the last half of so many are read
 CHUNK = 8192  # samples whose features are in memory at a time
 ITERATIONS, RATE = 60, 0.1  # of Adam, on all samples at once
 
 
 @dataclass(frozen=True)
-class _Bags:
+class _HashedFeatures:
     """The distinct features of n samples: those of sample i begin at starts[i]; scale [n] evens out their number."""
 
     features: NDArray
@@ -41,9 +42,9 @@ class _Bags:
         return np.bincount(self.features, np.repeat(values * self.scale, self.counts), FEATURES)
 
 
-def _bags(samples: Any, ids: NDArray) -> _Bags:
+def _hashed_features(samples: SelectionData, ids: NDArray) -> _HashedFeatures:
     """Features of the samples `ids` [n]. `samples[i]` is a dict with input_ids and labels."""
-    parts = [_asked(samples[int(i)]).astype(np.uint64) for i in ids]
+    parts = [_prompt_tokens(samples[int(i)]).astype(np.uint64) for i in ids]
     parts = [p if len(p) <= TOKENS else np.concatenate([p[: TOKENS // 2], p[-TOKENS // 2 :]]) for p in parts]
     sizes = np.array([len(part) for part in parts])
     rows, tokens = np.repeat(np.arange(len(ids)), sizes), np.concatenate(parts)
@@ -54,17 +55,17 @@ def _bags(samples: Any, ids: NDArray) -> _Bags:
     owners = np.concatenate([rows, rows[:-1][neighbours], np.arange(len(ids))])
     distinct = np.unique(owners * FEATURES + hashed)
     counts = np.bincount(distinct // FEATURES, minlength=len(ids))
-    return _Bags(distinct % FEATURES, np.cumsum(counts) - counts, counts, 2.0 / np.sqrt(counts))
+    return _HashedFeatures(distinct % FEATURES, np.cumsum(counts) - counts, counts, 2.0 / np.sqrt(counts))
 
 
-def _asked(sample: Any) -> NDArray:
-    """The tokens that are no targets: what is asked makes samples alike, or one could not tell that an answer is wrong.
+def _prompt_tokens(sample: Any) -> NDArray:
+    """The tokens that are not targets. Answers must not count as similarity, or wrong ones could not stand out.
 
-    Plain text asks nothing; there all tokens count.
+    Plain text has no prompt; there all tokens count.
     """
     ids = np.asarray(sample["input_ids"])
-    asked: NDArray = ids[np.asarray(sample["labels"]) != ids]
-    return asked if len(asked) > 1 else ids
+    prompt: NDArray = ids[np.asarray(sample["labels"]) != ids]
+    return prompt if len(prompt) > 1 else ids
 
 
 def _hash(values: NDArray) -> NDArray:
@@ -73,56 +74,57 @@ def _hash(values: NDArray) -> NDArray:
         return (values * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - 13)).astype(np.int64)
 
 
-def probabilities(samples: Any, met: NDArray, right: NDArray, asked: NDArray) -> NDArray:
-    """Probability [m] that each of `asked` [m] would be answered right, from what became of `met` [n].
+def probabilities(samples: SelectionData, met: NDArray, right: NDArray, query: NDArray) -> NDArray:
+    """Probability [m] that each sample of `query` [m] would be answered correctly.
 
     Args:
-        met: ids that have come up in this epoch, in the order in which they did. right: bool [n], what became of them.
+        met: ids that have come up in this epoch, in the order in which they did, [n]. right: bool [n], whether each was
+            answered correctly.
 
     All 0 when fewer than FEWEST samples have come up.
     """
     if len(met) < FEWEST:
-        return np.zeros(len(asked))
-    return _told(samples, met[-MOST:], right[-MOST:].astype(float), asked, _sigmoid)
+        return np.zeros(len(query))
+    return _predict(samples, met[-MOST:], right[-MOST:].astype(float), query, _sigmoid)
 
 
-def excess(samples: Any, met: NDArray, loss: NDArray, which: NDArray) -> NDArray:
-    """How far the losses of some samples lie above what the others tell of them, in standard deviations, [m].
+def loss_z_scores(samples: SelectionData, met: NDArray, loss: NDArray, positions: NDArray) -> NDArray:
+    """How far the losses of some samples lie above those predicted from the others, in robust standard deviations, [m].
 
     Args:
-        met: ids that have come up in this epoch, in the order in which they did. loss: [n], of each at its visit.
-        which: positions [m] in `met`.
+        met: ids that have come up in this epoch, in the order in which they did, [n]. loss: of each at its visit, [n].
+        positions: of the samples in question, in `met`, [m].
 
-    The standard deviation is 1.4826 x the median absolute deviation of all samples from what is told of them, which the
-    wrong ones hardly move. All 0 when fewer than FOLDS x FEWEST samples have come up.
+    The standard deviation is 1.4826 x the median absolute deviation of all samples from their predictions, which wrong
+    labels hardly move. All 0 when fewer than FOLDS x FEWEST samples have come up.
     """
     if len(met) < FOLDS * FEWEST:
-        return np.zeros(len(which))
+        return np.zeros(len(positions))
     known = np.arange(max(0, len(met) - MOST), len(met))
-    above, all_above = np.empty(len(which)), np.empty(len(known))
+    above, all_above = np.empty(len(positions)), np.empty(len(known))
     for fold in range(FOLDS):
-        mine, theirs = met[known] % FOLDS == fold, met[which] % FOLDS == fold
-        others, asked = known[~mine], np.concatenate([known[mine], which[theirs]])
-        missed = loss[asked] - _told(samples, met[others], loss[others].astype(float), met[asked], _itself)
+        mine, theirs = met[known] % FOLDS == fold, met[positions] % FOLDS == fold
+        others, query = known[~mine], np.concatenate([known[mine], positions[theirs]])
+        missed = loss[query] - _predict(samples, met[others], loss[others].astype(float), met[query], _identity)
         all_above[mine], above[theirs] = np.split(missed, [int(mine.sum())])
     deviation = 1.4826 * float(np.median(np.abs(all_above - np.median(all_above))))
     return above / max(deviation, 1e-6)
 
 
-def told_value(samples: Any, known: NDArray, values: NDArray, asked: NDArray) -> NDArray:
-    """What the `values` [n] of the samples `known` [n] tell of those of `asked` [m], [m], by least squares."""
+def predict_values(samples: SelectionData, known: NDArray, values: NDArray, query: NDArray) -> NDArray:
+    """The values [m] of the samples `query` [m], predicted by least squares from the `values` [n] of `known` [n]."""
     middle, spread = values.mean(), max(float(values.std()), 1e-12)  # the fit is made for values of the size of 1
-    told: NDArray = middle + spread * _told(samples, known, (values - middle) / spread, asked, _itself)
-    return told
+    predicted: NDArray = middle + spread * _predict(samples, known, (values - middle) / spread, query, _identity)
+    return predicted
 
 
-def told_by_others(samples: Any, known: NDArray, values: NDArray) -> NDArray:
-    """What is told of each of `known` [n] by the others alone, [n]."""
-    told, fold = np.empty(len(known)), np.arange(len(known)) % FOLDS
+def cross_predict(samples: SelectionData, known: NDArray, values: NDArray) -> NDArray:
+    """The value of each of `known` [n], predicted from the other folds alone, [n]."""
+    predicted, fold = np.empty(len(known)), np.arange(len(known)) % FOLDS
     for part in range(FOLDS):
         others, mine = fold != part, fold == part
-        told[mine] = told_value(samples, known[others], values[others], known[mine])
-    return told
+        predicted[mine] = predict_values(samples, known[others], values[others], known[mine])
+    return predicted
 
 
 Link = Callable[[NDArray], NDArray]
@@ -132,23 +134,23 @@ def _sigmoid(values: NDArray) -> NDArray:
     return 1 / (1 + np.exp(-values))
 
 
-def _itself(values: NDArray) -> NDArray:
+def _identity(values: NDArray) -> NDArray:
     return values
 
 
-def _told(samples: Any, known: NDArray, target: NDArray, asked: NDArray, link: Link) -> NDArray:
-    """What a model fitted to the `target` [n] of `known` [n] tells of `asked` [m], [m]."""
-    weights, bias = _fit(_bags(samples, known), target, link)
-    told = np.empty(len(asked))
-    for start in range(0, len(asked), CHUNK):
-        told[start : start + CHUNK] = _bags(samples, asked[start : start + CHUNK]).dot(weights) + bias
-    return link(told)
+def _predict(samples: SelectionData, known: NDArray, target: NDArray, query: NDArray, link: Link) -> NDArray:
+    """The prediction [m] for `query` [m] of a model fitted to the `target` [n] of `known` [n]."""
+    weights, bias = _fit(_hashed_features(samples, known), target, link)
+    score = np.empty(len(query))
+    for start in range(0, len(query), CHUNK):
+        score[start : start + CHUNK] = _hashed_features(samples, query[start : start + CHUNK]).dot(weights) + bias
+    return link(score)
 
 
-def _fit(bags: _Bags, target: NDArray, link: Link) -> tuple[NDArray, float]:
+def _fit(bags: _HashedFeatures, target: NDArray, link: Link) -> tuple[NDArray, float]:
     """Weights of the features, and the bias: Adam on the mean log loss or squared error, with L2 on the features.
 
-    With its own link either loss has the gradient (link of what is told) - target.
+    With its own link either loss has the gradient link(score) - target.
     """
     count = len(target)
     values = np.zeros(FEATURES + 1)

@@ -12,42 +12,50 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import CheckpointError
-from geko_engine.selection.buckets import Bucket, bias_corrected_q, partition, quality, suspected, update_q
-from geko_engine.selection.mastery import MASTERIES, Signals
+from geko_engine.selection.buckets import Bucket, bias_corrected_q, partition, quality, update_q
+from geko_engine.selection.label_noise import suspected
+from geko_engine.selection.mastery import MASTERY_CRITERIA, RecordSignals
+from geko_engine.storage.array_files import load_arrays, save_arrays
 
 FIELDS: dict[str, Any] = {
     "loss": np.float32,  # of the last visit, nats per target token
     "first_loss": np.float32,
     "best_loss": np.float32,
     "confidence": np.float32,
-    "p_min": np.float32,  # smallest target probability at the last visit
-    "q": np.float32,  # moving average, not yet bias-corrected
+    "min_target_probability": np.float32,  # at the last visit
+    "q_ema": np.float32,  # moving average of the Q-value, not yet bias-corrected
     "last_step": np.int32,  # optimizer step of the last visit
     "seen": np.uint16,  # visits that were trained on
-    "checked": np.uint16,  # visits that were only looked at
+    "checked": np.uint16,  # visits that were only scored
     "bucket": np.uint8,
     "correct": np.uint8,
     "hard_streak": np.uint8,  # consecutive visits that ended HARD
-    "frozen_passes": np.uint8,  # consecutive passes begun as FREEZE
-    "predicted": np.uint8,  # what its look-alikes tell: see Told
-    "surprising": np.uint8,  # the loss of the last visit was far above what its look-alikes tell
+    "frozen_epochs": np.uint8,  # consecutive epochs begun as FREEZE
+    "predicted_status": np.uint8,  # what similar prompts say about it: see Prediction
+    "loss_outlier": np.uint8,  # the loss of the last visit was far above what similar prompts predict
+}
+NAMES_OF_VERSION_1 = {
+    "p_min": "min_target_probability",
+    "q": "q_ema",
+    "frozen_passes": "frozen_epochs",
+    "predicted": "predicted_status",
+    "surprising": "loss_outlier",
 }
 
 
-class Told(IntEnum):
-    """What look-alikes tell of a sample; the values are written to disk."""
+class Prediction(IntEnum):
+    """What similar prompts say about a sample; the values are written to disk."""
 
-    NOTHING = 0
-    KNOWN = 1  # never met, and would be answered right
-    SETTLED = 2  # training hardly changes it: left out as if it were mastered
+    NONE = 0
+    KNOWN = 1  # never met, and would be answered correctly
+    STABLE = 2  # training hardly changes it: skipped as if it were mastered
 
 
 @dataclass(frozen=True)
-class PartitionStats:
+class BucketCounts:
     """How many samples stand in each bucket."""
 
     freeze: int = 0
@@ -58,26 +66,42 @@ class PartitionStats:
 
     @property
     def total(self) -> int:
+        """Samples in all buckets."""
         return self.freeze + self.light + self.focus + self.hard + self.unseen
 
 
 class SampleStates:
     """The record of `count` samples; every field of FIELDS is an array [count] with its name."""
 
+    loss: NDArray
+    first_loss: NDArray
+    best_loss: NDArray
+    confidence: NDArray
+    min_target_probability: NDArray
+    q_ema: NDArray
+    last_step: NDArray
+    seen: NDArray
+    checked: NDArray
+    bucket: NDArray
+    correct: NDArray
+    hard_streak: NDArray
+    frozen_epochs: NDArray
+    predicted_status: NDArray
+    loss_outlier: NDArray
+
     def __init__(self, count: int) -> None:
         self.count = count
-        self.arrays: dict[str, NDArray] = {name: np.zeros(count, dtype) for name, dtype in FIELDS.items()}
-        self.arrays["bucket"][:] = Bucket.UNSEEN
-        self.arrays["best_loss"][:] = np.inf
-        self.arrays["last_step"][:] = -1
+        for name, dtype in FIELDS.items():
+            setattr(self, name, np.zeros(count, dtype))
+        self.bucket[:], self.best_loss[:], self.last_step[:] = Bucket.UNSEEN, np.inf, -1
         self.never_freeze = np.zeros(count, bool)  # set by whoever asks for it; not part of the record
         self.mean_loss = float("nan")  # of all visited samples at the last partition
         self._counts = self._count(self.bucket)
 
-    def __getattr__(self, name: str) -> NDArray:
-        if name in FIELDS:
-            return self.arrays[name]
-        raise AttributeError(name)
+    @property
+    def arrays(self) -> dict[str, NDArray]:
+        """Every field by its name; the arrays are the record itself, not copies."""
+        return {name: getattr(self, name) for name in FIELDS}
 
     def visits(self, ids: Any = slice(None)) -> NDArray:
         """Visits of any kind of `ids`, int64."""
@@ -98,7 +122,7 @@ class SampleStates:
         loss: NDArray,
         confidence: NDArray,
         correct: NDArray,
-        p_min: NDArray,
+        min_target_probability: NDArray,
         *,
         step: int,
         config: GEKOConfig,
@@ -108,98 +132,112 @@ class SampleStates:
 
         A frozen sample that is no longer mastered so thaws with the very visit that shows it.
         """
-        a = self.arrays
         first = self.visits(ids) == 0
-        a["first_loss"][ids] = np.where(first, loss, a["first_loss"][ids])
-        a["best_loss"][ids] = np.minimum(a["best_loss"][ids], loss)
-        a["loss"][ids], a["confidence"][ids], a["p_min"][ids] = loss, confidence, p_min
-        a["correct"][ids], a["last_step"][ids] = correct, step
-        a["predicted"][ids] *= a["predicted"][ids] == Told.SETTLED
-        a["surprising"][ids] = 0
-        a["q"][ids] = update_q(a["q"][ids], loss, config)
-        counter = a["seen" if trained else "checked"]
+        self.first_loss[ids] = np.where(first, loss, self.first_loss[ids])
+        self.best_loss[ids] = np.minimum(self.best_loss[ids], loss)
+        self.loss[ids], self.confidence[ids], self.correct[ids] = loss, confidence, correct
+        self.min_target_probability[ids], self.last_step[ids] = min_target_probability, step
+        self.predicted_status[ids] *= self.predicted_status[ids] == Prediction.STABLE
+        self.loss_outlier[ids] = 0
+        self.q_ema[ids] = update_q(self.q_ema[ids], loss, config)
+        counter = self.seen if trained else self.checked
         counter[ids] = np.minimum(counter[ids].astype(np.int64) + 1, np.iinfo(np.uint16).max)
-        self._counts -= self._count(a["bucket"][ids])
-        a["bucket"][ids] = bucket = self._buckets(ids, config)
+        self._counts -= self._count(self.bucket[ids])
+        self.bucket[ids] = bucket = self._buckets(ids, config)
         self._counts += self._count(bucket)
-        streak = a["hard_streak"]
-        streak[ids] = np.where(bucket == Bucket.HARD, np.minimum(streak[ids], 254) + 1, 0)
+        streak = self.hard_streak[ids]
+        self.hard_streak[ids] = np.where(bucket == Bucket.HARD, np.minimum(streak, 254) + 1, 0)
 
-    def begin_pass(self) -> None:
-        """Count how long each sample has been FREEZE; called once before each pass is planned."""
-        frozen = self.arrays["frozen_passes"]
-        frozen[:] = np.where(self.bucket == Bucket.FREEZE, np.minimum(frozen, 254) + 1, 0)
+    def begin_epoch(self) -> None:
+        """Count how long each sample has been FREEZE; called once before each epoch is planned."""
+        still = np.minimum(self.frozen_epochs, 254) + 1
+        self.frozen_epochs[:] = np.where(self.bucket == Bucket.FREEZE, still, 0)
 
-    def partition(self, config: GEKOConfig) -> PartitionStats:
+    def partition(self, config: GEKOConfig) -> BucketCounts:
         """Sort all samples anew by `config` (which may have changed since their visits) and count them."""
         visited = self.visits() > 0
         self.mean_loss = float(self.loss[visited].mean(dtype=np.float64)) if visited.any() else float("nan")
-        self.arrays["bucket"][:] = self._buckets(slice(None), config)
+        self.bucket[:] = self._buckets(slice(None), config)
         self._counts = self._count(self.bucket)
         return self.counts()
 
-    def counts(self) -> PartitionStats:
+    def counts(self) -> BucketCounts:
         """Bucket counts as they stand; kept up to date, so that asking costs nothing."""
-        return PartitionStats(*self._counts.tolist())
+        return BucketCounts(*self._counts.tolist())
 
     @staticmethod
     def _count(bucket: NDArray) -> NDArray:
         return np.bincount(bucket, minlength=len(Bucket))
 
     def suspects(self) -> NDArray:
-        """Mask [count] of samples that are probably wrong labels."""
-        return suspected(self.bucket, self.hard_streak, self.surprising, self.p_min)
+        """Mask [count] of samples that are probably mislabeled."""
+        return suspected(self.bucket, self.hard_streak, self.loss_outlier, self.min_target_probability)
 
-    def forget(self, told: Told) -> None:
-        """Take back what look-alikes told."""
-        self.arrays["predicted"] *= self.predicted != told
+    def withdraw(self, prediction: Prediction) -> None:
+        """Take back every `prediction` of this kind."""
+        self.predicted_status *= self.predicted_status != prediction
 
     def pruned(self, config: GEKOConfig) -> NDArray:
-        """Mask [count] of samples that were FREEZE for more than prune_frozen_after passes; none while that is 0."""
+        """Mask [count] of samples that were FREEZE for more than prune_frozen_after epochs; none while that is 0."""
         if not config.prune_frozen_after:
             return np.zeros(self.count, bool)
-        mask: NDArray = (self.bucket == Bucket.FREEZE) & (self.frozen_passes > config.prune_frozen_after)
+        mask: NDArray = (self.bucket == Bucket.FREEZE) & (self.frozen_epochs > config.prune_frozen_after)
         return mask
 
     def lift_pruning(self) -> None:
         """Every frozen sample counts as newly frozen, so that pruned ones are replayed as others are."""
-        self.arrays["frozen_passes"][:] = np.minimum(self.frozen_passes, 1)
+        self.frozen_epochs[:] = np.minimum(self.frozen_epochs, 1)
 
     def q_value(self, ids: Any, config: GEKOConfig) -> NDArray:
         """Bias-corrected Q-value in [0, 1] of `ids`."""
-        return bias_corrected_q(self.q[ids], self.visits(ids), config.q_value_lr)
+        return bias_corrected_q(self.q_ema[ids], self.visits(ids), config.q_value_lr)
 
     def _buckets(self, ids: Any, config: GEKOConfig) -> NDArray:
         correct, confidence, loss = self.correct[ids].astype(bool), self.confidence[ids], self.loss[ids]
-        signals = Signals(
+        signals = RecordSignals(
             loss, correct, confidence, self.q_value(ids, config), quality(loss, self.best_loss[ids]), self.mean_loss
         )
-        mastered = MASTERIES[config.mastery].mastered(signals, config) | (self.predicted[ids] == Told.SETTLED)
-        awake = mastered & self.never_freeze[ids]  # LIGHT instead
-        return partition(correct | awake, confidence, mastered & ~awake, self.visits(ids) > 0, config)
+        stable = self.predicted_status[ids] == Prediction.STABLE
+        mastered = MASTERY_CRITERIA[config.mastery].mastered(signals, config) | stable
+        kept = mastered & self.never_freeze[ids]  # LIGHT instead
+        return partition(correct | kept, confidence, mastered & ~kept, self.visits(ids) > 0, config)
 
-    def save(self, path: str | Path) -> None:
-        """Write all arrays to a safetensors file."""
-        save_file({**self.arrays, "mean_loss": np.array([self.mean_loss])}, str(path))
+    def state_dict(self) -> dict[str, NDArray]:
+        """All arrays by name, and the mean loss."""
+        return self.arrays | {"mean_loss": np.array([self.mean_loss])}
 
-    def load(self, path: str | Path) -> None:
-        """Read what `save` wrote.
+    def load_state_dict(self, state: dict[str, NDArray]) -> None:
+        """Go on from what `state_dict` gave, this version's or version 1's.
 
         Raises:
-            CheckpointError: when the file holds another number of samples or other fields.
+            CheckpointError: when it is of another number of samples or has other fields.
         """
-        arrays = load_file(str(path))
+        arrays = {NAMES_OF_VERSION_1.get(name, name): array for name, array in state.items()}
         mean_loss = arrays.pop("mean_loss", np.array([np.nan]))
-        for name in ("predicted", "surprising"):  # not in records of earlier versions
+        for name in ("predicted_status", "loss_outlier"):  # not in records of early versions
             arrays.setdefault(name, np.zeros_like(arrays["bucket"]))
-        of_met = (arrays["predicted"] == Told.KNOWN) & (arrays["bucket"] != Bucket.UNSEEN)
-        arrays["predicted"][of_met] = Told.NOTHING  # earlier versions also told it of what was met
+        status = arrays["predicted_status"]
+        seen = arrays["bucket"] != Bucket.UNSEEN
+        status[(status == Prediction.KNOWN) & seen] = Prediction.NONE  # early versions kept it for what was met, too
         if set(arrays) != set(FIELDS):
-            raise CheckpointError(f"The record {str(path)!r} has other fields: it is of another version of GEKO.")
+            raise CheckpointError("The record has other fields: it is of another version of GEKO.")
         if len(arrays["loss"]) != self.count:
             raise CheckpointError(
-                f"The record {str(path)!r} is of {len(arrays['loss'])} samples, but the data has {self.count}: "
+                f"The record is of {len(arrays['loss'])} samples, but the data has {self.count}: "
                 "resume with the data that the run was started with."
             )
-        self.arrays, self.mean_loss = arrays, float(mean_loss[0])
+        for name, array in arrays.items():
+            setattr(self, name, array)
+        self.mean_loss = float(mean_loss[0])
         self._counts = self._count(self.bucket)
+
+    def save(self, path: str | Path) -> None:
+        """Write the record to a safetensors file."""
+        save_arrays(self.state_dict(), path)
+
+    def load(self, path: str | Path) -> None:
+        """Read what `save` wrote. Raises CheckpointError as `load_state_dict` does, naming the file."""
+        try:
+            self.load_state_dict(load_arrays(path))
+        except CheckpointError as error:
+            raise CheckpointError(f"{str(path)!r} cannot be used. {error}") from error

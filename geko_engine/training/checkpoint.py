@@ -1,22 +1,23 @@
-"""What a trainer's checkpoint holds, and how a trainer goes on from it. Knows the trainer's parts, not its loop."""
+"""What a checkpoint holds, and how a run goes on from it. Knows the policy as a state_dict, and no loop."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 import geko_engine
+from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.exceptions import CheckpointError
 from geko_engine.models.saving import load_trainable_state, trainable_state
-from geko_engine.selection.epoch_plan import Plan
+from geko_engine.selection.policy import SelectionPolicy
+from geko_engine.storage.array_files import load_arrays, save_arrays
+from geko_engine.training import version_1
 from geko_engine.training.checkpoint_files import (
     random_states,
     read_manifest,
@@ -25,88 +26,115 @@ from geko_engine.training.checkpoint_files import (
     write_checkpoint,
 )
 from geko_engine.training.compute import TokenCounter
+from geko_engine.training.engine import TrainingEngine
+from geko_engine.training.state import TrainerState
 
-if TYPE_CHECKING:
-    from geko_engine.training.trainer import GEKOTrainer
-
-__all__ = ["load", "random_states", "remove_old", "restore_random_states", "save"]
-FORMAT = 3
-PANEL = "panel.safetensors"  # only where churn is measured
+__all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
+FORMAT = 4
+POLICY = "policy.safetensors"
 
 
-def save(trainer: GEKOTrainer, path: Path) -> None:
-    """Write weights, optimizer, record, plan, random states, settings and versions to `path`, atomically.
+@dataclass
+class TrainingSnapshot:
+    """All that a checkpoint holds, or is loaded into.
 
-    The first of several processes writes, with the random states of all.
+    Attributes:
+        identity: what must be the same for a resume to go on with the same run, by name.
     """
-    machine = trainer.machine
-    drawn = machine.gather(random_states())
+
+    model: torch.nn.Module
+    tokenizer: Any
+    engine: TrainingEngine
+    policy: SelectionPolicy
+    state: TrainerState
+    identity: dict[str, Any]
+
+
+def save(snapshot: TrainingSnapshot, path: Path) -> None:
+    """Write weights, optimizer, policy, random states, settings and versions to `path`, atomically.
+
+    The first of several processes writes, with the random states of all. Raises CheckpointError.
+    """
+    engine, tokenizer = snapshot.engine, snapshot.tokenizer
+    drawn = engine.gather(random_states())
+    policy = snapshot.policy.state_dict()
+    arrays = {name: value for name, value in policy.items() if isinstance(value, np.ndarray)}
 
     def write(folder: Path) -> None:
-        save_file(trainable_state(trainer.model), str(folder / "weights.safetensors"))
-        states: dict[str, Any] = {"optimizer": machine.optimizer.state_dict(), "random": drawn}
-        if machine.accelerator.scaler is not None:
-            states["scaler"] = machine.accelerator.scaler.state_dict()
+        save_file(trainable_state(snapshot.model), str(folder / "weights.safetensors"))
+        states: dict[str, Any] = {"optimizer": engine.optimizer.state_dict(), "random": drawn}
+        if engine.accelerator.scaler is not None:
+            states["scaler"] = engine.accelerator.scaler.state_dict()
         torch.save(states, folder / "states.pt")
-        trainer.states.save(folder / "samples.safetensors")
-        trainer.history.save(folder / "history.safetensors")
-        if len(trainer.panel):
-            save_arrays({"probability": trainer.panel}, str(folder / PANEL))
-        if trainer.plan is not None:
-            save_arrays(_plan_arrays(trainer.plan), str(folder / "plan.safetensors"))
-        if trainer.tokenizer is not None and hasattr(trainer.tokenizer, "save_pretrained"):
-            trainer.tokenizer.save_pretrained(folder / "tokenizer")
+        save_arrays(arrays, folder / POLICY)
+        if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
+            tokenizer.save_pretrained(folder / "tokenizer")
 
-    facts = {"progress": asdict(trainer.progress), "identity": identity(trainer), "versions": versions()}
-    if machine.is_main:
+    facts = {
+        "format": FORMAT,
+        "state": asdict(snapshot.state),
+        "policy": {name: value for name, value in policy.items() if name not in arrays},
+        "identity": snapshot.identity,
+        "versions": versions(),
+    }
+    if engine.is_main:
         write_checkpoint(path, write, facts)
-    machine.wait()
+    engine.wait()
 
 
-def load(trainer: GEKOTrainer, path: Path) -> None:
-    """Bring the trainer to where the checkpoint at `path` was written. Raises CheckpointError."""
+def load(snapshot: TrainingSnapshot, path: Path) -> None:
+    """Bring model, engine, policy and state to where the checkpoint at `path` was written; `state` is replaced.
+
+    Checkpoints of version 1 are read too.
+
+    Raises:
+        CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
+    """
     manifest = read_manifest(path)
+    there = manifest["identity"]
+    number = manifest.get("format", there.get("format"))
+    if number not in (FORMAT, version_1.FORMAT):
+        raise CheckpointError(
+            f"The checkpoint {str(path)!r} has format {number}, and this version of GEKO reads {version_1.FORMAT} and "
+            f"{FORMAT}: resume with the version that wrote it."
+        )
     differences = [
-        f"{name} is {value!r} here and {manifest['identity'].get(name)!r} there"
-        for name, value in identity(trainer).items()
-        if manifest["identity"].get(name) != value
+        f"{name} is {value!r} here and {there.get(name)!r} there"
+        for name, value in snapshot.identity.items()
+        if there.get(name) != value
     ]
     if differences:
         raise CheckpointError(f"The checkpoint {str(path)!r} is of another run: {'; '.join(differences)}.")
-    wrong = load_trainable_state(trainer.model, load_file(str(path / "weights.safetensors")))
+    wrong = load_trainable_state(snapshot.model, load_file(str(path / "weights.safetensors")))
     if wrong:
         raise CheckpointError(f"The checkpoint {str(path)!r} is of another model: {', '.join(wrong[:3])} do not fit.")
-    trainer.states.load(path / "samples.safetensors")
-    if (path / "history.safetensors").exists():  # not in checkpoints of earlier versions
-        trainer.history.load(path / "history.safetensors")
-    plan = path / "plan.safetensors"
-    trainer.plan = _plan_from(load_arrays(str(plan))) if plan.exists() else None
-    trainer.panel = load_arrays(str(path / PANEL))["probability"] if (path / PANEL).exists() else trainer.panel[:0]
-    values = dict(manifest["progress"])
+    if number == FORMAT:
+        values, policy = dict(manifest["state"]), manifest["policy"] | load_arrays(path / POLICY)
+    else:
+        values, policy = version_1.read(path, manifest["progress"])
+    snapshot.policy.load_state_dict(policy)
     values["counter"] = TokenCounter(**values["counter"])
     if not values["finished"]:
         values["reason"] = ""  # why it stopped then; why it ended stays true
-    trainer.progress = type(trainer.progress)(**values)
+    snapshot.state = TrainerState(**values)
     states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
-    machine = trainer.machine
-    machine.optimizer.load_state_dict(states["optimizer"])
-    if "scaler" in states and machine.accelerator.scaler is not None:
-        machine.accelerator.scaler.load_state_dict(states["scaler"])
-    restore_random_states(states["random"][machine.rank])  # last: everything above may draw
+    engine = snapshot.engine
+    engine.optimizer.load_state_dict(states["optimizer"])
+    if "scaler" in states and engine.accelerator.scaler is not None:
+        engine.accelerator.scaler.load_state_dict(states["scaler"])
+    restore_random_states(states["random"][engine.rank])  # last: everything above may draw
 
 
-def identity(trainer: GEKOTrainer) -> dict[str, Any]:
+def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engine: TrainingEngine) -> dict[str, Any]:
     """What must be the same for a resume to go on with the same run."""
-    args = trainer.args
     return {
-        "format": FORMAT,
-        "samples": len(trainer.samples),
-        "data_fingerprint": fingerprint(trainer.samples),
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "frozen_weights": frozen_fingerprint(trainer.model),
+        "samples": len(samples),
+        "data_fingerprint": fingerprint(samples),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "frozen_weights": frozen_fingerprint(model),
         "num_epochs": args.num_epochs,
-        "samples_per_step": trainer.machine.step_size,
-        "processes": trainer.machine.processes,
+        "samples_per_step": engine.step_size,
+        "processes": engine.processes,
         "seed": args.seed,
     }
 
@@ -140,16 +168,3 @@ def versions() -> dict[str, str]:
         "transformers": transformers.__version__,
         "accelerate": accelerate.__version__,
     }
-
-
-def _plan_arrays(plan: Plan) -> dict[str, Any]:
-    counts = np.array([plan.replayed, plan.left_out, plan.suspects, plan.predicted], np.int64)
-    names = ("order", "loss_weights", "starts", "sizes", "due")
-    arrays = {name: np.ascontiguousarray(getattr(plan, name)) for name in names}
-    return {**arrays, "counts": counts, "share": np.array([plan.share])}
-
-
-def _plan_from(arrays: dict[str, Any]) -> Plan:
-    replayed, left_out, suspects, predicted = arrays.pop("counts").tolist()
-    share = float(arrays.pop("share")[0])
-    return Plan(**arrays, share=share, replayed=replayed, left_out=left_out, suspects=suspects, predicted=predicted)

@@ -1,4 +1,4 @@
-"""The model on its device and in its processes: batches forward and backward, weights updated. Knows no rule, no record.
+"""The model on its device and in its processes: batches forward and backward, weights updated. Knows no rule and no record.
 
 One process or several (`accelerate launch`): every process holds the same plan, takes its share of each micro-batch,
 and gets back the scores of all, so that the record is the same everywhere.
@@ -25,7 +25,7 @@ from geko_engine.models.precision import check_precision, compile_model, enable_
 from geko_engine.scoring.evaluation import SCORES, Scan, as_columns, combine, scan
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.training.optimizer import build_optimizer
-from geko_engine.training.plan_loader import share_of_step
+from geko_engine.training.plan_loader import rank_positions
 
 COMPILED_LENGTHS = 64  # a compiled model gets batches whose length is a multiple of this
 
@@ -41,7 +41,7 @@ class _Scored(nn.Module):
         return self.scorer(self.model, batch, weights)
 
 
-class Machine:
+class TrainingEngine:
     """Model, optimizer, precision and processes of a run.
 
     Attributes:
@@ -76,7 +76,7 @@ class Machine:
         self._wrapped, self.optimizer = self.accelerator.prepare(self.scored, build_optimizer(model, args))
         self.device = self.accelerator.device
         if self.processes > 1:
-            set_seed(args.seed + self.rank)  # the same dropout everywhere would waste samples
+            set_seed(args.seed + self.rank)  # or every process would draw the same dropout masks
 
     # ------------------------------------------------------------ training
     def backward(self, micro: dict[str, Tensor], weights: NDArray, targets: int, *, last: bool) -> NDArray:
@@ -118,7 +118,7 @@ class Machine:
 
     def _positions(self, count: int, rank: int) -> NDArray:
         """Positions in a step of `count` samples that process `rank` scores and that are recorded."""
-        own = share_of_step(count, self.args.batch_size, rank, self.processes)
+        own = rank_positions(count, self.args.batch_size, rank, self.processes)
         return np.concatenate([np.zeros(0, np.int64), *(positions for positions, real in own if real)])
 
     def any(self, flag: bool) -> bool:
@@ -128,7 +128,7 @@ class Machine:
         total = self.accelerator.reduce(torch.tensor(int(flag), device=self.device), "sum")
         return int(total) > 0
 
-    # ------------------------------------------------------------ looking
+    # ------------------------------------------------------------ without training
     def scan(
         self,
         samples: Any,

@@ -19,7 +19,7 @@ from geko_engine.selection.epoch_plan import Plan
 WORKERS_ON_GPU = 2  # tokens are ready-made, so more would only wait
 
 
-def share_of_step(count: int, batch_size: int, rank: int, processes: int) -> Iterator[tuple[NDArray, bool]]:
+def rank_positions(count: int, batch_size: int, rank: int, processes: int) -> Iterator[tuple[NDArray, bool]]:
     """For each micro-batch of a step of `count` samples: the positions that process `rank` takes, and True.
 
     Every process gets the same number of micro-batches. Where there are fewer samples than processes, those that
@@ -78,7 +78,7 @@ class PlanLoader:
         def micro_batches() -> Iterator[list[int]]:
             for step in range(first_step, plan.steps):
                 ids = plan.ids(step)
-                for own, _ in share_of_step(len(ids), self._size, self._rank, self._processes):
+                for own, _ in rank_positions(len(ids), self._size, self._rank, self._processes):
                     yield ids[own].tolist()
 
         self._batches.batches = micro_batches()

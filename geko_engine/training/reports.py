@@ -1,176 +1,213 @@
-"""What a trainer tells of itself: its events and its report, from counted figures only. Changes nothing but the bucket history."""
+"""The loop's figures -> events and the report. Pure; knows no rule and no screen."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from torch import nn
+
+from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.models.quantization import count_parameters
-from geko_engine.reporting.events import EpochEnded, Evaluated, Event, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.reporting.events import (
+    EpochEnded,
+    Evaluated,
+    Event,
+    Message,
+    Partitioned,
+    RunStarted,
+    StepCompleted,
+)
 from geko_engine.scoring.evaluation import Scan
-from geko_engine.selection.epoch_plan import Plan
-from geko_engine.selection.explanation import criterion_sentence, predicted_sentence
-from geko_engine.selection.mastery import MASTERIES
-
-if TYPE_CHECKING:
-    from geko_engine.training.trainer import GEKOTrainer
+from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
+from geko_engine.selection.policy import EpochSummary, SelectionPolicy
+from geko_engine.training.engine import TrainingEngine
+from geko_engine.training.state import TrainerState
 
 
-def run_started(trainer: GEKOTrainer) -> RunStarted:
-    """Model, data and device of the run."""
-    total, trainable = count_parameters(trainer.model)
-    return RunStarted(
-        model=trainer.model_name,
-        samples=len(trainer.samples),
-        eval_samples=len(trainer.eval_samples or ()),
-        epochs=trainer.args.num_epochs,
-        steps_per_epoch=trainer.steps_per_epoch,
-        batch_size=trainer.machine.step_size,
-        tokens_per_epoch=trainer.tokens_per_epoch,
-        target_tokens_per_epoch=int(trainer.samples.targets.sum()),
+@dataclass(frozen=True)
+class RunInfo:
+    """What stays the same in a run. Tokens are real ones (no padding) of one epoch over all samples.
+
+    Attributes:
+        batch_size: samples of one optimizer step, all processes together. options: efficiency switches, for the header.
+    """
+
+    model: str
+    samples: int
+    eval_samples: int
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    tokens_per_epoch: int
+    target_tokens_per_epoch: int
+    parameters: int
+    trainable_parameters: int
+    device: str
+    precision: str
+    processes: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def plain_training_tokens(self, state: TrainerState) -> int:
+        """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
+        if state.finished:
+            return self.tokens_per_epoch * self.epochs
+        return round(self.tokens_per_epoch * state.epoch + (state.epoch_plain_tokens if state.planned else 0.0))
+
+
+def run_info(
+    model: nn.Module,
+    name: str,
+    samples: Any,
+    eval_samples: int,
+    *,
+    args: GEKOTrainingArgs,
+    engine: TrainingEngine,
+    warmup: float,
+    options: dict[str, Any],
+) -> RunInfo:
+    """What a run is made of. `warmup`: share of the run. `options`: more entries for the header."""
+    total, trainable = count_parameters(model)
+    steps = steps_per_epoch(len(samples), engine.step_size)
+    return RunInfo(
+        model=name,
+        samples=len(samples),
+        eval_samples=eval_samples,
+        epochs=args.num_epochs,
+        steps_per_epoch=steps,
+        batch_size=engine.step_size,
+        tokens_per_epoch=int(samples.lengths.sum()),
+        target_tokens_per_epoch=int(samples.targets.sum()),
         parameters=total,
         trainable_parameters=trainable,
-        device=str(trainer.machine.device),
-        precision="fp32" if trainer.machine.precision == "no" else trainer.machine.precision,
-        resumed_from_step=trainer.progress.step,
-        processes=trainer.machine.processes,
-        mastery=trainer.config.mastery if trainer.config.enabled else "",
-        mastery_reason=MASTERIES[trainer.config.mastery].reason if trainer.config.enabled else "",
-        options=options(trainer),
+        device=str(engine.device),
+        precision="fp32" if engine.precision == "no" else engine.precision,
+        processes=engine.processes,
+        options={
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "gradient_checkpointing": args.gradient_checkpointing,
+            "compile_model": engine.collate.multiple > 1,
+            "use_8bit_optimizer": args.use_8bit_optimizer,
+            "warmup_steps": round(warmup * steps * args.num_epochs),
+            **options,
+        },
     )
 
 
-def options(trainer: GEKOTrainer) -> dict[str, Any]:
-    """The efficiency switches as they are, for the header."""
-    args = trainer.args
-    return {
-        "gradient_accumulation_steps": args.gradient_accumulation_steps,
-        "gradient_checkpointing": args.gradient_checkpointing,
-        "compile_model": trainer.machine.collate.multiple > 1,
-        "use_8bit_optimizer": args.use_8bit_optimizer,
-        "dataloader_workers": trainer.loader.workers,
-        "warmup_steps": round(trainer.warmup * trainer.steps_per_epoch * args.num_epochs),
-        "use_curriculum": trainer.config.enabled and trainer.config.use_curriculum,
-    }
+@dataclass(frozen=True)
+class StepFigures:
+    """One optimizer step. loss: mean over its target tokens. progress: share of the run done, in [0, 1]."""
+
+    loss: float
+    learning_rate: float
+    samples: int
+    progress: float
 
 
-def partitioned(trainer: GEKOTrainer, plan: Plan) -> Partitioned:
-    """The buckets before a pass, which are also kept for the report."""
-    progress, counts = trainer.progress, asdict(trainer.states.counts())
-    progress.buckets.append({"epoch": progress.epoch, "planned": len(plan.order), **counts})
+def run_started(info: RunInfo, state: TrainerState, policy: SelectionPolicy) -> RunStarted:
+    """Model, data and device of the run."""
+    summary = policy.summary()
+    return RunStarted(
+        **asdict(info),
+        resumed_from_step=state.step,
+        mastery=summary["mastery"],
+        mastery_reason=summary["mastery_reason"],
+    )
+
+
+def partitioned(plan: Plan, state: TrainerState, policy: SelectionPolicy) -> Partitioned:
+    """The buckets before an epoch."""
     return Partitioned(
-        epoch=progress.epoch,
-        step=progress.step,
+        epoch=state.epoch,
+        step=state.step,
         planned=len(plan.order),
         replayed=plan.replayed,
         left_out=plan.left_out,
         suspects=plan.suspects,
-        pruned=trainer.get_pruned_count(),
-        **counts,
+        pruned=policy.pruned_count(),
+        **asdict(policy.counts()),
     )
 
 
-def step_completed(trainer: GEKOTrainer, plan: Plan) -> StepCompleted:
+def step_completed(
+    info: RunInfo, state: TrainerState, policy: SelectionPolicy, plan: Plan, figures: StepFigures
+) -> StepCompleted:
     """The step that was just done."""
-    progress, counter = trainer.progress, trainer.progress.counter
-    later = (trainer.args.num_epochs - progress.epoch - 1) * round(plan.steps / plan.share)
-    uniform, phase = trainer.tokens_uniform, trainer.phase()
+    counter, plain = state.counter, info.plain_training_tokens(state)
+    later = (info.epochs - state.epoch - 1) * round(plan.steps / plan.share)
+    phase = policy.phase(figures.progress)
     return StepCompleted(
-        step=progress.step,
-        epoch=progress.epoch,
-        progress=trainer.share_done,
-        steps_planned=progress.step + plan.steps - progress.step_in_plan + later,
-        loss=trainer.last_loss,
-        learning_rate=trainer.learning_rate,
+        step=state.step,
+        epoch=state.epoch,
+        progress=figures.progress,
+        steps_planned=state.step + plan.steps - state.step_in_plan + later,
+        loss=figures.loss,
+        learning_rate=figures.learning_rate,
         phase=phase.name if phase else "",
-        samples=trainer.last_samples,
+        samples=figures.samples,
         tokens_forwarded=counter.forwarded,
         tokens_backwarded=counter.backwarded,
-        tokens_uniform=uniform,
-        compute_saved_ratio=counter.saved_ratio(uniform),
-        seconds=progress.seconds,
-        train_seconds=progress.train_seconds,
-        **asdict(trainer.states.counts()),
+        plain_training_tokens=plain,
+        compute_saved_ratio=counter.saved_ratio(plain),
+        seconds=state.seconds,
+        train_seconds=state.train_seconds,
+        **asdict(policy.counts()),
     )
 
 
-def evaluated(trainer: GEKOTrainer, found: Scan, seconds: float) -> Evaluated:
+def evaluated(state: TrainerState, found: Scan, seconds: float) -> Evaluated:
     """What the evaluation set came to."""
-    progress = trainer.progress
     return Evaluated(
-        progress.step,
-        progress.epoch,
+        state.step,
+        state.epoch,
         found.mean_loss,
         found.exact_match,
         len(found.ids),
-        progress.counter.backwarded,
+        state.counter.backwarded,
         seconds,
     )
 
 
-def epoch_ended(trainer: GEKOTrainer) -> list[Event]:
+def epoch_ended(state: TrainerState, summary: EpochSummary) -> list[Event]:
     """What there is to say at the end of an epoch."""
-    progress = trainer.progress
-    predicted, left_out = progress.predicted[-1], criterion(trainer)
-    told: list[Event] = [
-        EpochEnded(
-            progress.epoch,
-            progress.step,
-            progress.train_loss or 0.0,
-            predicted_left_out=predicted["left_out"],
-            predicted_met=predicted["met"],
-            predicted_right=predicted["right"],
-            criterion=left_out,
-        ),
-        Message(f"Epoch {progress.epoch}: average loss {progress.train_loss:.4f}"),
-    ]
-    if predicted["left_out"]:
-        sentence = predicted_sentence(predicted["left_out"], predicted["met"], predicted["right"])
-        told.append(Message(f"Epoch {progress.epoch}: {sentence}"))
-    if trainer.config.enabled and not progress.finished:
-        found = trainer.states.counts().freeze > 0 or progress.epoch > 1  # a warning once is enough
-        told.append(Message(f"Epoch {progress.epoch}: {left_out}", "info" if found else "warning"))
-    return told
+    ended = EpochEnded(
+        state.epoch,
+        state.step,
+        state.train_loss or 0.0,
+        predicted_left_out=summary.predicted_left_out,
+        predicted_met=summary.predicted_met,
+        predicted_right=summary.predicted_right,
+        criterion=summary.criterion,
+    )
+    lines = [("info", f"average loss {state.train_loss:.4f}"), *summary.messages]
+    return [ended, *(Message(f"Epoch {state.epoch}: {text}", level) for level, text in lines)]
 
 
-def criterion(trainer: GEKOTrainer) -> str:
-    """What is left out as the record stands now, and why."""
-    states = trainer.states
-    return criterion_sentence(trainer.config, states.counts(), int(states.suspects().sum()), trainer.progress.churn)
-
-
-def efficiency_report(trainer: GEKOTrainer, end: str) -> dict[str, Any]:
+def efficiency_report(info: RunInfo, state: TrainerState, policy: SelectionPolicy, end: str) -> dict[str, Any]:
     """The content of report.json."""
-    progress, counter = trainer.progress, trainer.progress.counter
-    first, last = (progress.evaluations[0], progress.evaluations[-1]) if progress.evaluations else ({}, {})
-    if len(progress.evaluations) < 2:
+    counter, plain = state.counter, info.plain_training_tokens(state)
+    first, last = (state.evaluations[0], state.evaluations[-1]) if state.evaluations else ({}, {})
+    if len(state.evaluations) < 2:
         last = {}
     return {
         "end": end,
-        "reason": progress.reason or ("All epochs are done." if end == "complete" else ""),
-        "samples": len(trainer.samples),
-        "epochs": trainer.args.num_epochs,
-        "epochs_done": progress.epoch,
-        "steps": progress.step,
+        "reason": state.reason or ("All epochs are done." if end == "complete" else ""),
+        "samples": info.samples,
+        "epochs": info.epochs,
+        "epochs_done": state.epoch,
+        "steps": state.step,
         "tokens_forwarded": counter.forwarded,
         "tokens_backwarded": counter.backwarded,
         "tokens_scanned": counter.scanned,
         "tokens_padding": counter.padding,
-        "tokens_uniform": trainer.tokens_uniform,
-        "compute_saved_ratio": counter.saved_ratio(trainer.tokens_uniform),
-        "seconds": progress.seconds,
-        "train_seconds": progress.train_seconds,
-        "train_loss": progress.train_loss,
+        "plain_training_tokens": plain,
+        "compute_saved_ratio": counter.saved_ratio(plain),
+        "seconds": state.seconds,
+        "train_seconds": state.train_seconds,
+        "train_loss": state.train_loss,
         "eval_loss_before": first.get("eval_loss"),
         "eval_loss_after": last.get("eval_loss"),
         "exact_match_before": first.get("exact_match"),
         "exact_match_after": last.get("exact_match"),
-        "buckets": progress.buckets,
-        "predicted": progress.predicted,
-        "churn": progress.churn,
-        "final_buckets": asdict(trainer.states.counts()),
-        "pruned": trainer.get_pruned_count(),
-        "mastery": trainer.config.mastery if trainer.config.enabled else "",
-        "mastery_reason": MASTERIES[trainer.config.mastery].reason if trainer.config.enabled else "",
-        "criterion": criterion(trainer),
+        **policy.summary(),
     }

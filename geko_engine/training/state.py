@@ -1,4 +1,4 @@
-"""Where a run stands, JSON-ready. Knows no model and no loop."""
+"""Where a run stands, JSON-ready. Knows no model, no rule and no loop."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from geko_engine.training.compute import TokenCounter
 
 
 @dataclass
-class Progress:
-    """Where a run stands, JSON-ready: together with record, plan and random states it is all that a resume needs.
+class TrainerState:
+    """Where a run stands: with the policy's state, weights and random states it is all that a resume needs.
 
-    Tokens and losses are summed over the run, `epoch_*` over the present pass; seconds are those of running.
+    Tokens and losses are summed over the run, `epoch_*` over the present epoch; seconds are those of running.
+
+    Attributes:
+        step, epoch: optimizer steps and epochs done. step_in_plan: steps of the present plan done.
+        epoch_plain_tokens: tokens of plain training that the steps of this epoch stood for so far.
+        epoch_loss: summed over its targets. epoch_targets: these.
+        train_loss: mean over the targets of the last ended epoch.
+        planned: whether an epoch has begun. evaluation_due: before the training, then when a step or an epoch says so.
+        reason: why the run ended.
     """
 
     step: int = 0
     epoch: int = 0
     step_in_plan: int = 0
-    epoch_start_step: int = 0
-    epoch_due: float = 0.0  # tokens of plain training that the steps of this pass stood for so far
-    epoch_loss: float = 0.0  # summed over its targets
+    epoch_plain_tokens: float = 0.0
+    epoch_loss: float = 0.0
     epoch_targets: float = 0.0
-    revision: int = 0  # of the plan of this pass
-    epoch_predicted_met: int = 0  # samples that look-alikes told to be known, met in this pass all the same
-    epoch_predicted_right: int = 0  # of these, answered right
-    train_loss: float | None = None  # mean over the targets of the last whole pass
+    train_loss: float | None = None
     planned: bool = False
     seconds: float = 0.0
     train_seconds: float = 0.0
     finished: bool = False
-    evaluation_due: bool = True  # before the training; then again when a step or a pass says so
+    evaluation_due: bool = True
     reason: str = ""
     counter: TokenCounter = field(default_factory=TokenCounter)
-    predicted: list[dict[str, int]] = field(default_factory=list)  # one entry a pass: left out, met, right
-    panel_asked: bool = False  # whether the first look at the panel is done, or was not wanted
-    churn: list[dict[str, float]] = field(default_factory=list)  # one entry a later look: epoch, settled, churns
-    buckets: list[dict[str, int]] = field(default_factory=list)  # one entry a partition
     evaluations: list[dict[str, Any]] = field(default_factory=list)

@@ -1,8 +1,7 @@
-"""GEKOTrainer: run -> epoch -> step -> evaluate. Knows no file format but checkpoints, and no screen.
+"""GEKOTrainer: run -> epoch -> step -> evaluate. Knows no rule, no file format but checkpoints, and no screen.
 
-The loop is drawn as pseudo-code in events.py. Which samples are trained on is decided in planner.py, what a sample
-is worth in buckets.py and mastery.py, where a batch is computed in machine.py; here is only the order in which things
-happen.
+The loop is drawn as pseudo-code in reporting/events.py. Which samples are trained on is decided by a SelectionPolicy
+(selection/policy.py), where a batch is computed by the engine; here is only the order in which things happen.
 """
 
 from __future__ import annotations
@@ -28,28 +27,19 @@ from geko_engine.models.quantization import settle_quantized
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
-from geko_engine.scoring.evaluation import Scan
+from geko_engine.scoring.evaluation import Scan, in_id_order
 from geko_engine.scoring.sample_scores import SampleFunction, Scorer
 from geko_engine.selection.buckets import Bucket
-from geko_engine.selection.curriculum import MountainCurriculum, Phase
-from geko_engine.selection.epoch_plan import (
-    Plan,
-    choose_rechecks,
-    is_mastered,
-    is_whole_pass,
-    plan_pass,
-    steps_per_pass,
-)
+from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
+from geko_engine.selection.geko_policy import policy_for
 from geko_engine.selection.history import History
-from geko_engine.selection.known_prediction import revise_if_due, settle
-from geko_engine.selection.label_noise import doubt
-from geko_engine.selection.sample_records import SampleStates, Told
-from geko_engine.selection.stability import heed_churn, look_again, look_if_due
+from geko_engine.selection.policy import EpochInfo, SampleSignals, SelectionPolicy, When
+from geko_engine.selection.sample_records import SampleStates
 from geko_engine.training import checkpoint, reports
-from geko_engine.training.engine import Machine
+from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
-from geko_engine.training.plan_loader import PlanLoader, share_of_step
-from geko_engine.training.state import Progress
+from geko_engine.training.plan_loader import PlanLoader, rank_positions
+from geko_engine.training.state import TrainerState
 
 
 class GEKOTrainer:
@@ -103,25 +93,50 @@ class GEKOTrainer:
         settle_quantized(self.model, self._warn)
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
-        self.machine = machine = Machine(self.model, scorer, self.args, pad_token_id or 0, self._warn)
-        self.loader = PlanLoader(
-            self.samples, machine.collate, self.args, machine.device, machine.rank, machine.processes
+        self.engine = engine = TrainingEngine(self.model, scorer, self.args, pad_token_id or 0, self._warn)
+        self.loader = PlanLoader(self.samples, engine.collate, self.args, engine.device, engine.rank, engine.processes)
+        self.policy: SelectionPolicy = policy_for(
+            self.config,
+            self.samples,
+            epochs=self.args.num_epochs,
+            seed=self.args.seed,
+            step_size=engine.step_size,
+            agree=lambda value: engine.gather(value)[0],
         )
-        self.states, self.progress = SampleStates(len(self.samples)), Progress()
-        self.history = History(len(self.samples))
-        self.plan: Plan | None = None
-        self.panel = np.zeros(0, np.float32)  # what churn is measured from: see churn.py
+        self.progress = TrainerState()
         self.end = "running"  # how the last train() ended, for reports that are asked for later
-        self.curriculum = MountainCurriculum()
-        self.steps_per_epoch = steps_per_pass(len(self.samples), machine.step_size)
+        self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
         self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
+        self.info = reports.run_info(
+            self.model,
+            self.model_name,
+            self.samples,
+            len(self.eval_samples or ()),
+            args=self.args,
+            engine=engine,
+            warmup=self.warmup,
+            options={
+                "dataloader_workers": self.loader.workers,
+                "use_curriculum": self.config.enabled and self.config.use_curriculum,
+            },
+        )
+
+    @property
+    def states(self) -> SampleStates:
+        """The record of every sample."""
+        return self.policy.states
+
+    @property
+    def history(self) -> History:
+        """The path of every sample over the epochs."""
+        return self.policy.history
 
     def _default_console(self) -> Console | None:
         return Console(self.config.log_bucket_stats, self.args.logging_steps) if is_main_process() else None
 
     def _emit(self, event: Event) -> None:
-        if self.machine.is_main:
+        if self.engine.is_main:
             self.on_event(event)
 
     def _warn(self, text: str) -> None:
@@ -145,10 +160,10 @@ class GEKOTrainer:
 
     def _train(self) -> dict[str, Any]:
         self._clock = time.monotonic()
-        self.machine.scored.train()  # from_pretrained gives a model without dropout
-        self._emit(reports.run_started(self))
+        self.engine.scored.train()  # from_pretrained gives a model without dropout
+        self._emit(reports.run_started(self.info, self.progress, self.policy))
         if self.config.prune_frozen_after and self.config.pruned_replay == 0:
-            self._warn("pruned_replay is 0: pruned samples are never looked at again, and some will be forgotten.")
+            self._warn("pruned_replay is 0: pruned samples are never scored again, and some will be forgotten.")
         try:
             self._evaluate_if_due()
             while not self.progress.finished:
@@ -167,16 +182,18 @@ class GEKOTrainer:
     def _run_epoch(self) -> None:
         if not self.progress.planned and not self._begin_epoch():
             return
-        progress = self.progress
-        self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
+        progress, policy = self.progress, self.policy
+        training = PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}")
+        self._emit(training)
         batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
         while progress.step_in_plan < self._current_plan().steps:
             if self._evaluate_if_due():
-                self._emit(PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}"))
-            if self.machine.any(self.should_stop()):
+                self._emit(training)
+            if self.engine.any(self.should_stop()):
                 raise Stopped
-            look_if_due(self)
-            if revise_if_due(self):
+            self._scan_if_asked(When.STEP)
+            if policy.replan(progress.step_in_plan):
+                progress.step_in_plan = 0
                 batches = self.loader.start(self._current_plan(), 0, progress.epoch)
                 continue
             self._run_step(self._current_plan(), batches)
@@ -184,51 +201,27 @@ class GEKOTrainer:
         self._end_epoch()
 
     def _begin_epoch(self) -> bool:
-        """Sort, look again, plan; False when there is nothing left to train on and the run is over."""
-        progress, config = self.progress, self.config
-        self._recheck()
-        if config.enabled and progress.epoch % config.repartition_every == 0:
-            self.states.partition(config)
-        if config.enabled and progress.epoch and is_mastered(self.states, progress.epoch_start_step, config):
-            return self._finish(f"All samples are mastered after {progress.epoch} of {self.args.num_epochs} epochs.")
-        self.states.begin_pass()
-        phase = self.phase()
-        self.plan = plan_pass(
-            self.states,
-            self.samples.lengths,
-            config,
-            epoch=progress.epoch,
-            seed=self.args.seed,
-            step_size=self.machine.step_size,
-            bucket_weights=phase.weights if phase else config.bucket_weights,
-            longest_first=progress.epoch == 0,
-            whole=is_whole_pass(config, progress.epoch, self.args.num_epochs),
-        )
-        if self.plan.steps == 0:
-            return self._finish(
-                "Every sample is mastered or was seen max_times_seen times, so nothing is left to train on."
-            )
-        progress.planned, progress.step_in_plan, progress.epoch_start_step = True, 0, progress.step
-        progress.epoch_due, progress.epoch_loss, progress.epoch_targets = 0.0, 0.0, 0.0
-        progress.revision, progress.epoch_predicted_met, progress.epoch_predicted_right = 0, 0, 0
-        self._emit(reports.partitioned(self, self.plan))
+        """Scan what the policy asks for, and plan; False when nothing is left to train on and the run is over."""
+        progress = self.progress
+        self._scan_if_asked(When.EPOCH_START)
+        plan = self.policy.begin_epoch(EpochInfo(progress.epoch, progress.step, self.share_done))
+        if plan is None:
+            progress.finished, progress.reason = True, self.policy.reason
+            self._emit(Message(progress.reason))
+            return False
+        progress.planned, progress.step_in_plan = True, 0
+        progress.epoch_plain_tokens, progress.epoch_loss, progress.epoch_targets = 0.0, 0.0, 0.0
+        self._emit(reports.partitioned(plan, progress, self.policy))
         return True
 
-    def _finish(self, reason: str) -> bool:
-        self.progress.finished, self.progress.reason = True, reason
-        self._emit(Message(reason))
-        return False
-
     def _end_epoch(self) -> None:
-        progress, seen = self.progress, look_again(self)  # first: a stop in the middle leaves the epoch unended
+        progress = self.progress
+        self._scan_if_asked(When.EPOCH_END)  # first: a stop in the middle leaves the epoch unended
+        summary = self.policy.end_epoch()
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
-        settle(self)
-        doubt(self)
-        heed_churn(self, seen)
         progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
         progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
-        self.history.append(self.states, epoch=progress.epoch, step=progress.step)
-        for event in reports.epoch_ended(self):
+        for event in reports.epoch_ended(progress, summary):
             self._emit(event)
 
     # ------------------------------------------------------------ one step
@@ -237,34 +230,32 @@ class GEKOTrainer:
 
         Record and counters move only with the weights: a stop in the middle leaves the step as if not begun.
         """
-        began, machine = time.monotonic(), self.machine
+        began, engine = time.monotonic(), self.engine
         ids, weights = plan.ids(self.progress.step_in_plan), plan.weights(self.progress.step_in_plan)
-        shares = list(share_of_step(len(ids), self.args.batch_size, machine.rank, machine.processes))
+        shares = list(rank_positions(len(ids), self.args.batch_size, engine.rank, engine.processes))
         targets = int(self.samples.targets[ids].sum())
         random_states = checkpoint.random_states() if len(shares) > 1 else {}
         columns: list[NDArray] = []
         for positions, real in shares:
-            if columns and machine.any(self.should_stop()):
-                machine.optimizer.zero_grad()
+            if columns and engine.any(self.should_stop()):
+                engine.optimizer.zero_grad()
                 checkpoint.restore_random_states(random_states)
                 raise Stopped
             micro, last = next(batches), len(columns) == len(shares) - 1
-            columns.append(machine.backward(micro, weights[positions] * real, targets, last=last))
+            columns.append(engine.backward(micro, weights[positions] * real, targets, last=last))
         self.learning_rate = self._present_learning_rate()
-        machine.update(self.learning_rate)
+        engine.update(self.learning_rate)
         self.progress.train_seconds += time.monotonic() - began
-        self._record_step(ids, targets, machine.gather_step(np.concatenate(columns, axis=1), len(ids)))
+        self._record_step(ids, targets, engine.gather_step(np.concatenate(columns, axis=1), len(ids)))
 
     def _record_step(self, ids: NDArray, targets: int, columns: NDArray) -> None:
         progress = self.progress
-        loss_sum, _, loss, correct, confidence, p_min, width = columns
-        progress.epoch_due += float(self._current_plan().due[progress.step_in_plan])
+        loss_sum, _, loss, correct, confidence, min_target_probability, width = columns
+        progress.epoch_plain_tokens += float(self._current_plan().plain_tokens_per_step[progress.step_in_plan])
         progress.step += 1
         progress.step_in_plan += 1
-        predicted = self.states.predicted[ids] == Told.KNOWN
-        progress.epoch_predicted_met += int(predicted.sum())
-        progress.epoch_predicted_right += int((predicted & (correct > 0.5)).sum())
-        self.states.record(ids, loss, confidence, correct > 0.5, p_min, step=progress.step, config=self.config)
+        signals = SampleSignals(loss, correct > 0.5, confidence, min_target_probability)
+        self.policy.observe(ids, signals, progress.step)
         tokens = int(self.samples.lengths[ids].sum())
         progress.counter.train(tokens, int(width.sum()) - tokens, targets, len(ids))
         progress.epoch_loss += float(loss_sum.sum())
@@ -280,21 +271,26 @@ class GEKOTrainer:
     def _after_step(self, plan: Plan) -> None:
         progress, args = self.progress, self.args
         self._tick()
-        self._emit(reports.step_completed(self, plan))
+        figures = reports.StepFigures(self.last_loss, self.learning_rate, self.last_samples, self.share_done)
+        self._emit(reports.step_completed(self.info, progress, self.policy, plan, figures))
         if args.eval_steps and progress.step % args.eval_steps == 0:
             progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
         if args.save_steps and progress.step % args.save_steps == 0:
             self._save_periodic()
 
-    # ------------------------------------------------------------ looking without training
-    def _recheck(self) -> None:
-        ids = choose_rechecks(self.states, self.config, epoch=self.progress.epoch, seed=self.args.seed)
-        if not len(ids):
+    # ------------------------------------------------------------ scoring without training
+    def _scan_if_asked(self, when: When) -> None:
+        """Score what the policy wants to see without training, and count it as compute. Raises Stopped."""
+        request = self.policy.scan_request(when, self.progress.step_in_plan)
+        if request is None:
             return
-        found = self._scan(self.samples, ids, "scanning", f"looking at {len(ids):,} samples")
-        signals = (found.ids, found.loss, found.confidence, found.correct, found.p_min)
-        self.states.record(*signals, step=self.progress.step, config=self.config, trained=False)
+        found = self._scan(self.samples, request.ids, request.phase, request.message, with_tokens=request.with_tokens)
         self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
+        found = in_id_order(found)
+        self.policy.scanned(
+            request,
+            SampleSignals(found.loss, found.correct, found.confidence, found.min_target_probability, found.probability),
+        )
 
     def _evaluate_if_due(self) -> bool:
         due = self.progress.evaluation_due and self.eval_samples is not None
@@ -313,49 +309,41 @@ class GEKOTrainer:
             raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
         began = time.monotonic()
         found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
-        event = reports.evaluated(self, found, time.monotonic() - began)
+        event = reports.evaluated(self.progress, found, time.monotonic() - began)
         self.progress.evaluations.append(asdict(event))
         self._emit(event)
         return event
 
-    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str) -> Scan:
+    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str, *, with_tokens: bool = False) -> Scan:
+        """Score `ids`; a scan without a phase is too short to be shown."""
         shown = [0.0]
 
         def show(done: int, total: int) -> None:
-            if time.monotonic() - shown[0] > 0.5 or done == total:
+            if phase and (time.monotonic() - shown[0] > 0.5 or done == total):
                 shown[0] = time.monotonic()
                 self._emit(PhaseChanged(phase, message, done, total))
 
-        self._emit(PhaseChanged(phase, message, 0, len(ids)))
-        return self.machine.scan(samples, ids, self.should_stop, show)
+        if phase:
+            self._emit(PhaseChanged(phase, message, 0, len(ids)))
+        return self.engine.scan(samples, ids, self.should_stop, show, with_tokens=with_tokens)
 
     # ------------------------------------------------------------ where the run stands
     @property
     def share_done(self) -> float:
         """Share of the run in [0, 1], by steps; the learning rate follows it."""
-        done = self.plan.share_done(self.progress.step_in_plan) if self.plan and self.progress.planned else 0.0
-        return 1.0 if self.progress.finished else min(1.0, (self.progress.epoch + done) / self.args.num_epochs)
-
-    @property
-    def tokens_uniform(self) -> int:
-        """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
-        if self.progress.finished:
-            return self.tokens_per_epoch * self.args.num_epochs
-        done = self.progress.epoch_due if self.progress.planned else 0.0
-        return round(self.tokens_per_epoch * self.progress.epoch + done)
-
-    def phase(self) -> Phase | None:
-        """The curriculum's phase, or None where there is no curriculum."""
-        return self.curriculum.phase_at(self.share_done) if self.config.enabled and self.config.use_curriculum else None
+        progress, plan = self.progress, self.policy.plan
+        done = plan.share_done(progress.step_in_plan) if plan and progress.planned else 0.0
+        return 1.0 if progress.finished else min(1.0, (progress.epoch + done) / self.args.num_epochs)
 
     def _present_learning_rate(self) -> float:
-        phase = self.phase()
+        phase = self.policy.phase(self.share_done)
         factor = phase.learning_rate_factor if phase else 1.0
         return learning_rate_at(self.share_done, self.args.learning_rate, self.warmup, factor)
 
     def _current_plan(self) -> Plan:
-        assert self.plan is not None, "a plan is made before it is used"
-        return self.plan
+        plan = self.policy.plan
+        assert plan is not None, "a plan is made before it is used"
+        return plan
 
     def _tick(self) -> float:
         """Running seconds so far, time of earlier parts of a resumed run included."""
@@ -367,7 +355,7 @@ class GEKOTrainer:
     # ------------------------------------------------------------ what it found
     def get_efficiency_report(self, end: str = "") -> dict[str, Any]:
         """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended, where told."""
-        return reports.efficiency_report(self, end or self.end)
+        return reports.efficiency_report(self.info, self.progress, self.policy, end or self.end)
 
     def get_frozen_samples(self) -> list[int]:
         """Ids of the samples that are FREEZE now."""
@@ -379,7 +367,7 @@ class GEKOTrainer:
 
     def get_pruned_count(self) -> int:
         """Samples that are pruned: FREEZE for more than prune_frozen_after passes; `states.lift_pruning()` lifts it."""
-        return int(self.states.pruned(self.config).sum())
+        return self.policy.pruned_count()
 
     # ------------------------------------------------------------ disk
     @property
@@ -391,7 +379,7 @@ class GEKOTrainer:
         """Write everything that a resume needs to the folder `path`, atomically. Raises CheckpointError."""
         began = time.monotonic()
         self._emit(PhaseChanged("saving", "checkpoint"))
-        checkpoint.save(self, Path(path))
+        checkpoint.save(self._snapshot(), Path(path))
         self._emit(CheckpointSaved(self.progress.step, str(path), time.monotonic() - began))
 
     def load_checkpoint(self, path: str | Path) -> None:
@@ -400,7 +388,15 @@ class GEKOTrainer:
         Raises:
             CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
         """
-        checkpoint.load(self, Path(path))
+        snapshot = self._snapshot()
+        checkpoint.load(snapshot, Path(path))
+        self.progress = snapshot.state
+
+    def _snapshot(self) -> checkpoint.TrainingSnapshot:
+        identity = checkpoint.identity(self.model, self.samples, self.args, self.engine)
+        return checkpoint.TrainingSnapshot(
+            self.model, self.tokenizer, self.engine, self.policy, self.progress, identity
+        )
 
     def save_model(self, path: str | Path) -> None:
         """Write model (or adapter) and tokenizer, readable by from_pretrained."""
@@ -408,5 +404,5 @@ class GEKOTrainer:
 
     def _save_periodic(self) -> None:
         self.save_checkpoint(self.checkpoints_path / f"checkpoint-{self.progress.step}")
-        if self.machine.is_main:
+        if self.engine.is_main:
             checkpoint.remove_old(self.checkpoints_path, self.args.save_total_limit)

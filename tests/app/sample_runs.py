@@ -16,10 +16,10 @@ from geko_engine.runs.sample_texts import SCHEMA
 from geko_engine.selection.history import History
 from geko_engine.selection.sample_records import SampleStates
 
-KNOWN = {"loss": 0.05, "confidence": 0.95, "correct": True, "p_min": 0.95}
-WRONG = {"loss": 6.0, "confidence": 0.9, "correct": False, "p_min": 0.001}
-UNSURE = {"loss": 2.0, "confidence": 0.3, "correct": False, "p_min": 0.05}
-ALMOST = {"loss": 0.5, "confidence": 0.6, "correct": True, "p_min": 0.6}
+KNOWN = {"loss": 0.05, "confidence": 0.95, "correct": True, "min_target_probability": 0.95}
+WRONG = {"loss": 6.0, "confidence": 0.9, "correct": False, "min_target_probability": 0.001}
+UNSURE = {"loss": 2.0, "confidence": 0.3, "correct": False, "min_target_probability": 0.05}
+ALMOST = {"loss": 0.5, "confidence": 0.6, "correct": True, "min_target_probability": 0.6}
 VISITS = (KNOWN, WRONG, UNSURE, ALMOST)  # of sample 0, 1, 2, 3 and so on in turn
 
 

@@ -26,11 +26,11 @@ from geko_engine import (
     GEKO_CONSERVATIVE,
     GEKO_RECOMMENDED,
     Bucket,
+    BucketCounts,
     GEKOConfig,
     GEKOTrainer,
     GEKOTrainingArgs,
     MountainCurriculum,
-    PartitionStats,
     apply_lora,
     is_peft_available,
 )
@@ -166,9 +166,9 @@ def test_presets_differ_from_the_default_in_the_two_described_numbers_only(
 def test_the_buckets_are_the_four_described_ones_and_unseen() -> None:
     numbers = {"FREEZE": 0, "LIGHT": 1, "FOCUS": 2, "HARD": 3, "UNSEEN": 4}  # on disk, so they must never change
     assert {bucket.name: int(bucket) for bucket in Bucket} == numbers
-    fields = [field.name for field in dataclasses.fields(PartitionStats)]
+    fields = [field.name for field in dataclasses.fields(BucketCounts)]
     assert fields == [bucket.name.lower() for bucket in Bucket]
-    assert PartitionStats(freeze=1, light=2, focus=3, hard=4, unseen=5).total == 15
+    assert BucketCounts(freeze=1, light=2, focus=3, hard=4, unseen=5).total == 15
 
 
 def test_the_mountain_has_the_five_described_phases() -> None:
@@ -182,7 +182,7 @@ def test_the_mountain_has_the_five_described_phases() -> None:
 
 def test_every_described_name_is_exported_at_the_door() -> None:
     described = {
-        *("GEKOTrainer", "GEKOTrainingArgs", "GEKOConfig", "Bucket", "PartitionStats", "MountainCurriculum"),
+        *("GEKOTrainer", "GEKOTrainingArgs", "GEKOConfig", "Bucket", "BucketCounts", "MountainCurriculum"),
         *("GEKO_AGGRESSIVE", "GEKO_BALANCED", "GEKO_CONSERVATIVE", "apply_lora", "is_peft_available"),
     }
     assert described <= set(geko_engine.__all__)
@@ -254,7 +254,7 @@ def test_the_quick_start(compile_model: bool, here: Any, capsys: pytest.CaptureF
     report = trainer.get_efficiency_report()
     assert printed.out.strip() == str(report)
     assert (report["end"], report["steps"], report["epochs_done"]) == ("complete", 6, 3)  # effective batch 64 of 128
-    assert trainer.machine.precision == "bf16" and all(p.dtype == torch.float32 for p in trainer.model.parameters())
+    assert trainer.engine.precision == "bf16" and all(p.dtype == torch.float32 for p in trainer.model.parameters())
     met = trainer.states.seen > 0  # the others were left out, as samples like them are right
     assert (
         trainer.states.correct[met].tolist() == np.tile([1, 0], 64)[met].tolist()
@@ -330,9 +330,9 @@ def test_a_saved_checkpoint_holds_the_weights_and_the_record(here: Any) -> None:
     trainer = GEKOTrainer(small_llama(), Rows(16), args=GEKOTrainingArgs(num_epochs=1, save_at_end=False))
     trainer.train()
     trainer.save_checkpoint(str(here / "kept"))
-    weights, record = load_file(here / "kept" / "weights.safetensors"), load_file(here / "kept" / "samples.safetensors")
+    weights, record = load_file(here / "kept" / "weights.safetensors"), load_file(here / "kept" / "policy.safetensors")
     assert all(torch.equal(weights[name], p) for name, p in trainer.model.named_parameters())
-    assert record["seen"].tolist() == [1] * 16 and not (here / "geko_output").exists()
+    assert record["states.seen"].tolist() == [1] * 16 and not (here / "geko_output").exists()
 
 
 def test_the_report_says_how_the_run_ended_whenever_it_is_asked_for() -> None:

@@ -13,9 +13,9 @@ import pytest
 from geko_app.samples.reasons import Signals, apart, bucket_sentence, suspicions
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.buckets import Bucket, partition
-from geko_engine.selection.mastery import MASTERIES
-from geko_engine.selection.mastery import Signals as RuleSignals
-from geko_engine.selection.sample_records import Told
+from geko_engine.selection.mastery import MASTERY_CRITERIA
+from geko_engine.selection.mastery import RecordSignals as RuleSignals
+from geko_engine.selection.sample_records import Prediction
 
 EXACT, RELATIVE = GEKOConfig(), GEKOConfig(mastery="relative")
 MASTERED: dict[str, Any] = {
@@ -26,7 +26,7 @@ MASTERED: dict[str, Any] = {
     "loss": 0.11,
     "best_loss": 0.1,
     "mean_loss": 0.5,
-    "p_min": 0.97,
+    "min_target_probability": 0.97,
     "hard_streak": 0,
 }
 
@@ -53,7 +53,7 @@ CASES = {
     ),
     "unseen": (signals(bucket=Bucket.UNSEEN), EXACT, "Not seen: the model has not met it yet."),
     "unseen, told by look-alikes": (
-        signals(bucket=Bucket.UNSEEN, predicted=Told.KNOWN),
+        signals(bucket=Bucket.UNSEEN, predicted=Prediction.KNOWN),
         EXACT,
         "Not seen: left out so far, as samples like it are answered right.",
     ),
@@ -70,7 +70,7 @@ CASES = {
         "its quality 0.99 is above 0.10.",
     ),
     "freeze, told by look-alikes": (
-        signals(predicted=Told.SETTLED, correct=False),
+        signals(predicted=Prediction.STABLE, correct=False),
         EXACT,
         "FREEZE, mastered: training hardly changes the answers to samples like it.",
     ),
@@ -145,7 +145,7 @@ def test_wherever_the_rule_puts_a_sample_the_sentence_names_a_comparison_that_ho
     for correct, confidence, q, loss, best in product((True, False), VALUES, VALUES, VALUES, VALUES):
         found = signals(correct=correct, confidence=confidence, q=q, loss=max(loss, best), best_loss=best)
         one = [np.array([value]) for value in (found.loss, correct, confidence, q, found.quality)]
-        mastered = MASTERIES[rule.mastery].mastered(RuleSignals(*one, mean_loss=found.mean_loss), rule)
+        mastered = MASTERY_CRITERIA[rule.mastery].mastered(RuleSignals(*one, mean_loss=found.mean_loss), rule)
         (bucket,) = partition(one[1], one[2], mastered, np.array([True]), rule)
         sentence = bucket_sentence(signals(**{**vars(found), "bucket": int(bucket)}), rule)
         assert sentence.startswith(Bucket(bucket).name) and sentence.endswith(".") and not NOT_TRUE.search(sentence)
@@ -162,17 +162,17 @@ def test_two_numbers_are_told_apart_with_as_many_digits_as_it_takes() -> None:
 
 
 def test_what_is_suspicious_is_said_with_its_numbers() -> None:
-    found = signals(bucket=Bucket.HARD, hard_streak=3, p_min=0.0042)
+    found = signals(bucket=Bucket.HARD, hard_streak=3, min_target_probability=0.0042)
     assert suspicions(found, contradicts=0, truncated=False, tokens=9, is_suspect=False) == {}
     assert suspicions(found, contradicts=1200, truncated=True, tokens=512, is_suspect=True) == {
         "wrong": "HARD at 3 visits in a row, and a target token with 0.42 % (below 1 %): the answer is probably wrong.",
         "contradicts": "Row 1,200 has the same prompt with another answer.",
         "truncated": "Cut at 512 tokens (max_length): what comes after is never learnt.",
     }
-    once = signals(bucket=Bucket.HARD, hard_streak=1, p_min=0.0042, surprising=True)
+    once = signals(bucket=Bucket.HARD, hard_streak=1, min_target_probability=0.0042, loss_outlier=True)
     assert suspicions(once, contradicts=0, truncated=False, tokens=9, is_suspect=True) == {
         "wrong": "HARD, a loss over 5 standard deviations above that of samples like it, and a target token with 0.42 % "
         "(below 1 %): the answer is probably wrong.",
     }
-    tiny = signals(bucket=Bucket.HARD, hard_streak=2, p_min=1e-9)
+    tiny = signals(bucket=Bucket.HARD, hard_streak=2, min_target_probability=1e-9)
     assert "less than 0.01 %" in suspicions(tiny, contradicts=0, truncated=False, tokens=9, is_suspect=True)["wrong"]

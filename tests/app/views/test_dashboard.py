@@ -41,7 +41,7 @@ def step(number: int, loss: float = 1.0, freeze: int = 0, seconds: float | None 
         samples=8,
         tokens_forwarded=80 * number,
         tokens_backwarded=80 * number,
-        tokens_uniform=100 * number,
+        plain_training_tokens=100 * number,
         compute_saved_ratio=0.2,
         seconds=number,
         train_seconds=number / 2 if seconds is None else seconds,
@@ -159,8 +159,8 @@ def test_under_the_buckets_stands_what_look_alikes_told_in_the_last_epoch(store:
     state = fold(STARTED, EpochEnded(1, 50, 0.4, 120, 20, 18))
     shown = dashboard.payload(store.create(config), state, dashboard.Cursor(), alive=True)["mastery"]
     assert shown.endswith(
-        "Epoch 1: 120 samples were left out because samples like them are answered right; of 20 such ones that were "
-        "trained on all the same, 90 % were."
+        "Epoch 1: 120 samples were skipped because samples with similar prompts are answered correctly; of the 20 trained "
+        "on as a test, 90 % were correct."
     )
     state.apply({"time": 0.0, **EpochEnded(2, 100, 0.3).to_dict()})
     assert (

@@ -78,4 +78,4 @@ def test_a_stop_is_honoured_within_the_phase(
     if not not_reached:
         checkpoint = folder.latest_checkpoint()
         least = 1 if phase == "saving" else 0  # a stop may come before the first step; then that is what is kept
-        assert checkpoint is not None and read_manifest(checkpoint)["progress"]["step"] >= least
+        assert checkpoint is not None and read_manifest(checkpoint)["state"]["step"] >= least

@@ -16,11 +16,11 @@ from geko_engine.selection.buckets import (
     bucket_loss_weights,
     partition,
     quality,
-    suspected,
     update_q,
 )
 from geko_engine.selection.curriculum import MountainCurriculum
-from geko_engine.selection.mastery import MASTERIES, Signals
+from geko_engine.selection.label_noise import suspected
+from geko_engine.selection.mastery import MASTERY_CRITERIA, RecordSignals
 from geko_engine.training.compute import TokenCounter, compute_saved_ratio
 from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
 
@@ -30,8 +30,8 @@ loss = st.floats(0, 50)
 
 def bucket_of(correct: bool, confidence: float, q: float, quality_value: float, config: GEKOConfig) -> Bucket:
     one = np.array
-    signals = Signals(one([0.1]), one([correct]), one([confidence]), one([q]), one([quality_value]), 1.0)
-    mastered = MASTERIES["exact"].mastered(signals, config)
+    signals = RecordSignals(one([0.1]), one([correct]), one([confidence]), one([q]), one([quality_value]), 1.0)
+    mastered = MASTERY_CRITERIA["exact"].mastered(signals, config)
     return Bucket(int(partition(one([correct]), one([confidence]), mastered, one([True]), config)[0]))
 
 
@@ -87,8 +87,8 @@ def test_only_getting_worse_lowers_quality(last: float, best: float) -> None:
 
 
 @given(st.floats(0.8501, 1.0))
-def test_at_the_default_thresholds_quality_cannot_bind(p_min: float) -> None:
-    worst_loss = -np.log(p_min)  # the mean loss is at most that of the least likely token
+def test_at_the_default_thresholds_quality_cannot_bind(min_target_probability: float) -> None:
+    worst_loss = -np.log(min_target_probability)  # the mean loss is at most that of the least likely token
     assert quality(np.array([worst_loss]), np.array([0.0]))[0] > GEKOConfig().freeze_quality
 
 
@@ -106,9 +106,9 @@ def test_bucket_weights_have_mean_1_and_keep_their_proportions(
 
 def test_suspects_are_hard_twice_in_a_row_and_ruled_out() -> None:
     bucket = np.array([Bucket.HARD, Bucket.HARD, Bucket.HARD, Bucket.FOCUS])
-    streak, p_min = np.array([2, 1, 2, 2]), np.array([0.001, 0.001, 0.2, 0.001])
+    streak, min_target_probability = np.array([2, 1, 2, 2]), np.array([0.001, 0.001, 0.2, 0.001])
     nothing = np.zeros(4, np.uint8)
-    assert suspected(bucket, streak, nothing, p_min).tolist() == [True, False, False, False]
+    assert suspected(bucket, streak, nothing, min_target_probability).tolist() == [True, False, False, False]
 
 
 def test_one_visit_is_enough_where_the_loss_is_surprising() -> None:
@@ -171,8 +171,8 @@ def test_compute_is_counted_forward_1_backward_2() -> None:
 def test_relatively_mastered_is_what_has_a_loss_below_the_mean(losses: list[float]) -> None:
     values = np.array(losses)
     nothing = np.zeros(len(values), bool)
-    signals = Signals(values, nothing, values, values, values, float(values.mean()))
-    mask = MASTERIES["relative"].mastered(signals, GEKOConfig())
+    signals = RecordSignals(values, nothing, values, values, values, float(values.mean()))
+    mask = MASTERY_CRITERIA["relative"].mastered(signals, GEKOConfig())
     assert mask.tolist() == [value < values.mean() for value in losses]
-    before = Signals(values, nothing, values, values, values, float("nan"))
-    assert not MASTERIES["relative"].mastered(before, GEKOConfig()).any()
+    before = RecordSignals(values, nothing, values, values, values, float("nan"))
+    assert not MASTERY_CRITERIA["relative"].mastered(before, GEKOConfig()).any()

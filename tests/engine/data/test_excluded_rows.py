@@ -22,7 +22,7 @@ from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.sample_records import SampleStates
 from tests.engine.data.test_preparation import pairs, written
 
-KNOWN = {"loss": 0.05, "confidence": 0.95, "correct": True, "p_min": 0.95}
+KNOWN = {"loss": 0.05, "confidence": 0.95, "correct": True, "min_target_probability": 0.95}
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ def assert_scores_are_its_own(trainer: GEKOTrainer, rtol: float = 1e-4) -> None:
     """GEKO's losses of a padded batch = the model's own loss, sample by sample, without padding."""
     data = trainer.samples
     with torch.no_grad():
-        scores = trainer.machine.scored(trainer.machine.collate([data[i] for i in range(len(data))]))
+        scores = trainer.engine.scored(trainer.engine.collate([data[i] for i in range(len(data))]))
         for i, loss in enumerate(scores.loss):
             alone = {name: torch.from_numpy(np.asarray(value, np.int64))[None] for name, value in data[i].items()}
             torch.testing.assert_close(loss, trainer.model(**alone).loss.mean(), rtol=rtol, atol=0)
@@ -191,7 +191,7 @@ def test_a_plain_module_trains_and_comes_back(tmp_path: Path, kind: str, lora: A
         assert not shared
         assert_scores_are_its_own(trainer)
     trainer.save_model(tmp_path / "tuned")
-    again, batch = PlainModel(kind), trainer.machine.collate([trainer.samples[0]])
+    again, batch = PlainModel(kind), trainer.engine.collate([trainer.samples[0]])
     if lora is None:
         again.load_state_dict(load_file(tmp_path / "tuned" / "model.safetensors"))
     else:

@@ -16,7 +16,7 @@ LIMITED = """
 import resource, sys
 import torch, transformers, accelerate, peft, datasets
 from transformers import LlamaForCausalLM
-from geko_engine import trainer
+from geko_engine.training import trainer
 torch.set_num_threads(1)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = used + int(sys.argv.pop(1)) * 2**20

@@ -31,7 +31,7 @@ PAIR = Columns("prompt", "completion")
 
 
 def visit(states: SampleStates, ids: list[int], loss: float, step: int, **signals: Any) -> None:
-    values = {"confidence": 0.5, "correct": False, "p_min": 0.1} | signals
+    values = {"confidence": 0.5, "correct": False, "min_target_probability": 0.1} | signals
     arrays = {name: np.full(len(ids), value) for name, value in {"loss": loss, **values}.items()}
     states.record(np.array(ids), **arrays, step=step, config=GEKOConfig())
 

@@ -60,7 +60,7 @@ def test_signals_equal_probabilities_computed_plainly() -> None:
         highest = torch.stack([probabilities[row, t].max() for t in at])
         correct = bool((target == highest).all())
         assert bool(scores.correct[row]) == correct
-        torch.testing.assert_close(scores.p_min[row], target.min())
+        torch.testing.assert_close(scores.min_target_probability[row], target.min())
         torch.testing.assert_close(scores.confidence[row], target.min() if correct else highest.mean())
 
 
@@ -76,7 +76,9 @@ def test_a_sample_that_the_model_knows_is_correct_and_confident() -> None:
         "labels": torch.tensor([[IGNORED, 6]]),
     }
     scores = Scorer(model)(model, batch)
-    assert scores.correct.item() and scores.confidence.item() > 0.99 and scores.p_min == scores.confidence
+    assert (
+        scores.correct.item() and scores.confidence.item() > 0.99 and scores.min_target_probability == scores.confidence
+    )
 
 
 class LossModel(nn.Module):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import CheckpointError
 from geko_engine.selection.buckets import Bucket
-from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_mastered, plan_pass, steps_per_pass, thaw_ratio
+from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_mastered, plan_epoch, steps_per_epoch, thaw_ratio
 from geko_engine.selection.sample_records import SampleStates
-from geko_engine.training.plan_loader import share_of_step
+from geko_engine.training.plan_loader import rank_positions
 
 NO_REPLAY = GEKOConfig(frozen_replay=0.0)
 
@@ -45,7 +45,7 @@ def plan(
 ) -> Plan:
     options = {"epoch": 1, "seed": 3, "step_size": 8} | kwargs
     lengths = np.arange(states.count) % 17 + 3 if lengths is None else lengths
-    return plan_pass(states, lengths, config, **options)  # type: ignore[arg-type]
+    return plan_epoch(states, lengths, config, **options)  # type: ignore[arg-type]
 
 
 def flat(found: Plan) -> list[int]:
@@ -56,7 +56,7 @@ def flat(found: Plan) -> list[int]:
 def test_the_first_pass_holds_every_sample_once(count: int, step_size: int) -> None:
     found = plan(SampleStates(count), GEKOConfig(), step_size=step_size, epoch=0)
     assert sorted(flat(found)) == list(range(count))
-    assert found.steps == steps_per_pass(count, step_size)
+    assert found.steps == steps_per_epoch(count, step_size)
     assert set(np.concatenate([found.weights(i) for i in range(found.steps)])) == {1.0}
 
 
@@ -87,7 +87,7 @@ def test_pruned_samples_are_replayed_at_a_tenth() -> None:
     config = GEKOConfig(frozen_replay=0.25, prune_frozen_after=2)
     states = visited(4000, frozen=4000, config=config)
     for _ in range(3):
-        states.begin_pass()
+        states.begin_epoch()
     assert 0.07 < len(plan(states, config).order) / 4000 < 0.13
 
 
@@ -96,7 +96,7 @@ def test_pruned_samples_can_be_removed_for_good_and_their_pruning_be_lifted() ->
     states = visited(4000, frozen=4000, config=config)
     for _ in range(3):
         assert states.pruned(config).sum() == 0
-        states.begin_pass()
+        states.begin_epoch()
     assert states.pruned(config).all() and plan(states, config).steps == 0
     states.lift_pruning()
     assert states.pruned(config).sum() == 0 and 0.21 < len(plan(states, config).order) / 4000 < 0.29
@@ -169,12 +169,11 @@ def test_rechecks_are_a_share_of_the_frozen_and_the_initial_scan_is_everything()
     assert len(chosen) == 30 and set(chosen) <= set(range(60))
     assert len(choose_rechecks(SampleStates(100), config, epoch=0, seed=0)) == 100
     assert len(choose_rechecks(states, GEKOConfig(), epoch=1, seed=0)) == 0
-    assert len(choose_rechecks(states, GEKOConfig(enabled=False, initial_scan=True), epoch=0, seed=0)) == 0
 
 
 def test_a_frozen_sample_thaws_with_the_visit_that_shows_it_is_no_longer_mastered() -> None:
     states = visited(10, frozen=10)
-    states.begin_pass()
+    states.begin_epoch()
     states.record(
         np.arange(4), np.ones(4), np.full(4, 0.5), np.zeros(4, bool), np.full(4, 0.2), step=9, config=NO_REPLAY
     )
@@ -184,7 +183,7 @@ def test_a_frozen_sample_thaws_with_the_visit_that_shows_it_is_no_longer_mastere
 
 def test_a_run_is_over_when_nearly_all_is_frozen_and_hardly_any_thaws() -> None:
     states = visited(100, frozen=96)
-    states.begin_pass()
+    states.begin_epoch()
     assert not is_mastered(states, 5, NO_REPLAY)  # nobody has looked at them yet
     ids = np.arange(20)
     states.record(
@@ -227,7 +226,7 @@ def test_the_record_keeps_first_best_and_last_loss() -> None:
 def test_each_sample_of_a_step_belongs_to_one_process_and_all_have_as_many_batches(
     count: int, batch_size: int, processes: int
 ) -> None:
-    shares = [list(share_of_step(count, batch_size, rank, processes)) for rank in range(processes)]
+    shares = [list(rank_positions(count, batch_size, rank, processes)) for rank in range(processes)]
     assert len({len(share) for share in shares}) == 1
     taken = [int(p) for share in shares for positions, real in share if real for p in positions]
     assert sorted(taken) == list(range(count))

@@ -6,39 +6,38 @@ import pytest
 
 from geko_engine import GEKOConfig
 from geko_engine.selection.explanation import ALIKE, NOTHING, criterion_sentence
-from geko_engine.selection.sample_records import PartitionStats
+from geko_engine.selection.sample_records import BucketCounts
 
-HALF = PartitionStats(freeze=2000, light=500, focus=1000, hard=500)
-NONE = PartitionStats(focus=1000, hard=3000)
+HALF = BucketCounts(freeze=2000, light=500, focus=1000, hard=500)
+NONE = BucketCounts(focus=1000, hard=3000)
 CASES = {
     "short answers": (
         GEKOConfig(),
         HALF,
         0,
-        "2,000 of 4,000 samples (50 %) are mastered: answered exactly, and surely. They are left out, but for a random 15 %.",
+        "2,000 of 4,000 samples (50 %) are mastered: answered exactly, and surely. They are skipped, except for a random 15 %.",
     ),
     "without replay": (
         GEKOConfig(frozen_replay=0, noise_guard=False),
         HALF,
         40,
-        "2,000 of 4,000 samples (50 %) are mastered: answered exactly, and surely. They are left out, with no replay.",
+        "2,000 of 4,000 samples (50 %) are mastered: answered exactly, and surely. They are skipped, with no replay.",
     ),
     "some look wrong": (
         GEKOConfig(mastery="relative", frozen_replay=0.5),
         HALF,
         40,
-        "2,000 of 4,000 samples (50 %) are mastered: their loss is below the mean of the data. They are left out, but for a "
-        "random 50 %. 40 look wrong and are mostly left out.",
+        "2,000 of 4,000 samples (50 %) are mastered: their loss is below the mean of the data. They are skipped, except "
+        "for a random 50 %. 40 look wrong and are mostly skipped.",
     ),
     "long answers": (GEKOConfig(), NONE, 0, NOTHING),
     "too many look wrong": (
         GEKOConfig(),
         NONE,
         801,
-        f"{NOTHING} 801 look wrong, which is too many to be wrong labels: they are listed, and none is left out.",
+        f"{NOTHING} 801 look wrong, too many to be label errors: they are listed, and none is skipped.",
     ),
-    "just few enough": (GEKOConfig(), NONE, 800, f"{NOTHING} 800 look wrong and are mostly left out."),
-    "plain training": (GEKOConfig(enabled=False), HALF, 40, ""),
+    "just few enough": (GEKOConfig(), NONE, 800, f"{NOTHING} 800 look wrong and are mostly skipped."),
 }
 
 
@@ -48,19 +47,19 @@ def test_one_sentence_says_what_is_left_out_and_why(name: str) -> None:
     assert criterion_sentence(config, counts, suspects) == sentence
 
 
-@pytest.mark.parametrize(("replay", "left_out"), [(0.15, "but for a random 15 %"), (0.0, "with no replay")])
+@pytest.mark.parametrize(("replay", "left_out"), [(0.15, "except for a random 15 %"), (0.0, "with no replay")])
 def test_where_churn_decides_it_is_said_with_what_was_measured(replay: float, left_out: str) -> None:
-    looks = [{"settled": 0}, {"settled": 1800, "settled_churn": 0.0124, "others_churn": 0.0361}]
-    told = (
-        "Hardly any answer is ever exactly right here, so what counts is what training still changes: 1,800 of 4,000 samples (45 %) "
-        "are like those whose target probabilities moved least since the last look (0.012 on average, the others 0.036). They "
-        f"are left out, {left_out}."
+    scans = [{"stable": 0}, {"stable": 1800, "stable_churn": 0.0124, "others_churn": 0.0361}]
+    sentence = (
+        "Hardly any answer is exactly right here, so GEKO measures what training still changes: 1,800 of 4,000 samples (45 %) "
+        "are similar to those whose target probabilities moved least since the last scan (0.012 on average, the others 0.036). "
+        f"They are skipped, {left_out}."
     )
     config = GEKOConfig(frozen_replay=replay)
-    assert criterion_sentence(config, PartitionStats(freeze=1800, hard=2200), 0, looks) == told
-    both = criterion_sentence(config, PartitionStats(freeze=1840, hard=2160), 0, looks)
-    assert both.startswith(f"{told} 40 of 4,000 samples (1 %) are mastered: answered exactly, and surely.")
+    assert criterion_sentence(config, BucketCounts(freeze=1800, hard=2200), 0, scans) == sentence
+    both = criterion_sentence(config, BucketCounts(freeze=1840, hard=2160), 0, scans)
+    assert both.startswith(f"{sentence} 40 of 4,000 samples (1 %) are mastered: answered exactly, and surely.")
 
 
 def test_where_all_kinds_change_alike_it_is_said_that_nothing_is_skipped() -> None:
-    assert criterion_sentence(GEKOConfig(), NONE, 0, [{"settled": 0}]) == ALIKE
+    assert criterion_sentence(GEKOConfig(), NONE, 0, [{"stable": 0}]) == ALIKE

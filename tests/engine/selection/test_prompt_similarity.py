@@ -16,11 +16,12 @@ from geko_engine.data.formats import Columns
 from geko_engine.data.tokenization import tokenise
 from geko_engine.reporting.events import EpochEnded, Message
 from geko_engine.selection.buckets import Bucket
-from geko_engine.selection.epoch_plan import Plan, plan_pass, steps_per_pass
-from geko_engine.selection.known_prediction import SHARES, is_due, part_of, revise, settle
-from geko_engine.selection.prompt_similarity import FEWEST, FOLDS, excess, probabilities
-from geko_engine.selection.sample_records import SampleStates
-from geko_engine.training.state import Progress
+from geko_engine.selection.epoch_plan import Plan, plan_epoch, steps_per_epoch
+from geko_engine.selection.geko_policy import GekoPolicy
+from geko_engine.selection.known_prediction import SHARES, KnownPrediction, part_of, revise
+from geko_engine.selection.prompt_similarity import FEWEST, FOLDS, loss_z_scores, probabilities
+from geko_engine.selection.sample_records import NAMES_OF_VERSION_1, SampleStates
+from geko_engine.storage.array_files import save_arrays
 from tests.engine.conftest import character_tokenizer, small_gpt2, sum_rows
 from tests.engine.training.test_trainer import TokenHook, assert_same_weights, sum_data, trainer_for, weights
 
@@ -49,7 +50,7 @@ def test_too_few_tell_nothing_and_nobody_asked_is_no_error() -> None:
     assert told(EASY, 600).shape == (0,)
 
 
-def test_very_long_and_very_short_samples_can_be_told() -> None:
+def test_very_long_and_very_short_samples_can_be_predict() -> None:
     texts = [np.arange(length) % 50 for length in [1, 2, 5000] * 30]
     samples = [{"input_ids": text, "labels": text} for text in texts]
     ids = np.arange(90)
@@ -64,22 +65,22 @@ LOSS = np.where(EASY, 0.1, 2.0) + np.random.default_rng(1).normal(0, 0.05, 600)
 def test_a_loss_stands_out_only_against_those_of_its_look_alikes() -> None:
     loss = LOSS.copy()
     loss[[10, 20]] = 2.0  # of the easy kind: as high as any of the other kind, and yet surprising
-    found = excess(sum_data(600), np.arange(600), loss, np.array([10, 11, 12, 13, 20]))
+    found = loss_z_scores(sum_data(600), np.arange(600), loss, np.array([10, 11, 12, 13, 20]))
     assert found[[0, 4]].min() > 10 and found[[1, 2, 3]].max() < 5
-    assert excess(sum_data(600), np.arange(600), loss, np.arange(0)).shape == (0,)
+    assert loss_z_scores(sum_data(600), np.arange(600), loss, np.arange(0)).shape == (0,)
 
 
 def test_where_losses_are_all_alike_or_too_few_none_stands_out() -> None:
     few = FOLDS * FEWEST - 1
-    assert not excess(sum_data(600), np.arange(few), LOSS[:few], np.arange(10)).any()
+    assert not loss_z_scores(sum_data(600), np.arange(few), LOSS[:few], np.arange(10)).any()
     noise = np.random.default_rng(2).exponential(1.0, 600)  # of no kind
-    assert (excess(sum_data(600), np.arange(600), noise, np.arange(600)) > 5).mean() < 0.03
+    assert (loss_z_scores(sum_data(600), np.arange(600), noise, np.arange(600)) > 5).mean() < 0.03
 
 
 # ------------------------------------------------------------ the plan of what is left
 def first_plan(count: int, step_size: int) -> tuple[Plan, np.ndarray]:
     lengths = np.random.default_rng(count).integers(3, 40, count)
-    return plan_pass(SampleStates(count), lengths, CONFIG, epoch=0, seed=1, step_size=step_size), lengths
+    return plan_epoch(SampleStates(count), lengths, CONFIG, epoch=0, seed=1, step_size=step_size), lengths
 
 
 @given(st.integers(20, 400), st.integers(1, 20), st.floats(0, 1), st.sampled_from([0, 0.1, 0.5, 1]), st.data())
@@ -97,14 +98,14 @@ def test_only_predicted_samples_of_the_part_are_left_out(
     now = [int(i) for step in range(found.steps) for i in found.ids(step)]
     gone = set(before) - set(now)
     assert len(now) == len(set(now)) and set(now) <= set(before)
-    assert gone <= part & set(np.flatnonzero(predicted).tolist()) and found.predicted == len(gone)
+    assert gone <= part & set(np.flatnonzero(predicted).tolist())
     again = part & set(now) & set(np.flatnonzero(predicted).tolist())
     weight = dict(zip(found.order.tolist(), found.loss_weights.tolist(), strict=True))
     heavy = {i for i in now if weight[i] > 1}
     assert heavy <= again and (heavy == again or replay == 1)
     assert found.share == pytest.approx(plan.share * (1 - done / plan.steps))
     if len(gone) < len(part):
-        assert found.due.sum() == pytest.approx(plan.due[done:].sum())
+        assert found.plain_tokens_per_step.sum() == pytest.approx(plan.plain_tokens_per_step[done:].sum())
 
 
 def test_the_number_of_steps_stays_and_the_batches_shrink() -> None:
@@ -120,31 +121,30 @@ def test_the_number_of_steps_stays_and_the_batches_shrink() -> None:
 
 def test_the_tokens_of_plain_training_are_shared_out_to_the_steps() -> None:
     plan, lengths = first_plan(100, 8)
-    assert plan.due.sum() == pytest.approx(lengths.sum())
-    assert plan.due == pytest.approx([lengths[plan.ids(step)].sum() for step in range(plan.steps)])
+    assert plan.plain_tokens_per_step.sum() == pytest.approx(lengths.sum())
+    assert plan.plain_tokens_per_step == pytest.approx([lengths[plan.ids(step)].sum() for step in range(plan.steps)])
 
 
 @pytest.mark.parametrize(
-    ("config", "progress", "due"),
+    ("config", "epoch", "values", "due"),
     [
-        (GEKOConfig(), Progress(), True),
-        (GEKOConfig(enabled=False), Progress(), False),
-        (GEKOConfig(prediction_confidence=1), Progress(), False),
-        (GEKOConfig(mastery="relative"), Progress(), False),
-        (GEKOConfig(initial_scan=True), Progress(), False),
-        (GEKOConfig(), Progress(epoch=1), False),
-        (GEKOConfig(), Progress(revision=len(SHARES) - 1), False),
-        (GEKOConfig(), Progress(epoch_predicted_met=40, epoch_predicted_right=32), True),
-        (GEKOConfig(), Progress(epoch_predicted_met=40, epoch_predicted_right=31), False),
-        (GEKOConfig(), Progress(epoch_predicted_met=29, epoch_predicted_right=0), True),
+        (GEKOConfig(), 0, {}, True),
+        (GEKOConfig(prediction_confidence=1), 0, {}, False),
+        (GEKOConfig(initial_scan=True), 0, {}, False),
+        (GEKOConfig(), 1, {}, False),
+        (GEKOConfig(), 0, {"revision": len(SHARES) - 1}, False),
+        (GEKOConfig(), 0, {"met": 40, "right": 32}, True),
+        (GEKOConfig(), 0, {"met": 40, "right": 31}, False),
+        (GEKOConfig(), 0, {"met": 29, "right": 0}, True),
     ],
 )
-def test_a_pass_is_revised_only_where_its_predictions_can_be_trusted(
-    config: GEKOConfig, progress: Progress, due: bool
+def test_an_epoch_is_revised_only_where_its_predictions_can_be_trusted(
+    config: GEKOConfig, epoch: int, values: dict[str, int], due: bool
 ) -> None:
     plan, _ = first_plan(160, 8)
-    progress.step_in_plan = 10
-    assert is_due(plan, config, progress) is due
+    rule = KnownPrediction(config, sum_data(160), SampleStates(160), seed=1, step_size=8)
+    rule.load_state_dict(values)
+    assert rule.is_due(plan, 10, epoch) is due
 
 
 # ------------------------------------------------------------ whole runs
@@ -165,11 +165,11 @@ def test_a_run_leaves_out_what_look_alikes_tell_and_counts_what_it_computed(tmp_
         trainer.history.arrays["loss"][0].size - np.isnan(trainer.history.arrays["loss"][0]).sum()
     )
     assert first["left_out"] > 100 and first["right"] > 0.8 * first["met"] > 0
-    told_ids = np.flatnonzero(trainer.states.predicted)
+    told_ids = np.flatnonzero(trainer.states.predicted_status)
     assert EASY[told_ids].mean() > 0.95  # the kind that is learnt in no time
     ended = [e for e in events if isinstance(e, EpochEnded)]
     assert [e.predicted_left_out for e in ended] == [entry["left_out"] for entry in report["predicted"]]
-    assert any("samples like them are answered right" in e.text for e in events if isinstance(e, Message))
+    assert any("similar prompts are answered correctly" in e.text for e in events if isinstance(e, Message))
     assert plain.train()["predicted"] == [{"left_out": 0, "met": 0, "right": 0}] * 3
 
 
@@ -180,8 +180,8 @@ def test_steps_and_learning_rate_go_on_evenly_over_a_revision(tmp_path: Path) ->
     report = trainer.train()
     shares = np.array([event.progress for event in seen])
     assert (np.diff(shares) > 0).all() and shares[-1] == 1.0 and np.diff(shares).max() < 2 * np.diff(shares).mean()
-    assert abs(report["steps"] - 2 * steps_per_pass(600, 8)) <= 10
-    assert (np.diff([event.tokens_uniform for event in seen]) >= 0).all()
+    assert abs(report["steps"] - 2 * steps_per_epoch(600, 8)) <= 10
+    assert (np.diff([event.plain_training_tokens for event in seen]) >= 0).all()
     assert seen[-1].steps_planned == report["steps"]
 
 
@@ -235,21 +235,24 @@ def test_a_wrong_answer_among_look_alikes_is_a_suspect_after_its_first_visit(tmp
 
 def test_predictions_that_fail_their_test_are_dropped(tmp_path: Path) -> None:
     trainer = run_for(tmp_path)
-    trainer.states.arrays["predicted"][:100] = 1
-    trainer.progress = Progress(epoch_predicted_met=40, epoch_predicted_right=32)
-    settle(trainer)
-    assert trainer.states.predicted.sum() == 100
-    trainer.progress = Progress(epoch_predicted_met=40, epoch_predicted_right=31)
-    settle(trainer)
-    assert not trainer.states.predicted.any()
+    trainer.states.arrays["predicted_status"][:100] = 1
+    assert isinstance(trainer.policy, GekoPolicy)
+    rule = trainer.policy.prediction
+    rule.met, rule.right = 40, 32
+    rule.end_epoch()
+    assert trainer.states.predicted_status.sum() == 100
+    rule.right = 31
+    rule.end_epoch()
+    assert not trainer.states.predicted_status.any()
 
 
 def test_a_record_of_an_earlier_version_is_read_and_predicts_only_what_was_never_met(tmp_path: Path) -> None:
     states = SampleStates(4)
-    states.arrays["predicted"][:] = 1
-    states.arrays["bucket"][:2] = Bucket.FOCUS
-    del states.arrays["surprising"]
-    states.save(tmp_path / "record.safetensors")
+    states.predicted_status[:] = 1
+    states.bucket[:2] = Bucket.FOCUS
+    old = {present: name for name, present in NAMES_OF_VERSION_1.items()}
+    arrays = {old.get(name, name): array for name, array in states.state_dict().items() if name != "loss_outlier"}
+    save_arrays(arrays, tmp_path / "record.safetensors")
     found = SampleStates(4)
     found.load(tmp_path / "record.safetensors")
-    assert found.predicted.tolist() == [0, 0, 1, 1] and not found.surprising.any()
+    assert found.predicted_status.tolist() == [0, 0, 1, 1] and not found.loss_outlier.any()

@@ -25,7 +25,7 @@ from geko_engine.data.batches import Collator
 from geko_engine.exceptions import CheckpointError
 from geko_engine.reporting.events import StepCompleted
 from geko_engine.scoring.chunked_loss import PLAIN, loss_of_hidden
-from geko_engine.selection.epoch_plan import plan_pass
+from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
 from tests.engine.conftest import small_gpt2, small_llama
@@ -41,7 +41,9 @@ def plain_order(count: int, epochs: int, lengths: Any) -> list[list[int]]:
     """The ids of each step of plain training, which the loops below follow."""
     steps = []
     for epoch in range(epochs):
-        plan = plan_pass(SampleStates(count), lengths, OFF, epoch=epoch, seed=42, step_size=8, longest_first=epoch == 0)
+        plan = plan_epoch(
+            SampleStates(count), lengths, OFF, epoch=epoch, seed=42, step_size=8, longest_first=epoch == 0
+        )
         steps += [plan.ids(index).tolist() for index in range(plan.steps)]
     return steps
 

@@ -25,7 +25,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs, PartitionStats
+from geko_engine import BucketCounts, GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.config.selection import GEKO_AGGRESSIVE, GEKO_BALANCED
 from geko_engine.data.batches import as_samples
 from geko_engine.exceptions import CheckpointError, ConfigError, RunError
@@ -43,7 +43,7 @@ def visit(
     states: SampleStates, *ids: int, config: GEKOConfig | None = None, loss: float = 0.1, **signals: Any
 ) -> SampleStates:
     """Enter one visit of `ids`, all with the same signals: by default those of a mastered sample."""
-    values = {"confidence": 0.95, "correct": True, "p_min": 0.95, "step": 1, "trained": True} | signals
+    values = {"confidence": 0.95, "correct": True, "min_target_probability": 0.95, "step": 1, "trained": True} | signals
     step, trained = values.pop("step"), values.pop("trained")
     arrays = {name: np.full(len(ids), value) for name, value in {"loss": loss, **values}.items()}
     states.record(np.array(ids), **arrays, step=step, config=config or GEKOConfig(), trained=trained)
@@ -91,8 +91,8 @@ def test_before_its_first_visit_a_sample_is_unseen_and_without_blame() -> None:
 
 def test_a_visit_is_entered_for_its_samples_only() -> None:
     states = SampleStates(4)
-    visit(states, 3, 1, loss=2.5, confidence=0.75, correct=True, p_min=0.25, step=7)
-    entered = {"loss": 2.5, "confidence": 0.75, "correct": 1, "p_min": 0.25, "last_step": 7, "seen": 1}
+    visit(states, 3, 1, loss=2.5, confidence=0.75, correct=True, min_target_probability=0.25, step=7)
+    entered = {"loss": 2.5, "confidence": 0.75, "correct": 1, "min_target_probability": 0.25, "last_step": 7, "seen": 1}
     for name, value in entered.items():
         untouched = SampleStates(1).arrays[name][0]
         assert states.arrays[name].tolist() == [untouched, value, untouched, value], name
@@ -174,7 +174,7 @@ def test_a_loss_risen_since_its_best_keeps_a_sample_from_freezing(rise: float, e
 
 def test_other_thresholds_sort_the_same_record_anew() -> None:
     states = visit(SampleStates(3), 0, 1, confidence=0.7)
-    assert states.partition(GEKOConfig()) == PartitionStats(light=2, unseen=1)
+    assert states.partition(GEKOConfig()) == BucketCounts(light=2, unseen=1)
     assert states.partition(GEKOConfig(freeze_confidence=0.6)).freeze == 2 == states.counts().freeze
 
 
@@ -182,13 +182,13 @@ def test_passes_as_frozen_are_counted_through_partitions_and_begin_anew_after_a_
     states = visit(SampleStates(2), 0, 1)
     for passes in (1, 2, 3):
         states.partition(GEKOConfig())
-        states.begin_pass()
-        assert states.frozen_passes.tolist() == [passes] * 2
+        states.begin_epoch()
+        assert states.frozen_epochs.tolist() == [passes] * 2
     visit(states, 0, correct=False)
-    states.begin_pass()
-    assert states.frozen_passes.tolist() == [0, 4]
-    visit(states, 0).begin_pass()
-    assert states.frozen_passes.tolist() == [1, 5]
+    states.begin_epoch()
+    assert states.frozen_epochs.tolist() == [0, 4]
+    visit(states, 0).begin_epoch()
+    assert states.frozen_epochs.tolist() == [1, 5]
 
 
 @pytest.mark.parametrize(
@@ -223,14 +223,16 @@ def test_a_loaded_record_has_the_same_counts_and_goes_on_the_same(tmp_path: Path
     assert loaded.counts() == states.counts() and loaded.mean_loss == states.mean_loss
     for record in (states, loaded):
         visit(record, 1, 3, correct=False, confidence=0.2, loss=4.0)
-    assert loaded.counts() == states.counts() and loaded.q.tolist() == states.q.tolist()
+    assert loaded.counts() == states.counts() and loaded.q_ema.tolist() == states.q_ema.tolist()
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown"])
 def test_a_record_with_other_fields_is_refused_and_nothing_is_loaded(tmp_path: Path, change: str) -> None:
     filled().save(tmp_path / "r")
     arrays = load_file(tmp_path / "r")
-    arrays = {n: a for n, a in arrays.items() if n != "q"} if change == "missing" else {**arrays, "age": arrays["q"]}
+    arrays = (
+        {n: a for n, a in arrays.items() if n != "q_ema"} if change == "missing" else {**arrays, "age": arrays["q_ema"]}
+    )
     save_file(arrays, tmp_path / "r")
     states = SampleStates(5)
     with pytest.raises(CheckpointError, match="other fields"):
@@ -263,7 +265,7 @@ def test_a_dataset_keeps_its_order_and_its_own_columns_stay_outside() -> None:
 def test_before_training_the_report_is_of_nothing_done(tmp_path: Path) -> None:
     trainer = trainer_on(tmp_path)
     report = trainer.get_efficiency_report()
-    assert (report["steps"], report["compute_saved_ratio"], report["tokens_uniform"]) == (0, 0.0, 0)
+    assert (report["steps"], report["compute_saved_ratio"], report["plain_training_tokens"]) == (0, 0.0, 0)
     assert report["final_buckets"]["unseen"] == report["samples"] == 16 and json.loads(json.dumps(report)) == report
     assert trainer.get_frozen_samples() == trainer.get_hard_samples() == [] and trainer.share_done == 0
 
@@ -299,7 +301,7 @@ def test_a_loaded_checkpoint_brings_everything_back_before_any_training(tmp_path
     loaded = trainer_on(tmp_path, eval_dataset=data)
     loaded.load_checkpoint(tmp_path / "c")
     assert loaded.progress == trainer.progress
-    assert (loaded.progress.step, loaded.progress.epoch, len(loaded.progress.buckets)) == (12, 3, 3)
+    assert (loaded.progress.step, loaded.progress.epoch, len(loaded.get_efficiency_report()["buckets"])) == (12, 3, 3)
     for name, array in trainer.states.arrays.items():
         np.testing.assert_array_equal(loaded.states.arrays[name], array, err_msg=name)
     assert loaded.get_efficiency_report("complete") == trainer.get_efficiency_report()
@@ -347,11 +349,11 @@ def test_samples_are_sorted_anew_every_so_many_epochs(tmp_path: Path, every: int
     def lower_the_bar(event: Any) -> None:
         if isinstance(event, StepCompleted) and event.step % 4 == 0:  # after the visits of an epoch
             visit(trainer.states, 0, confidence=0.7)
-            trainer.config = GEKOConfig(repartition_every=every, frozen_replay=1.0, freeze_confidence=0.6)
+            trainer.policy.config = GEKOConfig(repartition_every=every, frozen_replay=1.0, freeze_confidence=0.6)
 
     trainer.on_event = lower_the_bar
     trainer.train()
-    assert [entry["epoch"] for entry in trainer.progress.buckets if entry["freeze"]] == sorted_at
+    assert [entry["epoch"] for entry in trainer.get_efficiency_report()["buckets"] if entry["freeze"]] == sorted_at
 
 
 @pytest.mark.parametrize("shown", [True, False])

@@ -18,7 +18,7 @@ from geko_engine.data.formats import Columns
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import CheckpointError, RunError
 from geko_engine.reporting.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
-from geko_engine.selection.epoch_plan import plan_pass
+from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.training.optimizer import build_optimizer, learning_rate_at, warmup_ratio
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
@@ -98,7 +98,7 @@ def test_switched_off_it_is_plain_training_step_by_step(tmp_path: Path) -> None:
     model.train()
     optimizer, step, total = build_optimizer(model, trainer.args), 0, 18
     for epoch in range(3):
-        plan = plan_pass(
+        plan = plan_epoch(
             SampleStates(48), data.lengths, OFF, epoch=epoch, seed=42, step_size=8, longest_first=epoch == 0
         )
         for index in range(plan.steps):
@@ -148,7 +148,7 @@ def test_an_epoch_with_frozen_samples_forwards_exactly_that_many_fewer(tmp_path:
     report = trainer.train()
     total, skipped = int(data.lengths.sum()), int(data.lengths[:20].sum())
     assert hook.trained == 2 * total - skipped == report["tokens_forwarded"] == report["tokens_backwarded"]
-    assert report["tokens_uniform"] == 2 * total
+    assert report["plain_training_tokens"] == 2 * total
     assert report["compute_saved_ratio"] == pytest.approx(skipped / (2 * total))
     assert [entry["planned"] for entry in report["buckets"]] == [48, 28]
 
@@ -171,7 +171,7 @@ def test_counts_agree_with_a_hook_on_the_model_and_with_the_record(tmp_path: Pat
     assert hook.looked - evaluated == report["tokens_scanned"] == int((states.checked * lengths).sum())
     assert report["tokens_forwarded"] == report["tokens_backwarded"] + report["tokens_scanned"]
     spent = report["tokens_forwarded"] + 2 * report["tokens_backwarded"]
-    assert report["compute_saved_ratio"] == pytest.approx(1 - spent / (3 * report["tokens_uniform"]))
+    assert report["compute_saved_ratio"] == pytest.approx(1 - spent / (3 * report["plain_training_tokens"]))
 
 
 def test_events_tell_the_run_in_order(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_mixed_precision_and_gradient_checkpointing_train(tmp_path: Path) -> Non
     report = trainer_for(tmp_path, args={"bf16": True, "gradient_checkpointing": True, "num_epochs": 2}).train()
     assert report["steps"] == 12 and report["train_loss"] < 4
     plain = trainer_for(tmp_path, args={"num_epochs": 1})  # the precision of the last trainer does not stick
-    assert plain.machine.precision == "no"
+    assert plain.engine.precision == "no"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do fp16")
@@ -347,7 +347,7 @@ def test_a_compiled_model_meets_few_shapes_and_trains_as_well(tmp_path: Path) ->
     report = compiled.train()
     assert report["train_loss"] == pytest.approx(plain["train_loss"], abs=1e-3)
     assert dynamo.counters["stats"]["unique_graphs"] <= 4  # not one for each length or number of targets
-    batch = compiled.machine.collate([sum_data()[0]])
+    batch = compiled.engine.collate([sum_data()[0]])
     assert batch["input_ids"].shape[1] % 64 == 0 and int(batch["attention_mask"].sum()) == sum_data().lengths[0]
 
 
@@ -375,7 +375,7 @@ def test_pruned_samples_are_counted_survive_a_checkpoint_and_can_be_lifted(tmp_p
     report = trainer.train()
     pruned = trainer.get_pruned_count()
     assert 0 < pruned == report["pruned"] <= len(trainer.get_frozen_samples())
-    assert any("never looked at again" in text for text in said)
+    assert any("never scored again" in text for text in said)
     trainer.save_checkpoint(tmp_path / "c")
     again = trainer_for(tmp_path, config=config, args={"num_epochs": 12, "learning_rate": 1e-2})
     again.load_checkpoint(tmp_path / "c")
