@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from benchmarks.common import arguments, print_table, write_results
 from benchmarks.mixes import MIXES
-from benchmarks.report import write_pages
+from benchmarks.report import write_page
 from benchmarks.tables import FEWEST_SEEDS
 from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOConfig, GEKOTrainer
@@ -87,7 +87,7 @@ def main() -> None:
     print_table(f"Mean of {options.repetitions} seeds (smallest–largest)", header, rows)
     write_results("guard", {"seeds": options.repetitions}, results, options)
     if not options.small and not options.large:
-        write_pages()
+        write_page()
 
 
 if __name__ == "__main__":

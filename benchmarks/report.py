@@ -1,4 +1,4 @@
-"""What the benchmarks wrote -> the tables that README.md and docs/algorithm.md show, each between two marks there.
+"""What the benchmarks wrote -> the tables of docs/results.md, each between two marks there.
 
 No figure of them is typed by hand: `savings`, `speed` and `guard` write them anew whenever they have run in full, and a
 test compares.
@@ -20,7 +20,7 @@ from benchmarks.mixes import MIXES
 from benchmarks.tables import GEKO, MISSING, SHORT, groups_of, main_table, mean_and_spread, of_most_samples, said, table
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "algorithm.md")
+PAGE = ROOT / "docs" / "results.md"
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
 RANDOM = "random pruning"
 IN_WORDS = {
@@ -29,9 +29,9 @@ IN_WORDS = {
     "plain with the guard": "plain training with the noise guard",
     RANDOM: "random samples left out",
     "selective backprop": "selective backprop: smallest losses left out",
-    "InfoBatch's rule": "InfoBatch's rule (`mastery: relative`)",
+    "InfoBatch's rule": "InfoBatch's rule (`mastery: below_mean_loss`)",
     "gekolib 0.3.1": "gekolib 0.3.1, its own package and defaults",
-    "geko, no look-alikes": "no look-alikes (`prediction_confidence=1`)",
+    "geko, no look-alikes": "no predictions from similar prompts (`prediction_confidence=1`)",
     "geko, replay of a quarter": "`frozen_replay=0.25`",
     "geko, no look-alikes, replay of a quarter": "both of these",
     "geko, no replay": "no replay (`frozen_replay=0`)",
@@ -147,7 +147,7 @@ def speed() -> list[str]:
         ["peak memory of the loss, half / all", f"{memory[half]['GEKO']['median']:.2f} / {memory[whole]['GEKO']['median']:.2f}"],
         ["real tokens per second, lengths log-normal", ratio(pace["GEKO"])],
         ["the same with its own `group_by_length`", ratio(pace["transformers, group_by_length"])],
-        ["time of a look at samples without training, GEKO's training on them = 1", ratio(found["time_of_a_scan"])],
+        ["time of a scan without training, GEKO's training on the same samples = 1", ratio(found["time_of_a_scan"])],
     ]  # fmt: skip
     return table(["", "against `transformers.Trainer`"], rows)
 
@@ -170,7 +170,8 @@ def guard() -> list[str]:
                 shares(right, wrong),
             ]
         rows.append(row)
-    header = ["data", "after one epoch: suspects", "of these wrong", "of the wrong found", "after two", "", ""]
+    columns = ["suspects", "of these wrong", "of the wrong found"]
+    header = ["data", *(f"after {epochs}: {column}" for epochs in ("one epoch", "two epochs") for column in columns)]
     return table(header, rows)
 
 
@@ -203,8 +204,7 @@ def renewed(text: str, records: Sequence[Record]) -> str:
     return MARKED.sub(lambda found: "\n".join((found[1], *TABLES[found[2]](records), found[3])), text)
 
 
-def write_pages() -> None:
-    """The marked tables of all PAGES anew."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        page.write_text(renewed(text, read_records(RESULTS)), encoding="utf-8")
+def write_page() -> None:
+    """The marked tables of PAGE anew."""
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(renewed(text, read_records(RESULTS)), encoding="utf-8")

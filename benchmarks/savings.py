@@ -9,7 +9,7 @@ python -m benchmarks.savings [--mixes demo wrong new duplicates] [--arms plain g
 With several numbers of epochs it also tells the compute at which an arm comes as far as plain training's whole run. One
 record per arm, mix and seed goes to benchmarks/results/savings.json; what is there already is not run again (--fresh runs
 the named ones anew). All that is recorded stands in savings.md beside it, the main table first, and in the marked tables of
-README.md and docs/algorithm.md. --small runs a quarter of the data, into results/small.
+docs/results.md. --small runs a quarter of the data, into results/small.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHO
 from benchmarks.held_out import held_out_figures
 from benchmarks.mixes import MIXES
 from benchmarks.peers import load_gekolib
-from benchmarks.report import write_pages
+from benchmarks.report import write_page
 from benchmarks.tables import FEWEST_SEEDS, all_tables
 from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOTrainer
@@ -179,7 +179,7 @@ def main() -> None:
     print(all_tables([record for record in records if record["mix"] in options.mixes]))
     if not options.small and not options.output:
         write_presets(records, options)
-        write_pages()
+        write_page()
 
 
 if __name__ == "__main__":

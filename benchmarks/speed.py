@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
 from benchmarks.memory import LOSSES, loss_memory
 from benchmarks.peers import load_gekolib, run_gekolib
-from benchmarks.report import write_pages
+from benchmarks.report import write_page
 from benchmarks.workload import (
     Forwarded,
     Rows,
@@ -169,7 +169,7 @@ def main() -> None:
     }
     write_results("speed", settings, results, options)
     if not options.small and not options.large:
-        write_pages()
+        write_page()
 
 
 if __name__ == "__main__":
