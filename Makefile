@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: app demo test test-fast check assets bench screenshots clean
+.PHONY: app demo test test-fast check docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ check: $(STAMP)        ## lint, the floors of the house, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+docs: $(STAMP)         ## the documentation, into site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 assets: $(STAMP)       ## makes the demo model and data anew from their seed
 	$(BIN)/python scripts/make_assets.py
 
@@ -47,4 +50,4 @@ screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site

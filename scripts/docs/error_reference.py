@@ -287,7 +287,9 @@ def _tidy(text: str) -> str:
 
 def area_of(module: str) -> str:
     """The heading that a module's errors stand under: that of the longest prefix."""
-    fitting = [(len(prefix), area) for area, prefixes in AREAS.items() for prefix in prefixes if module.startswith(prefix)]
+    fitting = [
+        (len(prefix), area) for area, prefixes in AREAS.items() for prefix in prefixes if module.startswith(prefix)
+    ]
     return max(fitting)[1]
 
 
@@ -298,7 +300,11 @@ def errors_markdown(sentences: Sequence[Sentence], known_settings: Mapping[str, 
         mine = [s for s in sentences if area_of(s.module) == area]
         lines += [f"### {area}", ""] if mine else []
         for sentence in sorted(mine, key=lambda s: s.text.lstrip("‹'").lower()):
-            link = f" → [`{sentence.setting}`](settings.md#{sentence.setting})" if sentence.setting in known_settings else ""
+            link = (
+                f" → [`{sentence.setting}`](settings.md#{sentence.setting})"
+                if sentence.setting in known_settings
+                else ""
+            )
             lines.append(f"- {_escaped(sentence.text)}{link}")
         lines.append("")
     return "\n".join(lines)

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from geko_app.fields import FIELDS
-from geko_engine.config import SECTIONS, RunConfig
-from geko_engine.settings import Spec
+from geko_app.form.fields import FIELDS
+from geko_engine.config.declaration import Spec
+from geko_engine.config.run_config import SECTIONS, RunConfig
 
 OUTPUT_DIR = "output_dir"
 INTRODUCTIONS = {
