@@ -208,3 +208,7 @@ def write_page() -> None:
     """The marked tables of PAGE anew."""
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(renewed(text, read_records(RESULTS)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_page()
