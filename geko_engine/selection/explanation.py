@@ -65,8 +65,8 @@ def _guarded(config: GEKOConfig, total: int, suspects: int) -> str:
     if not config.noise_guard or not suspects:
         return ""
     if suspects > MOST_SUSPECTS * total:
-        return f"{suspects:,} look wrong, too many to be label errors: they are listed, and none is skipped."
-    return f"{suspects:,} look wrong and are mostly skipped."
+        return f"{suspects:,} are probably mislabeled, too many to be label errors: they are listed, and none is skipped."
+    return f"{suspects:,} are probably mislabeled and are mostly skipped."
 
 
 def predicted_sentence(left_out: int, met: int, right: int) -> str:

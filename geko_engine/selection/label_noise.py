@@ -1,4 +1,4 @@
-"""Flags answers that look wrong at first sight, because the losses of samples with similar prompts are far lower.
+"""Finds answers that are probably wrong at their first visit, because the losses of samples with similar prompts are far lower.
 
 A wrong label is found after one visit so; without similar prompts it takes two. Numpy only.
 """

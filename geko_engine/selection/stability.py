@@ -1,6 +1,6 @@
 """Skips samples that training hardly changes any more, on data where hardly any answer is ever exactly right.
 
-There, as with long free text, exact match cannot tell what is learned, and neither can the loss: free wording keeps it
+There, as with long free text, exact match cannot show what is learned, and neither can the loss: free wording keeps it
 high for ever, and the loss of hard samples falls too slowly to be visible within an epoch. But while something is still
 being learned, the probabilities of the targets move from scan to scan, up and down, long before their mean does; what is
 known keeps them. That movement is called prediction churn (between two versions of a model: Milani Fard and others,

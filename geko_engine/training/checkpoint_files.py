@@ -60,7 +60,7 @@ def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
     """The facts of a checkpoint whose files are all there and unharmed.
 
     Args:
-        only: the one file to look at, where the others are not needed.
+        only: the one file to check, where the others are not needed.
 
     Raises:
         CheckpointError: naming what is missing or damaged.

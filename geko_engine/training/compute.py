@@ -21,7 +21,7 @@ class TokenCounter:
 
     forwarded: int = 0
     backwarded: int = 0
-    scanned: int = 0  # the part of `forwarded` that was only looked at
+    scanned: int = 0  # the part of `forwarded` that was scored without training
     padding: int = 0
     targets: int = 0  # target tokens trained on
     samples_trained: int = 0

@@ -54,10 +54,10 @@ class TrainingEngine:
     ) -> None:
         self.model, self.args = model, args
         self.precision = check_precision(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        # accelerate keeps the first precision of a process for all later trainers, unless told to forget it.
+        # accelerate keeps the first precision of a process for all later trainers until it is reset.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            # Without a GPU it must be told so, or it sees one process only.
+            # Without a GPU accelerate sees one process only, unless cpu is set.
             cpu=process_count() > 1 and not torch.cuda.is_available(),
             mixed_precision=self.precision,
         )

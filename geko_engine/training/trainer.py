@@ -354,7 +354,7 @@ class GEKOTrainer:
 
     # ------------------------------------------------------------ what it found
     def get_efficiency_report(self, end: str = "") -> dict[str, Any]:
-        """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended, where told."""
+        """Counted figures of the run so far; the keys are those of report.json. `end`: how it ended (default: as `train` ended)."""
         return reports.efficiency_report(self.info, self.progress, self.policy, end or self.end)
 
     def get_frozen_samples(self) -> list[int]:
@@ -366,7 +366,7 @@ class GEKOTrainer:
         return np.flatnonzero(self.states.bucket == Bucket.HARD).tolist()
 
     def get_pruned_count(self) -> int:
-        """Samples that are pruned: FREEZE for more than prune_frozen_after passes; `states.lift_pruning()` lifts it."""
+        """Samples that are pruned: FREEZE for more than prune_frozen_after epochs; `states.lift_pruning()` lifts it."""
         return self.policy.pruned_count()
 
     # ------------------------------------------------------------ disk

@@ -28,16 +28,16 @@ CASES = {
         HALF,
         40,
         "2,000 of 4,000 samples (50 %) are mastered: their loss is below the mean of the data. They are skipped, except "
-        "for a random 50 %. 40 look wrong and are mostly skipped.",
+        "for a random 50 %. 40 are probably mislabeled and are mostly skipped.",
     ),
     "long answers": (GEKOConfig(), NONE, 0, NOTHING),
     "too many look wrong": (
         GEKOConfig(),
         NONE,
         801,
-        f"{NOTHING} 801 look wrong, too many to be label errors: they are listed, and none is skipped.",
+        f"{NOTHING} 801 are probably mislabeled, too many to be label errors: they are listed, and none is skipped.",
     ),
-    "just few enough": (GEKOConfig(), NONE, 800, f"{NOTHING} 800 look wrong and are mostly skipped."),
+    "just few enough": (GEKOConfig(), NONE, 800, f"{NOTHING} 800 are probably mislabeled and are mostly skipped."),
 }
 
 
