@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
+from geko_app.formatting import format_ram
+
 
 def hardware_strip() -> tuple[str, str]:
     """(torch version, "GPU name, memory" or "CPU only, cores, memory")."""
@@ -40,10 +42,9 @@ def gpu() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     found = [line.rsplit(",", 1) for line in lines if "," in line]
-    return " · ".join(f"{name.strip()}, {float(memory) / 1024:.0f} GB" for name, memory in found)
+    return " · ".join(f"{name.strip()}, {format_ram(float(memory) * 2**20)}" for name, memory in found)
 
 
 def cpu() -> str:
     """Cores and memory of a machine without a GPU."""
-    memory = psutil.virtual_memory().total / 2**30
-    return f"CPU only · {psutil.cpu_count() or 1} cores · {memory:.0f} GB memory"
+    return f"CPU only · {psutil.cpu_count() or 1} cores · {format_ram(psutil.virtual_memory().total)} memory"

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from geko_app.pages import frame
 from geko_app.runs.store import RunStore
 from geko_app.theme import build_theme
-from geko_app.workers.model_downloads import Downloads
+from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.demo import assets_path
 
@@ -32,7 +32,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # before a waiting run is begun here
         signal.signal(number, lambda *_: ended.set())
     supervisor = Supervisor(RunStore(runs))
-    services = frame.Services(supervisor, Downloads(supervisor.store.root))
+    services = frame.Services(supervisor, ModelDownloads(supervisor.store.root))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
     app, _, _ = page.launch(
@@ -65,7 +65,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
     page.close(verbose=False)
 
 
-def download_route(downloads: Downloads) -> Callable[[Request], Response]:
+def download_route(downloads: ModelDownloads) -> Callable[[Request], Response]:
     """Answers with the file that a word stands for. The word is the key: only a visitor who may use the page has one."""
 
     def answer(request: Request) -> Response:

@@ -20,13 +20,13 @@ def build(services: Services) -> gr.Blocks:
         gr.HTML(_head(), padding=False)
         with gr.Tabs(selected="train", elem_id="geko-pages"):
             with gr.Tab("Train", id="train"):
-                train.build(services.supervisor, services.looks, blocks)
+                train.build(services.supervisor, services.previews, blocks)
             with gr.Tab("Samples", id="samples"):
-                samples.build(services.supervisor, services.talks)
+                samples.build(services.supervisor, services.inference)
             with gr.Tab("Runs", id="runs"):
                 runs.build(services.supervisor, services.downloads)
             with gr.Tab("Try it", id="talk"):
-                playground.build(services.talks)
+                playground.build(services.inference)
     return blocks
 
 

@@ -8,19 +8,19 @@ from typing import Any
 from geko_app.pages.components import ServerFunction, live_html, text_of
 from geko_app.pages.token_losses import keyed, looking
 from geko_app.views.playground import default_run, options_of, run_choice
-from geko_app.workers.inference_jobs import SIDES, Talks, Text, models_of
+from geko_app.workers.inference_jobs import SIDES, InferenceJobs, InferenceRequest, models_of
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.folder import RunFolder
 
 RUNS_LISTED = 100
 
 
-def build(talks: Talks) -> None:
+def build(jobs: InferenceJobs) -> None:
     """The page's one live part, inside whatever is open."""
-    live_html("talk", [_runs(talks), *_questions(talks), _unsure(talks), looking(talks), _stop(talks)])
+    live_html("talk", [_runs(jobs), *_questions(jobs), _unsure(jobs), looking(jobs), _stop(jobs)])
 
 
-def _runs(talks: Talks) -> ServerFunction:
+def _runs(jobs: InferenceJobs) -> ServerFunction:
     bases: dict[str, str] = {}  # by run: what a run began with never changes
 
     def base_of(folder: RunFolder) -> str:
@@ -30,9 +30,9 @@ def _runs(talks: Talks) -> ServerFunction:
 
     def runs(_query: Any) -> dict[str, Any]:
         choices = []
-        for entry in talks.store.entries(RUNS_LISTED):
+        for entry in jobs.store.entries(RUNS_LISTED):
             try:
-                folder = talks.store.folder(entry.id)
+                folder = jobs.store.folder(entry.id)
                 models = models_of(folder)
                 if models:
                     choices.append(run_choice(entry, base_of(folder), models))
@@ -43,38 +43,38 @@ def _runs(talks: Talks) -> ServerFunction:
     return runs
 
 
-def _questions(talks: Talks) -> list[ServerFunction]:
+def _questions(jobs: InferenceJobs) -> list[ServerFunction]:
     def examples(query: Any) -> dict[str, str]:
-        return keyed(lambda: talks.examples(text_of(query, "run")))
+        return keyed(lambda: jobs.examples(text_of(query, "run")))
 
     def ask(query: Any) -> dict[str, str]:
         def begin() -> str:
-            return talks.talk(asked_text(query), {**options_of(query), "seed": secrets.randbelow(2**31)})
+            return jobs.generate(asked_text(query), {**options_of(query), "seed": secrets.randbelow(2**31)})
 
         return keyed(begin)
 
     return [examples, ask]
 
 
-def _unsure(talks: Talks) -> ServerFunction:
+def _unsure(jobs: InferenceJobs) -> ServerFunction:
     def unsure(query: Any) -> dict[str, str]:
         sides = query.get("sides") if isinstance(query, dict) else None
         chosen = [side for side in SIDES if side in sides] if isinstance(sides, list) else SIDES
-        return keyed(lambda: talks.losses(asked_text(query), chosen))
+        return keyed(lambda: jobs.token_losses(asked_text(query), chosen))
 
     return unsure
 
 
-def _stop(talks: Talks) -> ServerFunction:
+def _stop(jobs: InferenceJobs) -> ServerFunction:
     def stop(query: Any) -> None:
-        talks.stop(text_of(query, "key"))
+        jobs.cancel(text_of(query, "key"))
 
     return stop
 
 
-def asked_text(query: Any) -> Text:
+def asked_text(query: Any) -> InferenceRequest:
     """What a script asks about; run, model and lengths are checked where it is asked."""
-    return Text(
+    return InferenceRequest(
         text_of(query, "run"),
         text_of(query, "which"),
         text_of(query, "prompt"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from geko_app.formatting import format_bytes, run_name
 from geko_app.pages.components import ServerFunction, answer, live_html, text_of, texts_of, whole_of
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, flat, folder_size, log_tail, text_file, write_note
 from geko_app.views import charts, runs
 from geko_app.views.control_run import control_sentence
-from geko_app.views.formatting import run_name
 from geko_app.views.run_summary import loading_code
-from geko_app.views.run_table import RunTable
-from geko_app.workers.model_downloads import Downloads
+from geko_app.views.runs import RunTable
+from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.runs.folder import RunFolder
@@ -20,7 +20,7 @@ from geko_engine.runs.folder import RunFolder
 SIZES_AT_ONCE = 20
 
 
-def build(supervisor: Supervisor, downloads: Downloads) -> None:
+def build(supervisor: Supervisor, downloads: ModelDownloads) -> None:
     """The page's parts, inside whatever is open."""
     table = RunTable(supervisor)
     live_html("runs", _list_functions(table))
@@ -35,13 +35,13 @@ def _list_functions(table: RunTable) -> list[ServerFunction]:
         return list(runs.COLUMNS)
 
     def news(query: Any) -> dict[str, Any]:
-        return table.news(text_of(query, "book"), whole_of(query, "number"))
+        return table.changes(text_of(query, "book"), whole_of(query, "number"))
 
     def sizes(query: Any) -> dict[str, tuple[str, int]]:
         found = {}
         for folder in _folders(table.supervisor, texts_of(query, "runs", SIZES_AT_ONCE)):
             size = table.reader.size(folder)
-            found[folder.id] = (runs.megabytes(size), size)
+            found[folder.id] = (format_bytes(size), size)
         return found
 
     return [columns, news, sizes]
@@ -67,8 +67,8 @@ def _compare_functions(supervisor: Supervisor, reader: FactsReader) -> list[Serv
         configs = [flat(reader.config(folder)) for folder in folders]
         return {
             "runs": found,
-            "figures": runs.end_figures(chosen),
-            "differences": runs.differences(configs) if len(configs) > 1 else [],
+            "figures": runs.compared_figures(chosen),
+            "differences": runs.differing_settings(configs) if len(configs) > 1 else [],
             "control": control_sentence(chosen, configs),
             "going": any(not facts.end for facts in chosen),
         }
@@ -95,7 +95,7 @@ def _run_functions(supervisor: Supervisor, reader: FactsReader) -> list[ServerFu
 def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> dict[str, Any]:
     facts = reader.facts(folder)
     alive, queued = supervisor.alive(folder.id), facts.phase == QUEUED
-    title, reason = runs.where_it_stands(facts, supervisor.waits_for(folder.id) if queued else None)
+    title, reason = runs.run_status(facts, supervisor.queued_after(folder.id) if queued else None)
     model = str(folder.model_path.resolve()) if facts.has_model else ""
     checkpoint = folder.latest_checkpoint()
     return {
@@ -107,14 +107,14 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
         "figures": runs.figures(facts),
         "folder": str(folder.path.resolve()),
         "model": model,
-        "model_size": runs.megabytes(folder_size(folder.model_path)),
+        "model_size": format_bytes(folder_size(folder.model_path)),
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
         "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
-        "command": runs.command(str(folder.config_path.resolve())),
+        "command": runs.rerun_command(str(folder.config_path.resolve())),
         "config": text_file(folder.config_path),
         "log": log_tail(folder),
         "note": facts.note,
-        "size": runs.megabytes(reader.size(folder)),
+        "size": format_bytes(reader.size(folder)),
         "report": folder.report_path.is_file(),
         "stoppable": queued or (alive and not facts.end),
         "deletable": not queued and not alive,
@@ -122,7 +122,7 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
     }
 
 
-def _actions(supervisor: Supervisor, downloads: Downloads) -> list[ServerFunction]:
+def _actions(supervisor: Supervisor, downloads: ModelDownloads) -> list[ServerFunction]:
     """What the script of the opened run may do; each is a public endpoint."""
 
     def halt(query: Any) -> dict[str, str]:
@@ -139,7 +139,7 @@ def _actions(supervisor: Supervisor, downloads: Downloads) -> list[ServerFunctio
 
     def pack(query: Any) -> dict[str, str]:
         try:
-            return {"error": "", "word": downloads.offer(supervisor.store.folder(text_of(query, "run")))}
+            return {"error": "", "word": downloads.pack(supervisor.store.folder(text_of(query, "run")))}
         except GekoError as error:
             return {"error": str(error), "word": ""}
 

@@ -25,7 +25,7 @@ from geko_app.views import charts
 from geko_app.views import samples as sample_views
 from geko_app.views.dashboard import run_label
 from geko_app.views.samples import Query
-from geko_app.workers.inference_jobs import Talks, Text, models_of
+from geko_app.workers.inference_jobs import InferenceJobs, InferenceRequest, models_of
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
 
@@ -35,10 +35,10 @@ AT_ONCE = 1000  # ids that one call may mark
 Answer = dict[str, Any]
 
 
-def build(supervisor: Supervisor, talks: Talks) -> None:
+def build(supervisor: Supervisor, inference: InferenceJobs) -> None:
     """The page's components, inside whatever is open."""
     store = SampleStore(supervisor.store)
-    page = live_html("samples", [*_server_functions(supervisor, store), _unsure(talks, store), looking(talks)])
+    page = live_html("samples", [*_server_functions(supervisor, store), _unsure(inference, store), looking(inference)])
     download = gr.DownloadButton(visible=False)
     page.download(
         _exporter(store), None, download, show_progress="hidden", api_visibility="private", concurrency_limit=2
@@ -89,7 +89,7 @@ def _server_functions(supervisor: Supervisor, store: SampleStore) -> list[Callab
     return [samples_pull, samples_page, samples_one, samples_map, samples_mark, samples_figure]
 
 
-def _unsure(talks: Talks, store: SampleStore) -> ServerFunction:
+def _unsure(inference: InferenceJobs, store: SampleStore) -> ServerFunction:
     """Asks for the losses of one sample's tokens, by the model that the run began with and by its newest one."""
 
     def begin(query: Any) -> str:
@@ -98,7 +98,7 @@ def _unsure(talks: Talks, store: SampleStore) -> ServerFunction:
         if not models:
             raise RunError("The run has no model and no checkpoint yet, so nothing can be asked.")
         text, pieces = sample_views.whole_text(samples, min(whole_of(query, "id"), samples.count - 1))
-        return talks.losses(Text(samples.folder.id, models[0], "", text, pieces=pieces))
+        return inference.token_losses(InferenceRequest(samples.folder.id, models[0], "", text, pieces=pieces))
 
     def samples_unsure(query: Any) -> dict[str, str]:
         return keyed(lambda: begin(query))

@@ -7,7 +7,7 @@ from typing import Any
 
 from geko_app.pages.components import ServerFunction, text_of, whole_of
 from geko_app.views.playground import card
-from geko_app.workers.inference_jobs import SIDES, Talks
+from geko_app.workers.inference_jobs import SIDES, InferenceJobs
 from geko_engine.exceptions import GekoError
 
 
@@ -19,11 +19,11 @@ def keyed(begin: Callable[[], str]) -> dict[str, str]:
         return {"key": "", "error": str(error)}
 
 
-def looking(talks: Talks) -> ServerFunction:
+def looking(jobs: InferenceJobs) -> ServerFunction:
     """The function `look`: how far any job is, None for a key that is not known any more."""
 
     def look(query: Any) -> dict[str, Any] | None:
-        job = talks.job(text_of(query, "key"))
+        job = jobs.job(text_of(query, "key"))
         had = query.get("had") if isinstance(query, dict) else None
         return card(job, {side: whole_of(had, side) for side in SIDES}) if job else None
 

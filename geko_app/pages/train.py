@@ -15,18 +15,17 @@ from geko_app.pages import train_form
 from geko_app.pages.components import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
 from geko_app.views import charts
-from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label
-from geko_app.views.formatting import run_name
+from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, queued_message, run_label
 from geko_app.views.preview import card
-from geko_app.workers.preview_jobs import Looks
+from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50
 
 
-def build(supervisor: Supervisor, looks: Looks, blocks: gr.Blocks) -> None:
-    """The page's components inside `blocks`: over one supervisor and the looks before a start."""
+def build(supervisor: Supervisor, previews: PreviewJobs, blocks: gr.Blocks) -> None:
+    """The page's components inside `blocks`: over one supervisor and the previews before a start."""
     shown = form.defaults(str(supervisor.store.root))
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
@@ -36,10 +35,10 @@ def build(supervisor: Supervisor, looks: Looks, blocks: gr.Blocks) -> None:
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
-            live_html("look", [_look_at(looks)])
+            live_html("look", [_look_at(previews)])
             live_html("dashboard", _server_functions(supervisor), elem_id="geko-live")
     _wire(supervisor, layout, start, message)
-    _wire_look(looks, layout, look, message)
+    _wire_look(previews, layout, look, message)
     train_form.keep_draft(layout, blocks)
 
 
@@ -54,12 +53,12 @@ def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.
     )
 
 
-def _wire_look(looks: Looks, layout: Layout, look: gr.Button, message: gr.Markdown) -> None:
+def _wire_look(previews: PreviewJobs, layout: Layout, look: gr.Button, message: gr.Markdown) -> None:
     inputs = layout.inputs
     key = gr.Textbox(visible=False)
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     look.click(
-        _look_starter(looks), inputs, [key, message], validator=_validate, concurrency_limit=None, **quiet
+        _look_starter(previews), inputs, [key, message], validator=_validate, concurrency_limit=None, **quiet
     ).success(
         fn=None,
         inputs=key,
@@ -99,32 +98,32 @@ def _starter(supervisor: Supervisor) -> Callable[..., str]:
 
 def lined_up(supervisor: Supervisor, run_id: str) -> str:
     """Where a run stands in the queue, in words; "" when it has begun."""
-    after = supervisor.waits_for(run_id)
+    after = supervisor.queued_after(run_id)
     if after is None:
         return ""
     place = len(supervisor.queue.ahead_of(run_id)) + 1
-    return f"*Lined up as number {place}: it begins after {run_name(after)}. The Runs page lists it.*"
+    return queued_message(place, after)
 
 
-def _look_starter(looks: Looks) -> Callable[..., tuple[str, str]]:
+def _look_starter(previews: PreviewJobs) -> Callable[..., tuple[str, str]]:
     def look(*values: Any) -> tuple[str, str]:
         problems = form.problems_of(values[:-1])
         if problems:
             return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
         token = token_of(values)
         try:
-            return looks.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
+            return previews.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
         except GekoError as error:
             return "", str(error)
 
     return look
 
 
-def _look_at(looks: Looks) -> Callable[[Any], dict[str, Any] | None]:
+def _look_at(previews: PreviewJobs) -> Callable[[Any], dict[str, Any] | None]:
     """What the look's script asks; a public endpoint."""
 
     def look(query: Any) -> dict[str, Any] | None:
-        events = looks.events(text_of(query, "key"))
+        events = previews.events(text_of(query, "key"))
         if events is None:
             return None
         shown = card(events)
@@ -160,10 +159,10 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         run_id = current_run(supervisor, shown=text_of(query, "shown"), cleared=text_of(query, "cleared"))
         if run_id is None:
             return {**NOTHING, "active": None}
-        supervisor.look(run_id)
+        supervisor.attach_or_close(run_id)
         feed, active = supervisor.feed(run_id), supervisor.active()
         cursor = _cursor(query) if text_of(query, "run") == run_id else Cursor()
-        alive, after = supervisor.alive(run_id), supervisor.waits_for(run_id)
+        alive, after = supervisor.alive(run_id), supervisor.queued_after(run_id)
         shown = payload(feed.folder, feed.state(), cursor, alive=alive, after=after)
         waiting = queue_line([run.id for run in supervisor.queue.waiting()])
         return {**shown, "active": active, "waiting": waiting}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from geko_app.formatting import format_bytes
 from geko_engine.selection.explanation import predicted_sentence
 
 Point = tuple[float | None, ...]
@@ -224,7 +225,7 @@ class RunState:
 
     def _on_ModelSaved(self, event: Mapping[str, Any]) -> None:
         self._values["model_path"] = event["path"]
-        self._note(event, f"Model saved: {event['path']} ({event['bytes'] / 1e6:.1f} MB)")
+        self._note(event, f"Model saved: {event['path']} ({format_bytes(event['bytes'])})")
 
     def _on_Message(self, event: Mapping[str, Any]) -> None:
         self._note(event, event["text"], event["level"])

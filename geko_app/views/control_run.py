@@ -1,21 +1,22 @@
-"""A run and its control: the honest sentence under their curves, whichever way it goes. Pure."""
+"""A run compared with its control run: one sentence on cost and quality, whichever way it goes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from geko_app.formatting import format_count, format_duration, format_loss, format_percent
 from geko_app.runs.summary import RunFacts
-from geko_app.views.formatting import compact, duration
 
-CAUTION = "One pair of runs is one sample: on small data, seeds alone differ by a point or two."
+CAUTION = "This is a single pair of runs: on small data, another seed alone can change the result by a point or two."
 
 
 def control_sentence(chosen: Sequence[RunFacts], configs: Sequence[Mapping[str, Any]]) -> str:
-    """What GEKO made of the same run, where exactly that is compared: two complete runs, GEKO on and off; else "".
+    """The comparison, if `chosen` are two complete runs that differ in nothing but GEKO on and off; else "".
 
     Args:
-        chosen, configs: the compared runs and their flat configurations, in the same order.
+        chosen: the compared runs.
+        configs: their configurations by dotted key, in the same order.
     """
     if len(chosen) != 2 or any(facts.end != "complete" for facts in chosen):
         return ""
@@ -29,16 +30,21 @@ def control_sentence(chosen: Sequence[RunFacts], configs: Sequence[Mapping[str, 
 
 def _cost(geko: RunFacts, plain: RunFacts) -> str:
     saved = geko.compute_saved_ratio or 0.0
-    spent = f"{100 * abs(saved):.1f} % {'less' if saved >= 0 else 'more'} compute than its control"
-    tokens = f"{compact(geko.tokens or 0)} trained tokens instead of {compact(plain.tokens or 0)}"
-    return f"GEKO spent {spent}: {tokens}, {duration(geko.seconds)} instead of {duration(plain.seconds)}."
+    difference = f"{format_percent(abs(saved))} {'less' if saved >= 0 else 'more'} compute than the control run"
+    tokens = f"{format_count(geko.tokens or 0)} trained tokens instead of {format_count(plain.tokens or 0)}"
+    time = f"{format_duration(geko.seconds)} instead of {format_duration(plain.seconds)}"
+    return f"GEKO used {difference}: {tokens}, {time}."
 
 
 def _quality(geko: RunFacts, plain: RunFacts) -> str:
     if geko.eval_loss_after is None or plain.eval_loss_after is None:
-        return "There is no evaluation data, so nothing can be said of the quality."
-    ends = f"It ended at an evaluation loss of {geko.eval_loss_after:.3f}, the control at {plain.eval_loss_after:.3f}"
+        return "Without evaluation data, the quality of the two cannot be compared."
+    losses = f"{format_loss(geko.eval_loss_after)} with GEKO and {format_loss(plain.eval_loss_after)} without"
+    matches = ""
     if geko.exact_match_after is not None and plain.exact_match_after is not None:
-        ends += f"; exactly right are {100 * geko.exact_match_after:.1f} % and {100 * plain.exact_match_after:.1f} %"
+        matches = (
+            f", its exact match {format_percent(geko.exact_match_after)} and {format_percent(plain.exact_match_after)}"
+        )
     better = geko.eval_loss_after <= plain.eval_loss_after
-    return f"{ends}. On this loss {'GEKO is no worse' if better else 'plain training is better'}."
+    verdict = "GEKO is no worse" if better else "plain training is better"
+    return f"The final evaluation loss is {losses}{matches}. By this loss, {verdict}."

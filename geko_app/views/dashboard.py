@@ -1,4 +1,4 @@
-"""A snapshot -> the texts and numbers that the dashboard draws. Pure; every label derives from the one snapshot."""
+"""A run's snapshot -> the texts and numbers that the dashboard draws. Pure; every label derives from the one snapshot."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from geko_app.form.values import field_of, groups_of, label_of
+from geko_app.formatting import (
+    format_count,
+    format_duration,
+    format_eta,
+    format_loss,
+    format_number,
+    format_percent,
+    format_time,
+    phase_title,
+    round_figure,
+    run_name,
+)
 from geko_app.runs.live_state import BUCKETS, RunState, Snapshot
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.store import RunEntry
-from geko_app.views.formatting import TITLES, clock, compact, duration, number, percent, remaining, rounded, run_name
 from geko_app.views.run_summary import summary
 from geko_engine.runs.folder import RunFolder, Status
 
@@ -34,7 +45,7 @@ NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
 
 @dataclasses.dataclass(frozen=True)
 class Cursor:
-    """What a tab has already: so many points, evaluations and log lines of the history `generation`."""
+    """What a tab has drawn already: so many points, evaluations and log lines of the history `generation`."""
 
     generation: int = 0
     points: int = 0
@@ -42,8 +53,8 @@ class Cursor:
     log: int = 0
 
 
-def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
-    """The snapshot with what only the status knows: that it waits, and the end of one that had no worker to tell it."""
+def with_status(snapshot: Snapshot, status: Status | None) -> Snapshot:
+    """The snapshot, corrected by what only status.json knows: a run in the queue, and an end without an event."""
     if status is not None and status.phase == QUEUED:
         return dataclasses.replace(snapshot, phase=QUEUED, end="", reason="", field="", report=None, message="")
     if status is not None and (status.end == "interrupted" or (status.end == "stopped" and not status.pid)):
@@ -54,12 +65,17 @@ def merged(snapshot: Snapshot, status: Status | None) -> Snapshot:
 def payload(
     folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool, after: str | None = None
 ) -> dict[str, Any]:
-    """What one poll of the page gets: only what came after `cursor`, all of it when the history was cut since.
+    """What one poll of the page gets: the history after `cursor` (all of it if it was cut since), and all else anew.
 
-    `after` is the run that a queued one waits for.
+    Args:
+        folder: the run.
+        state: its events, folded.
+        cursor: what the tab has drawn already.
+        alive: whether its worker is alive.
+        after: id of the run that a queued one waits for.
     """
     status = folder.status()
-    snapshot = merged(state.snapshot(), status)
+    snapshot = with_status(state.snapshot(), status)
     same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
     had = cursor if same else Cursor(snapshot.generation, log=cursor.log)
     points = state.points_since(had.points, POINT_LIMIT)
@@ -67,9 +83,11 @@ def payload(
         "run": folder.id,
         "had": dataclasses.asdict(had),
         "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
-        "points": [[rounded(value) for value in point] for point in points],
-        "evaluations": [[e[0], rounded(e[1]), e[3], rounded(e[4])] for e in state.evaluations[had.evaluations :]],
-        "log": [[clock(at), level, text] for at, level, text in state.log_since(had.log)],
+        "points": [[round_figure(value) for value in point] for point in points],
+        "evaluations": [
+            [e[0], round_figure(e[1]), e[3], round_figure(e[4])] for e in state.evaluations[had.evaluations :]
+        ],
+        "log": [[format_time(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
         "queued": snapshot.phase == QUEUED,
@@ -95,13 +113,20 @@ def payload(
 
 
 def mastery_sentence(snapshot: Snapshot) -> str:
-    """What is left out and why; before the first epoch is done, what it takes for mastered."""
-    told = snapshot.criterion or (snapshot.started or {}).get("mastery_reason", "")
-    return " ".join(filter(None, [told, snapshot.predicted]))
+    """What is skipped and why; before the end of the first epoch, what counts as mastered."""
+    reason = snapshot.criterion or (snapshot.started or {}).get("mastery_reason", "")
+    return " ".join(filter(None, [reason, snapshot.predicted]))
 
 
 def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopping: bool = False) -> dict[str, str]:
-    """Title, detail and sign of life of the status bar."""
+    """Title, detail and heartbeat of the status bar.
+
+    Args:
+        snapshot: the run.
+        status: its status.json, for the heartbeat.
+        alive: whether its worker is alive.
+        stopping: whether a stop was requested.
+    """
     detail = snapshot.reason if snapshot.end else snapshot.message
     if snapshot.end == "failed" and snapshot.field:
         detail = f"{label_of(snapshot.field)}: {detail}"
@@ -110,59 +135,59 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
     life = ""
     if alive and not snapshot.end and status is not None and status.heartbeat:
         age = max(0.0, time.time() - status.heartbeat)
-        life = f"alive, {age:.0f} s ago" if age < QUIET_SECONDS else f"no sign of life for {age:.0f} s"
-    title = TITLES.get(snapshot.phase, snapshot.phase)
+        life = f"last update {age:.0f} s ago" if age < QUIET_SECONDS else f"no update for {age:.0f} s"
+    title = phase_title(snapshot.phase)
     if stopping and not snapshot.end:
-        title, detail = (
-            "Stopping",
-            "It ends in a moment." if snapshot.phase in EARLY else "A checkpoint is being saved.",
-        )
+        title, detail = "Stopping", "Ends in a moment." if snapshot.phase in EARLY else "Saving a checkpoint."
     return {"title": title, "detail": detail, "life": life}
 
 
 def queued_line(after: str | None) -> dict[str, str]:
     """The status bar of a run that waits for the run `after`."""
-    return {"title": TITLES[QUEUED], "detail": f"after {run_name(after)}" if after else "begins next", "life": ""}
+    return {"title": phase_title(QUEUED), "detail": f"after {run_name(after)}" if after else "starts next", "life": ""}
 
 
 def queue_line(waiting: Sequence[str]) -> str:
-    """Who comes next, for whoever looks at the run before; "" when nobody waits."""
+    """Which run comes next, shown at the active run; "" for an empty queue."""
     more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
     return f"Next in the queue: {run_name(waiting[0])}{more}." if waiting else ""
 
 
+def queued_message(position: int, after: str) -> str:
+    """What the Start button says of a run that was queued.
+
+    Args:
+        position: in the queue, from 1.
+        after: id of the run before it.
+    """
+    return f"*Queued (position {position}): starts after {run_name(after)}. It is listed on the Runs page.*"
+
+
 def run_label(entry: RunEntry) -> str:
-    """A run in the list of runs: when it was started, the model, and where it stands."""
-    return f"{run_name(entry.id)} · {'running' if entry.alive else TITLES.get(entry.phase, entry.phase).lower()}"
+    """A run in a list to choose from: its date, its model, and its state."""
+    return f"{run_name(entry.id)} · {'running' if entry.alive else phase_title(entry.phase).lower()}"
 
 
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:
     """The seven stat boxes."""
     started = snapshot.started or {}
     epochs, epoch = started.get("epochs"), min(snapshot.epoch + 1, started.get("epochs", 1))
-    exact = f"{percent(snapshot.exact_match)} exact" if snapshot.exact_match is not None else ""
-    ratio = snapshot.compute_saved_ratio
+    exact = f"{format_percent(snapshot.exact_match)} exact" if snapshot.exact_match is not None else ""
+    planned = f"of {snapshot.steps_planned:,}" if snapshot.steps_planned else ""
+    speed = format_number(snapshot.steps_per_second, ".2f")
     return [
         {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": f"of {epochs}" if epochs else ""},
-        {
-            "name": "Step",
-            "value": f"{snapshot.step:,}",
-            "note": f"of {snapshot.steps_planned:,}" if snapshot.steps_planned else "",
-        },
-        {
-            "name": "Compute saved",
-            "value": percent(ratio),
-            "note": "against plain",
-        },
-        {"name": "Avg loss", "value": number(snapshot.average_loss, ".3f"), "note": "last 20 steps"},
-        {"name": "Steps/sec", "value": number(snapshot.steps_per_second, ".2f"), "note": speed_note(snapshot)},
-        {"name": "ETA", **remaining(snapshot.eta_seconds)},
-        {"name": "Eval loss", "value": number(snapshot.eval_loss, ".3f"), "note": exact},
+        {"name": "Step", "value": f"{snapshot.step:,}", "note": planned},
+        {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": "vs. plain training"},
+        {"name": "Average loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
+        {"name": "Steps/s", "value": speed, "note": speed_note(snapshot)},
+        {"name": "ETA", **format_eta(snapshot.eta_seconds)},
+        {"name": "Eval loss", "value": format_loss(snapshot.eval_loss), "note": exact},
     ]
 
 
 def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Count and share of each bucket now, FREEZE first; what was not seen yet only while there is such."""
+    """Count and share of each bucket now, FREEZE first; unseen samples only while there are some."""
     total = max(1, sum(snapshot.buckets.values()))
     names = [*BUCKETS, "unseen"] if snapshot.buckets.get("unseen") else BUCKETS
     return [
@@ -181,37 +206,35 @@ def compute_sentence(snapshot: Snapshot) -> str:
     if not snapshot.plain_training_tokens:
         return ""
     return (
-        f"So far {compact(snapshot.tokens_forwarded)} tokens forwarded and {compact(snapshot.tokens_backwarded)} "
-        f"backwarded, where plain training would have done {compact(snapshot.plain_training_tokens)} of each. "
-        f"Counted, not estimated: a forward pass is 1, a backward pass 2, scans included.{saved_seconds(snapshot)}"
+        f"So far {format_count(snapshot.tokens_forwarded)} tokens in forward passes and "
+        f"{format_count(snapshot.tokens_backwarded)} in backward passes; plain training would have processed "
+        f"{format_count(snapshot.plain_training_tokens)} in each. These are counts, not estimates: a forward pass costs 1 per "
+        f"token, a backward pass 2, and scoring passes are included.{saved_seconds(snapshot)}"
     )
 
 
 def saved_seconds(snapshot: Snapshot) -> str:
-    """What the saved tokens would have taken at the present speed; this one is an estimate, and says so."""
+    """The time that the saved compute would have taken at the present speed: the only estimate among the figures."""
     ratio = snapshot.compute_saved_ratio or 0.0
     if not 0 < ratio < 1:
         return ""
     seconds = snapshot.train_seconds * ratio / (1 - ratio)
-    return (
-        ""
-        if seconds < 1
-        else f" At this run's speed per token the rest would have taken about {duration(seconds)} more."
-    )
+    return "" if seconds < 1 else f" At this run's speed, the difference is about {format_duration(seconds)}."
 
 
 def speed_note(snapshot: Snapshot) -> str:
-    """Trained tokens per second beside the steps."""
+    """Trained tokens per second, below the steps per second."""
     speed = snapshot.tokens_per_second
-    return "last 20 steps" if speed is None else f"{compact(round(speed))} tokens/s"
+    return "last 20 steps" if speed is None else f"{format_count(round(speed))} tokens/s"
 
 
 def pace_sentence(snapshot: Snapshot) -> str:
-    """The learning rate now, and the curriculum's phase where there is one."""
+    """The present learning rate, and the phase of the curriculum if there is one."""
     if snapshot.learning_rate is None:
         return ""
-    phase = f" The curriculum is in its phase {snapshot.curriculum}." if snapshot.curriculum else ""
-    return f"Learning rate {snapshot.learning_rate:.2e} now. Tokens per second are trained ones, over 20 steps.{phase}"
+    phase = f" Curriculum phase: {snapshot.curriculum}." if snapshot.curriculum else ""
+    rate = f"{snapshot.learning_rate:.2e}"
+    return f"Current learning rate: {rate}. Tokens per second: trained tokens, averaged over 20 steps.{phase}"
 
 
 def settings_line(snapshot: Snapshot) -> str:
@@ -222,6 +245,6 @@ def settings_line(snapshot: Snapshot) -> str:
     trained = started["trainable_parameters"] / max(1, started["parameters"])
     share = "" if trained == 1 else f" ({100 * trained:.2g} % trained)"
     return (
-        f"{started['model']} · {started['parameters'] / 1e6:.3g} M parameters{share} · {started['samples']:,} samples · "
-        f"{started['device']} · {started['precision']}"
+        f"{started['model']} · {format_count(started['parameters'])} parameters{share} · "
+        f"{started['samples']:,} samples · {started['device']} · {started['precision']}"
     )

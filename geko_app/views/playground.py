@@ -9,7 +9,7 @@ from typing import Any
 
 from geko_app.runs.store import RunEntry
 from geko_app.views.dashboard import run_label
-from geko_app.workers.inference_jobs import FINAL, SIDES, Job
+from geko_app.workers.inference_jobs import FINAL, SIDES, InferenceJob
 from geko_engine.exceptions import RunError
 
 TITLES = {"base": "Base model", "tuned": "Tuned model"}
@@ -65,7 +65,7 @@ def default_run(choices: Sequence[Mapping[str, Any]]) -> str:
     return next((c["id"] for c in choices if c["complete"]), choices[0]["id"] if choices else "")
 
 
-def card(job: Job, had: Mapping[str, int]) -> dict[str, Any]:
+def card(job: InferenceJob, had: Mapping[str, int]) -> dict[str, Any]:
     """What one look at a job gets, by its kind.
 
     Args:
@@ -74,7 +74,7 @@ def card(job: Job, had: Mapping[str, int]) -> dict[str, Any]:
     common: dict[str, Any] = {"kind": job.kind, "running": not job.done, "error": job.error}
     if job.kind == "examples":
         return {**common, **examples(job)}
-    common["asked"] = {**asdict(job.asked), "pieces": ()} if job.asked else None
+    common["asked"] = {**asdict(job.request), "pieces": ()} if job.request else None
     if job.kind == "losses":
         return {**common, "sides": [losses(job, side) for side in SIDES], "legend": [text for _, text in LEVELS]}
     read = job.parts.get("prompt", {})
@@ -87,7 +87,7 @@ def card(job: Job, had: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def answer(job: Job, side: str, had: int) -> dict[str, Any]:
+def answer(job: InferenceJob, side: str, had: int) -> dict[str, Any]:
     """One side's answer: what is new of it, how fast it came, how it ended, and whether it is right."""
     part = job.parts.get(side, {})
     text = part.get("text", "")
@@ -102,7 +102,7 @@ def answer(job: Job, side: str, had: int) -> dict[str, Any]:
     }
 
 
-def status(job: Job, part: Mapping[str, Any]) -> str:
+def status(job: InferenceJob, part: Mapping[str, Any]) -> str:
     """Where one side stands, in one line."""
     state = part.get("state", "")
     if part.get("end"):
@@ -123,9 +123,9 @@ def speed(part: Mapping[str, Any]) -> list[str]:
     return [*words, f"{count / seconds:,.0f} tokens/s"] if seconds > 0 and count > 1 else words
 
 
-def verdict(job: Job, part: Mapping[str, Any]) -> str:
+def verdict(job: InferenceJob, part: Mapping[str, Any]) -> str:
     """right or wrong by exact match, once both answers are there and one was expected; else ""."""
-    expected = job.asked.answer.strip() if job.asked else ""
+    expected = job.request.answer.strip() if job.request else ""
     ended = job.done and all(
         job.parts.get(side, {}).get("end") or job.parts.get(side, {}).get("error") for side in SIDES
     )
@@ -135,7 +135,7 @@ def verdict(job: Job, part: Mapping[str, Any]) -> str:
     return "right" if part.get("text", "").strip() == expected else "wrong"
 
 
-def losses(job: Job, side: str) -> dict[str, Any]:
+def losses(job: InferenceJob, side: str) -> dict[str, Any]:
     """One side's tokens: [text, level of its loss or null where nothing is learnt, what the number says]."""
     part = job.parts.get(side, {})
     tokens = part.get("list", [])
@@ -159,7 +159,7 @@ def told(loss: float | None) -> str:
     return "read only" if loss is None else f"loss {loss:.3f}, chance {100 * math.exp(-loss):.3g} %"
 
 
-def examples(job: Job) -> dict[str, Any]:
+def examples(job: InferenceJob) -> dict[str, Any]:
     """The rows to try, by group."""
     part = job.parts.get("examples", {})
     rows = part.get("list", [])

@@ -1,15 +1,23 @@
-"""The events of a look -> the card that the page draws of it. Pure."""
+"""The events of a preview -> the card that the page draws of it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geko_app.form.values import label_of
-from geko_app.views.formatting import TITLES, compact, percent
+from geko_app.formatting import (
+    UNKNOWN,
+    format_count,
+    format_estimated_duration,
+    format_memory,
+    format_percent,
+    phase_title,
+)
 from geko_engine.reporting.events import Message
 
-PARTS = {
+Event = Mapping[str, Any]
+MEMORY_PARTS = {
     "weights": "Weights",
     "gradients": "Gradients",
     "optimizer": "Optimizer",
@@ -18,8 +26,8 @@ PARTS = {
 }
 
 
-def card(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What is known by now; the page draws what is there."""
+def card(events: Sequence[Event]) -> dict[str, Any]:
+    """Everything that is known so far, for the page's script."""
     last = {event["type"]: event for event in events}
     checked = {event["name"]: event for event in events if event["type"] == "DataChecked"}
     end, preview, step = last.get("RunEnded"), last.get("DataPreviewed"), last.get("StepEstimated")
@@ -45,76 +53,66 @@ def card(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def status(phase: dict[str, Any] | None) -> str:
-    """What is being done, with its counter."""
+def status(phase: Event | None) -> str:
+    """What the worker is doing, with its counter."""
     if phase is None:
         return "Starting"
     counter = f" · {phase['done']:,} of {phase['total']:,}" if phase["total"] else ""
-    title = "Adding up memory and time" if phase["phase"] == "scanning" else TITLES.get(phase["phase"], phase["phase"])
-    return f"{title}{counter}"
+    return f"{'Estimating memory and time' if phase['phase'] == 'scanning' else phase_title(phase['phase'])}{counter}"
 
 
-def error_text(end: dict[str, Any]) -> str:
-    """The reason of a failed look, with the label of its field."""
+def error_text(end: Event) -> str:
+    """Why a preview failed, with the label of the field to change."""
     return f"{label_of(end['field'])}: {end['reason']}" if end["field"] else str(end["reason"])
 
 
-def data_figures(checked: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """The large figures of the data."""
+def data_figures(checked: Mapping[str, Event]) -> list[dict[str, str]]:
+    """The stat boxes of the data."""
     train, held = checked.get("training"), checked.get("evaluation")
     if train is None:
         return []
-    share = train["target_tokens"] / max(1, train["tokens"])
-    figures = [
+    targets, tokens = train["target_tokens"], train["tokens"]
+    return [
         {"name": "Samples", "value": f"{train['samples']:,}", "note": f"of {train['rows']:,} rows"},
         {
-            "name": "Tokens learnt",
-            "value": percent(share),
-            "note": f"{compact(train['target_tokens'])} of {compact(train['tokens'])}",
+            "name": "Target tokens",
+            "value": format_percent(targets / max(1, tokens)),
+            "note": f"{format_count(targets)} of {format_count(tokens)}",
         },
         {"name": "Longest sample", "value": f"{train['longest']:,}", "note": "tokens"},
+        {
+            "name": "Evaluation",
+            "value": f"{held['samples']:,}" if held else UNKNOWN,
+            "note": held["source"] if held else "no evaluation data",
+        },
     ]
-    note = held["source"] if held else "no evaluation data"
-    return [*figures, {"name": "Evaluation", "value": f"{held['samples']:,}" if held else "–", "note": note}]
 
 
-def step_figures(step: dict[str, Any] | None) -> list[dict[str, str]]:
-    """The large figures of memory and time."""
+def step_figures(step: Event | None) -> list[dict[str, str]]:
+    """The stat boxes of memory and time."""
     if step is None:
         return []
     return [
-        {"name": "Memory", "value": f"≈ {gigabytes(step['needed'], 0)}", "note": f"of {gigabytes(step['free'])} free"},
-        {"name": "Time", "value": about(step["seconds"]), "note": "or less"},
+        {"name": "Memory", "value": f"≈ {format_memory(step['needed'])}", "note": f"of {format_memory(step['free'])}"},
+        {"name": "Time", "value": format_estimated_duration(step["seconds"]), "note": "at most"},
     ]
 
 
-def memory(step: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The estimate by part."""
+def memory(step: Event | None) -> dict[str, Any] | None:
+    """The estimated memory of a step, part by part."""
     if step is None:
         return None
     whole = max(1, sum(step["parts"].values()))
     parts = [
-        {"part": name, "name": PARTS[name], "text": gigabytes(size), "share": round(size / whole, 4)}
+        {"part": name, "name": MEMORY_PARTS[name], "text": format_memory(size), "share": round(size / whole, 4)}
         for name, size in step["parts"].items()
     ]
-    trained = "all trained" if step["trainable"] == step["parameters"] else f"{compact(step['trainable'])} trained"
+    all_trained = step["trainable"] == step["parameters"]
+    trained = "all trained" if all_trained else f"{format_count(step['trainable'])} trained"
     return {
         "verdict": step["verdict"],
         "sentence": step["sentence"],
         "parts": parts,
-        "note": f"{compact(step['parameters'])} parameters, {trained}. At the longest batch, which comes first; counted "
-        "on the model's structure without loading it.",
+        "note": f"{format_count(step['parameters'])} parameters, {trained}. Estimated for the longest batch, which comes "
+        "first, from the structure of the model, without loading it.",
     }
-
-
-def gigabytes(count: int, decimals: int = 1) -> str:
-    """Bytes for a person; `decimals` of megabytes."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.{decimals}f} MB"
-
-
-def about(seconds: float) -> str:
-    """A duration in one figure: it is an estimate."""
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"≈ {seconds / size:.0f} {unit}" if seconds >= 3 * size else f"≈ {seconds / size:.1f} {unit}"
-    return f"≈ {max(1, round(seconds))} s"

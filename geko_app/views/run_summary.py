@@ -6,60 +6,82 @@ from collections.abc import Callable
 from typing import Any
 
 from geko_app.form.rerun_options import offered
+from geko_app.formatting import (
+    UNKNOWN,
+    format_count,
+    format_duration,
+    format_loss,
+    format_percent,
+    phase_title,
+)
 from geko_app.runs.live_state import Snapshot
-from geko_app.views.formatting import TITLES, compact, duration, number, percent
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import tells_full
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
-    """The card at the end: figures, where the model is, and how to load it."""
+    """The whole card, for the page's script.
+
+    Args:
+        snapshot: the ended run.
+        folder: its files.
+    """
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
+    disk_is_full = tells_full(snapshot.reason)
     return {
         "end": snapshot.end,
-        "title": TITLES[snapshot.end],
+        "title": phase_title(snapshot.end),
         "reason": snapshot.reason,
-        "rows": figures_at_the_end(snapshot),
+        "rows": final_figures(snapshot),
         "folder": str(folder.path.resolve()),
         "model": model,
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
-        "variants": [] if tells_full(snapshot.reason) else offered(folder.config(), snapshot.end, snapshot.field),
-        "room": tells_full(snapshot.reason),
+        "variants": [] if disk_is_full else offered(folder.config(), snapshot.end, snapshot.field),
+        "room": disk_is_full,
     }
 
 
-def figures_at_the_end(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """(name, text) pairs from the report; from what was seen last where a killed worker wrote none."""
+def final_figures(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """(name, text) pairs from the report, or from the last events if the worker was killed before writing one."""
     report = snapshot.report or {}
     if not snapshot.step and not report.get("steps"):
         return []
-    saved = report.get("compute_saved_ratio", snapshot.compute_saved_ratio)
+    trained = format_count(report.get("tokens_backwarded", snapshot.tokens_backwarded))
+    plain = format_count(report.get("plain_training_tokens", snapshot.plain_training_tokens))
     rows = [
-        ("Evaluation loss", before_after(report, "eval_loss", snapshot.eval_loss, lambda v: f"{v:.3f}")),
-        ("Exact match", before_after(report, "exact_match", snapshot.exact_match, lambda v: f"{100 * v:.1f} %")),
-        ("Compute saved", percent(saved)),
-        ("Loss on trained samples", number(report.get("train_loss") or snapshot.average_loss, ".3f")),
+        ("Evaluation loss", before_after(report, "eval_loss", snapshot.eval_loss, format_loss)),
+        ("Exact match", before_after(report, "exact_match", snapshot.exact_match, format_percent)),
+        ("Compute saved", format_percent(report.get("compute_saved_ratio", snapshot.compute_saved_ratio))),
+        ("Loss on trained samples", format_loss(report.get("train_loss") or snapshot.average_loss)),
         ("Steps", f"{report.get('steps', snapshot.step):,}"),
-        (
-            "Tokens trained",
-            f"{compact(report.get('tokens_backwarded', snapshot.tokens_backwarded))} of "
-            f"{compact(report.get('plain_training_tokens', snapshot.plain_training_tokens))}",
-        ),
+        ("Trained tokens", f"{trained} of {plain}"),
     ]
-    return rows + ([("Time", duration(report["seconds"]))] if report.get("seconds") is not None else [])
+    return rows + ([("Time", format_duration(report["seconds"]))] if report.get("seconds") is not None else [])
 
 
 def before_after(report: dict[str, Any], name: str, last: float | None, shown: Callable[[float], str]) -> str:
-    """ "before → after" of an evaluated figure, or the last one known."""
+    """ "before → after" of an evaluated figure, or the last known value if one of them is missing.
+
+    Args:
+        report: of the run.
+        name: of the figure; the report has it with _before and _after.
+        last: value of the last evaluation.
+        shown: formats a value.
+    """
     before, after = report.get(f"{name}_before"), report.get(f"{name}_after")
     if before is None or after is None:
         value = last if after is None else after
-        return "–" if value is None else shown(value)
+        return UNKNOWN if value is None else shown(value)
     return f"{shown(before)} → {shown(after)}"
 
 
 def loading_code(model: str, *, adapter: bool) -> str:
-    """Three lines of Python that load what was trained."""
+    """Python code that loads the trained model.
+
+    Args:
+        model: its folder.
+        adapter: whether that holds a LoRA adapter instead of a whole model.
+    """
     package, kind = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
     imports = f"from {package} import {kind}\nfrom transformers import AutoTokenizer" if adapter else ""
     return (

@@ -1,19 +1,36 @@
-"""Facts and curves of runs -> what the Runs page draws. Pure; knows no file and no process."""
+"""Facts and curves of runs -> what the Runs page draws, and which lines of its list are new to a tab.
+
+Pure but for RunTable, which asks the supervisor. Knows no layout.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
-import time
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from geko_app.formatting import (
+    UNKNOWN,
+    format_count,
+    format_date,
+    format_duration,
+    format_loss,
+    format_percent,
+    phase_title,
+    round_figure,
+    run_name,
+)
 from geko_app.runs.live_state import RunState
 from geko_app.runs.queue import QUEUED
-from geko_app.runs.summary import RunFacts
-from geko_app.views.formatting import TITLES, compact, duration, number, percent, rounded, run_name
+from geko_app.runs.summary import FactsReader, RunFacts
+from geko_app.workers.supervisor import Supervisor
+from geko_engine.exceptions import RunError
 
-CURVE_POINTS = 600  # of one run that are drawn
+CURVE_POINTS = 600  # drawn of one run
+NOTE_CHARACTERS = 80  # shown of a note's first line
 COLUMNS = (
     ("when", "Run"),
     ("model", "Model"),
@@ -31,21 +48,87 @@ COLUMNS = (
 Cell = dict[str, Any]
 
 
-def row(facts: RunFacts, after: str | None = None) -> dict[str, Any]:
-    """One line of the list: for each column but the size its text, a second line, and what it is sorted by."""
-    title, reason = where_it_stands(facts, after)
+class RunTable:
+    """The list of all runs. Every line has the number of its last change; a tab asks for the changes since its last.
+
+    Args:
+        supervisor: of the runs.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor, self.reader = supervisor, FactsReader()
+        self._generation = secrets.token_hex(4)  # the numbers of an earlier server process mean nothing here
+        self._number, self._listed = 0, 0
+        self._rows: dict[str, tuple[int, dict[str, Any]]] = {}
+        self._ids: list[str] = []
+        self._lock = threading.Lock()
+
+    def changes(self, generation: str, since: int) -> dict[str, Any]:
+        """The rows that changed.
+
+        Args:
+            generation: the one that `since` belongs to.
+            since: number of the last change that the tab has.
+
+        Returns:
+            `book` (the generation), `number` (of the last change), `rows`, and `ids`: all of them, newest first, if a
+            run came or went, else None.
+        """
+        with self._lock:
+            self._refresh()
+            since = since if generation == self._generation and since <= self._number else -1
+            return {
+                "book": self._generation,
+                "number": self._number,
+                "ids": self._ids if self._listed > since else None,
+                "rows": [row for changed, row in self._rows.values() if changed > since],
+            }
+
+    def _refresh(self) -> None:
+        found = {run_id: row for run_id in self.supervisor.store.ids() if (row := self._row(run_id))}
+        ids = sorted(found, key=lambda run_id: (found[run_id]["cells"]["when"]["order"], run_id), reverse=True)
+        changed = [run_id for run_id in ids if self._rows.get(run_id, (0, None))[1] != found[run_id]]
+        if ids == self._ids and not changed:
+            return
+        self._number += 1
+        self._listed = self._number if ids != self._ids else self._listed
+        self._ids = ids
+        self._rows = {i: (self._number, found[i]) if i in changed else self._rows[i] for i in ids}
+
+    def _row(self, run_id: str) -> dict[str, Any] | None:
+        try:
+            folder = self.supervisor.store.folder(run_id)
+            if self._rows.get(run_id, (0, {"ended": False}))[1]["ended"] is False:
+                self.supervisor.attach_or_close(run_id)  # a command line may have started it, or its process is gone
+            facts = self.reader.facts(folder)
+            after = self.supervisor.queued_after(run_id) if facts.phase == QUEUED else None
+        except RunError:
+            return None  # just deleted
+        return run_row(facts, after)
+
+
+def run_row(facts: RunFacts, after: str | None = None) -> dict[str, Any]:
+    """One row of the list, with a cell for each column but the size.
+
+    Args:
+        facts: of the run.
+        after: id of the run that a queued one waits for.
+    """
+    title, detail = run_status(facts, after)
     cells = {
-        "when": cell(when(facts), facts.made, suffix(facts.id)),
-        "model": cell(tail(facts.model), facts.model.lower(), full=facts.model),
-        "data": cell(tail(facts.data), facts.data.lower(), full=facts.data),
-        "status": cell(title, title, reason, full=reason),
+        "when": cell(format_date(facts.made), facts.made, suffix(facts.id)),
+        "model": cell(short_name(facts.model), facts.model.lower(), full=facts.model),
+        "data": cell(short_name(facts.data), facts.data.lower(), full=facts.data),
+        "status": cell(title, title, detail, full=detail),
         "samples": cell("all" if facts.samples is None else f"{facts.samples:,}", facts.samples),
         "epochs": cell(epochs(facts), facts.epochs),
-        "saved": cell(percent(facts.compute_saved_ratio), facts.compute_saved_ratio),
-        "loss": cell(*before_after(facts.eval_loss_before, facts.eval_loss_after, lambda v: f"{v:.3f}")),
-        "exact": cell(*before_after(facts.exact_match_before, facts.exact_match_after, lambda v: f"{100 * v:.1f} %")),
-        "seconds": cell(duration(facts.seconds), facts.seconds),
-        "note": cell(facts.note.split("\n")[0][:80], facts.note.lower(), full=facts.note),
+        "saved": cell(format_percent(facts.compute_saved_ratio), facts.compute_saved_ratio),
+        "loss": cell(before_after(facts.eval_loss_before, facts.eval_loss_after, format_loss), facts.eval_loss_after),
+        "exact": cell(
+            before_after(facts.exact_match_before, facts.exact_match_after, format_percent), facts.exact_match_after
+        ),
+        "seconds": cell(format_duration(facts.seconds), facts.seconds),
+        "note": cell(facts.note.split("\n")[0][:NOTE_CHARACTERS], facts.note.lower(), full=facts.note),
     }
     return {
         "id": facts.id,
@@ -58,114 +141,107 @@ def row(facts: RunFacts, after: str | None = None) -> dict[str, Any]:
 
 
 def cell(text: str, order: Any, second: str = "", full: str = "") -> Cell:
-    """`order` None sorts last; `full` is shown where the mouse rests."""
+    """One cell.
+
+    Args:
+        text: the first line.
+        order: what the column is sorted by; None sorts last.
+        second: the second line.
+        full: shown as the tooltip.
+    """
     return {"text": text, "order": order, "second": second, "full": full if full != text else ""}
 
 
-def where_it_stands(facts: RunFacts, after: str | None = None) -> tuple[str, str]:
-    """Title and second line of the status."""
-    title = TITLES.get(facts.phase, facts.phase)
+def run_status(facts: RunFacts, after: str | None = None) -> tuple[str, str]:
+    """Title and detail of a run's state; `after` is the id of the run that a queued one waits for."""
+    title = phase_title(facts.phase)
     if facts.phase == QUEUED:
-        return title, f"after {run_name(after)}" if after else "begins next"
+        return title, f"after {run_name(after)}" if after else "starts next"
     if not facts.end and facts.progress is not None:
         return f"{title} {100 * facts.progress:.0f} %", ""
     return title, facts.reason
 
 
-def when(facts: RunFacts) -> str:
-    """Date and time of day, with the year where it is another one."""
-    made = time.localtime(facts.made)
-    return time.strftime("%d.%m. %H:%M" if made.tm_year == time.localtime().tm_year else "%d.%m.%Y %H:%M", made)
-
-
 def suffix(run_id: str) -> str:
-    """The end of an id, which tells two runs of one minute apart; the whole id where it was named otherwise."""
+    """The end of an id, which distinguishes runs of the same minute; the whole id if it is not one of ours."""
     return run_id.rsplit("-", 1)[-1] if run_name(run_id) != run_id else run_id
 
 
-def tail(name: str) -> str:
-    """The last part of a path or Hub id, which is what people know it by."""
+def short_name(name: str) -> str:
+    """The last part of a path or Hub id."""
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def epochs(facts: RunFacts) -> str:
-    """Epochs asked for, with those done where it did not get to the end."""
+    """Epochs of a run: "3", or "1 of 3" if it has not done them all."""
     if facts.epochs is None:
-        return "–"
+        return UNKNOWN
     done = facts.epochs_done
     return f"{facts.epochs}" if done is None or done >= facts.epochs else f"{done} of {facts.epochs}"
 
 
-def before_after(before: float | None, after: float | None, shown: Any) -> tuple[str, float | None]:
-    """Text of a figure that was measured before and after; it is ordered by the latter."""
-    if before is None and after is None:
-        return "–", None
-    text = " → ".join("–" if value is None else shown(value) for value in (before, after))
-    return text, after
+def before_after(before: float | None, after: float | None, shown: Callable[[float | None], str]) -> str:
+    """ "before → after" of an evaluated figure, with a dash for a missing one."""
+    return UNKNOWN if before is None and after is None else f"{shown(before)} → {shown(after)}"
 
 
-def megabytes(size: int) -> str:
-    """Bytes as people say them."""
-    if size >= 1e9:
-        return f"{size / 1e9:.2f} GB"
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
-
-
-def command(config_path: str) -> str:
-    """The command that repeats a run."""
+def rerun_command(config_path: str) -> str:
+    """The command that runs a configuration again."""
     return f"geko-train {shlex.quote(config_path)}"
 
 
 def figures(facts: RunFacts) -> list[tuple[str, str]]:
     """(name, text) pairs of one run's figures."""
-    loss, _ = before_after(facts.eval_loss_before, facts.eval_loss_after, lambda v: f"{v:.3f}")
-    exact, _ = before_after(facts.exact_match_before, facts.exact_match_after, lambda v: f"{100 * v:.1f} %")
     return [
-        ("Evaluation loss", loss),
-        ("Exact match", exact),
-        ("Compute saved", percent(facts.compute_saved_ratio)),
-        ("Loss on trained samples", number(facts.train_loss, ".3f")),
+        ("Evaluation loss", before_after(facts.eval_loss_before, facts.eval_loss_after, format_loss)),
+        ("Exact match", before_after(facts.exact_match_before, facts.exact_match_after, format_percent)),
+        ("Compute saved", format_percent(facts.compute_saved_ratio)),
+        ("Loss on trained samples", format_loss(facts.train_loss)),
         ("Samples", "all" if facts.samples is None else f"{facts.samples:,}"),
         ("Epochs", epochs(facts)),
-        ("Steps", "–" if facts.steps is None else f"{facts.steps:,}"),
-        ("Tokens trained", "–" if facts.tokens is None else compact(facts.tokens)),
-        ("Time", duration(facts.seconds)),
+        ("Steps", UNKNOWN if facts.steps is None else f"{facts.steps:,}"),
+        ("Trained tokens", UNKNOWN if facts.tokens is None else format_count(facts.tokens)),
+        ("Time", format_duration(facts.seconds)),
     ]
 
 
-def end_figures(chosen: Sequence[RunFacts]) -> list[list[str]]:
-    """The figures of the chosen runs side by side: one line each, its name first."""
-    status = ["Status", *(where_it_stands(facts)[0] for facts in chosen)]
+def compared_figures(chosen: Sequence[RunFacts]) -> list[list[str]]:
+    """The figures of several runs side by side: rows of a name and one text for each run."""
+    status = ["Status", *(run_status(facts)[0] for facts in chosen)]
     names = [name for name, _ in figures(chosen[0])] if chosen else []
     columns = [dict(figures(facts)) for facts in chosen]
     return [status, *([name, *(column[name] for column in columns)] for name in names)]
 
 
-def differences(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The settings that are not the same in all of the flat `configs`: dotted key, then a value for each."""
+def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The settings in which configurations differ: rows of a dotted key and one text for each.
+
+    Args:
+        configs: flat configurations by dotted key.
+    """
     keys = dict.fromkeys(key for config in configs for key in config)
-    rows = ([key, *(setting(config.get(key)) for config in configs)] for key in keys)
-    return [line for line in rows if len(set(line[1:])) > 1]
+    rows = ([key, *(setting_text(config.get(key)) for config in configs)] for key in keys)
+    return [row for row in rows if len(set(row[1:])) > 1]
 
 
-def setting(value: Any) -> str:
-    """A value of a configuration as text."""
+def setting_text(value: Any) -> str:
+    """The value of a setting as text."""
     if value is None:
-        return "–"
+        return UNKNOWN
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def curve(state: RunState) -> dict[str, list[float | None]]:
-    """The history of one run by steps, trained tokens and seconds, thinned; evaluations are all there."""
+    """The loss curves of a run by steps, trained tokens and seconds; points are thinned, evaluations are not."""
     points = state.points_since(0, CURVE_POINTS)
     evaluations = state.evaluations
     return {
         "steps": [point[0] for point in points],
         "tokens": [point[7] for point in points],
-        "seconds": [rounded(point[8]) for point in points],
-        "train": [rounded(point[2]) for point in points],
+        "seconds": [round_figure(point[8]) for point in points],
+        "train": [round_figure(point[2]) for point in points],
         "eval_steps": [evaluation[0] for evaluation in evaluations],
         "eval_tokens": [evaluation[3] for evaluation in evaluations],
-        "eval_seconds": [rounded(evaluation[4]) for evaluation in evaluations],
-        "eval": [rounded(evaluation[1]) for evaluation in evaluations],
+        "eval_seconds": [round_figure(evaluation[4]) for evaluation in evaluations],
+        "eval": [round_figure(evaluation[1]) for evaluation in evaluations],
     }

@@ -1,6 +1,6 @@
-"""Asking the models of runs: one child process for all tabs, started when it is needed. Knows no page and no torch.
+"""Questions to the models of runs: one child process for all tabs, started when it is needed. Knows no page and no torch.
 
-A job is asked for, gets a key, and is looked at by that key until it is done. Nothing of it is written to disk.
+A job is submitted, gets a key, and is polled by that key until it is done. Nothing of it is written to disk.
 """
 
 from __future__ import annotations
@@ -21,25 +21,28 @@ from geko_app.runs.store import RunStore
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
 
-TALKER = (sys.executable, "-P", "-m", "geko_app.workers.inference_worker")  # -P: as in supervisor.py
+INFERENCE_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.inference_worker")  # -P: as in supervisor.py
 SIDES = ("base", "tuned")
-IDLE_SECONDS = 300.0  # without a job, and the process and its memory are given back
+IDLE_SECONDS = 300.0  # without a job for so long, the process is ended to free its memory
 STOP_SECONDS = 5.0
-WAITING = 16  # jobs that are not done; one more is refused
-KEPT = 64
-LONGEST = 20_000  # characters
+MAX_PENDING = 16  # jobs that are not done; one more is refused
+MAX_KEPT = 64
+MAX_CHARACTERS = 20_000  # of a prompt, and of an answer
 FINAL = "final"
 
 
 @dataclass(frozen=True)
-class Text:
-    """What the models of a run are asked about.
+class InferenceRequest:
+    """What to ask the models of a run.
 
     Attributes:
-        which: FINAL or the name of a checkpoint. answer: the expected one, where there is one.
-        example: the ref of the example that prompt and answer are from, where they are.
-        pieces: the whole text as its run rendered it, (piece, whether it is learnt); then prompt and answer only tell
-            how long it is.
+        run_id: the run.
+        which: FINAL or the name of a checkpoint.
+        prompt: the text to answer.
+        answer: the expected answer, "" if there is none.
+        example: reference of the example that prompt and answer are from, "" if they were typed.
+        pieces: the whole text as the run rendered it, as (piece, is it a target) pairs; if given, prompt and answer
+            are only used to check the length.
     """
 
     run_id: str
@@ -51,71 +54,100 @@ class Text:
 
 
 @dataclass
-class Job:
-    """One thing that was asked: what is known of its parts by now, and how it ended."""
+class InferenceJob:
+    """One submitted job: the state of its parts so far, and how it ended.
+
+    Attributes:
+        kind: "generate", "losses" or "examples".
+        parts: state by part: one part for each side, and "prompt" or "examples".
+    """
 
     number: int
-    kind: str  # talk, losses or examples
-    asked: Text | None
+    kind: str
+    request: InferenceRequest | None
     process: subprocess.Popen[str]
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: bool = False
     error: str = ""
 
-    def apply(self, news: dict[str, Any]) -> None:
-        """Fold one line of the process."""
-        if news.get("done"):
-            self.done, self.error = True, news.get("error", "")
-        elif "part" in news:
-            told = {name: value for name, value in news.items() if name not in ("id", "part")}
-            self.parts.setdefault(news["part"], {}).update(told)
+    def apply(self, update: dict[str, Any]) -> None:
+        """Apply one line from the process."""
+        if update.get("done"):
+            self.done, self.error = True, update.get("error", "")
+        elif "part" in update:
+            values = {name: value for name, value in update.items() if name not in ("id", "part")}
+            self.parts.setdefault(update["part"], {}).update(values)
 
 
-class Talks:
-    """Starts the process, hands it jobs, and answers for them.
+class InferenceJobs:
+    """Starts the inference process, submits jobs to it, and keeps their results.
 
     Args:
-        command: how the process is started. idle_seconds: how long it may have nothing to do.
+        store: the runs.
+        command: starts the process.
+        idle_seconds: after so long without a job the process is ended.
     """
 
-    def __init__(self, store: RunStore, *, command: Sequence[str] = TALKER, idle_seconds: float = IDLE_SECONDS) -> None:
-        self.store, self._command, self._idle = store, tuple(command), idle_seconds
-        self._jobs: dict[str, Job] = {}
-        self._numbers = 0
+    def __init__(
+        self, store: RunStore, *, command: Sequence[str] = INFERENCE_COMMAND, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self.store, self._command, self._idle_seconds = store, tuple(command), idle_seconds
+        self._jobs: dict[str, InferenceJob] = {}
+        self._last_number = 0
         self._process: subprocess.Popen[str] | None = None
-        self._timer: threading.Timer | None = None
+        self._idle_timer: threading.Timer | None = None
         self._lock = threading.RLock()
 
     @property
     def pid(self) -> int | None:
-        """Of the process, where there is one."""
+        """Of the process; None while there is none."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def talk(self, text: Text, options: Mapping[str, Any]) -> str:
-        """Ask both models of a run and return the key of the job.
+    def generate(self, request: InferenceRequest, options: Mapping[str, Any]) -> str:
+        """Let both models of a run answer a prompt.
 
         Args:
+            request: what to ask.
             options: fields of geko_engine.inference.generation.Options.
 
+        Returns:
+            The key of the job.
+
         Raises:
-            RunError: for what is no run, no model of it, or too long; or when too much is asked at once.
+            RunError: there is no such run or model, the text is too long, or too many jobs are pending.
         """
-        return self._ask("talk", text, options=dict(options), sides=SIDES)
+        return self._submit_request("generate", request, options=dict(options), sides=SIDES)
 
-    def losses(self, text: Text, sides: Sequence[str] = SIDES) -> str:
-        """Ask for the loss of every token of a prompt and its answer; the key of the job. Raises as `talk`.
+    def token_losses(self, request: InferenceRequest, sides: Sequence[str] = SIDES) -> str:
+        """Compute the loss of every token of a prompt and its answer.
 
-        Each of `sides` gets a part with `list`, [text, loss in nats] pairs; the loss is None where nothing is learnt.
+        Args:
+            request: the text.
+            sides: which models; each gets a part with `list`, [text, loss in nats] pairs; the loss of a token that is
+                no target is None.
+
+        Returns:
+            The key of the job.
+
+        Raises:
+            RunError: as for `generate`.
         """
-        return self._ask("losses", text, sides=[side for side in SIDES if side in sides])
+        return self._submit_request("losses", request, sides=[side for side in SIDES if side in sides])
 
     def examples(self, run_id: str) -> str:
-        """Ask for rows of a run's data to try; the key of the job. Raises as `talk`."""
-        return self._give({"do": "examples", "run": str(self.store.folder(run_id).path)}, None)
+        """Find rows of a run's data to try.
 
-    def job(self, key: str) -> Job | None:
-        """What is known of a job by now; None for a key that is not (or no longer) known."""
+        Returns:
+            The key of the job.
+
+        Raises:
+            RunError: there is no such run, or too many jobs are pending.
+        """
+        return self._submit({"do": "examples", "run": str(self.store.folder(run_id).path)}, None)
+
+    def job(self, key: str) -> InferenceJob | None:
+        """A copy of a job as it is now; None for an unknown key."""
         with self._lock:
             job = self._jobs.get(key)
             if job is None:
@@ -123,55 +155,55 @@ class Talks:
             parts = {name: dict(part) for name, part in job.parts.items()}
             return replace(job, parts=parts)
 
-    def stop(self, key: str) -> None:
-        """The rest of a job is not wanted any more; does nothing when it is done."""
+    def cancel(self, key: str) -> None:
+        """Stop a job early; does nothing if it is done or unknown."""
         with self._lock:
             job = self._jobs.get(key)
             if job is not None and not job.done:
-                self._write({"stop": job.number})
+                self._send({"stop": job.number})
 
     def shutdown(self) -> None:
         """End the process."""
         with self._lock:
             process, self._process = self._process, None
-            if self._timer is not None:
-                self._timer.cancel()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
         if process is not None:
             _end(process)
 
-    def _ask(self, kind: str, text: Text, **asked: Any) -> str:
-        folder = self.store.folder(text.run_id)
-        if text.which not in models_of(folder):
-            raise RunError(f"The run {text.run_id} has no model {text.which!r}: choose another one.")
-        longest = max(len(text.prompt), len(text.answer))
-        if longest > LONGEST:
-            raise RunError(f"The text has {longest:,} characters; at most {LONGEST:,} are taken.")
-        told = {name: value for name, value in asdict(text).items() if name != "run_id"}
-        return self._give({"do": kind, "run": str(folder.path), **told, **asked}, text)
+    def _submit_request(self, kind: str, request: InferenceRequest, **more: Any) -> str:
+        folder = self.store.folder(request.run_id)
+        if request.which not in models_of(folder):
+            raise RunError(f"The run {request.run_id} has no model {request.which!r}: choose another one.")
+        longest = max(len(request.prompt), len(request.answer))
+        if longest > MAX_CHARACTERS:
+            raise RunError(f"The text has {longest:,} characters; the limit is {MAX_CHARACTERS:,}. Shorten it.")
+        values = {name: value for name, value in asdict(request).items() if name != "run_id"}
+        return self._submit({"do": kind, "run": str(folder.path), **values, **more}, request)
 
-    def _give(self, job: dict[str, Any], text: Text | None) -> str:
+    def _submit(self, message: dict[str, Any], request: InferenceRequest | None) -> str:
         with self._lock:
-            if sum(not job.done for job in self._jobs.values()) >= WAITING:
-                raise RunError("Too much is being asked at once: wait for an answer, then ask again.")
+            if sum(not job.done for job in self._jobs.values()) >= MAX_PENDING:
+                raise RunError("Too many questions are pending: wait for an answer, then try again.")
             self._forget_old()
-            self._numbers += 1
+            self._last_number += 1
             key = secrets.token_hex(8)
-            self._jobs[key] = Job(self._numbers, job["do"], text, self._started())
-            self._write({"id": self._numbers, **job})
+            self._jobs[key] = InferenceJob(self._last_number, message["do"], request, self._running_process())
+            self._send({"id": self._last_number, **message})
             return key
 
     def _forget_old(self) -> None:
         done = [key for key, job in self._jobs.items() if job.done]
-        for key in done[: max(0, len(self._jobs) - KEPT + 1)]:
+        for key in done[: max(0, len(self._jobs) - MAX_KEPT + 1)]:
             del self._jobs[key]
 
-    def _started(self) -> subprocess.Popen[str]:
-        """The process, a new one where there is none."""
-        if self._timer is not None:
-            self._timer.cancel()
+    def _running_process(self) -> subprocess.Popen[str]:
+        """The process, started if there is none."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._process is not None and self._process.poll() is None:
             return self._process
-        threads = str(max(1, (os.cpu_count() or 1) // 2))  # a training beside it has the others
+        threads = str(max(1, (os.cpu_count() or 1) // 2))  # the other cores are for a training at the same time
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": threads,
@@ -182,34 +214,34 @@ class Talks:
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # it might quote what was asked
+            stderr=subprocess.DEVNULL,  # a traceback could quote the prompt
             env=environment,
             encoding="utf-8",
         )
-        threading.Thread(target=self._read, args=(self._process,), name="talks", daemon=True).start()
+        threading.Thread(target=self._read, args=(self._process,), name="inference-jobs", daemon=True).start()
         return self._process
 
-    def _write(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         process = self._process
         if process is None or process.stdin is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # its reader tells the end of it
+        with contextlib.suppress(BrokenPipeError):  # the reading thread reports its end
             process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        """Fold what the process tells, to its end; its open jobs end with it."""
+        """Apply what the process writes until it ends; its open jobs end with it."""
         assert process.stdout is not None
         for line in process.stdout:
             if not line.endswith("\n"):
-                break  # it was killed in the middle of a word
-            news = json.loads(line)
+                break  # it was killed while writing a line
+            update = json.loads(line)
             with self._lock:
                 for job in self._jobs.values():
-                    if job.number == news["id"]:
-                        job.apply(news)
-                if news.get("done"):
-                    self._rest(process)
+                    if job.number == update["id"]:
+                        job.apply(update)
+                if update.get("done"):
+                    self._start_idle_timer(process)
         process.wait()
         with self._lock:
             if self._process is process:
@@ -218,11 +250,11 @@ class Talks:
                 if job.process is process and not job.done:
                     job.done, job.error = True, death_sentence(process.returncode)
 
-    def _rest(self, process: subprocess.Popen[str]) -> None:
+    def _start_idle_timer(self, process: subprocess.Popen[str]) -> None:
         if all(job.done for job in self._jobs.values()):
-            self._timer = threading.Timer(self._idle, self._end_idle, (process,))
-            self._timer.daemon = True
-            self._timer.start()
+            self._idle_timer = threading.Timer(self._idle_seconds, self._end_idle, (process,))
+            self._idle_timer.daemon = True
+            self._idle_timer.start()
 
     def _end_idle(self, process: subprocess.Popen[str]) -> None:
         with self._lock:
@@ -233,7 +265,7 @@ class Talks:
 
 
 def models_of(folder: RunFolder) -> list[str]:
-    """What of a run can be asked: FINAL, then its checkpoints, the newest first."""
+    """The models of a run that can be asked: FINAL, then its checkpoints, newest first."""
     saved = any((folder.model_path / name).is_file() for name in ("config.json", "adapter_config.json"))
     found = [p.name for p in folder.checkpoints_path.glob("checkpoint-*") if (p / "manifest.json").is_file()]
     steps = sorted((name for name in found if name.split("-")[-1].isdigit()), key=lambda n: -int(n.split("-")[-1]))
@@ -241,17 +273,17 @@ def models_of(folder: RunFolder) -> list[str]:
 
 
 def death_sentence(code: int | None) -> str:
-    """Why the process is gone in the middle of a job, in words."""
-    again = "Ask again: a new one is started."
+    """One sentence for the user: why the process ended in the middle of a job."""
+    again = "Try again: a new one will be started."
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        hint = " Most often the system does that when memory runs out." if name == "SIGKILL" else ""
-        return f"The process that asks the models was ended by the system ({name}).{hint} {again}"
-    return f"The process that asks the models ended without a word. {again}"
+        hint = " This usually means that memory ran out." if name == "SIGKILL" else ""
+        return f"The inference process was ended by the system ({name}).{hint} {again}"
+    return f"The inference process ended unexpectedly. {again}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Close its input, which ends it; kill it when it does not listen."""
+    """Close its input, which ends it; kill it if it does not react."""
     with contextlib.suppress(OSError):
         if process.stdin is not None:
             process.stdin.close()

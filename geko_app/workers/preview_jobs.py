@@ -1,4 +1,4 @@
-"""Looks before a start: a worker process for each, in a temporary folder. Knows no page and no torch."""
+"""Previews before a run starts: one worker process each, in a temporary folder. Knows no page and no torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from geko_app.workers.run_follower import death_reason
-from geko_app.workers.supervisor import WORKER
+from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import written
 
-LOOK = (*WORKER, "--look")
-AT_ONCE = 2  # looks at work; one more ends the oldest of them
-KEPT = 8
+PREVIEW_COMMAND = (*TRAINING_COMMAND, "--preview")
+MAX_ACTIVE = 2  # a further preview ends the oldest active one
+MAX_KEPT = 8
 STOP_SECONDS = 5.0
 
 
 @dataclass
-class Look:
-    """One look: its folder, its process, and the events read so far."""
+class PreviewJob:
+    """One preview: its folder, its process, and the events read so far."""
 
     folder: RunFolder
     process: subprocess.Popen[bytes]
@@ -43,8 +43,8 @@ class Look:
         return bool(self.events) and self.events[-1]["type"] == RunEnded.__name__
 
     def read(self) -> list[dict[str, Any]]:
-        """All events so far; a process that died without its last word gets one."""
-        alive = self.alive  # before the reading: what was written last is read then
+        """All events so far; a process that died without an end event gets one."""
+        alive = self.alive  # asked before reading, so that what it wrote last is read
         for offset, event in self.folder.events(self.offset):
             self.offset = offset
             self.events.append(event)
@@ -53,23 +53,38 @@ class Look:
         return self.events
 
 
-class Looks:
-    """Starts looks and answers for them; the same configuration is looked at once."""
+class PreviewJobs:
+    """Starts previews and hands out their events. A configuration that was previewed completely is not previewed again.
 
-    def __init__(self, command: Sequence[str] = LOOK) -> None:
+    Args:
+        command: starts a worker; the preview's folder is appended.
+    """
+
+    def __init__(self, command: Sequence[str] = PREVIEW_COMMAND) -> None:
         self._command = tuple(command)
-        self._looks: dict[str, Look] = {}
+        self._jobs: dict[str, PreviewJob] = {}
         self._lock = threading.Lock()
 
     def start(self, config: RunConfig, environment: Mapping[str, str]) -> str:
-        """Begin to look at what `config` names and return the key of the look."""
+        """Start a preview of `config`, or find the one that exists.
+
+        Args:
+            config: what to preview.
+            environment: of the worker process.
+
+        Returns:
+            The key of the job.
+
+        Raises:
+            RunError: the disk is full.
+        """
         with self._lock:
-            for key, look in self._looks.items():
-                if look.config == config and (look.alive or look.read()[-1].get("end") == "complete"):
+            for key, job in self._jobs.items():
+                if job.config == config and (job.alive or job.read()[-1].get("end") == "complete"):
                     return key
             self._make_room()
             with written(Path(tempfile.gettempdir())):
-                folder = RunFolder(tempfile.mkdtemp(prefix="geko-look-"))
+                folder = RunFolder(tempfile.mkdtemp(prefix="geko-preview-"))
                 folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
             with folder.log_path.open("ab") as log:
                 process = subprocess.Popen(
@@ -79,37 +94,37 @@ class Looks:
                     stdin=subprocess.DEVNULL,
                     env=dict(environment),
                 )
-            self._looks[folder.id] = Look(folder, process, config)
+            self._jobs[folder.id] = PreviewJob(folder, process, config)
             return folder.id
 
     def events(self, key: str) -> list[dict[str, Any]] | None:
-        """Everything that the look has told so far; None for a key that is not (or no longer) known."""
+        """All events of a preview so far; None for an unknown key."""
         with self._lock:
-            look = self._looks.get(key)
-            return None if look is None else list(look.read())
+            job = self._jobs.get(key)
+            return None if job is None else list(job.read())
 
     def shutdown(self) -> None:
-        """End all looks and remove their folders; they have nothing to save."""
+        """End all previews and remove their folders; there is nothing to save."""
         with self._lock:
-            for look in self._looks.values():
-                look.process.kill()
-            for key in list(self._looks):
+            for job in self._jobs.values():
+                job.process.kill()
+            for key in list(self._jobs):
                 self._remove(key)
 
     def _make_room(self) -> None:
-        working = [key for key, look in self._looks.items() if look.alive]
-        for key in working[: max(0, len(working) - AT_ONCE + 1)]:
+        active = [key for key, job in self._jobs.items() if job.alive]
+        for key in active[: max(0, len(active) - MAX_ACTIVE + 1)]:
             self._remove(key)
-        for key in list(self._looks)[: max(0, len(self._looks) - KEPT + 1)]:
+        for key in list(self._jobs)[: max(0, len(self._jobs) - MAX_KEPT + 1)]:
             self._remove(key)
 
     def _remove(self, key: str) -> None:
-        look = self._looks.pop(key)
-        if look.alive:
-            look.process.terminate()
+        job = self._jobs.pop(key)
+        if job.alive:
+            job.process.terminate()
             try:
-                look.process.wait(STOP_SECONDS)
+                job.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                look.process.kill()
-                look.process.wait()
-        shutil.rmtree(Path(look.folder.path), ignore_errors=True)
+                job.process.kill()
+                job.process.wait()
+        shutil.rmtree(Path(job.folder.path), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Follows one worker process: reads its events, and says why it died. Knows no queue of runs."""
+"""Follows one worker process: reads its events and works out why it died. Knows no queue of runs."""
 
 from __future__ import annotations
 
@@ -21,36 +21,44 @@ from geko_engine.runs.writer import mark_interrupted
 from geko_engine.storage.disk_space import DISK_FULL, full_sentence
 
 POLL_SECONDS = 0.1
+TRAINING_WORKER = "geko_app.workers.training_worker"
 
 
 class Feed:
-    """One run's events on their way to the page: a thread puts them in, whoever asks folds them."""
+    """One run's events on their way to the page: a follower's thread puts them in, any request thread folds them.
+
+    Args:
+        folder: the run to read.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._state, self._offset, self._lock = RunState(), 0, threading.Lock()
         self._reading = threading.Lock()
-        self._unwritten = False
+        self._end_is_unwritten = False
 
     def read(self) -> None:
-        """Put what the worker has written since the last call into the queue."""
+        """Queue the events that the worker has written since the last call."""
         with self._reading:
             for offset, event in self.folder.events(self._offset):
                 self._offset = offset
                 self.queue.put(event)
 
-    def give_end(self, reason: str) -> None:
-        """Mark a run whose worker is gone; on a full disk only the page is told, until there is room again."""
+    def mark_ended(self, reason: str) -> None:
+        """Mark the run as interrupted if its worker wrote no end.
+
+        On a full disk the mark cannot be written: then only the page knows, until the next attempt.
+        """
         try:
             mark_interrupted(self.folder, reason)
         except OSError:
-            if not self._unwritten:
+            if not self._end_is_unwritten:
                 self.queue.put({"time": time.time(), **RunEnded("interrupted", reason, {}).to_dict()})
-            self._unwritten = True
+            self._end_is_unwritten = True
 
     def state(self) -> RunState:
-        """The fold of everything read so far."""
+        """The state after all events read so far."""
         with self._lock:
             while True:
                 try:
@@ -59,12 +67,14 @@ class Feed:
                     return self._state
 
 
-class _Training(threading.Thread):
-    """Follows one worker to its end; asks, terminates and kills when a stop was asked for.
+class RunFollower(threading.Thread):
+    """Follows one worker to its end; once a stop is requested, terminates and then kills a worker that does not react.
 
     Args:
-        patience: seconds from the stop request to SIGTERM, and from there to SIGKILL.
-        then: called at the very end.
+        feed: receives the events.
+        process: the worker if this page started it; None for a worker found at work.
+        patience: seconds from the stop request to SIGTERM, and from SIGTERM to SIGKILL.
+        on_end: called last, in this thread.
     """
 
     def __init__(
@@ -72,81 +82,84 @@ class _Training(threading.Thread):
         feed: Feed,
         process: subprocess.Popen[bytes] | None,
         patience: tuple[float, float],
-        then: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
-        super().__init__(name=f"training-{feed.folder.id}", daemon=True)
-        self.ours = process is not None or is_worker((feed.folder.status() or Status()).pid)
-        self.feed, self._process, self._then = feed, process, then
-        self._grace, self._kill_after = patience
-        self.over = False
-        self._asked: float | None = None
-        self._forced = ""
+        super().__init__(name=f"follow-{feed.folder.id}", daemon=True)
+        self.own = process is not None or is_page_worker((feed.folder.status() or Status()).pid)
+        self.feed, self._process, self._on_end = feed, process, on_end
+        self._grace_seconds, self._kill_seconds = patience
+        self.finished = False
+        self._stop_requested_at: float | None = None
+        self._forced_reason = ""
 
     def run(self) -> None:
-        while self._alive():
+        while self._process_is_alive():
             self.feed.read()
             self._enforce_stop()
             time.sleep(POLL_SECONDS)
         self.feed.read()
-        self.feed.give_end(self._forced or death_reason(self._process, self.feed.folder))
-        self.over = True
-        self._then()
+        self.feed.mark_ended(self._forced_reason or death_reason(self._process, self.feed.folder))
+        self.finished = True
+        self._on_end()
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Raise the stop flag; the grace period begins with the first call."""
         try:
             self.feed.folder.request_stop()
-        except OSError:  # no room for the flag: to a worker the signal says the same
+        except OSError:  # the disk has no room for the flag; the worker treats SIGTERM the same way
             self._signal(signal.SIGTERM)
-        self._asked = self._asked or time.monotonic()
+        self._stop_requested_at = self._stop_requested_at or time.monotonic()
 
-    def _alive(self) -> bool:
+    def _process_is_alive(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
         status = self.feed.folder.status() or Status()
-        # A worker of a page is waited for to its last breath, for its memory; another program may live on after its run.
-        return status.alive and (self.ours or not status.end)
+        # A page's worker must be gone before the next run starts, for its memory; another program may outlive its run.
+        return status.alive and (self.own or not status.end)
 
     def _enforce_stop(self) -> None:
-        if self._asked is None:
+        if self._stop_requested_at is None:
             return
-        waited = time.monotonic() - self._asked
-        if waited > self._grace + self._kill_after:
-            self._forced = f"The worker did not answer the stop for {waited:.0f} seconds and was killed."
+        waited = time.monotonic() - self._stop_requested_at
+        if waited > self._grace_seconds + self._kill_seconds:
+            self._forced_reason = f"The worker did not react to the stop request for {waited:.0f} s and was killed."
             self._signal(signal.SIGKILL)
-        elif waited > self._grace and not self._forced:
-            self._forced = f"The worker did not answer the stop for {waited:.0f} seconds and was terminated."
+        elif waited > self._grace_seconds and not self._forced_reason:
+            self._forced_reason = f"The worker did not react to the stop request for {waited:.0f} s and was terminated."
             self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(number)  # does nothing when it has just ended
+            self._process.send_signal(number)  # does nothing if it has just ended
             return
         status = self.feed.folder.status() or Status()
-        if status.alive:  # never a stranger with an old id, never 0, which would be this very process group
+        if status.alive:  # never a stranger that got the pid since, and never 0, which is this process group
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status.pid, number)
 
 
-def is_worker(pid: int) -> bool:
-    """Whether process `pid` was started by a page (an earlier one, when this one finds it at work)."""
+def is_page_worker(pid: int) -> bool:
+    """Whether process `pid` is a training worker that this page or an earlier one started."""
     try:
-        return pid > 0 and "geko_app.workers.training_worker" in psutil.Process(pid).cmdline()
+        return pid > 0 and TRAINING_WORKER in psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
 
 
 def death_reason(process: subprocess.Popen[bytes] | None, folder: RunFolder) -> str:
-    """Why a worker that wrote no end is gone, in words."""
+    """One sentence for the user: why a worker that wrote no end is gone.
+
+    Args:
+        process: the ended worker; None if this page did not start it.
+        folder: its run.
+    """
     if process is None:
-        return "Its process ended without a word: it was killed, or the machine went down. Resume goes on from there."
+        return "The process ended unexpectedly: it was killed, or the computer went down. Press Resume to continue."
     code = process.returncode
     if code == DISK_FULL:
         return f"{full_sentence(folder.path)} Then resume."
     if code < 0:
         name = signal.Signals(-code).name
-        hint = (
-            " Most often the system does that when memory runs out: halve the batch size." if name == "SIGKILL" else ""
-        )
+        hint = " This usually means that memory ran out: halve the batch size." if name == "SIGKILL" else ""
         return f"The worker was ended by the system ({name}).{hint}"
-    return "The worker ended without a word" + (f" (exit code {code})" if code else "") + ": see worker.log."
+    return "The worker ended unexpectedly" + (f" (exit code {code})" if code else "") + ": see worker.log."

@@ -1,8 +1,8 @@
-"""The training thread: starts a worker process, follows it, stops it, outlives it. Knows no page and no torch.
+"""Starts training workers, follows them, stops them, and leaves them running if the page dies. Knows no page and no torch.
 
-One worker at a time; who starts meanwhile lines up (run_queue.py), and the end of one run starts the next. A run of
-the command line is followed, but nobody waits for it. Events come from the run's folder into a queue; the stop flag is
-the run's `stop` file. A server that dies leaves the worker at its work: the next server attaches to it.
+One worker at a time: a run that is started meanwhile is queued (runs/queue.py), and the end of one run starts the next.
+A run of the command line is followed too, but nothing waits for it. Events travel through the run's folder; the stop
+flag is the run's `stop` file. If the server dies, the worker goes on, and the next server attaches to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from geko_app.runs.queue import MARKER, RunQueue, is_queued
 from geko_app.runs.store import RunStore
-from geko_app.workers.run_follower import Feed, _Training, death_reason
+from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import PhaseChanged
@@ -25,23 +25,25 @@ from geko_engine.runs.folder import RunFolder, Status
 from geko_engine.storage.atomic_files import replace_json
 from geko_engine.storage.disk_space import written
 
-# -P: or a file of the folder that the page was started in would be imported in place of a library of its name.
-WORKER = (sys.executable, "-P", "-m", "geko_app.workers.training_worker")
+# -P: otherwise a file in the folder where the page was started could shadow a library of the same name.
+TRAINING_COMMAND = (sys.executable, "-P", "-m", TRAINING_WORKER)
 
 
 class Supervisor:
-    """Starts, resumes and stops runs of `store`.
+    """Starts, resumes, stops and deletes the runs of a store.
 
     Args:
-        command: how a worker is started; the run's folder (and --resume) is appended.
-        grace_seconds: from the stop request to SIGTERM. kill_seconds: from there to SIGKILL.
+        store: the runs.
+        command: starts a worker; the run's folder (and --resume) is appended.
+        grace_seconds: from the stop request to SIGTERM.
+        kill_seconds: from SIGTERM to SIGKILL.
     """
 
     def __init__(
         self,
         store: RunStore,
         *,
-        command: Sequence[str] = WORKER,
+        command: Sequence[str] = TRAINING_COMMAND,
         grace_seconds: float = 30.0,
         kill_seconds: float = 10.0,
     ) -> None:
@@ -49,78 +51,96 @@ class Supervisor:
         self._patience = (grace_seconds, kill_seconds)
         self.queue = RunQueue(store)
         self._feeds: dict[str, Feed] = {}
-        self._followed: dict[str, _Training] = {}
-        self._tokens: dict[str, str] = {}  # by run: only here, so a token never reaches the disk
+        self._followers: dict[str, RunFollower] = {}
+        self._tokens: dict[str, str] = {}  # by run id; only here, so that a token never reaches the disk
         self._closing = False
         self._lock = threading.RLock()
-        self._attach()
+        self._attach_all()
         self._start_next()
 
     def start(self, config: RunConfig, token: str = "") -> str:
-        """Start a new run, or line it up behind those before it; returns its id. Raises RunError for its folder or disk.
+        """Start a new run, or queue it if another one is active.
 
         Args:
-            token: of the Hub, handed to the worker in its environment and kept in this process's memory alone.
+            config: what to train.
+            token: Hub token; passed to the worker in its environment and kept in this process's memory only.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            RunError: its folder cannot be created, or the disk is full.
         """
         with self._lock, written(self.store.root):
             folder = self.store.create(config)
             if token:
                 self._tokens[folder.id] = token
-            self._begin(folder, resume=False)
+            self._start_or_queue(folder, resume=False)
             return folder.id
 
     def resume(self, run_id: str) -> str:
-        """Go on with an ended run from its newest checkpoint when its turn comes. Raises RunError when it cannot."""
+        """Continue an ended run from its newest checkpoint, or queue it if another one is active.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            RunError: there is no such run, it is still active, or it is complete.
+        """
         with self._lock, written(self.store.root):
             folder = self.store.folder(run_id)
             status = folder.status() or Status()
             if self.queue.holds(run_id):
                 return run_id
             if self.alive(run_id) or (status.alive and not status.end):
-                raise RunError(f"The run {run_id} is still going: there is nothing to resume.")
+                raise RunError(f"The run {run_id} is still active: there is nothing to resume.")
             if status.end == "complete":
                 raise RunError(f"The run {run_id} is complete: there is nothing to resume.")
-            self._begin(folder, resume=True)
+            self._start_or_queue(folder, resume=True)
             return run_id
 
     def stop(self, run_id: str) -> None:
-        """Ask the run to save a checkpoint and end, or take it out of the queue; nothing when it does neither."""
+        """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; else do nothing."""
         with self._lock, written(self.store.root):
             if self.alive(run_id):
-                self._followed[run_id].ask_to_stop()
+                self._followers[run_id].request_stop()
             elif run_id in [run.id for run in self.queue.waiting()]:
                 self.queue.leave(run_id)
 
     def delete(self, run_id: str) -> None:
-        """Remove an ended run from the disk. Raises RunError while it is going or waits."""
+        """Remove an ended run from the disk.
+
+        Raises:
+            RunError: the run is active or queued, or the disk refuses.
+        """
         with self._lock:
             status = self.store.folder(run_id).status() or Status()
             if self.alive(run_id) or (status.alive and not status.end):
-                raise RunError(f"The run {run_id} is still going: stop it first.")
+                raise RunError(f"The run {run_id} is still active: stop it first.")
             if self.queue.holds(run_id):
-                raise RunError(f"The run {run_id} waits in the queue: stop it first.")
+                raise RunError(f"The run {run_id} is queued: stop it first.")
             self.store.delete(run_id)
             self._feeds.pop(run_id, None)
-            self._followed.pop(run_id, None)
+            self._followers.pop(run_id, None)
 
     def active(self) -> str | None:
-        """Id of the run whose worker lives, one of the page before one of the command line, or None."""
-        trainings = sorted(self._living(), key=lambda training: not training.ours)
-        return trainings[0].feed.folder.id if trainings else None
+        """Id of the active run, one of this page before one of the command line; None if there is none."""
+        followers = sorted(self._active(), key=lambda follower: not follower.own)
+        return followers[0].feed.folder.id if followers else None
 
     def alive(self, run_id: str) -> bool:
-        """Whether the worker of this run is followed here and lives."""
-        return any(training.feed.folder.id == run_id for training in self._living())
+        """Whether the worker of this run is followed here and alive."""
+        return any(follower.feed.folder.id == run_id for follower in self._active())
 
-    def waits_for(self, run_id: str) -> str | None:
-        """Id of the run that a queued one comes right after, None when it does not wait."""
+    def queued_after(self, run_id: str) -> str | None:
+        """Id of the run right before a queued one; None if it is not queued, or comes next and nothing is active."""
         if not self.queue.holds(run_id):
             return None
         ahead = self.queue.ahead_of(run_id)
-        return ahead[-1] if ahead else self._working()
+        return ahead[-1] if ahead else self._own_active()
 
-    def look(self, run_id: str) -> None:
-        """Follow a run that a command line has begun here meanwhile; give it its end when its process is gone."""
+    def attach_or_close(self, run_id: str) -> None:
+        """Follow a run that a command line has started here, or mark it as ended if its process is gone."""
         with self._lock:
             folder = self.store.folder(run_id)
             status = folder.status()
@@ -129,10 +149,14 @@ class Supervisor:
             if status.alive:
                 self._follow(folder, None)
             else:
-                self._feeds.setdefault(run_id, Feed(folder)).give_end(death_reason(None, folder))
+                self._feeds.setdefault(run_id, Feed(folder)).mark_ended(death_reason(None, folder))
 
     def feed(self, run_id: str) -> Feed:
-        """The feed of a run, read to its present end when no thread follows it."""
+        """The feed of a run, read up to date.
+
+        Raises:
+            RunError: there is no such run.
+        """
         with self._lock:
             if run_id not in self._feeds:
                 self._feeds[run_id] = Feed(self.store.folder(run_id))
@@ -142,41 +166,41 @@ class Supervisor:
         return feed
 
     def shutdown(self) -> None:
-        """Ask a running worker to save and end, and wait until it has (or was killed). Who waits, waits for the next page.
+        """Ask the active worker to save and end, and wait for it. Queued runs stay queued for the next page.
 
-        A run of the command line is left at its work: it is watched here, but belongs to its terminal.
+        A run of the command line goes on: this page shows it, but it belongs to its terminal.
         """
-        for training in self.ask_to_end():
-            training.join()
+        for follower in self.request_shutdown():
+            follower.join()
 
-    def ask_to_end(self) -> list[_Training]:
-        """Ask a running worker to save and end, and start no other; returns whom to wait for."""
+    def request_shutdown(self) -> list[RunFollower]:
+        """Ask the active worker to save and end, and start no other; returns the followers to wait for."""
         with self._lock:
             self._closing = True
-            ours = [training for training in self._living() if training.ours]
-        for training in ours:
-            training.ask_to_stop()
-        return ours
+            own = [follower for follower in self._active() if follower.own]
+        for follower in own:
+            follower.request_stop()
+        return own
 
-    def _living(self) -> list[_Training]:
-        return [training for training in list(self._followed.values()) if training.is_alive() and not training.over]
+    def _active(self) -> list[RunFollower]:
+        followers = list(self._followers.values())
+        return [follower for follower in followers if follower.is_alive() and not follower.finished]
 
-    def _working(self) -> str | None:
-        """Id of the run that a worker of the page is at, or None."""
-        return next((training.feed.folder.id for training in self._living() if training.ours), None)
+    def _own_active(self) -> str | None:
+        """Id of the run that a worker of a page is at work on, or None."""
+        return next((follower.feed.folder.id for follower in self._active() if follower.own), None)
 
-    def _begin(self, folder: RunFolder, *, resume: bool) -> None:
-        """Start at once when nobody is before it, else line up."""
-        if self._working() is None and not self.queue.waiting() and not self._closing:
+    def _start_or_queue(self, folder: RunFolder, *, resume: bool) -> None:
+        if self._own_active() is None and not self.queue.waiting() and not self._closing:
             self._launch(folder, resume=resume)
             return
         self.queue.add(folder, resume=resume)
         self._start_next()
 
     def _start_next(self) -> None:
-        """Start the first of the queue, unless a worker of the page is at its work or the page is ending."""
+        """Start the first queued run, unless a worker of a page is active or the page is shutting down."""
         with self._lock:
-            if self._closing or self._working() is not None:
+            if self._closing or self._own_active() is not None:
                 return
             for run in self.queue.waiting():
                 if self.queue.take(run.id):
@@ -184,41 +208,41 @@ class Supervisor:
                     try:
                         replace_json(folder.path / "status.json", asdict(Status()))
                         self._launch(folder, resume=run.resume)
-                    except OSError as error:  # this one cannot begin; the others still may
+                    except OSError as error:  # this one cannot start; the others still may
                         feed = self._feeds.setdefault(run.id, Feed(folder))
-                        feed.give_end(f"Its worker could not be started ({error.strerror or error}).")
+                        feed.mark_ended(f"Its worker could not be started ({error.strerror or error}).")
                         continue
                     return
 
     def _launch(self, folder: RunFolder, *, resume: bool) -> None:
         arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
-        # Threads that wait for one another sleep instead of spinning: the page shares these cores.
+        # Waiting OpenMP threads sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         environment |= {"HF_TOKEN": self._tokens[folder.id]} if folder.id in self._tokens else {}
         folder.forget_stop()
         (folder.path / MARKER).unlink(missing_ok=True)
         if resume:
-            self._forget_end(folder)
+            self._clear_end(folder)
         with folder.log_path.open("ab") as log:
-            # A session of its own: a killed server, or Ctrl-C in its terminal, does not take the run along.
+            # Its own session: killing the server, or Ctrl-C in its terminal, leaves the run alone.
             process = subprocess.Popen(
                 arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
             )
         self._follow(folder, process)
 
-    def _forget_end(self, folder: RunFolder) -> None:
-        """Until the worker's first word, the run is starting, and no longer what it ended as."""
+    def _clear_end(self, folder: RunFolder) -> None:
+        """Show a resumed run as starting until its worker's first event, no longer as ended."""
         replace_json(folder.path / "status.json", asdict(Status()))
         feed = self.feed(folder.id)
         feed.queue.put({"time": time.time(), **PhaseChanged("starting", "resuming").to_dict()})
 
     def _follow(self, folder: RunFolder, process: subprocess.Popen[bytes] | None) -> None:
         feed = self._feeds.setdefault(folder.id, Feed(folder))
-        training = self._followed[folder.id] = _Training(feed, process, self._patience, self._start_next)
-        training.start()
+        follower = self._followers[folder.id] = RunFollower(feed, process, self._patience, self._start_next)
+        follower.start()
 
-    def _attach(self) -> None:
-        """Follow workers that outlived the last server; give runs whose worker is gone their end."""
+    def _attach_all(self) -> None:
+        """Follow workers that outlived the last server; mark runs whose worker is gone as ended."""
         for run_id in self.store.ids():
             folder = self.store.folder(run_id)
             status = folder.status()
@@ -228,4 +252,4 @@ class Supervisor:
                 self._follow(folder, None)
             else:
                 feed = self._feeds.setdefault(run_id, Feed(folder))
-                feed.give_end("The worker was gone when the page was started again.")
+                feed.mark_ended("The worker was gone when the page was started again.")

@@ -1,9 +1,9 @@
-"""The worker process: python -m geko_app.workers.training_worker RUN_FOLDER [--resume | --look]. Runs the engine; knows no page.
+"""The worker process: python -m geko_app.workers.training_worker RUN_FOLDER [--resume | --preview]. Knows no page.
 
-With --look it only looks at what a run would use: data, memory and time.
+With --preview it trains nothing and only checks the data, memory and time of a run.
 
-What it prints goes to worker.log; what it does goes to events.jsonl. Ends with 0, with 1 when the run failed, with
-DISK_FULL when there was no room to say so.
+Its output goes to worker.log, its events to events.jsonl. Exit code: 0; 1 if the run failed; DISK_FULL if there was no
+room on the disk to write that down.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from geko_engine.runs.stop_flag import StopFlag
 from geko_engine.runs.writer import RunWriter
 from geko_engine.storage.disk_space import DISK_FULL, is_full
 
-NICENESS = 5  # the page stays quick while the worker uses every core
+NICENESS = 5  # the page stays responsive while the worker uses every core
 
 
 def main() -> int:
-    """Entry of the worker process."""
+    """Entry point of the worker process; returns the exit code."""
     parser = argparse.ArgumentParser(prog="geko_app.workers.training_worker")
     parser.add_argument("folder")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--look", action="store_true")
+    parser.add_argument("--preview", action="store_true")
     options = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder = RunFolder.open(options.folder)
     try:
-        failed = _work(folder, resume=options.resume, look=options.look)
+        failed = _work(folder, resume=options.resume, preview=options.preview)
     except RunError as error:  # the disk is so full that not even this could be written
         with contextlib.suppress(OSError):  # the log is on the same disk
             print(error, file=sys.stderr)
@@ -43,11 +43,11 @@ def main() -> int:
     return leave(1 if failed else 0)
 
 
-def _work(folder: RunFolder, *, resume: bool, look: bool) -> bool:
-    """Run it, or look at it; whether that failed. Raises RunError when the end itself cannot be written."""
+def _work(folder: RunFolder, *, resume: bool, preview: bool) -> bool:
+    """Train or preview; returns whether that failed. Raises RunError if not even the end can be written."""
     stop = StopFlag(folder).install()
     with RunWriter(folder) as write:
-        if look:
+        if preview:
             from geko_engine.preflight.preview import inspect
 
             return inspect(folder.config(), write, stop) == "failed"

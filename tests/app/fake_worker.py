@@ -1,8 +1,13 @@
-"""A worker process without a model: writes real events, then behaves as told. Called with BEHAVIOUR RUN [--resume].
+"""A worker process without a model: writes real events, then behaves as named. Called with BEHAVIOUR RUN [--resume].
 
-finish: ends by itself.  obey: waits for the stop flag.  deaf: ignores the flag, ends on SIGTERM.
-told: waits for the stop flag, or for a file `end` in its folder that holds the end to take.
-token: tells how long the Hub token in its environment is.  dead-to-all: ignores flag and SIGTERM.  crash: exits with 3 and no end.  silent: exits before it wrote anything.
+finish: ends by itself.
+stop: waits for the stop flag.
+ordered: waits for the stop flag, or for a file `end` in its folder that holds the end to take.
+ignore-flag: ignores the flag, ends on SIGTERM.
+ignore-all: ignores the flag and SIGTERM.
+token: reports how long the Hub token in its environment is.
+crash: exits with code 3 and writes no end.
+silent: exits before it writes anything.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ def main() -> int:
     behaviour, folder = sys.argv[1], RunFolder.open(sys.argv[2])
     if behaviour == "silent":
         return 0
-    if behaviour == "dead-to-all":
+    if behaviour == "ignore-all":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with RunWriter(folder) as write:
         write(PhaseChanged("training", "resumed" if "--resume" in sys.argv else "fresh"))
@@ -29,14 +34,14 @@ def main() -> int:
             return 3
         if behaviour == "token":
             write(Message(f"{len(os.environ['HF_TOKEN'])} characters"))
-        if behaviour in ("deaf", "dead-to-all"):
+        if behaviour in ("ignore-flag", "ignore-all"):
             threading.Event().wait(60)
-        if behaviour == "obey":
+        if behaviour == "stop":
             waiting = threading.Event()
             while not folder.stop_path.exists():
                 waiting.wait(0.02)
-        end = wait_for_order(folder) if behaviour == "told" else "stopped" if behaviour == "obey" else "complete"
-        write(RunEnded(end, "as told", {"end": end}))
+        end = wait_for_order(folder) if behaviour == "ordered" else "stopped" if behaviour == "stop" else "complete"
+        write(RunEnded(end, "as ordered", {"end": end}))
     return 0
 
 

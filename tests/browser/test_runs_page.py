@@ -102,13 +102,13 @@ def test_a_run_is_opened_noted_downloaded_shown_and_deleted(page: Page, server: 
     assert server.runs() == [kept.path] and not card.is_visible()
 
 
-def test_a_second_start_lines_up_and_goes_on_when_the_first_is_stopped(page: Page, server: Server) -> None:
+def test_a_second_start_is_queued_and_starts_when_the_first_is_stopped(page: Page, server: Server) -> None:
     fill(page, MANY_STEPS)
     start(page)
     wait_for_phase(page, "training")
     for place in (1, 2):
         start(page)
-        expect(page.locator("#geko-message")).to_contain_text(f"Lined up as number {place}")
+        expect(page.locator("#geko-message")).to_contain_text(f"Queued (position {place})")
     first, *queued = server.runs()
     second, third = sorted(queued, key=lambda folder: (folder / "queued").read_text(encoding="utf-8"))
     page.locator(".geko-runs").select_option(third.name)

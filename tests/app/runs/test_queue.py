@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from geko_app.formatting import run_name
 from geko_app.pages.train import lined_up
 from geko_app.runs.live_state import Snapshot
 from geko_app.runs.queue import TAKEN_OUT, RunQueue
 from geko_app.runs.store import RunStore
-from geko_app.views.dashboard import Cursor, merged, payload, queue_line
-from geko_app.views.formatting import run_name
+from geko_app.views.dashboard import Cursor, payload, queue_line, with_status
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
@@ -25,7 +25,7 @@ from tests.app.conftest import FAKE_WORKER
 from tests.app.workers.test_supervisor import status, wait_for
 
 # The option does nothing; it makes the process look like a worker of a page, which a later page waits for.
-TOLD = (sys.executable, "-X", "geko_app.workers.training_worker", str(FAKE_WORKER), "told")
+ORDERED = (sys.executable, "-X", "geko_app.workers.training_worker", str(FAKE_WORKER), "ordered")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def page(store: RunStore) -> Iterator[Callable[[], Supervisor]]:
     opened: list[Supervisor] = []
 
     def open_one() -> Supervisor:
-        opened.append(Supervisor(store, command=TOLD))
+        opened.append(Supervisor(store, command=ORDERED))
         return opened[-1]
 
     yield open_one
@@ -64,13 +64,13 @@ def test_runs_line_up_and_start_in_order_after_any_end(
     begun(store, first)
     second, third = supervisor.start(config), supervisor.start(config)
     assert [status(store, run_id).phase for run_id in (second, third)] == ["queued", "queued"]
-    assert (supervisor.waits_for(second), supervisor.waits_for(third)) == (first, second)
-    assert supervisor.active() == first and supervisor.waits_for(first) is None
+    assert (supervisor.queued_after(second), supervisor.queued_after(third)) == (first, second)
+    assert supervisor.active() == first and supervisor.queued_after(first) is None
 
     end(supervisor, first, how)
     begun(store, second)
     assert status(store, first).end == {"killed": "interrupted"}.get(how, how)
-    assert status(store, third).phase == "queued" and supervisor.waits_for(third) == second
+    assert status(store, third).phase == "queued" and supervisor.queued_after(third) == second
     end(supervisor, second, how)
     begun(store, third)
     assert supervisor.queue.waiting() == []
@@ -88,11 +88,11 @@ def test_a_page_that_ends_leaves_the_queue_to_the_next_one(page: Callable, store
     assert again.active() == second and status(store, third).phase == "queued"
 
 
-def test_a_page_after_a_killed_one_waits_for_the_worker_that_lives(
+def test_a_page_after_a_killed_one_queued_after_the_worker_that_lives(
     page: Callable, store: RunStore, config: RunConfig
 ) -> None:
     first, second = store.create(config), store.create(config)
-    worker = subprocess.Popen([*TOLD, str(first.path)])  # its page is gone
+    worker = subprocess.Popen([*ORDERED, str(first.path)])  # its page is gone
     begun(store, first.id)
     RunQueue(store).add(second, resume=False)
     again = page()
@@ -110,8 +110,8 @@ def test_stop_takes_a_queued_run_out_and_it_can_be_resumed(page: Callable, store
     second, third = supervisor.start(config), supervisor.start(config)
     supervisor.stop(second)
     assert (status(store, second).end, status(store, second).reason) == ("stopped", TAKEN_OUT)
-    assert merged(Snapshot(), status(store, second)).reason == TAKEN_OUT
-    assert supervisor.waits_for(third) == first
+    assert with_status(Snapshot(), status(store, second)).reason == TAKEN_OUT
+    assert supervisor.queued_after(third) == first
     supervisor.resume(second)
     assert [run.id for run in supervisor.queue.waiting()] == [third, second]
     end(supervisor, first, "complete")
@@ -126,23 +126,23 @@ def test_delete_is_refused_while_a_run_goes_or_waits(page: Callable, store: RunS
     first = supervisor.start(config)
     begun(store, first)
     second = supervisor.start(config)
-    with pytest.raises(RunError, match="still going"):
+    with pytest.raises(RunError, match="still active"):
         supervisor.delete(first)
-    with pytest.raises(RunError, match="waits in the queue"):
+    with pytest.raises(RunError, match="is queued"):
         supervisor.delete(second)
     supervisor.stop(second)
     supervisor.delete(second)
     assert store.ids() == [first]
 
 
-def test_a_run_of_the_command_line_is_followed_but_nobody_waits_for_it(
+def test_a_run_of_the_command_line_is_followed_but_nobody_queued_after_it(
     page: Callable, store: RunStore, config: RunConfig
 ) -> None:
     supervisor, folder = page(), store.create(config)
     with RunWriter(folder):  # this very process is the run's
-        supervisor.look(folder.id)
+        supervisor.attach_or_close(folder.id)
         assert supervisor.active() == folder.id
-        with pytest.raises(RunError, match="still going"):
+        with pytest.raises(RunError, match="still active"):
             supervisor.delete(folder.id)
         started = supervisor.start(config)
         begun(store, started)
@@ -154,16 +154,16 @@ def test_the_page_shows_a_queued_run_as_waiting(page: Callable, store: RunStore,
     first = supervisor.start(config)
     begun(store, first)
     second = supervisor.start(config)
-    supervisor.look(second)  # it has no worker, and is not dead
+    supervisor.attach_or_close(second)  # it has no worker, and is not dead
     shown = payload(
         store.folder(second),
         supervisor.feed(second).state(),
         Cursor(),
         alive=supervisor.alive(second),
-        after=supervisor.waits_for(second),
+        after=supervisor.queued_after(second),
     )
     assert shown["status"] == {"title": "Queued", "detail": f"after {run_name(first)}", "life": ""}
-    assert lined_up(supervisor, first) == "" and f"number 1: it begins after {run_name(first)}." in lined_up(
+    assert lined_up(supervisor, first) == "" and f"Queued (position 1): starts after {run_name(first)}." in lined_up(
         supervisor, second
     )
     assert (
@@ -196,9 +196,9 @@ def test_a_queued_run_that_cannot_begin_does_not_hold_up_the_others(
 def test_a_run_of_a_program_that_lives_on_has_ended(page: Callable, store: RunStore, config: RunConfig) -> None:
     supervisor, folder = page(), store.create(config)
     with RunWriter(folder) as write:
-        supervisor.look(folder.id)
+        supervisor.attach_or_close(folder.id)
         assert supervisor.alive(folder.id)
-        write(RunEnded("complete", "as told", {"end": "complete"}))
+        write(RunEnded("complete", "as ordered", {"end": "complete"}))
     wait_for(lambda: not supervisor.alive(folder.id), "the end of the run")
     supervisor.delete(folder.id)
     assert store.ids() == []

@@ -19,22 +19,24 @@ ON: dict[str, Any] = {"geko.enabled": True, "training.seed": 1, "output_dir": "x
 OFF: dict[str, Any] = {"geko.enabled": False, "training.seed": 1, "output_dir": "y"}
 
 
-def test_a_run_and_its_control_are_told_in_either_order() -> None:
+def test_a_run_and_its_control_are_compared_in_either_order() -> None:
     said = control_sentence([GEKO, PLAIN], [ON, OFF])
     assert said == control_sentence([PLAIN, GEKO], [OFF, ON])
     assert said.startswith(
-        "GEKO spent 28.0 % less compute than its control: 118 k trained tokens instead of 166 k, 43 s"
+        "GEKO used 28.0 % less compute than the control run: 118 k trained tokens instead of 166 k, 43 s"
     )
-    assert "0.420, the control at 0.431; exactly right are 67.3 % and 66.0 %. On this loss GEKO is no worse." in said
+    assert (
+        "0.420 with GEKO and 0.431 without, its exact match 67.3 % and 66.0 %. By this loss, GEKO is no worse." in said
+    )
     assert said.endswith(CAUTION)
 
 
-def test_a_loss_of_quality_and_a_waste_are_told_too() -> None:
+def test_worse_quality_and_more_compute_are_said_too() -> None:
     worse = dataclasses.replace(GEKO, eval_loss_after=0.5, compute_saved_ratio=-0.1)
     said = control_sentence([worse, PLAIN], [ON, OFF])
     assert "10.0 % more compute" in said and "plain training is better" in said
     blind = [dataclasses.replace(facts, eval_loss_after=None) for facts in (GEKO, PLAIN)]
-    assert "nothing can be said of the quality" in control_sentence(blind, [ON, OFF])
+    assert "cannot be compared" in control_sentence(blind, [ON, OFF])
 
 
 def test_anything_else_is_no_control() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from geko_app import formatting
 from geko_app.runs.live_state import LOG_LINES, RunState, Snapshot
 from geko_app.runs.store import RunStore
-from geko_app.views import charts, dashboard, formatting
+from geko_app.views import charts, dashboard
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.reporting.events import (
@@ -70,7 +71,7 @@ def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
     assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
 
 
-def test_the_curriculums_phases_are_told_with_their_first_steps() -> None:
+def test_the_curriculums_phases_have_their_first_steps() -> None:
     named = [dataclasses.replace(step(i), phase="warmup" if i < 4 else "ascent") for i in range(1, 7)]
     state = fold(STARTED, *named)
     assert state.phases == [("warmup", 1), ("ascent", 4)]
@@ -79,11 +80,11 @@ def test_the_curriculums_phases_are_told_with_their_first_steps() -> None:
     assert fold(STARTED, step(1)).phases == []
 
 
-def test_what_the_saving_would_have_taken_is_told_as_an_estimate() -> None:
+def test_the_time_saved_is_an_estimate() -> None:
     snapshot = fold(STARTED, *[step(i) for i in range(1, 41)]).snapshot()
     # 20 seconds for 80 %: the other 20 % would take 5 more.
-    assert dashboard.compute_sentence(snapshot).endswith("the rest would have taken about 5 s more.")
-    assert dashboard.pace_sentence(snapshot).startswith("Learning rate 1.00e-03 now.")
+    assert dashboard.compute_sentence(snapshot).endswith("the difference is about 5 s.")
+    assert dashboard.pace_sentence(snapshot).startswith("Current learning rate: 1.00e-03.")
     assert dashboard.pace_sentence(RunState().snapshot()) == ""
 
 
@@ -98,9 +99,9 @@ def test_figures_of_the_stat_boxes() -> None:
     assert boxes == {
         "Epoch": ("1", "of 2"),
         "Step": ("40", "of 100"),
-        "Compute saved": ("20.0 %", "against plain"),
-        "Avg loss": ("30.500", "last 20 steps"),
-        "Steps/sec": ("2.00", "160 tokens/s"),
+        "Compute saved": ("20.0 %", "vs. plain training"),
+        "Average loss": ("30.500", "last 20 steps"),
+        "Steps/s": ("2.00", "160 tokens/s"),
         "ETA": ("30 s", "left"),
         "Eval loss": ("0.500", "25.0 % exact"),
     }
@@ -141,7 +142,7 @@ def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
 
 
 def test_a_killed_workers_end_comes_from_the_status() -> None:
-    merged = dashboard.merged(Snapshot(phase="training"), Status(end="interrupted", reason="gone"))
+    merged = dashboard.with_status(Snapshot(phase="training"), Status(end="interrupted", reason="gone"))
     assert (merged.phase, merged.end, merged.reason) == ("interrupted", "interrupted", "gone")
 
 
@@ -150,7 +151,7 @@ def test_a_failure_names_the_field() -> None:
     assert dashboard.status_line(snapshot, None, alive=False)["detail"] == "Model: There is no folder 'x'."
 
 
-def test_the_log_tells_the_partition_in_words() -> None:
+def test_the_log_has_the_partition_in_words() -> None:
     state = fold(Partitioned(1, 50, 20, 5, 5, 10, 0, 22, 5, 3, 3))
     assert state.log[-1][2] == "Epoch 2 plans 22 of 40 samples, 5 of them frozen ones seen again; 3 left out"
 
@@ -201,8 +202,8 @@ def test_the_log_is_sent_once_and_what_fell_off_its_end_is_not_sent_again() -> N
         (4320, "1 h 12 min", "1:12"),
     ],
 )
-def test_durations_are_said_as_people_say_them(seconds: float | None, text: str, box: str) -> None:
-    assert formatting.duration(seconds) == text and formatting.remaining(seconds)["value"] == box
+def test_durations_in_text_and_in_a_box(seconds: float | None, text: str, box: str) -> None:
+    assert formatting.format_duration(seconds) == text and formatting.format_eta(seconds)["value"] == box
 
 
 # ---------------------------------------------------------------- store and charts

@@ -12,7 +12,7 @@ import pytest
 from geko_app.pages.playground import asked_text, keyed
 from geko_app.runs.store import RunEntry
 from geko_app.views.playground import card, default_run, level, model_label, options_of, run_choice, told
-from geko_app.workers.inference_jobs import FINAL, Job, Text
+from geko_app.workers.inference_jobs import FINAL, InferenceJob, InferenceRequest
 from geko_engine.exceptions import RunError
 
 GOOD = {"temperature": 0, "top_p": 1, "max_new_tokens": 64}
@@ -24,9 +24,11 @@ def process() -> Iterator[subprocess.Popen[str]]:
         yield made
 
 
-def job(process: subprocess.Popen[str], *news: dict[str, Any], kind: str = "talk", answer: str = "") -> Job:
-    made = Job(1, kind, Text("r", FINAL, "a b", answer), process)
-    for line in news:
+def job(
+    process: subprocess.Popen[str], *updates: dict[str, Any], kind: str = "generate", answer: str = ""
+) -> InferenceJob:
+    made = InferenceJob(1, kind, InferenceRequest("r", FINAL, "a b", answer), process)
+    for line in updates:
         made.apply({"id": 1, **line})
     return made
 
@@ -124,8 +126,10 @@ def test_the_newest_complete_run_is_shown_first() -> None:
 
 
 def test_whatever_a_browser_sends_is_read_as_text() -> None:
-    assert asked_text(None) == Text("", "", "", "", "")
-    assert asked_text({"run": 3, "which": ["x"], "prompt": "p", "example": "e" * 99}) == Text("", "", "p", "", "e" * 40)
+    assert asked_text(None) == InferenceRequest("", "", "", "", "")
+    assert asked_text({"run": 3, "which": ["x"], "prompt": "p", "example": "e" * 99}) == InferenceRequest(
+        "", "", "p", "", "e" * 40
+    )
 
     def refuse() -> str:
         raise RunError("No.")

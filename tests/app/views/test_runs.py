@@ -1,4 +1,4 @@
-"""The parts of the Runs page: facts from a folder, the list and its news, comparison, notes, and the zip of a model."""
+"""The parts of the Runs page: facts from a folder, the list and its changes, comparison, notes, and the zip of a model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from geko_app.formatting import format_bytes
 from geko_app.pages.runs import _actions, _compare_functions, _list_functions, _run_functions
 from geko_app.runs.store import RunStore
 from geko_app.runs.summary import LOG_LINES, NOTE_LIMIT, FactsReader, flat, folder_size, log_tail, read_note, write_note
 from geko_app.views import charts, runs
-from geko_app.views.run_table import RunTable
-from geko_app.workers.model_downloads import AT_ONCE, Downloads
+from geko_app.views.runs import RunTable
+from geko_app.workers.model_downloads import MAX_KEPT, ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
@@ -55,7 +56,7 @@ def ended(store: RunStore, config: RunConfig, end: str = "complete", steps: int 
         for event in events(steps=steps):
             write(event)
         replace_json(folder.report_path, {**REPORT, "end": end})
-        write(RunEnded(end, "as told", {**REPORT, "end": end}))
+        write(RunEnded(end, "as ordered", {**REPORT, "end": end}))
     return folder
 
 
@@ -74,7 +75,7 @@ def killed(store: RunStore, config: RunConfig, steps: int = 100) -> RunFolder:
 def functions(store: RunStore) -> dict[str, Callable[[Any], Any]]:
     """The public endpoints of the page, by name."""
     supervisor = Supervisor(store)
-    table, downloads = RunTable(supervisor), Downloads(store.root)
+    table, downloads = RunTable(supervisor), ModelDownloads(store.root)
     made = [
         *_list_functions(table),
         *_compare_functions(supervisor, table.reader),
@@ -92,7 +93,7 @@ def test_facts_of_an_ended_run_are_those_of_its_report(store: RunStore, config: 
         "demo",
         "demo",
         "complete",
-        "as told",
+        "as ordered",
         8000,
     )
 
@@ -114,27 +115,27 @@ def test_what_is_no_configuration_or_no_event_does_not_take_the_list_down(store:
     folder.events_path.write_text("{\n[]\n", encoding="utf-8")
     facts = FactsReader().facts(folder)
     assert facts.model == "" and facts.samples is None and facts.phase == "complete"
-    assert runs.row(facts)["cells"]["loss"]["text"] == "–"
+    assert runs.run_row(facts)["cells"]["loss"]["text"] == "–"
 
 
 def test_a_tab_gets_the_lines_that_changed_since_it_last_asked(store: RunStore, config: RunConfig) -> None:
     first, table = ended(store, config), RunTable(Supervisor(store))
-    news = table.news("", 0)
+    news = table.changes("", 0)
     assert news["ids"] == [first.id] and len(news["rows"]) == 1
-    again = table.news(news["book"], news["number"])
+    again = table.changes(news["book"], news["number"])
     assert again["ids"] is None and again["rows"] == []
 
     second = ended(store, config, "stopped")
-    more = table.news(news["book"], news["number"])
+    more = table.changes(news["book"], news["number"])
     assert set(more["ids"]) == {first.id, second.id} and [line["id"] for line in more["rows"]] == [second.id]
 
     write_note(first, "the best one")
-    noted = table.news(more["book"], more["number"])
+    noted = table.changes(more["book"], more["number"])
     assert [line["cells"]["note"]["text"] for line in noted["rows"]] == ["the best one"] and noted["ids"] is None
 
     store.delete(second.id)
-    assert table.news(noted["book"], noted["number"])["ids"] == [first.id]
-    assert len(table.news("of another page", 3)["rows"]) == 1
+    assert table.changes(noted["book"], noted["number"])["ids"] == [first.id]
+    assert len(table.changes("of another page", 3)["rows"]) == 1
 
 
 def test_a_run_that_goes_is_read_anew(store: RunStore, config: RunConfig) -> None:
@@ -142,25 +143,26 @@ def test_a_run_that_goes_is_read_anew(store: RunStore, config: RunConfig) -> Non
     with RunWriter(folder) as write:
         for event in events(steps=10):
             write(event)
-        (line,) = table.news("", 0)["rows"]
+        (line,) = table.changes("", 0)["rows"]
         assert line["going"] and line["cells"]["status"]["text"] == "Starting 10 %"
         write(step(20))
-        assert table.news("", 0)["rows"][0]["cells"]["status"]["text"] == "Starting 20 %"
+        assert table.changes("", 0)["rows"][0]["cells"]["status"]["text"] == "Starting 20 %"
 
 
 def test_a_run_whose_process_is_gone_is_listed_as_interrupted(store: RunStore, config: RunConfig) -> None:
     table, folder = RunTable(Supervisor(store)), store.create(config)
     replace_json(folder.path / "status.json", {"phase": "training", "pid": 2**22 + 1, "pid_started": 1.0})
-    (line,) = table.news("", 0)["rows"]
+    (line,) = table.changes("", 0)["rows"]
     assert line["phase"] == "interrupted" and line["ended"]
-    assert "Resume goes on" in table.news("", 0)["rows"][0]["cells"]["status"]["second"]
+    assert "Press Resume" in table.changes("", 0)["rows"][0]["cells"]["status"]["second"]
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(400, "0 kB"), (52_000, "52 kB"), (14_900_000, "14.9 MB"), (3.1e9, "3.10 GB")]
+    ("value", "text"),
+    [(400, "400 B"), (52_000, "52 kB"), (999_900, "1 MB"), (14_900_000, "14.9 MB"), (3.14e9, "3.14 GB")],
 )
-def test_sizes_are_said_as_people_say_them(value: int, text: str) -> None:
-    assert runs.megabytes(value) == text
+def test_sizes_have_three_digits(value: int, text: str) -> None:
+    assert format_bytes(value) == text
 
 
 def test_the_size_counts_files_and_not_what_links_point_to(tmp_path: Path) -> None:
@@ -177,9 +179,9 @@ def test_the_size_counts_files_and_not_what_links_point_to(tmp_path: Path) -> No
 def test_only_settings_that_differ_are_listed() -> None:
     one, two = RunConfig.demo(), RunConfig.demo()
     two.training.learning_rate, two.lora.enabled = 1e-4, True
-    lines = runs.differences([flat(one.to_dict()), flat(two.to_dict())])
+    lines = runs.differing_settings([flat(one.to_dict()), flat(two.to_dict())])
     assert lines == [["lora.enabled", "false", "true"], ["training.learning_rate", "0.0007", "0.0001"]]
-    assert runs.differences([{"a": 1}, {}]) == [["a", "1", "–"]]
+    assert runs.differing_settings([{"a": 1}, {}]) == [["a", "1", "–"]]
 
 
 def test_curves_come_by_steps_tokens_and_seconds_and_are_thinned() -> None:
@@ -221,7 +223,7 @@ def test_whatever_a_visitor_sends_nothing_breaks_and_nothing_is_done(
     assert store.ids() == [folder.id] and functions["opened"](query) is None
 
 
-def test_an_opened_run_tells_where_everything_is(
+def test_an_opened_run_says_where_everything_is(
     functions: dict[str, Callable], store: RunStore, config: RunConfig
 ) -> None:
     folder = ended(store, config)
@@ -272,12 +274,12 @@ def modelled(store: RunStore, config: RunConfig) -> RunFolder:
 
 def test_the_zip_holds_the_model_once_and_leaves_nothing(store: RunStore, modelled: RunFolder) -> None:
     before = sorted(store.root.iterdir())
-    downloads = Downloads(store.root)
-    word = downloads.offer(modelled)
-    offer = downloads.take(word)
-    assert offer is not None and downloads.take(word) is None and downloads.take("guess") is None
-    content = b"".join(offer.chunks())
-    assert len(content) == offer.size and offer.file.closed and sorted(store.root.iterdir()) == before
+    downloads = ModelDownloads(store.root)
+    key = downloads.pack(modelled)
+    packed = downloads.take(key)
+    assert packed is not None and downloads.take(key) is None and downloads.take("guess") is None
+    content = b"".join(packed.chunks())
+    assert len(content) == packed.size and packed.file.closed and sorted(store.root.iterdir()) == before
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         top = f"{modelled.id}-model"
         assert sorted(archive.namelist()) == [f"{top}/config.json", f"{top}/parts/weights"]
@@ -285,16 +287,16 @@ def test_the_zip_holds_the_model_once_and_leaves_nothing(store: RunStore, modell
 
 
 def test_zips_that_nobody_fetches_do_not_pile_up(store: RunStore, modelled: RunFolder) -> None:
-    downloads = Downloads(store.root)
-    words = [downloads.offer(modelled) for _ in range(AT_ONCE + 2)]
-    assert downloads.take(words[1]) is None
-    offer = downloads.take(words[2])
-    assert offer is not None
-    offer.file.close()
+    downloads = ModelDownloads(store.root)
+    keys = [downloads.pack(modelled) for _ in range(MAX_KEPT + 2)]
+    assert downloads.take(keys[1]) is None
+    packed = downloads.take(keys[2])
+    assert packed is not None
+    packed.file.close()
     downloads.shutdown()
-    assert downloads.take(words[-1]) is None
+    assert downloads.take(keys[-1]) is None
 
 
 def test_a_run_without_a_model_has_no_zip(store: RunStore, config: RunConfig) -> None:
     with pytest.raises(RunError, match="no model yet"):
-        Downloads(store.root).offer(store.create(config))
+        ModelDownloads(store.root).pack(store.create(config))

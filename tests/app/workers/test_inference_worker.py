@@ -17,7 +17,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from geko_app.runs.store import RunStore
-from geko_app.workers.inference_jobs import FINAL, TALKER, Job, Talks, Text, models_of
+from geko_app.workers.inference_jobs import (
+    FINAL,
+    INFERENCE_COMMAND,
+    InferenceJob,
+    InferenceJobs,
+    InferenceRequest,
+    models_of,
+)
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO, DataConfig, GEKOTrainingArgs, LoraSettings
 from geko_engine.demo import demo_path
@@ -62,21 +69,21 @@ def adapted(store: RunStore) -> str:
 
 
 @pytest.fixture(scope="module")
-def talks(store: RunStore) -> Iterator[Talks]:
-    made = Talks(store)
+def jobs(store: RunStore) -> Iterator[InferenceJobs]:
+    made = InferenceJobs(store)
     yield made
     made.shutdown()
 
 
-def done(talks: Talks, key: str) -> Job:
-    wait_for(lambda: (job := talks.job(key)) is not None and job.done, "the end of a job")
-    job = talks.job(key)
+def done(jobs: InferenceJobs, key: str) -> InferenceJob:
+    wait_for(lambda: (job := jobs.job(key)) is not None and job.done, "the end of a job")
+    job = jobs.job(key)
     assert job is not None and job.error == "", job
     return job
 
 
-def ask(talks: Talks, run_id: str, prompt: str, which: str = FINAL, **options: Any) -> dict[str, dict[str, Any]]:
-    return done(talks, talks.talk(Text(run_id, which, prompt), options)).parts
+def ask(jobs: InferenceJobs, run_id: str, prompt: str, which: str = FINAL, **options: Any) -> dict[str, dict[str, Any]]:
+    return done(jobs, jobs.generate(InferenceRequest(run_id, which, prompt), options)).parts
 
 
 def greedy(model: Any, prompt: str) -> str:
@@ -87,10 +94,10 @@ def greedy(model: Any, prompt: str) -> str:
     return str(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
 
 
-def test_both_models_say_what_they_say_by_themselves(talks: Talks, store: RunStore, full: str) -> None:
+def test_both_models_say_what_they_say_by_themselves(jobs: InferenceJobs, store: RunStore, full: str) -> None:
     base = AutoModelForCausalLM.from_pretrained(demo_path("model"))
     tuned = AutoModelForCausalLM.from_pretrained(store.folder(full).model_path)
-    answers = [(ask(talks, full, row["prompt"]), row["prompt"]) for row in ROWS]
+    answers = [(ask(jobs, full, row["prompt"]), row["prompt"]) for row in ROWS]
     for parts, prompt in answers:
         assert parts["base"]["text"] == greedy(base, prompt)
         assert parts["tuned"]["text"] == greedy(tuned, prompt)
@@ -99,13 +106,13 @@ def test_both_models_say_what_they_say_by_themselves(talks: Talks, store: RunSto
 
 
 def test_an_adapter_answers_on_its_base_and_leaves_the_base_as_it_was(
-    talks: Talks, store: RunStore, adapted: str
+    jobs: InferenceJobs, store: RunStore, adapted: str
 ) -> None:
     from peft import AutoPeftModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(demo_path("model"))
     tuned = AutoPeftModelForCausalLM.from_pretrained(store.folder(adapted).model_path)
-    answers = [(ask(talks, adapted, row["prompt"]), row["prompt"]) for row in ROWS]
+    answers = [(ask(jobs, adapted, row["prompt"]), row["prompt"]) for row in ROWS]
     for parts, prompt in answers:
         assert parts["tuned"]["text"] == greedy(tuned, prompt)
         assert parts["base"]["text"] == greedy(base, prompt)
@@ -114,13 +121,13 @@ def test_an_adapter_answers_on_its_base_and_leaves_the_base_as_it_was(
 
 @pytest.mark.parametrize("kind", ["full", "adapted"])
 def test_the_last_checkpoint_costs_what_the_final_model_costs_and_an_earlier_one_does_not(
-    talks: Talks, store: RunStore, kind: str, request: pytest.FixtureRequest
+    jobs: InferenceJobs, store: RunStore, kind: str, request: pytest.FixtureRequest
 ) -> None:
     run_id = request.getfixturevalue(kind)
     _, last, earlier = models_of(store.folder(run_id))[:3]
     costs = {}
     for which in (FINAL, last, earlier, FINAL):
-        parts = done(talks, talks.losses(Text(run_id, which, PROMPT, "k 7"))).parts
+        parts = done(jobs, jobs.token_losses(InferenceRequest(run_id, which, PROMPT, "k 7"))).parts
         costs[which] = [loss for _, loss in parts["tuned"]["list"] if loss is not None]
         costs["base " + which] = [loss for _, loss in parts["base"]["list"] if loss is not None]
     assert costs[FINAL] == pytest.approx(costs[last], abs=1e-5)
@@ -128,8 +135,8 @@ def test_the_last_checkpoint_costs_what_the_final_model_costs_and_an_earlier_one
     assert costs["base " + FINAL] == costs["base " + last] == costs["base " + earlier]
 
 
-def test_the_losses_are_those_of_the_model_and_only_where_something_is_learnt(talks: Talks, full: str) -> None:
-    found = done(talks, talks.losses(Text(full, FINAL, PROMPT, "l"), sides=["base"])).parts
+def test_the_losses_are_those_of_the_model_and_only_where_something_is_learnt(jobs: InferenceJobs, full: str) -> None:
+    found = done(jobs, jobs.token_losses(InferenceRequest(full, FINAL, PROMPT, "l"), sides=["base"])).parts
     assert set(found) == {"base"}
     tokens = found["base"]["list"]
     assert "".join(text for text, _ in tokens) == PROMPT + "\nl<eos>"
@@ -143,32 +150,34 @@ def test_the_losses_are_those_of_the_model_and_only_where_something_is_learnt(ta
     assert len(learnt) == 2 and sum(learnt) / 2 == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_limit_ends_both_answers(talks: Talks, full: str) -> None:
-    parts = ask(talks, full, PROMPT, max_new_tokens=1)
+def test_the_limit_ends_both_answers(jobs: InferenceJobs, full: str) -> None:
+    parts = ask(jobs, full, PROMPT, max_new_tokens=1)
     assert [parts[side]["end"] for side in ("base", "tuned")] == ["limit", "limit"]
 
 
-def test_a_stop_ends_both_answers_at_once_and_what_waits_behind_them(talks: Talks, store: RunStore) -> None:
+def test_a_stop_ends_both_answers_at_once_and_what_waits_behind_them(jobs: InferenceJobs, store: RunStore) -> None:
     run_id = run_that_does_not_end(store)
-    key, behind = (talks.talk(Text(run_id, FINAL, "ab"), {"max_new_tokens": 1024}) for _ in range(2))
-    wait_for(lambda: bool((job := talks.job(key)) and job.parts.get("base", {}).get("tokens")), "the first words")
-    talks.stop(behind)
-    talks.stop(key)
-    parts = done(talks, key).parts
+    key, behind = (jobs.generate(InferenceRequest(run_id, FINAL, "ab"), {"max_new_tokens": 1024}) for _ in range(2))
+    wait_for(lambda: bool((job := jobs.job(key)) and job.parts.get("base", {}).get("tokens")), "the first words")
+    jobs.cancel(behind)
+    jobs.cancel(key)
+    parts = done(jobs, key).parts
     assert parts["base"]["end"] == "stopped" and 0 < parts["base"]["tokens"] < 1024 and "tuned" not in parts
-    assert done(talks, behind).parts == {}
+    assert done(jobs, behind).parts == {}
 
 
-def test_a_seed_draws_the_same_answer_again(talks: Talks, full: str) -> None:
+def test_a_seed_draws_the_same_answer_again(jobs: InferenceJobs, full: str) -> None:
     drawn = [
-        ask(talks, full, "Repeat the letters d l f d e.", temperature=2.0, seed=seed)["base"]["text"]
+        ask(jobs, full, "Repeat the letters d l f d e.", temperature=2.0, seed=seed)["base"]["text"]
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_the_examples_are_hard_samples_first_and_then_evaluation_rows(talks: Talks, store: RunStore, full: str) -> None:
-    found = done(talks, talks.examples(full)).parts["examples"]["list"]
+def test_the_examples_are_hard_samples_first_and_then_evaluation_rows(
+    jobs: InferenceJobs, store: RunStore, full: str
+) -> None:
+    found = done(jobs, jobs.examples(full)).parts["examples"]["list"]
     groups = [example["group"] for example in found]
     assert groups == sorted(groups, key=["hard", "evaluation"].index) and set(groups) == {"hard", "evaluation"}
     held = [(e["prompt"], e["answer"]) for e in found if e["group"] == "evaluation"]
@@ -177,36 +186,38 @@ def test_the_examples_are_hard_samples_first_and_then_evaluation_rows(talks: Tal
     kept = record.read_bytes()
     record.unlink()
     try:
-        found = done(talks, talks.examples(full)).parts["examples"]["list"]
+        found = done(jobs, jobs.examples(full)).parts["examples"]["list"]
     finally:
         record.write_bytes(kept)
     assert {example["group"] for example in found} == {"evaluation"}
 
 
 def test_a_side_that_cannot_be_loaded_says_so_and_the_other_one_answers(
-    talks: Talks, store: RunStore, full: str
+    jobs: InferenceJobs, store: RunStore, full: str
 ) -> None:
     folder = store.folder(full)
     weights = folder.checkpoints_path / models_of(folder)[1] / "weights.safetensors"
     kept = weights.read_bytes()
     weights.write_bytes(kept[:-8])
     try:
-        parts = ask(talks, full, PROMPT, weights.parent.name)
+        parts = ask(jobs, full, PROMPT, weights.parent.name)
     finally:
         weights.write_bytes(kept)
     assert parts["base"]["end"] == "end of text"
     assert parts["tuned"]["state"] == "failed" and "damaged" in parts["tuned"]["error"]
 
 
-def test_a_killed_process_is_told_and_the_next_question_is_answered(talks: Talks, store: RunStore, full: str) -> None:
-    key = talks.talk(Text(run_that_does_not_end(store), FINAL, "ab"), {"max_new_tokens": 1024})
-    wait_for(lambda: bool((job := talks.job(key)) and job.parts.get("base", {}).get("tokens")), "the first words")
-    assert talks.pid is not None
-    os.kill(talks.pid, signal.SIGKILL)
-    wait_for(lambda: (job := talks.job(key)) is not None and job.done, "the end of the job")
-    job = talks.job(key)
-    assert job is not None and "SIGKILL" in job.error and "Ask again" in job.error
-    assert ask(talks, full, PROMPT)["tuned"]["end"] == "end of text"
+def test_a_killed_process_is_reported_and_the_next_question_is_answered(
+    jobs: InferenceJobs, store: RunStore, full: str
+) -> None:
+    key = jobs.generate(InferenceRequest(run_that_does_not_end(store), FINAL, "ab"), {"max_new_tokens": 1024})
+    wait_for(lambda: bool((job := jobs.job(key)) and job.parts.get("base", {}).get("tokens")), "the first words")
+    assert jobs.pid is not None
+    os.kill(jobs.pid, signal.SIGKILL)
+    wait_for(lambda: (job := jobs.job(key)) is not None and job.done, "the end of the job")
+    job = jobs.job(key)
+    assert job is not None and "SIGKILL" in job.error and "Try again" in job.error
+    assert ask(jobs, full, PROMPT)["tuned"]["end"] == "end of text"
 
 
 PARENT = """
@@ -219,7 +230,7 @@ sys.stdin.read()
 
 def test_the_process_ends_when_its_parent_is_killed() -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *TALKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT, *INFERENCE_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
@@ -228,7 +239,7 @@ def test_the_process_ends_when_its_parent_is_killed() -> None:
     wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the end of the child")
 
 
-def test_a_training_beside_it_goes_on(talks: Talks, store: RunStore, full: str, tmp_path: Path) -> None:
+def test_a_training_beside_it_goes_on(jobs: InferenceJobs, store: RunStore, full: str, tmp_path: Path) -> None:
     config = RunConfig.demo()
     config.data.sample_count, config.data.eval, config.training.num_epochs = 160, None, 3
     config.output_dir = str(tmp_path)
@@ -238,7 +249,7 @@ def test_a_training_beside_it_goes_on(talks: Talks, store: RunStore, full: str, 
     )
     answered = 0
     while worker.poll() is None:
-        answered += ask(talks, full, PROMPT)["tuned"]["end"] == "end of text"
+        answered += ask(jobs, full, PROMPT)["tuned"]["end"] == "end of text"
     assert worker.returncode == 0 and (folder.status() or None) and answered
     report = folder.report()
     assert report is not None and report["end"] == "complete"

@@ -1,4 +1,4 @@
-"""Looks before a start: real child processes, and the card that the page draws of what they tell."""
+"""Previews before a start: real child processes, and the card that the page draws of their events."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from geko_app.views.preview import about, card
-from geko_app.workers.inference_jobs import TALKER
-from geko_app.workers.preview_jobs import AT_ONCE, Looks
-from geko_app.workers.supervisor import WORKER
+from geko_app.formatting import format_estimated_duration
+from geko_app.views.preview import card
+from geko_app.workers.inference_jobs import INFERENCE_COMMAND
+from geko_app.workers.preview_jobs import MAX_ACTIVE, PreviewJobs
+from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import DataChecked, DataPreviewed, Message, PhaseChanged, RunEnded, StepEstimated
 
@@ -34,29 +35,29 @@ EVENTS = [
 
 
 @pytest.fixture
-def looks(worker_command: Callable[[str], tuple[str, ...]]) -> Iterator[Looks]:
-    made = Looks(worker_command("wait"))
+def previews(worker_command: Callable[[str], tuple[str, ...]]) -> Iterator[PreviewJobs]:
+    made = PreviewJobs(worker_command("wait"))
     yield made
     made.shutdown()
 
 
-def wait_for_end(looks: Looks, key: str) -> list[dict]:
-    looks._looks[key].process.wait(60)
-    events = looks.events(key)
+def wait_for_end(previews: PreviewJobs, key: str) -> list[dict]:
+    previews._jobs[key].process.wait(60)
+    events = previews.events(key)
     assert events is not None
     return events
 
 
-def test_the_card_fills_as_the_look_goes_on() -> None:
+def test_the_card_fills_as_the_preview_goes_on() -> None:
     events = [event.to_dict() for event in EVENTS]
     early = card(events[:1])
-    assert early["status"] == "Tokenising · 2,000 of 10,000" and early["running"] and early["figures"] == []
+    assert early["status"] == "Tokenizing · 2,000 of 10,000" and early["running"] and early["figures"] == []
     preview = card(events[:2])
     assert preview["samples"] == [[("a\n", False), ("b", True)]] and preview["shape"] == "Prompt in 'prompt'."
     whole = card(events)
     assert not whole["running"] and whole["status"] == "" and whole["error"] == ""
     assert {figure["name"]: figure["value"] for figure in whole["figures"]} == {
-        "Samples": "98", "Tokens learnt": "20.0 %", "Longest sample": "99", "Evaluation": "–",
+        "Samples": "98", "Target tokens": "20.0 %", "Longest sample": "99", "Evaluation": "–",
         "Memory": "≈ 9 MB", "Time": "≈ 3 min",
     }  # fmt: skip
     assert whole["findings"] == [
@@ -66,7 +67,7 @@ def test_the_card_fills_as_the_look_goes_on() -> None:
     assert "1 M parameters, 2 k trained" in whole["memory"]["note"]
 
 
-def test_a_failed_look_says_where(config: RunConfig) -> None:
+def test_a_failed_preview_says_where(config: RunConfig) -> None:
     failed = card([RunEnded("failed", "There is no file.", {}, "data.train").to_dict()])
     assert (failed["error"], failed["field"]) == ("Training data: There is no file.", "data.train")
 
@@ -75,29 +76,29 @@ def test_a_failed_look_says_where(config: RunConfig) -> None:
     ("seconds", "text"), [(0.2, "≈ 1 s"), (59, "≈ 59 s"), (90, "≈ 1.5 min"), (4000, "≈ 1.1 h"), (11_000, "≈ 3 h")]
 )
 def test_an_estimated_time_is_one_figure(seconds: float, text: str) -> None:
-    assert about(seconds) == text
+    assert format_estimated_duration(seconds) == text
 
 
-def test_the_same_configuration_is_looked_at_once_and_few_at_a_time(looks: Looks, config: RunConfig) -> None:
-    first = looks.start(config, os.environ)
-    assert looks.start(RunConfig.from_dict(config.to_dict()), os.environ) == first
-    process, folder = looks._looks[first].process, looks._looks[first].folder.path
-    for seed in range(AT_ONCE):
+def test_the_same_configuration_is_previewed_once_and_few_at_a_time(previews: PreviewJobs, config: RunConfig) -> None:
+    first = previews.start(config, os.environ)
+    assert previews.start(RunConfig.from_dict(config.to_dict()), os.environ) == first
+    process, folder = previews._jobs[first].process, previews._jobs[first].folder.path
+    for seed in range(MAX_ACTIVE):
         other = RunConfig.from_dict(config.to_dict())
         other.training.seed = seed
-        looks.start(other, os.environ)
-    assert looks.events(first) is None and process.poll() is not None and not Path(folder).exists()
+        previews.start(other, os.environ)
+    assert previews.events(first) is None and process.poll() is not None and not Path(folder).exists()
 
 
-def test_a_look_whose_process_dies_says_so(looks: Looks, config: RunConfig) -> None:
-    key = looks.start(config, os.environ)
-    os.kill(looks._looks[key].process.pid, signal.SIGKILL)
-    events = wait_for_end(looks, key)
-    assert "SIGKILL" in card(events)["error"] and looks.events("nothing") is None
-    assert looks.start(config, os.environ) != key, "what went wrong is looked at again"
+def test_a_preview_whose_process_dies_says_so(previews: PreviewJobs, config: RunConfig) -> None:
+    key = previews.start(config, os.environ)
+    os.kill(previews._jobs[key].process.pid, signal.SIGKILL)
+    events = wait_for_end(previews, key)
+    assert "SIGKILL" in card(events)["error"] and previews.events("nothing") is None
+    assert previews.start(config, os.environ) != key, "what failed is tried again"
 
 
-@pytest.mark.parametrize("command", [WORKER, TALKER])
+@pytest.mark.parametrize("command", [TRAINING_COMMAND, INFERENCE_COMMAND])
 def test_no_process_of_the_page_imports_from_the_folder_that_it_is_started_in(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -107,15 +108,15 @@ def test_no_process_of_the_page_imports_from_the_folder_that_it_is_started_in(
 
 
 @pytest.mark.slow
-def test_a_real_look_at_the_demo(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_preview_of_the_demo(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Started in a folder that holds files of the user's with the names of libraries."""
     (tmp_path / "yaml.py").write_text("raise RuntimeError('not the library')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    looks = Looks()
+    previews = PreviewJobs()
     config.data.sample_count = 500
-    key = looks.start(config, os.environ)
-    events = wait_for_end(looks, key)
+    key = previews.start(config, os.environ)
+    events = wait_for_end(previews, key)
     shown = card(events)
     assert shown["error"] == "" and shown["memory"]["verdict"] == "fits" and len(shown["samples"]) == 20
-    assert looks.start(config, os.environ) == key, "it is whole, so it is shown again"
-    looks.shutdown()
+    assert previews.start(config, os.environ) == key, "it is complete, so it is shown again"
+    previews.shutdown()

@@ -57,7 +57,7 @@ def test_a_run_goes_to_its_end_and_its_events_come_through_the_queue(start: Call
 
 
 def test_stop_raises_the_flag_and_the_run_ends_as_stopped(start: Callable, store: RunStore) -> None:
-    supervisor, run_id = start("obey")
+    supervisor, run_id = start("stop")
     supervisor.stop("another-run")
     assert supervisor.active() == run_id
     supervisor.stop(run_id)
@@ -69,7 +69,7 @@ def test_stop_raises_the_flag_and_the_run_ends_as_stopped(start: Callable, store
 def test_a_worker_killed_with_9_leaves_the_supervisor_alive_and_the_run_marked(
     start: Callable, store: RunStore
 ) -> None:
-    supervisor, run_id = start("obey")
+    supervisor, run_id = start("stop")
     os.kill(status(store, run_id).pid, signal.SIGKILL)
     wait_for(lambda: supervisor.active() is None, "the end")
     assert status(store, run_id).end == "interrupted" and "SIGKILL" in status(store, run_id).reason
@@ -77,7 +77,7 @@ def test_a_worker_killed_with_9_leaves_the_supervisor_alive_and_the_run_marked(
     wait_for(lambda: supervisor.feed(run_id).state().snapshot().message == "resumed", "the resumed worker")
 
 
-@pytest.mark.parametrize(("behaviour", "word"), [("deaf", "terminated"), ("dead-to-all", "killed")])
+@pytest.mark.parametrize(("behaviour", "word"), [("ignore-flag", "terminated"), ("ignore-all", "killed")])
 def test_a_worker_that_does_not_answer_is_terminated_then_killed(
     start: Callable, store: RunStore, behaviour: str, word: str
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_worker_that_ends_without_a_word_is_marked_with_where_to_look(
 
 
 def test_a_new_server_attaches_to_a_living_worker_and_can_stop_it(start: Callable, store: RunStore) -> None:
-    _, run_id = start("obey")
+    _, run_id = start("stop")
     second = Supervisor(store)
     assert second.active() == run_id
     second.stop(run_id)
@@ -112,7 +112,7 @@ def test_a_new_server_gives_a_run_without_a_worker_its_end(store: RunStore, conf
 
 
 def test_shutdown_waits_until_the_worker_has_saved(start: Callable, store: RunStore) -> None:
-    supervisor, run_id = start("obey")
+    supervisor, run_id = start("stop")
     supervisor.shutdown()
     assert status(store, run_id).end == "stopped"
 
@@ -132,7 +132,7 @@ def test_a_hub_token_reaches_the_worker_and_no_file(
 ) -> None:
     supervisor = Supervisor(store, command=worker_command("token"))
     run_id = supervisor.start(config, "hf_secret_of_mine")
-    supervisor._followed[run_id].join(60)
+    supervisor._followers[run_id].join(60)
     folder = store.folder(run_id)
     assert [event["text"] for _, event in folder.events() if event["type"] == "Message"] == ["17 characters"]
     for path in folder.path.rglob("*"):
