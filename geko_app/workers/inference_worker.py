@@ -2,7 +2,7 @@
 
 Knows the engine, and no page. Nothing that it is asked is written anywhere but to the pipe. Jobs:
 
-    {"id": 1, "do": "talk" | "losses" | "examples", "run": FOLDER, ...}    {"stop": 1}
+    {"id": 1, "do": "generate" | "losses" | "examples", "run": FOLDER, ...}    {"stop": 1}
 
 News of job 1: {"id": 1, "part": PART, ...} changes what is known of a part of it, {"id": 1, "done": true, "error": ""}
 is its last word. The end of the input, which comes with the end of the parent, ends the process at once.
@@ -85,7 +85,7 @@ class Answers:
         try:
             if self._desk.stopped(job):
                 raise Stopped
-            {"talk": self._talk, "losses": self._losses, "examples": self._examples}[job["do"]](job)
+            {"generate": self._talk, "losses": self._losses, "examples": self._examples}[job["do"]](job)
         except Stopped:
             pass
         except GekoError as problem:
