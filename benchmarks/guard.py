@@ -23,7 +23,7 @@ from benchmarks.tables import FEWEST_SEEDS
 from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.reporting.events import EpochEnded, Event
-from geko_engine.selection.buckets import suspected
+from geko_engine.selection.label_noise import suspected
 
 DEFAULT = ("demo", "wrong", "new", "duplicates", "long", "long wrong")
 SHORT = ("demo", "wrong")
