@@ -1,4 +1,4 @@
-"""Why a sample is in its bucket, and what is suspicious about it: one sentence each, with the real numbers. Pure."""
+"""Why a sample is in its bucket, and what is suspicious about it, in one sentence each with the real numbers. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.label_noise import OUTLIER_Z, SUSPECT_PROBABILITY
 from geko_engine.selection.sample_records import Prediction
 
-LOOKS_WRONG, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
-KINDS = {LOOKS_WRONG: "Looks wrong", CONTRADICTS: "Other answer", TRUNCATED: "Cut off"}
-
-HELD_BACK = "it is marked as one that never freezes"
+MISLABELED, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
+KINDS = (MISLABELED, CONTRADICTS, TRUNCATED)
+NEVER_FREEZE = "it is flagged to never freeze"
+OTHER_THRESHOLDS = "the thresholds have changed since it was put there"
+OTHER_MEAN = "the mean loss has changed since it was put there"
+NO_MEAN = "the mean loss of the data is only known after the first epoch"
 
 
 @dataclass(frozen=True)
-class Signals:
+class SampleSignals:
     """What the record knows of one sample.
 
-    mean_loss: of the data, as the rule "relative" compares with; nan before the first partition.
-    held_back: marked as one that never freezes. predicted: what its look-alikes tell, as a Prediction.
-    surprising: at its last visit its loss was far above what its look-alikes tell.
+    Attributes:
+        mean_loss: of the data at the last partition, nan before the first one.
+        never_freeze: whether its row is flagged so.
+        predicted: what is predicted from samples with similar prompts, a Prediction.
+        loss_outlier: whether its loss at the last visit was far above the one predicted from similar prompts.
     """
 
     bucket: int
@@ -34,71 +38,75 @@ class Signals:
     mean_loss: float
     min_target_probability: float
     hard_streak: int
-    held_back: bool = False
+    never_freeze: bool = False
     predicted: int = Prediction.NONE
     loss_outlier: bool = False
 
     @property
     def quality(self) -> float:
+        """1 minus the rise of the loss since the best visit."""
         return 1.0 - min(1.0, max(0.0, self.loss - self.best_loss))
 
 
-def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
-    """The bucket's name and the comparison that put the sample there."""
+def why(signals: SampleSignals, config: GEKOConfig) -> str:
+    """The bucket of a sample and the comparison that put it there.
+
+    Args:
+        signals: of the sample.
+        config: the thresholds of its run.
+    """
     if signals.bucket == Bucket.UNSEEN:
-        if signals.predicted == Prediction.KNOWN:
-            return "Not seen: left out so far, as samples like it are answered right."
-        return "Not seen: the model has not met it yet."
+        known = signals.predicted == Prediction.KNOWN
+        reason = "skipped so far, as samples with similar prompts are answered correctly"
+        return f"Not seen: {reason if known else 'not trained on yet'}."
+    if signals.bucket == Bucket.FREEZE and signals.predicted == Prediction.STABLE:
+        return "FREEZE, stable: training hardly changes the predictions for samples with similar prompts."
+    conditions = _mastery_conditions(signals, config)
     if signals.bucket == Bucket.FREEZE:
-        return f"FREEZE, mastered: {_mastered(signals, rule)}."
+        met = [sentence for _, sentence, _ in conditions]
+        exact = "" if _compares_with_mean(config) else "the answer is exact, "
+        return f"FREEZE, mastered: {exact}{_and(met)}."
     if signals.bucket == Bucket.LIGHT:
-        known = "every token of the answer is the most likely one" if signals.correct else "it is mastered"
-        return f"LIGHT: {known}, but {_not_mastered(signals, rule)}."
-    confidence, threshold = apart(signals.confidence, rule.focus_confidence)
+        failed = [sentence for is_met, _, sentence in conditions if not is_met]
+        changed = OTHER_MEAN if _compares_with_mean(config) else OTHER_THRESHOLDS
+        reason = _and(failed) if failed else NEVER_FREEZE if signals.never_freeze else changed
+        return f"LIGHT: {'the answer is exact' if signals.correct else 'it is mastered'}, but {reason}."
+    confidence, threshold = distinct_digits(signals.confidence, config.focus_confidence)
     if signals.bucket == Bucket.FOCUS:
         return f"FOCUS, still learning: the answer is wrong, and its confidence {confidence} is not above {threshold}."
-    return f"HARD, confidently wrong: the answer is wrong, though its confidence {confidence} is above {threshold}."
+    return f"HARD, confidently wrong: the answer is wrong, but its confidence {confidence} is above {threshold}."
 
 
-def _mastered(signals: Signals, rule: GEKOConfig) -> str:
-    if signals.predicted == Prediction.STABLE:
-        return "training hardly changes the answers to samples like it"
-    if rule.mastery == "relative":
-        loss, mean = apart(signals.loss, signals.mean_loss)
-        return f"its loss {loss} is below the mean of the data, {mean}"
-    confidence, least = apart(signals.confidence, rule.freeze_confidence)
-    q, q_least = apart(signals.q, rule.min_q_for_freeze)
-    quality, quality_least = apart(signals.quality, rule.freeze_quality)
-    return (
-        f"the answer is exact, its confidence {confidence} is above {least}, its Q-value {q} is at least {q_least} and "
-        f"its quality {quality} is above {quality_least}"
-    )
+def _compares_with_mean(config: GEKOConfig) -> bool:
+    return config.mastery == "relative"
 
 
-def _not_mastered(signals: Signals, rule: GEKOConfig) -> str:
-    """The conditions that it fails; a record that fails none was sorted by other thresholds."""
-    if rule.mastery == "relative":
+def _mastery_conditions(signals: SampleSignals, config: GEKOConfig) -> list[tuple[bool, str, str]]:
+    """What a sample needs to be mastered, beside an exact answer: (is it met, as met, as not met) of each condition."""
+    if _compares_with_mean(config):
         if math.isnan(signals.mean_loss):
-            return "the mean loss of the data is not known before the next epoch"
-        if signals.loss < signals.mean_loss:
-            return HELD_BACK if signals.held_back else "it was sorted by the mean loss as it was before"
-        loss, mean = apart(signals.loss, signals.mean_loss)
-        return f"its loss {loss} is not below the mean of the data, {mean}"
-    failed = []
-    for name, value, least, met in (
-        ("confidence", signals.confidence, rule.freeze_confidence, signals.confidence > rule.freeze_confidence),
-        ("Q-value", signals.q, rule.min_q_for_freeze, signals.q >= rule.min_q_for_freeze),
-        ("quality", signals.quality, rule.freeze_quality, signals.quality > rule.freeze_quality),
+            return [(False, "", NO_MEAN)]
+        loss, mean = distinct_digits(signals.loss, signals.mean_loss)
+        rest = f"below the mean of the data, {mean}"
+        return [(signals.loss < signals.mean_loss, f"its loss {loss} is {rest}", f"its loss {loss} is not {rest}")]
+    conditions = []
+    for name, value, threshold, is_met, words in (
+        ("confidence", signals.confidence, config.freeze_confidence, float.__gt__, ("above", "not above")),
+        ("Q-value", signals.q, config.min_q_for_freeze, float.__ge__, ("at least", "below")),
+        ("quality", signals.quality, config.freeze_quality, float.__gt__, ("above", "not above")),
     ):
-        shown, threshold = apart(value, least)
-        if not met:
-            failed.append(f"its {name} {shown} is {'below' if name == 'Q-value' else 'not above'} {threshold}")
-    otherwise = HELD_BACK if signals.held_back else "it was sorted by other thresholds than those of now"
-    return " and ".join(failed) or otherwise
+        shown, limit = distinct_digits(value, threshold)
+        met, not_met = (f"its {name} {shown} is {word} {limit}" for word in words)
+        conditions.append((is_met(value, threshold), met, not_met))
+    return conditions
 
 
-def apart(value: float, threshold: float) -> tuple[str, str]:
-    """Both with two digits, or with as many as tell them apart."""
+def _and(parts: list[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+
+
+def distinct_digits(value: float, threshold: float) -> tuple[str, str]:
+    """Both with two digits, or with as many as it takes to see that they differ (at most six)."""
     for digits in range(2, 7):
         shown = (f"{value:.{digits}f}", f"{threshold:.{digits}f}")
         if value == threshold or shown[0] != shown[1]:
@@ -106,26 +114,32 @@ def apart(value: float, threshold: float) -> tuple[str, str]:
     return shown
 
 
-def suspicions(signals: Signals, *, contradicts: int, truncated: bool, tokens: int, is_suspect: bool) -> dict[str, str]:
-    """The reasons to look at a sample by their kind, {} for most.
+def suspicions(
+    signals: SampleSignals, *, contradicts: int, truncated: bool, tokens: int, is_suspect: bool
+) -> dict[str, str]:
+    """Why a sample should be checked by a person.
 
     Args:
-        contradicts: row number of the other answer, 0 for none. is_suspect: the noise guard holds it for a wrong label.
+        signals: of the sample.
+        contradicts: number of a row with the same prompt and a different answer, 0 for none.
+        truncated: whether it was cut at the maximum length.
+        tokens: its length.
+        is_suspect: whether the noise guard takes it for mislabeled.
+
+    Returns:
+        One sentence for each of KINDS that applies; {} for most samples.
     """
     found = {}
     if is_suspect:
-        least = (
-            f"{100 * signals.min_target_probability:.2g}"
-            if signals.min_target_probability >= 1e-4
-            else "less than 0.01"
-        )
-        told = [f"HARD at {signals.hard_streak} visits in a row"] if signals.hard_streak > 1 else ["HARD"]
+        probability = 100 * signals.min_target_probability
+        percent = f"{probability:.2g} %" if probability >= 0.01 else "less than 0.01 %"
+        reasons = [f"HARD on {signals.hard_streak} visits in a row" if signals.hard_streak > 1 else "HARD"]
         if signals.loss_outlier:
-            told.append(f"a loss over {OUTLIER_Z:g} standard deviations above that of samples like it")
-        told.append(f"a target token with {least} % (below {100 * SUSPECT_PROBABILITY:g} %)")
-        found[LOOKS_WRONG] = f"{', '.join(told[:-1])}, and {told[-1]}: the answer is probably wrong."
+            reasons.append(f"a loss over {OUTLIER_Z:g} standard deviations above that of samples with similar prompts")
+        reasons.append(f"a target token with a probability of {percent} (below {100 * SUSPECT_PROBABILITY:g} %)")
+        found[MISLABELED] = f"Probably mislabeled: {', '.join(reasons[:-1])}, and {reasons[-1]}."
     if contradicts:
-        found[CONTRADICTS] = f"Row {contradicts:,} has the same prompt with another answer."
+        found[CONTRADICTS] = f"Row {contradicts:,} has the same prompt with a different answer."
     if truncated:
-        found[TRUNCATED] = f"Cut at {tokens:,} tokens (max_length): what comes after is never learnt."
+        found[TRUNCATED] = f"Truncated to {tokens:,} tokens (max_length): the rest is not trained on."
     return found

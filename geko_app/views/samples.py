@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geko_app.samples.reasons import CONTRADICTS, KINDS, LOOKS_WRONG, TRUNCATED, Signals, bucket_sentence, suspicions
+from geko_app.samples.reasons import CONTRADICTS, KINDS, MISLABELED, TRUNCATED, SampleSignals, suspicions, why
 from geko_app.samples.store import Samples
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
@@ -56,14 +56,14 @@ SORTS = {
 def mask_of(samples: Samples, name: str, marked: set[int]) -> NDArray:
     """Mask [count] of the samples that the filter `name` lets through; all for "" and for what is no filter."""
     kinds = {
-        LOOKS_WRONG: samples.suspects,
+        MISLABELED: samples.suspects,
         CONTRADICTS: samples.facts["contradicts"] > 0,
         TRUNCATED: samples.facts["truncated"] > 0,
     }
     if name in kinds:
         return kinds[name]
     if name == SUSPICIOUS:
-        return kinds[LOOKS_WRONG] | kinds[CONTRADICTS] | kinds[TRUNCATED]
+        return kinds[MISLABELED] | kinds[CONTRADICTS] | kinds[TRUNCATED]
     if name == MARKED:
         return np.isin(samples.facts["row"], list(marked))
     if name in FILTERS[1:]:
@@ -139,10 +139,10 @@ def line(samples: Samples, index: int, text: str, marked: set[int]) -> dict[str,
     }
 
 
-def signals(samples: Samples, index: int) -> Signals:
+def signals(samples: Samples, index: int) -> SampleSignals:
     """What the record knows of one sample."""
     states = samples.states
-    return Signals(
+    return SampleSignals(
         bucket=int(states.bucket[index]),
         correct=bool(states.correct[index]),
         confidence=float(states.confidence[index]),
@@ -154,7 +154,7 @@ def signals(samples: Samples, index: int) -> Signals:
         hard_streak=int(states.hard_streak[index]),
         predicted=int(states.predicted_status[index]),
         loss_outlier=bool(states.loss_outlier[index]),
-        held_back=int(samples.facts["row"][index]) in samples.never_freeze,
+        never_freeze=int(samples.facts["row"][index]) in samples.never_freeze,
     )
 
 
@@ -181,7 +181,7 @@ def opened(samples: Samples, index: int, marked: set[int]) -> dict[str, Any]:
     return {
         **line(samples, index, values["text"], marked),
         "pieces": pieces(values["text"], values["learnt"]),
-        "why": bucket_sentence(signals(samples, index), samples.rule),
+        "why": why(signals(samples, index), samples.rule),
         "other": samples.ids_by_row.get(other) if other else None,
         "notes": notes,
         "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them learnt",

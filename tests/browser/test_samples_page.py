@@ -53,7 +53,7 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
 
     page.locator(".m-open").first.click()
     expect(page.locator(".m-why")).to_have_text(
-        "HARD, confidently wrong: the answer is wrong, though its confidence 0.90 is above 0.60."
+        "HARD, confidently wrong: the answer is wrong, but its confidence 0.90 is above 0.60."
     )
     expect(page.locator(".m-text .learnt")).to_have_text("answer 117")
     expect(page.locator(".m-path circle")).to_have_count(6)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geko_app.samples.reasons import Signals, apart, bucket_sentence, suspicions
+from geko_app.samples.reasons import SampleSignals, distinct_digits, suspicions, why
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.buckets import Bucket, partition
 from geko_engine.selection.mastery import MASTERY_CRITERIA
@@ -31,31 +31,31 @@ MASTERED: dict[str, Any] = {
 }
 
 
-def signals(**changes: Any) -> Signals:
-    return Signals(**(MASTERED | changes))
+def signals(**changes: Any) -> SampleSignals:
+    return SampleSignals(**(MASTERED | changes))
 
 
 CASES = {
-    "held back": (
-        signals(bucket=Bucket.LIGHT, held_back=True),
+    "never freeze": (
+        signals(bucket=Bucket.LIGHT, never_freeze=True),
         EXACT,
-        "LIGHT: every token of the answer is the most likely one, but it is marked as one that never freezes.",
+        "LIGHT: the answer is exact, but it is flagged to never freeze.",
     ),
-    "held back, wrong": (
-        signals(bucket=Bucket.LIGHT, held_back=True, correct=False),
+    "never freeze, wrong": (
+        signals(bucket=Bucket.LIGHT, never_freeze=True, correct=False),
         RELATIVE,
-        "LIGHT: it is mastered, but it is marked as one that never freezes.",
+        "LIGHT: it is mastered, but it is flagged to never freeze.",
     ),
-    "held back, not mastered": (
-        signals(bucket=Bucket.LIGHT, held_back=True, confidence=0.5),
+    "never freeze, not mastered": (
+        signals(bucket=Bucket.LIGHT, never_freeze=True, confidence=0.5),
         EXACT,
-        "LIGHT: every token of the answer is the most likely one, but its confidence 0.50 is not above 0.85.",
+        "LIGHT: the answer is exact, but its confidence 0.50 is not above 0.85.",
     ),
-    "unseen": (signals(bucket=Bucket.UNSEEN), EXACT, "Not seen: the model has not met it yet."),
-    "unseen, told by look-alikes": (
+    "unseen": (signals(bucket=Bucket.UNSEEN), EXACT, "Not seen: not trained on yet."),
+    "unseen, predicted from similar prompts": (
         signals(bucket=Bucket.UNSEEN, predicted=Prediction.KNOWN),
         EXACT,
-        "Not seen: left out so far, as samples like it are answered right.",
+        "Not seen: skipped so far, as samples with similar prompts are answered correctly.",
     ),
     "freeze": (
         signals(),
@@ -69,10 +69,10 @@ CASES = {
         "FREEZE, mastered: the answer is exact, its confidence 0.97 is above 0.50, its Q-value 0.93 is at least 0.25 and "
         "its quality 0.99 is above 0.10.",
     ),
-    "freeze, told by look-alikes": (
+    "freeze, predicted from similar prompts": (
         signals(predicted=Prediction.STABLE, correct=False),
         EXACT,
-        "FREEZE, mastered: training hardly changes the answers to samples like it.",
+        "FREEZE, stable: training hardly changes the predictions for samples with similar prompts.",
     ),
     "freeze, relative": (
         signals(),
@@ -82,24 +82,22 @@ CASES = {
     "light, unsure": (
         signals(bucket=Bucket.LIGHT, confidence=0.7),
         EXACT,
-        "LIGHT: every token of the answer is the most likely one, but its confidence 0.70 is not above 0.85.",
+        "LIGHT: the answer is exact, but its confidence 0.70 is not above 0.85.",
     ),
     "light, bad history and worse than before": (
         signals(bucket=Bucket.LIGHT, q=0.5, loss=0.6, best_loss=0.1),
         EXACT,
-        "LIGHT: every token of the answer is the most likely one, but its Q-value 0.50 is below 0.80 and its quality 0.50 "
-        "is not above 0.80.",
+        "LIGHT: the answer is exact, but its Q-value 0.50 is below 0.80 and its quality 0.50 is not above 0.80.",
     ),
     "light, relative": (
         signals(bucket=Bucket.LIGHT, loss=0.7),
         RELATIVE,
-        "LIGHT: every token of the answer is the most likely one, but its loss 0.70 is not below the mean of the data, 0.50.",
+        "LIGHT: the answer is exact, but its loss 0.70 is not below the mean of the data, 0.50.",
     ),
     "light, relative, no mean yet": (
         signals(bucket=Bucket.LIGHT, mean_loss=math.nan),
         RELATIVE,
-        "LIGHT: every token of the answer is the most likely one, but the mean loss of the data is not known before the "
-        "next epoch.",
+        "LIGHT: the answer is exact, but the mean loss of the data is only known after the first epoch.",
     ),
     "focus": (
         signals(bucket=Bucket.FOCUS, correct=False, confidence=0.43),
@@ -114,17 +112,17 @@ CASES = {
     "hard": (
         signals(bucket=Bucket.HARD, correct=False, confidence=0.92),
         EXACT,
-        "HARD, confidently wrong: the answer is wrong, though its confidence 0.92 is above 0.60.",
+        "HARD, confidently wrong: the answer is wrong, but its confidence 0.92 is above 0.60.",
     ),
     "hard by a hair": (
         signals(bucket=Bucket.HARD, correct=False, confidence=0.60012),
         EXACT,
-        "HARD, confidently wrong: the answer is wrong, though its confidence 0.6001 is above 0.6000.",
+        "HARD, confidently wrong: the answer is wrong, but its confidence 0.6001 is above 0.6000.",
     ),
     "sorted by other thresholds": (
         signals(bucket=Bucket.LIGHT),
         EXACT,
-        "LIGHT: every token of the answer is the most likely one, but it was sorted by other thresholds than those of now.",
+        "LIGHT: the answer is exact, but the thresholds have changed since it was put there.",
     ),
 }
 
@@ -132,11 +130,11 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_one_sentence_with_the_numbers_and_thresholds_of_the_run(name: str) -> None:
     found, rule, sentence = CASES[name]
-    assert bucket_sentence(found, rule) == sentence
+    assert why(found, rule) == sentence
 
 
 VALUES = (0.1, 0.59, 0.61, 0.79, 0.8, 0.84, 0.86, 0.99)
-NOT_TRUE = re.compile("other thresholds|as it was before")
+NOT_TRUE = re.compile("have changed|has changed")
 
 
 @pytest.mark.parametrize("rule", [EXACT, RELATIVE, GEKOConfig(freeze_confidence=0.5, focus_confidence=0.9)])
@@ -147,7 +145,7 @@ def test_wherever_the_rule_puts_a_sample_the_sentence_names_a_comparison_that_ho
         one = [np.array([value]) for value in (found.loss, correct, confidence, q, found.quality)]
         mastered = MASTERY_CRITERIA[rule.mastery].mastered(RuleSignals(*one, mean_loss=found.mean_loss), rule)
         (bucket,) = partition(one[1], one[2], mastered, np.array([True]), rule)
-        sentence = bucket_sentence(signals(**{**vars(found), "bucket": int(bucket)}), rule)
+        sentence = why(signals(**{**vars(found), "bucket": int(bucket)}), rule)
         assert sentence.startswith(Bucket(bucket).name) and sentence.endswith(".") and not NOT_TRUE.search(sentence)
         for value, word, threshold in re.findall(r"(\d\.\d+) is (not above|above|at least|below) (\d\.\d+)", sentence):
             a, b = float(value), float(threshold)
@@ -155,24 +153,24 @@ def test_wherever_the_rule_puts_a_sample_the_sentence_names_a_comparison_that_ho
             assert held[word], sentence
 
 
-def test_two_numbers_are_told_apart_with_as_many_digits_as_it_takes() -> None:
-    assert apart(0.97, 0.85) == ("0.97", "0.85")
-    assert apart(0.8501, 0.85) == ("0.8501", "0.8500")
-    assert apart(0.85, 0.85) == ("0.85", "0.85")
+def test_two_numbers_have_as_many_digits_as_it_takes_to_differ() -> None:
+    assert distinct_digits(0.97, 0.85) == ("0.97", "0.85")
+    assert distinct_digits(0.8501, 0.85) == ("0.8501", "0.8500")
+    assert distinct_digits(0.85, 0.85) == ("0.85", "0.85")
 
 
 def test_what_is_suspicious_is_said_with_its_numbers() -> None:
     found = signals(bucket=Bucket.HARD, hard_streak=3, min_target_probability=0.0042)
     assert suspicions(found, contradicts=0, truncated=False, tokens=9, is_suspect=False) == {}
     assert suspicions(found, contradicts=1200, truncated=True, tokens=512, is_suspect=True) == {
-        "wrong": "HARD at 3 visits in a row, and a target token with 0.42 % (below 1 %): the answer is probably wrong.",
-        "contradicts": "Row 1,200 has the same prompt with another answer.",
-        "truncated": "Cut at 512 tokens (max_length): what comes after is never learnt.",
+        "wrong": "Probably mislabeled: HARD on 3 visits in a row, and a target token with a probability of 0.42 % (below 1 %).",
+        "contradicts": "Row 1,200 has the same prompt with a different answer.",
+        "truncated": "Truncated to 512 tokens (max_length): the rest is not trained on.",
     }
     once = signals(bucket=Bucket.HARD, hard_streak=1, min_target_probability=0.0042, loss_outlier=True)
     assert suspicions(once, contradicts=0, truncated=False, tokens=9, is_suspect=True) == {
-        "wrong": "HARD, a loss over 5 standard deviations above that of samples like it, and a target token with 0.42 % "
-        "(below 1 %): the answer is probably wrong.",
+        "wrong": "Probably mislabeled: HARD, a loss over 5 standard deviations above that of samples with similar prompts, "
+        "and a target token with a probability of 0.42 % (below 1 %).",
     }
     tiny = signals(bucket=Bucket.HARD, hard_streak=2, min_target_probability=1e-9)
     assert "less than 0.01 %" in suspicions(tiny, contradicts=0, truncated=False, tokens=9, is_suspect=True)["wrong"]

@@ -240,7 +240,7 @@ def test_the_list_is_a_csv_that_no_spreadsheet_runs(store: RunStore, tmp_path: P
     with (tmp_path / "list.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert [(line["row"], line["marked"]) for line in found] == [("1", "no"), ("2", "no"), ("6", "no"), ("8", "yes")]
-    assert found[0]["beginning"] == "'=1+1\nx" and found[0]["reasons"].startswith("Cut at 12 tokens")
+    assert found[0]["beginning"] == "'=1+1\nx" and found[0]["reasons"].startswith("Truncated to 12 tokens")
 
 
 def test_texts_of_any_group_of_rows_are_found(store: RunStore) -> None:
