@@ -1,1 +1,1 @@
-"""The no-code page of GEKO. Reaches torch only inside the worker process."""
+"""The web page of GEKO. Only its worker processes import torch."""

@@ -1,6 +1,6 @@
-"""geko-app: the page on localhost:7860. Checks what can go wrong before anything heavy is imported.
+"""geko-app: serves the page on localhost:7860. Checks what can go wrong before it imports anything heavy.
 
-Ends with 0 after a signal, or 2 with one sentence when it cannot start.
+Exit code: 0 after a signal; 2, with one sentence, if it cannot start.
 """
 
 from __future__ import annotations
@@ -21,25 +21,30 @@ PASSWORD_VARIABLE = "GEKO_APP_PASSWORD"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of geko-app."""
-    parser = argparse.ArgumentParser(prog="geko-app", description="The page of GEKO: train, watch, stop, resume.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default 7860)")
-    parser.add_argument("--runs", default="runs", help="folder that runs are kept in (default ./runs)")
-    parser.add_argument(
-        "--no-password", action="store_true", help="allow another address than this machine's own without a password"
+    """The argument parser of geko-app."""
+    parser = argparse.ArgumentParser(
+        prog="geko-app", description="The web page of GEKO: start, watch, stop and compare training runs."
     )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    parser.add_argument("--runs", default="runs", help="folder for runs (default: ./runs)")
+    parser.add_argument("--no-password", action="store_true", help="serve other computers without a password")
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of the console script; returns the exit code."""
+    """Entry point of the console script.
+
+    Args:
+        argv: arguments; those of the process if None.
+
+    Returns:
+        The exit code.
+    """
     options = build_parser().parse_args(argv)
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # also while the page is being imported; process 1 hears nothing else
+    # Set early, for a signal during the imports; process 1 of a container has no default handlers.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     try:
         password = check(options)
@@ -57,24 +62,35 @@ def _leave(_number: int, _frame: object) -> None:
 
 
 def check(options: argparse.Namespace) -> str | None:
-    """The password to ask visitors for, or None. Raises RunError for what would not start."""
+    """Check that the page can start.
+
+    Returns:
+        The password to ask visitors for, or None.
+
+    Raises:
+        RunError: a package is missing, a password is needed, or the port cannot be used.
+    """
     missing = [name for name in ("gradio", "plotly") if importlib.util.find_spec(name) is None]
     if missing:
-        raise RunError(f"The page needs {' and '.join(missing)}: install GEKO with the extra 'app'.")
+        raise RunError(f"The page needs {' and '.join(missing)}: install GEKO with its extra 'app'.")
     password = os.environ.get(PASSWORD_VARIABLE) or None
     if not is_loopback(options.host) and password is None and not options.no_password:
         raise RunError(
-            f"--host {options.host} opens the page to other machines: set a password in {PASSWORD_VARIABLE} "
-            "(the user is 'geko'), or add --no-password if the network around it is closed."
+            f"--host {options.host} makes the page reachable from other computers: set a password in the environment "
+            f"variable {PASSWORD_VARIABLE} (the user name is 'geko'), or add --no-password on a trusted network."
         )
     check_port(options.host, options.port)
     return password
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise RunError when nothing can listen on host:port."""
+    """Check that host:port is free.
+
+    Raises:
+        RunError: the port is out of range, or nothing can listen there.
+    """
     if not 0 < port < 65536:
-        raise RunError(f"--port {port} is no port: give a number from 1 to 65535.")
+        raise RunError(f"--port {port} is not a port: give a number from 1 to 65535.")
     try:
         family = socket.getaddrinfo(host, port)[0][0]
         with socket.socket(family) as probe:
@@ -82,13 +98,13 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
     except OSError as error:
         raise RunError(
-            f"Port {port} on {host} cannot be used ({error.strerror or error}): end the program that holds it, or give "
-            "another one with --port."
+            f"Port {port} on {host} cannot be used ({error.strerror or error}): end the program that uses it, or choose "
+            "another port with --port."
         ) from error
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Whether only this computer can reach `host`."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the machine has, in one strip. Knows no torch: asks the package metadata and the driver's own tool."""
+"""The hardware of this computer. Imports no torch: asks the package metadata and nvidia-smi."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geko_app.formatting import format_ram
 
 
 def hardware_strip() -> tuple[str, str]:
-    """(torch version, "GPU name, memory" or "CPU only, cores, memory")."""
+    """(version of torch, name and memory of the GPUs or "CPU only" with cores and memory)."""
     try:
         torch = f"torch {version('torch')}"
     except PackageNotFoundError:
@@ -22,15 +22,15 @@ def hardware_strip() -> tuple[str, str]:
 
 
 def precisions() -> tuple[list[str], str]:
-    """(what this machine can train in, why not more)."""
+    """(precisions that this computer can train in, why not more)."""
     if gpu():
         return ["fp32", "bf16", "fp16"], ""
-    return ["fp32", "bf16"], "FP16 needs a GPU, and this machine has none."
+    return ["fp32", "bf16"], "FP16 needs a GPU, and this computer has none."
 
 
 @cache
 def gpu() -> str:
-    """Name and memory of each GPU, or "" where there is none or its driver does not answer."""
+    """Name and memory of each GPU; "" if there is none or its driver does not answer."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""
@@ -46,5 +46,5 @@ def gpu() -> str:
 
 
 def cpu() -> str:
-    """Cores and memory of a machine without a GPU."""
+    """Cores and memory of a computer without a GPU."""
     return f"CPU only · {psutil.cpu_count() or 1} cores · {format_ram(psutil.virtual_memory().total)} memory"

@@ -1,4 +1,4 @@
-"""GEKO's own Gradio theme, light and dark; system fonts, so nothing is asked of a network."""
+"""GEKO's Gradio theme, light and dark; with system fonts, so that nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STONE = Color(
 
 
 def build_theme() -> gr.themes.Base:
-    """The theme given to launch()."""
+    """The theme, for launch()."""
     return gr.themes.Base(
         primary_hue=MOSS,
         secondary_hue=MOSS,

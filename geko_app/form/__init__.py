@@ -1,1 +1,1 @@
-"""The form: its fields, their values, and the same in YAML, command and Python. Knows no layout."""
+"""The form: its fields, their values, and their export as YAML, command and Python. Knows no layout."""

@@ -1,4 +1,4 @@
-"""Runs that suggest themselves after a run: its control, and what helps when memory ran out. Pure."""
+"""Runs to offer after a run: its control run, and what helps if memory ran out. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from geko_engine.exceptions import RunError
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a configuration again: its button, why, when it is offered, and the change itself in place."""
+    """One way to run a configuration again.
+
+    Attributes:
+        label: of its button.
+        why: one sentence for the user.
+        offered: whether to offer it, from (configuration, how the run ended, field that a failure is blamed on).
+        change: changes the configuration in place.
+    """
 
     label: str
     why: str
-    offered: Callable[[RunConfig, str, str], bool]  # (configuration, end, field that a failure is blamed on)
+    offered: Callable[[RunConfig, str, str], bool]
     change: Callable[[RunConfig], None]
 
 
@@ -23,53 +30,62 @@ def _out_of_memory(end: str, field: str) -> bool:
     return field == "training.batch_size" or end == "interrupted"
 
 
-def _control(config: RunConfig) -> None:
+def _disable_geko(config: RunConfig) -> None:
     config.geko.enabled = False
 
 
-def _half(config: RunConfig) -> None:
+def _halve_batch(config: RunConfig) -> None:
     config.training.batch_size //= 2
     config.training.gradient_accumulation_steps *= 2
 
 
-def _checkpointing(config: RunConfig) -> None:
+def _enable_checkpointing(config: RunConfig) -> None:
     config.training.gradient_checkpointing = True
 
 
-def _lora(config: RunConfig) -> None:
+def _enable_lora(config: RunConfig) -> None:
     config.lora.enabled = True
 
 
 VARIANTS: dict[str, Variant] = {
     "control": Variant(
         "Run the control",
-        "The same run with GEKO off and the same seed: what plain training makes of your data.",
+        "The same run with the same seed and GEKO off, to compare with plain training.",
         lambda config, end, field: end == "complete" and config.geko.enabled,
-        _control,
+        _disable_geko,
     ),
     "half": Variant(
-        "Again with half the batch",
-        "Half the batch size, twice the accumulation steps: less memory, the same result.",
+        "Rerun with half the batch size",
+        "Half the batch size and twice the accumulation steps: less memory, same result.",
         lambda config, end, field: _out_of_memory(end, field) and config.training.batch_size % 2 == 0,
-        _half,
+        _halve_batch,
     ),
     "checkpointing": Variant(
-        "Again with gradient checkpointing",
-        "Activations are computed again instead of kept: less memory, about a third more time.",
+        "Rerun with gradient checkpointing",
+        "Activations are recomputed instead of stored: less memory, about a third more time.",
         lambda config, end, field: _out_of_memory(end, field) and not config.training.gradient_checkpointing,
-        _checkpointing,
+        _enable_checkpointing,
     ),
     "lora": Variant(
-        "Again with LoRA",
-        "Only small adapters are trained: far less memory for gradients and optimizer.",
+        "Rerun with LoRA",
+        "Only small adapters are trained: much less memory for gradients and optimizer.",
         lambda config, end, field: _out_of_memory(end, field) and not config.lora.enabled,
-        _lora,
+        _enable_lora,
     ),
 }
 
 
 def offered(config: RunConfig, end: str, field: str) -> list[dict[str, str]]:
-    """The buttons under a run that ended so: name, label, why."""
+    """The buttons below an ended run.
+
+    Args:
+        config: of the run.
+        end: how it ended.
+        field: setting that a failure is blamed on, "" for none.
+
+    Returns:
+        name, label and why of each variant to offer.
+    """
     return [
         {"name": name, "label": variant.label, "why": variant.why}
         for name, variant in VARIANTS.items()
@@ -78,10 +94,18 @@ def offered(config: RunConfig, end: str, field: str) -> list[dict[str, str]]:
 
 
 def changed(config: RunConfig, name: str) -> RunConfig:
-    """A copy of `config` as the variant has it. Raises RunError for a name that is none."""
+    """A changed copy of a configuration.
+
+    Args:
+        config: of the ended run.
+        name: of the variant.
+
+    Raises:
+        RunError: there is no variant of that name.
+    """
     if name not in VARIANTS:
-        raise RunError(f"{name!r} is no variant of a run.")
+        raise RunError(f"There is no way {name!r} to run this again: choose one of {', '.join(VARIANTS)}.")
     copy = RunConfig.from_dict(config.to_dict())
     VARIANTS[name].change(copy)
-    copy.training.resume_from_checkpoint = None  # a variant begins anew
+    copy.training.resume_from_checkpoint = None  # a variant starts from the beginning
     return copy

@@ -1,1 +1,1 @@
-"""Runs on disk as the page reads them: list, queue, live state, summary."""
+"""Runs on disk as the page reads them: store, queue, live state, summary."""

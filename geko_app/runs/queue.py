@@ -1,7 +1,7 @@
-"""Which runs wait, and in which order: a marker file in each of their folders. Knows no process and starts nothing.
+"""The queue of runs: a marker file in the folder of each. Knows no process and starts nothing.
 
-The marker holds the run's place and whether it is to be resumed; its status has the phase "queued". Whoever removes
-the marker has taken the run: two pages over one folder cannot both start it.
+The marker holds the run's place and whether it is to be resumed; its status has the phase "queued". Removing the
+marker takes the run out, so two pages over one folder cannot both start it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from geko_engine.storage.atomic_files import replace_json
 
 MARKER = "queued"
 QUEUED = "queued"  # the phase in status.json
-TAKEN_OUT = "Taken out of the queue before its turn came."
+REMOVED = "Removed from the queue before it started."
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """One run in the queue; `place` only orders it among the others."""
+    """One queued run; `place` only orders it among the others."""
 
     place: int
     id: str
@@ -29,32 +29,32 @@ class Waiting:
 
 
 class RunQueue:
-    """The runs of `store` that wait."""
+    """The queued runs of a store."""
 
     def __init__(self, store: RunStore) -> None:
         self.store = store
 
     def waiting(self) -> list[Waiting]:
-        """All that wait, the next one first."""
+        """All queued runs, the next one first."""
         return sorted(self._found(), key=lambda run: (run.place, run.id))
 
     def holds(self, run_id: str) -> bool:
-        """Whether this run waits."""
+        """Whether this run is queued."""
         return is_queued(self.store.folder(run_id))
 
     def ahead_of(self, run_id: str) -> list[str]:
-        """Ids of the runs that come before this one."""
+        """Ids of the runs queued before this one, the next one first."""
         ids = [run.id for run in self.waiting()]
         return ids[: ids.index(run_id)] if run_id in ids else []
 
     def add(self, folder: RunFolder, *, resume: bool) -> None:
-        """Put a run at the end."""
+        """Put a run at the end; `resume` says whether it continues from a checkpoint."""
         place = max((run.place for run in self.waiting()), default=0) + 1
         replace_json(folder.path / MARKER, {"place": place, "resume": resume})
         replace_json(folder.path / "status.json", asdict(Status(QUEUED)))
 
     def take(self, run_id: str) -> bool:
-        """Remove a run, to start it or to leave it; False when somebody else was quicker."""
+        """Take a run out; returns False if it was taken already."""
         try:
             (self.store.folder(run_id).path / MARKER).unlink()
         except FileNotFoundError:
@@ -62,10 +62,10 @@ class RunQueue:
         return True
 
     def leave(self, run_id: str) -> None:
-        """Take a run out for good; it can be resumed later."""
+        """Remove a run without starting it; it can be resumed later."""
         if self.take(run_id):
             folder = self.store.folder(run_id)
-            replace_json(folder.path / "status.json", asdict(Status("stopped", end="stopped", reason=TAKEN_OUT)))
+            replace_json(folder.path / "status.json", asdict(Status("stopped", end="stopped", reason=REMOVED)))
 
     def _found(self) -> Iterator[Waiting]:
         for run_id in self.store.ids():
@@ -76,7 +76,7 @@ class RunQueue:
 
 
 def is_queued(folder: RunFolder) -> bool:
-    """Whether the run waits: it is marked, and no command line has begun it meanwhile."""
+    """Whether the run is queued: it has a marker, and no command line has started it meanwhile."""
     if not (folder.path / MARKER).exists():
         return False
     status = folder.status()
@@ -84,7 +84,7 @@ def is_queued(folder: RunFolder) -> bool:
 
 
 def _read(folder: RunFolder) -> tuple[int, bool]:
-    """Place and resume flag; a marker that cannot be read comes first, as a fresh run."""
+    """(place, resume) of a marker; one that cannot be read comes first, as a new run."""
     try:
         values = json.loads((folder.path / MARKER).read_text(encoding="utf-8"))
         return int(values["place"]), bool(values["resume"])

@@ -1,4 +1,4 @@
-"""The folder of runs on disk: list them, find one by its id, say whether it can be resumed. Knows no process."""
+"""The folder of runs on disk: list them, find one by its id, create and delete. Knows no process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One line of the list of runs."""
+    """One run of the list: its id, its phase, and whether its worker is alive."""
 
     id: str
     phase: str
@@ -26,7 +26,14 @@ class RunEntry:
 
 
 class RunStore:
-    """All runs below `root`; a run that was written elsewhere is a link here."""
+    """All runs in one folder; a run that was written elsewhere has a link here.
+
+    Args:
+        root: the folder; created if it does not exist.
+
+    Raises:
+        RunError: it cannot be written.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().absolute()
@@ -37,52 +44,68 @@ class RunStore:
             probe.unlink()
         except OSError as error:
             raise RunError(
-                f"The runs folder {str(root)!r} cannot be written ({error.strerror}): give another one with --runs."
+                f"The runs folder {str(root)!r} cannot be written ({error.strerror}): choose another one with --runs."
             ) from error
 
     def ids(self) -> list[str]:
-        """Ids of all runs, newest first (they begin with their time)."""
+        """Ids of all runs, newest first (an id begins with its time)."""
         found = [p.name for p in self.root.iterdir() if RUN_ID.fullmatch(p.name) and (p / "config.yaml").is_file()]
         return sorted(found, reverse=True)
 
     def folder(self, run_id: str) -> RunFolder:
-        """The run named `run_id`. Raises RunError for anything that is not the id of a run here."""
+        """The folder of a run.
+
+        Raises:
+            RunError: `run_id` is not the id of a run here.
+        """
         if not RUN_ID.fullmatch(str(run_id)):
             raise RunError(f"{run_id!r} is not the id of a run.")
         return RunFolder.open(self.root / run_id)
 
     def entry(self, run_id: str) -> RunEntry:
-        """Phase of a run as its status says, and whether its worker lives."""
+        """The state of a run according to its status.json."""
         status = self.folder(run_id).status() or Status()
         return RunEntry(run_id, status.phase, status.alive and not status.end)
 
     def entries(self, limit: int) -> list[RunEntry]:
-        """The newest runs."""
+        """The newest `limit` runs."""
         return [self.entry(run_id) for run_id in self.ids()[:limit]]
 
     def delete(self, run_id: str) -> None:
-        """Remove a run from the disk, with its link where it was written elsewhere.
+        """Remove a run from the disk, and its link if it was written elsewhere.
 
         Raises:
-            RunError: for what is not plainly a run's folder, and when the disk refuses.
+            RunError: it is not clearly the folder of a run, or the disk refuses.
         """
         link = self.folder(run_id).path
         path = link.resolve() if link.is_symlink() else link
-        another = link.is_symlink() and path.parent == self.root.resolve()
+        other_run = link.is_symlink() and path.parent == self.root.resolve()
         precious = any(place.resolve().is_relative_to(path) for place in (self.root, Path.home()))
-        if another or precious or not (path / "status.json").is_file():
-            raise RunError(f"{str(path)!r} does not look like the folder of this run: remove it by hand.")
+        if other_run or precious or not (path / "status.json").is_file():
+            raise RunError(
+                f"{str(path)!r} is not clearly the folder of this run, so it was left alone: remove it by hand."
+            )
         doomed = path.with_name(f".deleted-{path.name}-{secrets.token_hex(4)}")
         try:
-            path.rename(doomed)  # first: a half-removed run must not look like one
+            path.rename(doomed)  # first, so that a half-removed run is not taken for a run
             if link.is_symlink():
                 link.unlink()
             shutil.rmtree(doomed)
         except OSError as error:
-            raise RunError(f"The run {run_id} cannot be removed completely ({error.strerror or error}).") from error
+            raise RunError(f"The run {run_id} could not be removed completely ({error.strerror or error}).") from error
 
     def keep_upload(self, path: str | Path) -> Path:
-        """A lasting copy of an uploaded file: temporary ones are gone when a run is resumed."""
+        """Copy an uploaded file beside the runs: the temporary one would be gone when a run is resumed.
+
+        Args:
+            path: the temporary file.
+
+        Returns:
+            The copy.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         source = Path(path)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).lstrip(".-")[-80:] or "data"
         kept = self.root / UPLOADS / f"{secrets.token_hex(4)}-{name}"
@@ -91,12 +114,16 @@ class RunStore:
             shutil.copyfile(source, kept)
         except OSError as error:
             raise RunError(
-                f"The uploaded file cannot be kept in {str(kept.parent)!r} ({error.strerror}).", "data.train"
+                f"The uploaded file cannot be saved in {str(kept.parent)!r} ({error.strerror}).", "data.train"
             ) from error
         return kept
 
     def create(self, config: RunConfig) -> RunFolder:
-        """A fresh run folder below config.output_dir, listed here. Raises RunError at output_dir."""
+        """Create the folder of a new run in config.output_dir, and a link here if that is elsewhere.
+
+        Raises:
+            RunError: the folder cannot be created; its field is output_dir.
+        """
         folder = RunFolder.create(config)
         if folder.path.parent.absolute() != self.root:
             (self.root / folder.id).symlink_to(folder.path.absolute(), target_is_directory=True)

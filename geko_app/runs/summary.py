@@ -1,7 +1,7 @@
-"""What a run's folder says of it, as plain values, read again only when its files changed. Knows no page and no process.
+"""A run's facts as plain values, read from its folder and again only when its files change. Knows no page, no process.
 
-A run that has ended is told by its config.yaml, status.json and report.json; one that has not (or was killed) by the
-first and the last lines of events.jsonl, however long that is.
+The facts of an ended run come from config.yaml, status.json and report.json; those of an active or killed one from the
+first and last lines of events.jsonl, however long that is.
 """
 
 from __future__ import annotations
@@ -24,16 +24,25 @@ from geko_engine.runs.folder import RunFolder, Status
 
 NOTE = "note.txt"
 NOTE_LIMIT = 2000  # characters
-EDGE_BYTES = 64_000  # of the events, at either end
+EDGE_BYTES = 64_000  # read at either end of the events
 LOG_BYTES, LOG_LINES = 32_000, 200
-SIZE_SECONDS = 20.0  # how long the size of a run that is going counts as known
+SIZE_SECONDS = 20.0  # how long the size of an active run is cached
 ID_TIME = re.compile(r"(\d{8}-\d{6})-.+")
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as quick, where it was built
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if available
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One run; None where nothing is known. `made`: seconds since 1970. `phase`: where it stands, or how it ended."""
+    """One run; None for what is not known.
+
+    Attributes:
+        made: when it was created, as a Unix timestamp.
+        phase: its present phase, or how it ended.
+        end, reason: how and why it ended, "" while it has not.
+        progress: from 0 to 1.
+        tokens: trained tokens.
+        seconds: duration.
+    """
 
     id: str
     made: float
@@ -60,7 +69,7 @@ class RunFacts:
 
 
 class FactsReader:
-    """Reads facts and sizes, and keeps them until the files change; for any number of threads."""
+    """Reads facts, sizes and configurations, and caches them until the files change. Thread-safe."""
 
     def __init__(self) -> None:
         self._facts: dict[Path, tuple[Any, RunFacts]] = {}
@@ -69,8 +78,8 @@ class FactsReader:
         self._lock = threading.Lock()
 
     def facts(self, folder: RunFolder) -> RunFacts:
-        """What is known of the run now."""
-        key = _changed(folder)
+        """The facts of a run now."""
+        key = _version(folder)
         with self._lock:
             known = self._facts.get(folder.path)
         if known and known[0] == key and known[1].end:
@@ -81,9 +90,9 @@ class FactsReader:
         return found
 
     def size(self, folder: RunFolder) -> int:
-        """Bytes of the run on disk."""
+        """Bytes of a run on disk."""
         ended = bool((folder.status() or Status()).end)
-        key = _changed(folder) if ended else int(time.monotonic() / SIZE_SECONDS)
+        key = _version(folder) if ended else int(time.monotonic() / SIZE_SECONDS)
         with self._lock:
             known = self._sizes.get(folder.path)
         if known and known[0] == key:
@@ -94,7 +103,7 @@ class FactsReader:
         return total
 
     def config(self, folder: RunFolder) -> dict[str, Any]:
-        """The content of config.yaml; {} when it is none."""
+        """The content of config.yaml; {} if it cannot be read."""
         key = _stamp(folder.config_path)
         with self._lock:
             known = self._configs.get(folder.path)
@@ -112,7 +121,7 @@ class FactsReader:
     def _read(self, folder: RunFolder) -> RunFacts:
         config, status = self.config(folder), folder.status() or Status()
         report = (folder.report() or {}) if status.end not in ("", "interrupted") else {}
-        if "steps" not in report:  # it has not ended, failed, or its worker was killed
+        if "steps" not in report:  # it is active, has failed, or its worker was killed
             report = {**report, **_from_events(folder)}
         training = _section(config, "training")
         return RunFacts(
@@ -123,11 +132,11 @@ class FactsReader:
             phase=QUEUED if is_queued(folder) else status.phase,
             end=status.end,
             reason=status.reason,
-            epochs=_whole(report.get("epochs", training.get("num_epochs"))),
-            samples=_whole(report.get("samples", _section(config, "data").get("sample_count"))),
-            epochs_done=_whole(report.get("epochs_done")),
-            steps=_whole(report.get("steps")),
-            tokens=_whole(report.get("tokens_backwarded")),
+            epochs=_integer(report.get("epochs", training.get("num_epochs"))),
+            samples=_integer(report.get("samples", _section(config, "data").get("sample_count"))),
+            epochs_done=_integer(report.get("epochs_done")),
+            steps=_integer(report.get("steps")),
+            tokens=_integer(report.get("tokens_backwarded")),
             progress=_number(report.get("progress")),
             note=read_note(folder),
             has_model=folder.model_path.is_dir(),
@@ -147,7 +156,7 @@ FIGURES = (
 
 
 def made_at(folder: RunFolder) -> float:
-    """When the run was made: its id begins with it; else the age of its configuration."""
+    """When a run was created, as a Unix timestamp: from its id, else from its configuration file."""
     named = ID_TIME.fullmatch(folder.id)
     try:
         return time.mktime(time.strptime(named[1], "%Y%m%d-%H%M%S")) if named else folder.config_path.stat().st_mtime
@@ -156,7 +165,7 @@ def made_at(folder: RunFolder) -> float:
 
 
 def folder_size(path: Path) -> int:
-    """Bytes of all files below `path`; a link counts as itself."""
+    """Bytes of all files below `path`; links are not followed."""
     total = 0
     try:
         entries = list(os.scandir(path))
@@ -167,20 +176,24 @@ def folder_size(path: Path) -> int:
             folder = entry.is_dir(follow_symlinks=False)
             total += folder_size(Path(entry.path)) if folder else entry.stat(follow_symlinks=False).st_size
         except OSError:
-            continue  # just removed by its run
+            continue  # its run has just removed it
     return total
 
 
 def read_note(folder: RunFolder) -> str:
-    """What the user wrote about the run."""
+    """The user's note on a run."""
     return text_file(folder.path / NOTE)[:NOTE_LIMIT]
 
 
 def write_note(folder: RunFolder, text: str) -> None:
-    """Keep a note in the run's folder; an empty one removes it. Raises RunError when it is too long or refused."""
+    """Save a note in the run's folder; an empty one removes it.
+
+    Raises:
+        RunError: it is too long, or the disk refuses.
+    """
     text = text.strip()
     if len(text) > NOTE_LIMIT:
-        raise RunError(f"The note has {len(text):,} characters: {NOTE_LIMIT:,} are kept at most, so shorten it.")
+        raise RunError(f"The note has {len(text):,} characters; the limit is {NOTE_LIMIT:,}. Shorten it.")
     path = folder.path / NOTE
     temporary = path.with_name(f".{NOTE}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
@@ -190,11 +203,11 @@ def write_note(folder: RunFolder, text: str) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"The note cannot be kept ({error.strerror or error}).") from error
+        raise RunError(f"The note cannot be saved ({error.strerror or error}).") from error
 
 
 def text_file(path: Path) -> str:
-    """The text of a small file of the run; "" when there is none."""
+    """The text of a small file of the run; "" if there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -202,7 +215,7 @@ def text_file(path: Path) -> str:
 
 
 def log_tail(folder: RunFolder) -> str:
-    """The last lines that the worker printed; "" for a run of the command line, which has a terminal."""
+    """The last lines of worker.log; "" for a run of the command line, which prints to its terminal."""
     try:
         with folder.log_path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
@@ -212,7 +225,7 @@ def log_tail(folder: RunFolder) -> str:
 
 
 def flat(config: dict[str, Any]) -> dict[str, Any]:
-    """Nested configuration values by dotted key."""
+    """A nested configuration by dotted key."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):
@@ -223,7 +236,7 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_events(folder: RunFolder) -> dict[str, Any]:
-    """The report's figures as far as the events tell them."""
+    """The figures of the report, as far as they can be read from the events."""
     found: dict[str, Any] = {}
     head, tail = _edges(folder.events_path)
     for event in head:
@@ -259,12 +272,12 @@ def _events(data: bytes) -> Iterator[dict[str, Any]]:
         try:
             event = json.loads(line)
         except ValueError:
-            continue  # cut at the edge, or still being written
+            continue  # cut off, or still being written
         if isinstance(event, dict):
             yield event
 
 
-def _changed(folder: RunFolder) -> tuple[Any, ...]:
+def _version(folder: RunFolder) -> tuple[Any, ...]:
     names = ("config.yaml", "status.json", "report.json", NOTE, "model", MARKER)
     return tuple(_stamp(folder.path / name) for name in names)
 
@@ -285,6 +298,6 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     number = _number(value)
     return None if number is None else int(number)

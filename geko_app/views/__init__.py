@@ -1,1 +1,1 @@
-"""Snapshots -> what a page draws. Pure; knows no layout and no process."""
+"""Runs, samples and jobs -> what a page draws of them. Knows no layout."""

@@ -1,1 +1,1 @@
-"""Worker processes: training, preview, inference, downloads; and who starts, follows and stops them."""
+"""Worker processes (training, preview, inference), what starts and follows them, and downloads of models."""

@@ -1,4 +1,4 @@
-"""geko-app as a user types it: quick to import, plain about what is wrong."""
+"""geko-app as a user types it: quick to import, and one sentence for everything that is wrong."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2 and "/proc/runs" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_beyond_this_machine_it_asks_for_a_password(tmp_path: Path) -> None:
+def test_beyond_this_computer_it_asks_for_a_password(tmp_path: Path) -> None:
     done = geko_app("--host", "0.0.0.0", cwd=tmp_path)
     assert done.returncode == 2 and "GEKO_APP_PASSWORD" in done.stderr
 
@@ -74,10 +74,10 @@ def test_beyond_this_machine_it_asks_for_a_password(tmp_path: Path) -> None:
         ("box", False),
     ],
 )
-def test_what_counts_as_this_machine(host: str, inside: bool) -> None:
+def test_what_counts_as_this_computer(host: str, inside: bool) -> None:
     assert cli.is_loopback(host) == inside
 
 
 def test_ports_out_of_range_are_named(tmp_path: Path) -> None:
     done = geko_app("--port", "70000", cwd=tmp_path)
-    assert done.returncode == 2 and "70000 is no port" in done.stderr
+    assert done.returncode == 2 and "70000 is not a port" in done.stderr

@@ -1,4 +1,4 @@
-"""Runs that suggest themselves after a run: when they are offered, and what exactly they change."""
+"""Runs to offer after a run: when they are offered, and what exactly they change."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_a_variant_begins_anew_and_nothing_else_changes() -> None:
         copy = changed(config, name)
         assert copy.training.resume_from_checkpoint is None and copy.training.seed == config.training.seed
         assert copy.data == config.data and copy.model == config.model
-    with pytest.raises(RunError, match="'nothing' is no variant"):
+    with pytest.raises(RunError, match="no way 'nothing'"):
         changed(config, "nothing")

@@ -13,7 +13,7 @@ import pytest
 from geko_app.formatting import run_name
 from geko_app.pages.train import lined_up
 from geko_app.runs.live_state import Snapshot
-from geko_app.runs.queue import TAKEN_OUT, RunQueue
+from geko_app.runs.queue import REMOVED, RunQueue
 from geko_app.runs.store import RunStore
 from geko_app.views.dashboard import Cursor, payload, queue_line, with_status
 from geko_app.workers.supervisor import Supervisor
@@ -56,7 +56,7 @@ def end(supervisor: Supervisor, run_id: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["complete", "failed", "stopped", "killed"])
-def test_runs_line_up_and_start_in_order_after_any_end(
+def test_runs_are_queued_and_start_in_order_after_any_end(
     page: Callable, store: RunStore, config: RunConfig, how: str
 ) -> None:
     supervisor = page()
@@ -109,8 +109,8 @@ def test_stop_takes_a_queued_run_out_and_it_can_be_resumed(page: Callable, store
     begun(store, first)
     second, third = supervisor.start(config), supervisor.start(config)
     supervisor.stop(second)
-    assert (status(store, second).end, status(store, second).reason) == ("stopped", TAKEN_OUT)
-    assert with_status(Snapshot(), status(store, second)).reason == TAKEN_OUT
+    assert (status(store, second).end, status(store, second).reason) == ("stopped", REMOVED)
+    assert with_status(Snapshot(), status(store, second)).reason == REMOVED
     assert supervisor.queued_after(third) == first
     supervisor.resume(second)
     assert [run.id for run in supervisor.queue.waiting()] == [third, second]

@@ -244,7 +244,7 @@ def test_a_note_is_kept_with_the_run_and_bounded(
     note = "Wörter\nsecond line <b>"
     assert functions["keep_note"]({"run": folder.id, "text": f" {note}\n"}) == {"error": ""}
     assert read_note(folder) == note
-    assert "shorten it" in functions["keep_note"]({"run": folder.id, "text": "x" * (NOTE_LIMIT + 1)})["error"]
+    assert "Shorten it" in functions["keep_note"]({"run": folder.id, "text": "x" * (NOTE_LIMIT + 1)})["error"]
     assert read_note(folder) == note
     assert functions["keep_note"]({"run": folder.id, "text": "\ud800"}) == {"error": ""}  # half a character
     functions["keep_note"]({"run": folder.id, "text": ""})
