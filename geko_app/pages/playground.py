@@ -7,7 +7,7 @@ from typing import Any
 
 from geko_app.pages.components import ServerFunction, live_html, text_of
 from geko_app.pages.token_losses import keyed, looking
-from geko_app.views.playground import default_run, options_of, run_choice
+from geko_app.views.playground import default_run, generation_options, run_choice
 from geko_app.workers.inference_jobs import SIDES, InferenceJobs, InferenceRequest, models_of
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.folder import RunFolder
@@ -49,7 +49,7 @@ def _questions(jobs: InferenceJobs) -> list[ServerFunction]:
 
     def ask(query: Any) -> dict[str, str]:
         def begin() -> str:
-            return jobs.generate(asked_text(query), {**options_of(query), "seed": secrets.randbelow(2**31)})
+            return jobs.generate(asked_text(query), {**generation_options(query), "seed": secrets.randbelow(2**31)})
 
         return keyed(begin)
 

@@ -55,7 +55,7 @@ def test_an_example_is_answered_by_both_marked_and_coloured_and_survives_a_reloa
     example.click()
     for side in ("base", "tuned"):
         expect(page.locator(f"{card(page, side)} .t-verdict")).to_have_text("right")
-        expect(page.locator(f"{card(page, side)} .t-status")).to_contain_text("ended by itself")
+        expect(page.locator(f"{card(page, side)} .t-status")).to_contain_text("finished")
     answer = page.locator(".t-answer").input_value()
     expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text(answer)
 
@@ -77,36 +77,36 @@ def test_an_example_is_answered_by_both_marked_and_coloured_and_survives_a_reloa
     expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text(answer)
 
 
-def test_a_stop_ends_both_and_a_killed_process_is_told_and_replaced(page: Page, server: Server) -> None:
+def test_a_stop_ends_both_and_a_killed_process_is_reported_and_replaced(page: Page, server: Server) -> None:
     run_that_does_not_end(RunStore(server.folder / "runs"))
     open_page(page)
     page.locator(".t-prompt").fill("ab")
     page.locator(".t-longest").fill("9999")
     page.locator(".t-send").click()
-    expect(page.locator(".t-error")).to_contain_text("Longest answer: give a number from 1 to 1024.")
+    expect(page.locator(".t-error")).to_contain_text("Max new tokens: give a number from 1 to 1024.")
     page.locator(".t-longest").fill("1024")
     page.locator(".t-send").click()
-    expect(page.locator(f"{card(page, 'base')} .t-status")).to_contain_text("writing")
+    expect(page.locator(f"{card(page, 'base')} .t-status")).to_contain_text("generating")
     page.locator(".t-stop").click()
     for side in ("base", "tuned"):
         expect(page.locator(f"{card(page, side)} .t-status")).to_contain_text("stopped")
     expect(page.locator(".t-stop")).to_be_hidden()
 
     page.locator(".t-send").click()
-    expect(page.locator(f"{card(page, 'base')} .t-status")).to_contain_text("writing")
-    (talker,) = children(server)
-    os.kill(talker, signal.SIGKILL)
+    expect(page.locator(f"{card(page, 'base')} .t-status")).to_contain_text("generating")
+    (process,) = children(server)
+    os.kill(process, signal.SIGKILL)
     expect(page.locator(".t-error")).to_contain_text("SIGKILL")
     page.locator(".t-longest").fill("2")
     page.locator(".t-send").click()
     for side in ("base", "tuned"):
-        expect(page.locator(f"{card(page, side)} .t-status")).to_contain_text("cut at the longest answer · 2 tokens")
-    assert children(server) != [talker]
+        expect(page.locator(f"{card(page, side)} .t-status")).to_contain_text("stopped at the token limit · 2 tokens")
+    assert children(server) != [process]
     assert server.end() == 0 and children(server) == []
 
 
 def children(server: Server) -> list[int]:
-    """The processes that ask models, of this server."""
+    """The inference processes of this server."""
     assert server.process is not None
     try:
         found = psutil.Process(server.process.pid).children()

@@ -1,4 +1,4 @@
-"""What the Try it page draws: pure, from jobs as the process tells them."""
+"""What the Playground page draws: pure, from the updates of jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import pytest
 
 from geko_app.pages.playground import asked_text, keyed
 from geko_app.runs.store import RunEntry
-from geko_app.views.playground import card, default_run, level, model_label, options_of, run_choice, told
+from geko_app.views.playground import (
+    card,
+    default_run,
+    generation_options,
+    loss_level,
+    loss_tooltip,
+    model_label,
+    run_choice,
+)
 from geko_app.workers.inference_jobs import FINAL, InferenceJob, InferenceRequest
 from geko_engine.exceptions import RunError
 
@@ -46,37 +54,37 @@ def sides(found: dict[str, Any], name: str) -> list[Any]:
 
 
 def test_numbers_are_taken_within_their_bounds_only() -> None:
-    assert options_of(GOOD) == {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 64}
+    assert generation_options(GOOD) == {"temperature": 0.0, "top_p": 1.0, "max_new_tokens": 64}
     for name, value in (
         ("temperature", -0.1), ("temperature", 2.1), ("temperature", None), ("temperature", "1"), ("temperature", True),
         ("top_p", 0), ("top_p", float("nan")), ("max_new_tokens", 0), ("max_new_tokens", 1025),
     ):  # fmt: skip
         with pytest.raises(RunError, match="give a number from"):
-            options_of({**GOOD, name: value})
+            generation_options({**GOOD, name: value})
     with pytest.raises(RunError):
-        options_of("nothing")
+        generation_options("nothing")
 
 
 def test_an_answer_grows_and_only_what_is_new_travels(process: subprocess.Popen[str]) -> None:
     asked = job(process, {"part": "base", "state": "loading"})
-    assert sides(card(asked, {}), "status") == ["loading", "waiting"]
+    assert sides(card(asked, {}), "status") == ["loading the model", "waiting"]
     asked.apply({"id": 1, "part": "base", "state": "writing"})
     assert sides(card(asked, {}), "status")[0] == "reading the prompt"
     asked.apply({"id": 1, "part": "base", "text": "abc", "tokens": 2})
     found = card(asked, {"base": 2})
     assert (sides(found, "text")[0], sides(found, "from")[0]) == ("c", 2)
-    assert sides(found, "status")[0] == "writing · 2 tokens" and found["running"]
+    assert sides(found, "status")[0] == "generating · 2 tokens" and found["running"]
     assert sides(card(asked, {"base": 9}), "from")[0] == 3  # another answer was there before
 
 
-def test_right_and_wrong_are_told_when_both_answers_are_there(process: subprocess.Popen[str]) -> None:
+def test_right_and_wrong_are_said_when_both_answers_are_there(process: subprocess.Popen[str]) -> None:
     asked = job(process, READ, ended("base", " 4 "), answer="4")
     assert sides(card(asked, {}), "verdict") == ["", ""]
     asked.apply({"id": 1, **ended("tuned", "5")})
     asked.apply({"id": 1, **DONE})
     found = card(asked, {})
     assert sides(found, "verdict") == ["right", "wrong"]
-    assert sides(found, "status") == ["ended by itself · 4 tokens · 8 tokens/s"] * 2
+    assert sides(found, "status") == ["finished · 4 tokens · 8 tokens/s"] * 2
     for changed in ({**READ, "exact": False}, READ):
         other = job(
             process, changed, ended("base", "4"), ended("tuned", "4"), DONE, answer="" if changed is READ else "4"
@@ -89,20 +97,22 @@ def test_each_end_has_its_words(process: subprocess.Popen[str]) -> None:
     assert sides(card(stopped, {}), "status") == ["stopped · 4 tokens · 8 tokens/s", "stopped"]
     assert sides(card(stopped, {}), "verdict") == ["", ""]
     limit = job(process, READ, ended("base", "4", "limit"), {"part": "tuned", "state": "failed", "error": "No."}, DONE)
-    assert sides(card(limit, {}), "status")[0].startswith("cut at the longest answer")
-    assert (
-        sides(card(limit, {}), "error") == ["", "No."] and sides(card(limit, {}), "status")[1] == "could not be asked"
-    )
+    assert sides(card(limit, {}), "status")[0].startswith("stopped at the token limit")
+    assert sides(card(limit, {}), "error") == ["", "No."] and sides(card(limit, {}), "status")[1] == "failed"
     dead = job(process, READ, {"done": True, "error": "It was killed."})
     assert card(dead, {})["error"] == "It was killed." and sides(card(dead, {}), "status") == ["", ""]
 
 
 def test_tokens_are_coloured_by_their_chance(process: subprocess.Popen[str]) -> None:
-    assert [level(loss) for loss in (None, 0.0, 0.3, 1.0, 4.0, 9.0)] == [None, 0, 1, 2, 3, 4]
-    assert told(None) == "read only" and told(0.6931472) == "loss 0.693, chance 50 %"
+    assert [loss_level(loss) for loss in (None, 0.0, 0.3, 1.0, 4.0, 9.0)] == [None, 0, 1, 2, 3, 4]
+    assert loss_tooltip(None) == "not a target" and loss_tooltip(0.6931472) == "loss 0.693, probability 50 %"
     tokens = [["a", None], ["4", 1.0], ["<eos>", 0.0]]
     found = card(job(process, {"part": "base", "list": tokens}, DONE, kind="losses"), {})
-    assert found["sides"][0]["tokens"] == [["a", None, "read only"], ["4", 2, told(1.0)], ["<eos>", 0, told(0.0)]]
+    assert found["sides"][0]["tokens"] == [
+        ["a", None, "not a target"],
+        ["4", 2, loss_tooltip(1.0)],
+        ["<eos>", 0, loss_tooltip(0.0)],
+    ]
     assert sides(found, "mean") == ["0.500", ""] and len(found["legend"]) == 5
 
 
@@ -110,7 +120,7 @@ def test_examples_stand_in_groups_and_keep_their_rows_to_the_server(process: sub
     row = {"prompt": "p", "answer": "a", "note": "", "earlier": 0, "exact": True}
     rows = [{**row, "ref": "hard:3", "group": "hard"}, {**row, "ref": "evaluation:0", "group": "evaluation"}]
     found = card(job(process, {"part": "examples", "list": rows, "notes": []}, DONE, kind="examples"), {})
-    assert [group["title"] for group in found["groups"]] == ["What it is confidently wrong about", "Evaluation data"]
+    assert [group["title"] for group in found["groups"]] == ["Confidently wrong in training", "Evaluation data"]
     assert set(found["groups"][0]["rows"][0]) == {"ref", "prompt", "answer", "note", "earlier"}
 
 
