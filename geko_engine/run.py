@@ -133,8 +133,7 @@ def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int,
 def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     try:
         trainer = _prepare(folder, config, emit, stop)
-        given = config.training.resume_from_checkpoint
-        checkpoint = (folder.latest_checkpoint() if resume else None) or (Path(given).expanduser() if given else None)
+        checkpoint = _checkpoint_to_resume(folder, config, emit) if resume else _given_checkpoint(config)
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
@@ -149,6 +148,21 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
             report["model_path"] = _save_model(trainer, folder, emit)
     trainer.engine.end()
     return report
+
+
+def _given_checkpoint(config: RunConfig) -> Path | None:
+    given = config.training.resume_from_checkpoint
+    return Path(given).expanduser() if given else None
+
+
+def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -> Path | None:
+    """The newest whole checkpoint of the run, else the one that it was started from; damaged ones are named."""
+    from geko_engine.training.checkpoint_files import newest_whole
+
+    checkpoint, problems = newest_whole(folder.checkpoints_path)
+    for problem in problems:
+        emit(Message(problem.replace("resume from another one.", "it is passed over."), "warning"))
+    return checkpoint or _given_checkpoint(config)
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:

@@ -8,9 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from geko_engine.exceptions import RunError
+
 
 def save_model(model: Any, tokenizer: Any, path: Path) -> None:
-    """Write model (or adapter) and tokenizer so that from_pretrained reads them; a plain module as safetensors."""
+    """Write model (or adapter) and tokenizer so that from_pretrained reads them; a plain module as safetensors.
+
+    Raises:
+        RunError: when a trainable weight is not finite.
+    """
+    require_finite(model)
     path.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(path)
@@ -20,6 +27,17 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
         save_tensors(model, str(path / "model.safetensors"))
     if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(path)
+
+
+def require_finite(model: nn.Module) -> None:
+    """Raise RunError, naming the tensor, when a trainable weight is NaN or infinite: nothing good comes of saving it."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+            raise RunError(
+                f"The weight {name} is not finite any more, so nothing is saved: resume from the last checkpoint with a "
+                "lower learning rate.",
+                "training.learning_rate",
+            )
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -38,7 +38,8 @@ class BucketPolicy(UniformPolicy):
         return ScanRequest(ids, phase="scanning", message=f"scoring {len(ids):,} samples") if len(ids) else None
 
     def scanned(self, request: ScanRequest, signals: SampleSignals) -> None:
-        self._record(request.ids, signals, trained=False)
+        finite = np.isfinite(signals.loss)
+        self._record(request.ids[finite], signals.of(finite), trained=False)
 
     def _plan(self, epoch: EpochInfo) -> Plan | None:
         config, states = self.config, self.states

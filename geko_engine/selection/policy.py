@@ -78,6 +78,11 @@ class SampleSignals:
     min_target_probability: NDArray
     target_probabilities: NDArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
+    def of(self, mask: NDArray) -> SampleSignals:
+        """Those of the samples in `mask` [n], without the probabilities of single targets."""
+        arrays = (self.loss, self.correct, self.confidence, self.min_target_probability)
+        return SampleSignals(*(array[mask] for array in arrays))
+
 
 @dataclass(frozen=True)
 class ScanRequest:

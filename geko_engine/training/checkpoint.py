@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 import geko_engine
 from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import CheckpointError
-from geko_engine.models.saving import load_trainable_state, trainable_state
+from geko_engine.models.saving import load_trainable_state, require_finite, trainable_state
 from geko_engine.selection.policy import SelectionPolicy
 from geko_engine.storage.array_files import load_arrays, save_arrays
 from geko_engine.training import version_1
@@ -32,6 +34,10 @@ from geko_engine.training.state import TrainerState
 __all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
 FORMAT = 4
 POLICY = "policy.safetensors"
+THAT_CHANGE_THE_RESULT = (
+    *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
+    *("bf16", "fp16", "use_8bit_optimizer"),
+)
 
 
 @dataclass
@@ -40,6 +46,7 @@ class TrainingSnapshot:
 
     Attributes:
         identity: what must be the same for a resume to go on with the same run, by name.
+        settings: what may differ, but changes the result, by dotted key.
     """
 
     model: torch.nn.Module
@@ -48,14 +55,19 @@ class TrainingSnapshot:
     policy: SelectionPolicy
     state: TrainerState
     identity: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def save(snapshot: TrainingSnapshot, path: Path) -> None:
     """Write weights, optimizer, policy, random states, settings and versions to `path`, atomically.
 
-    The first of several processes writes, with the random states of all. Raises CheckpointError.
+    The first of several processes writes, with the random states of all.
+
+    Raises:
+        CheckpointError: when the disk is full or cannot be written. RunError: when a weight is not finite.
     """
     engine, tokenizer = snapshot.engine, snapshot.tokenizer
+    require_finite(snapshot.model)
     drawn = engine.gather(random_states())
     policy = snapshot.policy.state_dict()
     arrays = {name: value for name, value in policy.items() if isinstance(value, np.ndarray)}
@@ -75,6 +87,7 @@ def save(snapshot: TrainingSnapshot, path: Path) -> None:
         "state": asdict(snapshot.state),
         "policy": {name: value for name, value in policy.items() if name not in arrays},
         "identity": snapshot.identity,
+        "settings": snapshot.settings,
         "versions": versions(),
     }
     if engine.is_main:
@@ -82,10 +95,13 @@ def save(snapshot: TrainingSnapshot, path: Path) -> None:
     engine.wait()
 
 
-def load(snapshot: TrainingSnapshot, path: Path) -> None:
+def load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     """Bring model, engine, policy and state to where the checkpoint at `path` was written; `state` is replaced.
 
     Checkpoints of version 1 are read too.
+
+    Returns:
+        A phrase for each setting that differs and changes the result.
 
     Raises:
         CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
@@ -123,6 +139,18 @@ def load(snapshot: TrainingSnapshot, path: Path) -> None:
     if "scaler" in states and engine.accelerator.scaler is not None:
         engine.accelerator.scaler.load_state_dict(states["scaler"])
     restore_random_states(states["random"][engine.rank])  # last: everything above may draw
+    written = manifest.get("settings", {})
+    return [
+        f"{key} is {value!r} (was {written[key]!r})"
+        for key, value in json.loads(json.dumps(snapshot.settings)).items()
+        if key in written and written[key] != value
+    ]
+
+
+def settings(config: GEKOConfig, args: GEKOTrainingArgs) -> dict[str, Any]:
+    """The settings that change the result of a run and may differ in a resumed one, by dotted key."""
+    rule = {f"geko.{name}": value for name, value in asdict(config).items() if name != "log_bucket_stats"}
+    return rule | {f"training.{name}": getattr(args, name) for name in THAT_CHANGE_THE_RESULT}
 
 
 def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engine: TrainingEngine) -> dict[str, Any]:

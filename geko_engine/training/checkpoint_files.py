@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable
@@ -38,13 +39,15 @@ def write_checkpoint(path: Path, write: Callable[[Path], None], facts: dict[str,
         temporary.mkdir(parents=True)
         write(temporary)
         files = {str(p.relative_to(temporary)): _fingerprint(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
-        (temporary / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+        manifest = {**facts, "files": files}
+        manifest["checksum"] = _checksum(manifest)
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for file in temporary.rglob("*"):
             _flush(file)
-        if path.exists():
-            shutil.rmtree(path)
+        _set_aside(path)  # renamed, not removed: a kill in between leaves no checkpoint that is half gone
         temporary.replace(path)
         _flush(path.parent)
+        _remove_aside(path.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises the second, on a full disk too
         shutil.rmtree(temporary, ignore_errors=True)
         if not isinstance(error, OSError) and not is_full(error):
@@ -69,6 +72,8 @@ def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{str(path)!r} is no whole checkpoint: it has no readable {MANIFEST}.") from error
+    if "checksum" in manifest and manifest.pop("checksum") != _checksum(manifest):  # version 1 wrote none
+        raise CheckpointError(f"The {MANIFEST} of the checkpoint {str(path)!r} is damaged: resume from another one.")
     for name, fingerprint in manifest["files"].items():
         if only and name != only:
             continue
@@ -113,12 +118,44 @@ def remove_old(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and what a killed writer left."""
     for leftover in folder.glob(".checkpoint-*.writing"):
         shutil.rmtree(leftover, ignore_errors=True)
-    found = sorted(
-        (p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()),
-        key=lambda p: int(p.name.split("-")[-1]),
-    )
-    for old in found[:-keep]:
+    for old in in_order(folder)[:-keep]:
+        _set_aside(old)
+    _remove_aside(folder)
+
+
+def in_order(folder: Path) -> list[Path]:
+    """The checkpoints below `folder`, oldest first, whole or not."""
+    found = [p for p in folder.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
+    return sorted(found, key=lambda p: int(p.name.split("-")[-1]))
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint below `folder` whose files are all there and unharmed, and what is wrong with newer ones."""
+    problems: list[str] = []
+    for path in reversed(in_order(folder)):
+        try:
+            read_manifest(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return path, problems
+    return None, problems
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a checkpoint so that no reader takes it for one any more."""
+    if path.exists():
+        path.replace(path.with_name(f".{path.name}.{secrets.token_hex(4)}.removed"))
+
+
+def _remove_aside(folder: Path) -> None:
+    for old in folder.glob(".checkpoint-*.removed"):
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _checksum(manifest: dict[str, Any]) -> int:
+    """CRC-32 of a manifest's content."""
+    return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
 
 
 def _fingerprint(path: Path) -> list[int]:

@@ -92,14 +92,28 @@ class TrainingEngine:
             self.accelerator.backward(scores.objective * (self.processes / max(1, targets)))
         return as_columns(scores, micro["input_ids"].shape[1])
 
-    def update(self, learning_rate: float) -> None:
-        """Clip, one optimizer step, gradients cleared."""
+    def update(self, learning_rate: float) -> bool:
+        """Clip, one optimizer step, gradients cleared; False when the gradient is not finite and the step was skipped.
+
+        With float16 a gradient that overflows is ordinary: the scaler skips the step itself and lowers its scale.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        if self.args.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
-        self.optimizer.step()
+        finite = self._clip()
+        if finite or self.accelerator.scaler is not None:
+            self.optimizer.step()
         self.optimizer.zero_grad()
+        return finite or self.accelerator.scaler is not None
+
+    def _clip(self) -> bool:
+        """Clip the gradient where asked for; whether its norm, over all processes, is finite."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if self.args.max_grad_norm:
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+        else:
+            self.accelerator.unscale_gradients()
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return norm is None or bool(torch.isfinite(torch.as_tensor(norm)))
 
     def gather_step(self, columns: NDArray, count: int) -> NDArray:
         """The scores of all `count` samples of a step in the order of the plan, from each process's own columns."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from geko_engine.config.sections import GEKOTrainingArgs
@@ -23,6 +25,8 @@ from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.policy import EpochSummary, SelectionPolicy
 from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.state import TrainerState
+
+ROWS_SHOWN = 8  # numbers in one sentence
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,22 @@ def step_completed(
         train_seconds=state.train_seconds,
         **asdict(policy.counts()),
     )
+
+
+def skipped_sentence(samples: Any, ids: NDArray, loss_sum: NDArray, step: int) -> str:
+    """Which samples of a step made its gradient useless.
+
+    Args:
+        ids: of the step [n]. loss_sum: of each, nats [n]; where all are finite, the gradient alone was not.
+    """
+    wrong = ~np.isfinite(loss_sum)
+    named = ids[wrong] if wrong.any() else ids
+    rows = getattr(samples, "rows", None)
+    numbers = np.sort(named if rows is None else rows[named] + 1)
+    shown = ", ".join(f"{number:,}" for number in numbers[:ROWS_SHOWN]) + (", …" if len(numbers) > ROWS_SHOWN else "")
+    what = "loss" if wrong.any() else "gradient"
+    kind = "row" if rows is not None else "sample"
+    return f"The {what} of step {step:,} is not finite, so its update was skipped ({kind}s {shown})."
 
 
 def evaluated(state: TrainerState, found: Scan, seconds: float) -> Evaluated:

@@ -20,6 +20,7 @@ class TrainerState:
         epoch_loss: summed over its targets. epoch_targets: these.
         train_loss: mean over the targets of the last ended epoch.
         planned: whether an epoch has begun. evaluation_due: before the training, then when a step or an epoch says so.
+        skipped_in_a_row: latest steps whose update was skipped because the gradient was not finite.
         reason: why the run ended.
     """
 
@@ -35,6 +36,7 @@ class TrainerState:
     train_seconds: float = 0.0
     finished: bool = False
     evaluation_due: bool = True
+    skipped_in_a_row: int = 0
     reason: str = ""
     counter: TokenCounter = field(default_factory=TokenCounter)
     evaluations: list[dict[str, Any]] = field(default_factory=list)

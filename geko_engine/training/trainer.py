@@ -41,6 +41,8 @@ from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
 from geko_engine.training.state import TrainerState
 
+MOST_SKIPPED = 3  # steps in a row without a finite gradient, then the run ends
+
 
 class GEKOTrainer:
     """Fine-tunes `model` and sends the compute to the samples that need it.
@@ -244,9 +246,11 @@ class GEKOTrainer:
             micro, last = next(batches), len(columns) == len(shares) - 1
             columns.append(engine.backward(micro, weights[positions] * real, targets, last=last))
         self.learning_rate = self._present_learning_rate()
-        engine.update(self.learning_rate)
+        updated = engine.update(self.learning_rate)
         self.progress.train_seconds += time.monotonic() - began
-        self._record_step(ids, targets, engine.gather_step(np.concatenate(columns, axis=1), len(ids)))
+        table = engine.gather_step(np.concatenate(columns, axis=1), len(ids))
+        self._record_step(ids, targets, table)
+        self._check_step(ids, table[0], updated=updated)
 
     def _record_step(self, ids: NDArray, targets: int, columns: NDArray) -> None:
         progress = self.progress
@@ -255,18 +259,30 @@ class GEKOTrainer:
         progress.step += 1
         progress.step_in_plan += 1
         signals = SampleSignals(loss, correct > 0.5, confidence, min_target_probability)
-        self.policy.observe(ids, signals, progress.step)
+        finite = np.isfinite(loss)
+        self.policy.observe(ids[finite], signals.of(finite), progress.step)
         tokens = int(self.samples.lengths[ids].sum())
         progress.counter.train(tokens, int(width.sum()) - tokens, targets, len(ids))
-        progress.epoch_loss += float(loss_sum.sum())
+        progress.epoch_loss += float(loss_sum[finite].sum())
         progress.epoch_targets += targets
         self.last_loss, self.last_samples = float(loss_sum.sum() / max(1, targets)), len(ids)
-        if not np.isfinite(self.last_loss):
-            raise RunError(
-                f"The loss became {self.last_loss} at step {progress.step}: lower the learning rate "
-                f"(now {self.args.learning_rate:g}) or raise warmup_steps.",
-                "training.learning_rate",
-            )
+
+    def _check_step(self, ids: NDArray, loss_sum: NDArray, *, updated: bool) -> None:
+        """Name what made a gradient useless. Raises RunError when it happened in too many steps in a row."""
+        progress = self.progress
+        if updated and np.isfinite(self.last_loss):
+            progress.skipped_in_a_row = 0
+            return
+        progress.skipped_in_a_row += 1
+        sentence = reports.skipped_sentence(self.samples, ids, loss_sum, progress.step)
+        if progress.skipped_in_a_row < MOST_SKIPPED:
+            self._warn(sentence)
+            return
+        raise RunError(
+            f"{sentence} It was the {MOST_SKIPPED}rd such step in a row. Lower the learning rate (now "
+            f"{self.args.learning_rate:g}) or raise warmup_steps; the last checkpoint holds finite weights.",
+            "training.learning_rate",
+        )
 
     def _after_step(self, plan: Plan) -> None:
         progress, args = self.progress, self.args
@@ -389,13 +405,23 @@ class GEKOTrainer:
             CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
         """
         snapshot = self._snapshot()
-        checkpoint.load(snapshot, Path(path))
+        different = checkpoint.load(snapshot, Path(path))
         self.progress = snapshot.state
+        if different:
+            self._warn(
+                f"Resuming with other settings than before, so the result is another one: {'; '.join(different)}."
+            )
 
     def _snapshot(self) -> checkpoint.TrainingSnapshot:
         identity = checkpoint.identity(self.model, self.samples, self.args, self.engine)
         return checkpoint.TrainingSnapshot(
-            self.model, self.tokenizer, self.engine, self.policy, self.progress, identity
+            self.model,
+            self.tokenizer,
+            self.engine,
+            self.policy,
+            self.progress,
+            identity,
+            checkpoint.settings(self.config, self.args),
         )
 
     def save_model(self, path: str | Path) -> None:

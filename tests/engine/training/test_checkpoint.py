@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geko_engine.exceptions import CheckpointError
-from geko_engine.training.checkpoint_files import read_manifest, remove_old, write_checkpoint
+from geko_engine.training.checkpoint_files import in_order, newest_whole, read_manifest, remove_old, write_checkpoint
 
 
 def write_two(folder: Path) -> None:
@@ -58,6 +58,43 @@ def test_a_writer_killed_in_the_middle_leaves_the_previous_checkpoint_whole(tmp_
     assert read_manifest(path)["which"] == "old"
     remove_old(tmp_path, keep=2)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_the_newest_whole_one_is_found_and_newer_ones_are_named(tmp_path: Path) -> None:
+    for step in (2, 9, 10, 11):
+        write_checkpoint(tmp_path / f"checkpoint-{step}", write_two, {"step": step})
+    (tmp_path / "checkpoint-11" / "a.bin").unlink()
+    manifest = tmp_path / "checkpoint-10" / "manifest.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"step": 10', '"step": 12'), encoding="utf-8")
+    path, problems = newest_whole(tmp_path)
+    assert path == tmp_path / "checkpoint-9"
+    assert "a.bin" in problems[0] and "manifest.json of the checkpoint" in problems[1]
+    assert newest_whole(tmp_path / "nowhere") == (None, [])
+
+
+KILLED_REMOVER = """
+import os, shutil, signal, sys
+from pathlib import Path
+from geko_engine.training import checkpoint_files
+def remove(path, ignore_errors=False):
+    if not list(Path(path).rglob("a.bin")):
+        return
+    (Path(path) / "a.bin").unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+shutil.rmtree = remove
+checkpoint_files.remove_old(Path(sys.argv[1]), keep=1)
+"""
+
+
+def test_a_kill_in_the_middle_of_a_removal_leaves_no_half_checkpoint(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        write_checkpoint(tmp_path / f"checkpoint-{step}", write_two, {})
+    died = subprocess.run([sys.executable, "-c", KILLED_REMOVER, str(tmp_path)], check=False).returncode
+    assert died == -signal.SIGKILL
+    for path in in_order(tmp_path):
+        read_manifest(path)
+    remove_old(tmp_path, keep=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-3"]
 
 
 def test_a_disk_that_refuses_leaves_nothing_half_written(tmp_path: Path) -> None:

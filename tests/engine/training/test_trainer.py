@@ -303,13 +303,72 @@ def test_an_empty_dataset_and_a_wrong_item_are_type_errors(tmp_path: Path) -> No
         trainer_for(tmp_path, data=[{"text": "x"}])
 
 
-def test_a_loss_that_is_not_finite_ends_with_the_way_out(tmp_path: Path) -> None:
-    model = small_llama()
-    with torch.no_grad():
-        model.lm_head.weight[5:9] = float("nan")
-    with pytest.raises(RunError, match="lower the learning rate") as caught:
-        trainer_for(tmp_path, model).train()
+class Poisoned(torch.nn.Module):
+    """Turns the gradient (or the logits) of the forward passes in `at` to nothing finite; counts them from 1."""
+
+    def __init__(self, inner: torch.nn.Module, at: set[int], *, logits: bool) -> None:
+        super().__init__()
+        self.inner, self.at, self.logits, self.calls = inner, at, logits, 0
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        outputs = self.inner(input_ids=input_ids, attention_mask=attention_mask)
+        self.calls += self.training
+        if self.training and self.calls in self.at:
+            if self.logits:
+                outputs.logits[0] = float("nan")
+            else:
+                outputs.logits.register_hook(lambda gradient: gradient * float("inf"))
+        return outputs
+
+
+@pytest.mark.parametrize("logits", [True, False], ids=["loss", "gradient"])
+@pytest.mark.parametrize("clip", [1.0, 0.0])
+def test_a_step_without_a_finite_gradient_is_skipped_and_its_samples_are_named(
+    tmp_path: Path, logits: bool, clip: float
+) -> None:
+    said: list[str] = []
+    model = Poisoned(small_llama(), {2, 4}, logits=logits)
+    trainer = trainer_for(
+        tmp_path,
+        model,
+        args={"num_epochs": 1, "max_grad_norm": clip},
+        on_event=lambda e: said.append(e.text) if isinstance(e, Message) and e.level == "warning" else None,
+    )
+    report = trainer.train()
+    assert report["end"] == "complete" and report["steps"] == 6
+    named = [text for text in said if "is not finite, so its update was skipped" in text]
+    assert [("step 2 " in text, "step 4 " in text) for text in named] == [(True, False), (False, True)]
+    assert ("loss" if logits else "gradient") in named[0] and "row" in named[0]
+    assert all(torch.isfinite(p).all() for p in model.parameters()) and np.isfinite(report["train_loss"])
+    assert all(np.isfinite(trainer.states.loss)) and int(trainer.states.seen.sum()) == (46 if logits else 48)
+
+
+def test_three_such_steps_in_a_row_end_the_run_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    model = Poisoned(small_llama(), {3, 4, 5}, logits=True)
+    with pytest.raises(RunError, match=r"3rd such step in a row. Lower the learning rate") as caught:
+        trainer_for(tmp_path, model, args={"save_steps": 2}).train()
     assert caught.value.field == "training.learning_rate"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"checkpoint-2", "checkpoint-4"}
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path)
+    with torch.no_grad():
+        trainer.model.lm_head.weight[0, 0] = float("inf")
+    for save in (trainer.save_model, trainer.save_checkpoint):
+        with pytest.raises(RunError, match="weight is not finite"):
+            save(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_resume_with_other_settings_says_which(tmp_path: Path) -> None:
+    said: list[str] = []
+    trainer_for(tmp_path).save_checkpoint(tmp_path / "c")
+    trainer_for(
+        tmp_path, args={"weight_decay": 0.5}, on_event=lambda e: said.append(getattr(e, "text", ""))
+    ).load_checkpoint(tmp_path / "c")
+    assert [text for text in said if "training.weight_decay is 0.5 (was 0.01)" in text]
 
 
 def test_mixed_precision_and_gradient_checkpointing_train(tmp_path: Path) -> None:
