@@ -11,7 +11,7 @@ from benchmarks.peers import silence
 from benchmarks.workload import watch
 from geko_engine import Bucket, BucketCounts, GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.config.selection import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
-from geko_engine.data.batches import IGNORED, TokenizedData
+from geko_engine.data.batches import IGNORE_INDEX, TokenizedData
 from geko_engine.selection.geko_policy import BucketPolicy
 from geko_engine.selection.sample_records import SampleStates
 
@@ -115,7 +115,7 @@ def run_published(module: Any, model: Any, data: TokenizedData, args: GEKOTraini
             {
                 "input_ids": torch.tensor(np.pad(sample["input_ids"], (0, padding))).long(),
                 "attention_mask": torch.tensor(np.pad(np.ones_like(sample["input_ids"]), (0, padding))).long(),
-                "labels": torch.tensor(np.pad(sample["labels"], (0, padding), constant_values=IGNORED)),
+                "labels": torch.tensor(np.pad(sample["labels"], (0, padding), constant_values=IGNORE_INDEX)),
             }
         )
     names = ("output_dir", "num_epochs", "batch_size", "learning_rate", "warmup_steps", "seed")

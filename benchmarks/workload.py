@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.data.batches import IGNORED, Collator
+from geko_engine.data.batches import IGNORE_INDEX, Collator
 from geko_engine.reporting.events import Event
 from geko_engine.training.trainer import GEKOTrainer
 
@@ -109,7 +109,7 @@ def make_rows(size: Size, lengths: list[int] | None = None, *, target_share: flo
     for length in lengths or [size.tokens] * (size.steps * size.batch):
         ids = torch.from_numpy(rng.integers(FIRST_TOKEN, size.vocabulary, length))
         labels = ids.clone()
-        labels[: length - round(length * target_share)] = IGNORED
+        labels[: length - round(length * target_share)] = IGNORE_INDEX
         rows.append({"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)})
     return rows
 

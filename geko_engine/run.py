@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.excluded_rows import read_marks
+from geko_engine.data.excluded_rows import read_row_flags
 from geko_engine.exceptions import GekoError, RunError, Stopped
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import ask_the_hub, preflight
@@ -78,7 +78,7 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
     config = folder.own_config()
     raise_problems(preflight(config))
     if config.data.marks and is_main_process():
-        replace_json(folder.used_marks_path, {"rows": read_marks(config.data.marks)})
+        replace_json(folder.used_marks_path, {"rows": read_row_flags(config.data.marks)})
     try:
         ask_the_hub(config, stop)
     except Stopped:
@@ -166,19 +166,19 @@ def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
-    from geko_engine.data.excluded_rows import NEVER_FREEZE, among, marked_rows
-    from geko_engine.data.preparation import gather, prepare, refuse_unlearnable, told
+    from geko_engine.data.excluded_rows import NEVER_FREEZE, among, flagged_rows
+    from geko_engine.data.preparation import load_raw_rows, prepare, refuse_unlearnable, report_download
     from geko_engine.models.loading import load_model_and_tokenizer, longest_input, open_model
     from geko_engine.models.lora import lora_config_for
     from geko_engine.models.precision import use_threads_for
     from geko_engine.runs.sample_record_writer import RecordKeeper, keep_rows
     from geko_engine.training.trainer import GEKOTrainer
 
-    rows = gather(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
+    rows = load_raw_rows(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
     settings, tokenizer = open_model(config.model, should_stop=stop)
     refuse_unlearnable(config, rows["training"], tokenizer, longest_input(settings))
-    arrived = functools.partial(told, emit, f"model {config.model.name}, megabytes", MEGABYTE)
+    arrived = functools.partial(report_download, emit, f"model {config.model.name}, megabytes", MEGABYTE)
     model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
     use_threads_for(sum(p.numel() for p in model.parameters()))
@@ -204,7 +204,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         model_name=config.model.name,
     )
     trainer.on_event = RecordKeeper(folder, trainer, emit)
-    trainer.states.never_freeze[:] = among(prepared[0].data.rows, marked_rows(config.data, NEVER_FREEZE))
+    trainer.states.never_freeze[:] = among(prepared[0].data.rows, flagged_rows(config.data, NEVER_FREEZE))
     return trainer
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geko_engine.exceptions import DataError
 
-IGNORED = -100  # label of a position that is no target, as in transformers
+IGNORE_INDEX = -100  # label of a position that is no target, as in transformers
 
 
 NO_LIMIT = 1_000_000_000
@@ -50,7 +50,7 @@ class TokenizedData:
     def __getitem__(self, index: int) -> dict[str, NDArray]:
         part = slice(self.offsets[index], self.offsets[index + 1])
         ids = self.tokens[part]
-        return {"input_ids": ids, "labels": np.where(self.learnt[part], ids, IGNORED).astype(np.int64)}
+        return {"input_ids": ids, "labels": np.where(self.learnt[part], ids, IGNORE_INDEX).astype(np.int64)}
 
     @cached_property
     def lengths(self) -> NDArray:
@@ -114,7 +114,7 @@ class DatasetView:
         self.dataset = dataset
         items = [self[index] for index in range(len(dataset))]
         self.lengths = np.array([len(item["input_ids"]) for item in items], dtype=np.int64)
-        self.targets = np.array([int((item["labels"][1:] != IGNORED).sum()) for item in items], dtype=np.int64)
+        self.targets = np.array([int((item["labels"][1:] != IGNORE_INDEX).sum()) for item in items], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -150,7 +150,7 @@ class Collator:
         longest = max(len(sample["input_ids"]) for sample in samples)
         longest = max(longest, min(self.limit, -(-longest // self.multiple) * self.multiple))
         ids = np.full((len(samples), longest), self.pad_token_id, np.int64)
-        mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
+        mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORE_INDEX)
         for row, sample in enumerate(samples):
             length = len(sample["input_ids"])
             ids[row, :length], mask[row, :length], labels[row, :length] = sample["input_ids"], 1, sample["labels"]

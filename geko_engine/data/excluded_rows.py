@@ -20,13 +20,13 @@ FIELD = "data.marks"
 EXCLUDE, NEVER_FREEZE = "exclude", "never freeze"
 
 
-def marked_rows(config: DataConfig, treated: str) -> set[int]:
+def flagged_rows(config: DataConfig, treated: str) -> set[int]:
     """Numbers, from 0, of the rows that are marked, where marked rows are to be `treated` so; else none.
 
     Raises:
         DataError: at data.marks, when the file cannot be read or is damaged.
     """
-    return {row - 1 for row in read_marks(config.marks)} if config.marks and config.marked == treated else set()
+    return {row - 1 for row in read_row_flags(config.marks)} if config.marks and config.marked == treated else set()
 
 
 def among(rows: NDArray, wanted: Iterable[int]) -> NDArray:
@@ -34,7 +34,7 @@ def among(rows: NDArray, wanted: Iterable[int]) -> NDArray:
     return np.isin(rows, np.fromiter(wanted, np.int64))
 
 
-def read_marks(name: str) -> list[int]:
+def read_row_flags(name: str) -> list[int]:
     """The row numbers, from 1, in the file `name`. Raises DataError at data.marks."""
     try:
         found = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
@@ -52,10 +52,10 @@ def read_marks(name: str) -> list[int]:
     return rows
 
 
-def marks_problem(name: str | None) -> str:
+def row_flags_problem(name: str | None) -> str:
     """Why the file `name` holds no marks, or ""."""
     try:
-        read_marks(name) if name else None
+        read_row_flags(name) if name else None
     except DataError as error:
         return str(error)
     return ""

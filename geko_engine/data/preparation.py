@@ -14,7 +14,7 @@ from typing import Any
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data import token_cache
 from geko_engine.data.batches import TokenizedData, hold_out, overlap
-from geko_engine.data.excluded_rows import EXCLUDE, marked_rows
+from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as MARKS
 from geko_engine.data.formats import PLAIN_TEMPLATE, Columns, Row, recognise_columns
 from geko_engine.data.sources import load_rows
@@ -42,7 +42,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDataset:
     """One dataset: its tokens, the columns it was read by, and what was found in it."""
 
     name: str  # training or evaluation
@@ -53,7 +53,7 @@ class Prepared:
     findings: list[Finding]
 
 
-def gather(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, list[Row]]:
+def load_raw_rows(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, list[Row]]:
     """The rows of the training data and, where it is named, of the evaluation data, by those names.
 
     Raises:
@@ -65,14 +65,14 @@ def gather(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> di
             raise Stopped
         if source:
             emit(PhaseChanged("downloading", f"{name} data {source}"))
-            arrived = functools.partial(told, emit, f"{name} data {source}, rows", 1)
+            arrived = functools.partial(report_download, emit, f"{name} data {source}, rows", 1)
             found[name] = load_rows(
                 config.data, evaluation=name == "evaluation", should_stop=should_stop, on_progress=arrived
             )
     return found
 
 
-def told(emit: Emit, what: str, unit: int, done: int, total: int) -> None:
+def report_download(emit: Emit, what: str, unit: int, done: int, total: int) -> None:
     """Say how much of a download has come, in units of `unit`."""
     if done >= unit:
         emit(PhaseChanged("downloading", what, done // unit, total // unit))
@@ -85,13 +85,13 @@ def prepare(
     longest: int,
     emit: Emit,
     should_stop: Callable[[], bool],
-) -> list[Prepared]:
+) -> list[PreparedDataset]:
     """Training data and, where there is any, evaluation data as tokens; at most `longest` of them a sample.
 
     A tokenizer without a chat template gets GEKO's plain one when conversations need it; it is saved with the model.
 
     Args:
-        rows: what `gather` found; emptied, so that rows and tokens are not both held for long.
+        rows: what `load_raw_rows` found; emptied, so that rows and tokens are not both held for long.
 
     Raises:
         DataError: at the field where the way out is. Stopped: when should_stop says so.
@@ -103,11 +103,11 @@ def prepare(
             mine = rows.pop(name)
             columns = recognise_columns(mine, config.data)
             use_template(columns, tokenizer, emit)
-            left, marked = without_marked(mine, config) if name == "training" else (mine, [])
+            left, marked = without_excluded(mine, config) if name == "training" else (mine, [])
             progress = functools.partial(_tokenised, emit, name)
             with _limit_explained(config, longest):
                 data = _tokens(left, columns, tokenizer, limit, progress, should_stop)
-            parts.append(Prepared(name, source, columns, data, len(mine), marked + findings(data, limit, whose)))
+            parts.append(PreparedDataset(name, source, columns, data, len(mine), marked + findings(data, limit, whose)))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
         said = "in the training data too, so the evaluation flatters"
@@ -119,7 +119,7 @@ def prepare(
 
 def refuse_unlearnable(config: RunConfig, rows: Sequence[Row], tokenizer: Any, longest: int) -> None:
     """Raise DataError when none of the first training rows has anything to learn: seconds after the start, not hours."""
-    left_out = marked_rows(config.data, EXCLUDE)
+    left_out = flagged_rows(config.data, EXCLUDE)
     first = [row for number, row in enumerate(rows[:FIRST_ROWS]) if number not in left_out]
     if not first:
         return
@@ -150,13 +150,13 @@ def _limit_explained(config: RunConfig, longest: int) -> Iterator[None]:
         ) from error
 
 
-def without_marked(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
+def without_excluded(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
     """`rows` with None for each that is left out as marked, so that the others keep their numbers; and what to say of it.
 
     Raises:
         DataError: at data.marks, when the marks cannot be read or no row is left.
     """
-    left_out = sorted(row for row in marked_rows(config.data, EXCLUDE) if row < len(rows))
+    left_out = sorted(row for row in flagged_rows(config.data, EXCLUDE) if row < len(rows))
     if not left_out:
         return rows, []
     if len(left_out) == len(rows):
@@ -169,10 +169,10 @@ def without_marked(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row
     return kept, [_finding("marked", left_out, "left out, because they are marked")]
 
 
-def _held_out(train: Prepared, config: RunConfig) -> list[Prepared]:
+def _held_out(train: PreparedDataset, config: RunConfig) -> list[PreparedDataset]:
     kept, held = hold_out(train.data, config.data.eval_ratio, config.training.seed)
     name = f"{100 * config.data.eval_ratio:g} % of the training data"
-    return [replace(train, data=kept), Prepared("evaluation", name, train.columns, held, len(held), [])]
+    return [replace(train, data=kept), PreparedDataset("evaluation", name, train.columns, held, len(held), [])]
 
 
 def use_template(columns: Columns, tokenizer: Any, emit: Emit) -> None:

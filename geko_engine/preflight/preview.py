@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.excluded_rows import EXCLUDE, marked_rows
+from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
 from geko_engine.data.formats import Segment, UnusableRow, column_names, recognise_columns, segments
-from geko_engine.data.preparation import Prepared, gather, prepare, refuse_unlearnable, use_template
+from geko_engine.data.preparation import PreparedDataset, load_raw_rows, prepare, refuse_unlearnable, use_template
 from geko_engine.data.sources import load_rows
 from geko_engine.exceptions import DataError, GekoError, Stopped
 from geko_engine.models.loading import longest_input, open_model
@@ -66,7 +66,7 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
     emit(PhaseChanged("starting", f"tokenizer of {config.model.name}"))
     model_config, tokenizer = open_model(config.model, should_stop=should_stop)
     emit(preview(config, tokenizer, emit))
-    rows = gather(config, emit, should_stop)
+    rows = load_raw_rows(config, emit, should_stop)
     refuse_unlearnable(config, rows["training"], tokenizer, longest_input(model_config))
     prepared = prepare(config, rows, tokenizer, longest_input(model_config), emit, should_stop)
     for part in prepared:
@@ -88,7 +88,7 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
     use_template(columns, tokenizer, emit)
     shown: list[list[Segment]] = []
     reasons: list[str] = []
-    left_out = marked_rows(config.data, EXCLUDE)
+    left_out = flagged_rows(config.data, EXCLUDE)
     for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
         try:
             pieces = segments(row, columns, tokenizer)
@@ -114,7 +114,7 @@ def _shortened(pieces: list[Segment]) -> list[Segment]:
     return kept
 
 
-def checked(part: Prepared) -> DataChecked:
+def checked(part: PreparedDataset) -> DataChecked:
     """What one dataset holds, for the page."""
     data = part.data
     return DataChecked(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from safetensors import SafetensorError
 
 from geko_engine.data.formats import Row
-from geko_engine.data.preparation import Prepared
+from geko_engine.data.preparation import PreparedDataset
 from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Event, Message, PhaseChanged
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_texts import keep_texts
@@ -54,7 +54,7 @@ class RecordKeeper:
 def keep_rows(
     folder: RunFolder,
     rows: list[Row],
-    part: Prepared,
+    part: PreparedDataset,
     tokenizer: Any,
     emit: Emit,
     should_stop: Callable[[], bool],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from geko_engine.data.batches import IGNORED
+from geko_engine.data.batches import IGNORE_INDEX
 from geko_engine.exceptions import ModelError
 from geko_engine.scoring.chunked_loss import TokenLoss, loss_of_hidden, loss_of_logits
 from geko_engine.scoring.output_head import Head
@@ -79,7 +79,7 @@ class Scorer:
         self._head = None if compute_confidence or compute_correctness else Head(model)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor], weights: Tensor | None = None) -> SampleScores:
-        """Scores of `batch`: input_ids, attention_mask, labels, all [B, T] with IGNORED where not a target.
+        """Scores of `batch`: input_ids, attention_mask, labels, all [B, T] with IGNORE_INDEX where not a target.
 
         Args:
             weights: [B] float32, of each sample in the objective (default: 1).
@@ -87,9 +87,9 @@ class Scorer:
         Raises:
             ModelError: when the output has neither `.logits` nor `.loss`.
         """
-        next_labels = pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+        next_labels = pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)
         count, length = next_labels.shape
-        rows = (next_labels != IGNORED).flatten().nonzero().squeeze(1)
+        rows = (next_labels != IGNORE_INDEX).flatten().nonzero().squeeze(1)
         target, sample = next_labels.flatten()[rows], rows // length
         if weights is None:
             weights = torch.ones(count, device=rows.device)
@@ -129,7 +129,7 @@ class Scorer:
         if loss is None:
             raise ModelError("The model's output has neither .logits nor .loss, so there is nothing to train on.")
         size = len(batch["labels"])
-        targets = (batch["labels"][:, 1:] != IGNORED).sum(1).float()
+        targets = (batch["labels"][:, 1:] != IGNORE_INDEX).sum(1).float()
         exact = loss.ndim == 1 and len(loss) == size
         if not exact and not self._warned:
             self._warned = True

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.data.preparation import Prepared, gather, prepare
+from geko_engine.data.preparation import PreparedDataset, load_raw_rows, prepare
 from geko_engine.exceptions import DataError
 from geko_engine.preflight.checks import preflight
 from geko_engine.preflight.preview import preview
@@ -36,9 +36,9 @@ def marks(folder: Path, *rows: int) -> str:
     return str(path)
 
 
-def look(tokenizer: Any, **data: Any) -> list[Prepared]:
+def look(tokenizer: Any, **data: Any) -> list[PreparedDataset]:
     config = RunConfig.from_dict({"data": data})
-    rows = gather(config, lambda event: None, lambda: False)
+    rows = load_raw_rows(config, lambda event: None, lambda: False)
     return prepare(config, rows, tokenizer, 1000, lambda event: None, lambda: False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from geko_engine.config.sections import DataConfig
-from geko_engine.data.batches import IGNORED
+from geko_engine.data.batches import IGNORE_INDEX
 from geko_engine.data.formats import PLAIN_TEMPLATE, Columns, recognise_columns, segments
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import DataError
@@ -91,7 +91,7 @@ def test_every_shape_is_recognised_and_learns_what_it_should(name: str, tokenize
     columns = recognise_columns([row], DataConfig(**named))
     sample = tokenise([row], columns, tokenizer, 500)[0]
     assert tokenizer.decode(sample["input_ids"]).replace("<eos>", "|") == whole
-    kept = [int(label) for label in sample["labels"] if label != IGNORED]
+    kept = [int(label) for label in sample["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(kept).replace("<eos>", "|") == learnt
     assert columns.sentence.endswith("learnt.")
 
@@ -101,7 +101,7 @@ def test_the_plain_template_reads_as_people_write(tokenizer: Any) -> None:
     sample = tokenise([{"messages": TURNS}], Columns(messages="messages"), tokenizer, 500)[0]
     text = "System: Be brief.\nUser: Hi\nAssistant: Hello.<eos>\nUser: 2+2?\nAssistant: 4<eos>\n"
     assert tokenizer.decode(sample["input_ids"]) == text
-    assert tokenizer.decode([i for i in sample["labels"] if i != IGNORED]) == " Hello.<eos> 4<eos>"
+    assert tokenizer.decode([i for i in sample["labels"] if i != IGNORE_INDEX]) == " Hello.<eos> 4<eos>"
     prompt = tokenizer.apply_chat_template(TURNS[:2], tokenize=False, add_generation_prompt=True)
     assert text.startswith(prompt), "at inference the model sees what it has seen in training"
 

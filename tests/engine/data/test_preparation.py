@@ -12,7 +12,7 @@ import pytest
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data import token_cache
 from geko_engine.data.formats import PLAIN_TEMPLATE, Columns
-from geko_engine.data.preparation import FIRST_ROWS, Prepared, gather, prepare, refuse_unlearnable
+from geko_engine.data.preparation import FIRST_ROWS, PreparedDataset, load_raw_rows, prepare, refuse_unlearnable
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import DataError, Stopped
 from geko_engine.reporting.events import Event, Message, PhaseChanged
@@ -22,8 +22,8 @@ def never() -> bool:
     return False
 
 
-def look(config: RunConfig, tokenizer: Any, longest: int, emit: Any, stop: Any) -> list[Prepared]:
-    return prepare(config, gather(config, emit, stop), tokenizer, longest, emit, stop)
+def look(config: RunConfig, tokenizer: Any, longest: int, emit: Any, stop: Any) -> list[PreparedDataset]:
+    return prepare(config, load_raw_rows(config, emit, stop), tokenizer, longest, emit, stop)
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
-from geko_engine.data.batches import IGNORED, Collator, DatasetView, hold_out, overlap
+from geko_engine.data.batches import IGNORE_INDEX, Collator, DatasetView, hold_out, overlap
 from geko_engine.data.formats import Columns
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise
@@ -24,7 +24,7 @@ PAIR = Columns("prompt", "completion")
 
 
 def trained_text(sample: dict[str, Any], tokenizer: Any) -> str:
-    labels = [int(t) for t in sample["labels"] if t != IGNORED]
+    labels = [int(t) for t in sample["labels"] if t != IGNORE_INDEX]
     return tokenizer.decode(labels)
 
 
@@ -89,20 +89,20 @@ def test_tokenising_reports_progress_and_can_be_stopped(tokenizer: Any) -> None:
 
 def test_batches_are_padded_on_the_right_and_padding_is_no_target() -> None:
     samples = [
-        {"input_ids": np.array([5, 6, 7]), "labels": np.array([IGNORED, 6, 7])},
+        {"input_ids": np.array([5, 6, 7]), "labels": np.array([IGNORE_INDEX, 6, 7])},
         {"input_ids": np.array([8]), "labels": np.array([8])},
     ]
     batch = Collator(pad_token_id=2)(samples)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
+    assert batch["labels"].tolist() == [[IGNORE_INDEX, 6, 7], [8, IGNORE_INDEX, IGNORE_INDEX]]
 
 
 def test_any_dataset_of_dicts_will_do_and_its_padding_is_taken_out() -> None:
     view = DatasetView(
         [
             {"input_ids": [4, 5, 0, 0], "attention_mask": [1, 1, 0, 0]},
-            {"input_ids": torch.tensor([7, 8, 9]), "labels": torch.tensor([IGNORED, 8, 9])},
+            {"input_ids": torch.tensor([7, 8, 9]), "labels": torch.tensor([IGNORE_INDEX, 8, 9])},
         ]
     )
     assert view.lengths.tolist() == [2, 3] and view.targets.sum() == 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from geko_engine.data.batches import IGNORED
+from geko_engine.data.batches import IGNORE_INDEX
 from geko_engine.exceptions import ModelError
 from geko_engine.scoring.sample_scores import Scorer
 from tests.engine.conftest import small_gpt2, small_llama
@@ -19,7 +19,7 @@ def padded_batch(seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, 80, (4, 9), generator=generator)
     mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, IGNORED)
+    labels = torch.full_like(ids, IGNORE_INDEX)
     for row, (length, prompt) in enumerate([(9, 3), (6, 1), (4, 2), (3, 0)]):
         mask[row, :length] = 1
         labels[row, prompt:length] = ids[row, prompt:length]
@@ -55,7 +55,7 @@ def test_signals_equal_probabilities_computed_plainly() -> None:
         scores = Scorer(model)(model, batch)
         probabilities = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.softmax(-1)
     for row in range(4):
-        at = [t for t in range(8) if batch["labels"][row, t + 1] != IGNORED]
+        at = [t for t in range(8) if batch["labels"][row, t + 1] != IGNORE_INDEX]
         target = torch.stack([probabilities[row, t, batch["labels"][row, t + 1]] for t in at])
         highest = torch.stack([probabilities[row, t].max() for t in at])
         correct = bool((target == highest).all())
@@ -73,7 +73,7 @@ def test_a_sample_that_the_model_knows_is_correct_and_confident() -> None:
     batch = {
         "input_ids": torch.tensor([[5, 6]]),
         "attention_mask": torch.ones(1, 2, dtype=torch.long),
-        "labels": torch.tensor([[IGNORED, 6]]),
+        "labels": torch.tensor([[IGNORE_INDEX, 6]]),
     }
     scores = Scorer(model)(model, batch)
     assert (
@@ -89,8 +89,8 @@ class LossModel(nn.Module):
         self.weight, self.kind = nn.Parameter(torch.zeros(80)), kind
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> SimpleNamespace:
-        chosen = -torch.log_softmax(self.weight, 0)[labels[:, 1:].clamp(min=0)] * (labels[:, 1:] != IGNORED)
-        each = chosen.sum(1) / (labels[:, 1:] != IGNORED).sum(1)
+        chosen = -torch.log_softmax(self.weight, 0)[labels[:, 1:].clamp(min=0)] * (labels[:, 1:] != IGNORE_INDEX)
+        each = chosen.sum(1) / (labels[:, 1:] != IGNORE_INDEX).sum(1)
         return SimpleNamespace(loss={"vector": each, "scalar": each.mean(), "none": None}[self.kind])
 
 
