@@ -21,7 +21,7 @@ from benchmarks.memory import lora_config, run_memory
 from benchmarks.workload import Rows, Size, make_model, make_rows, run_geko
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.data.formats import recognise_columns
+from geko_engine.data.formats import recognise
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import GekoError
@@ -114,7 +114,7 @@ def demo_report(samples: int, epochs: int, config: GEKOConfig) -> dict[str, Any]
     data = []
     for evaluation in (False, True):
         rows = load_rows(run.data, evaluation=evaluation)
-        data.append(tokenise(rows, recognise_columns(rows, run.data), tokenizer, run.data.max_length))
+        data.append(tokenise(rows, recognise(rows, run.data), tokenizer, run.data.max_length))
     training = dataclasses.asdict(run.training) | {"num_epochs": epochs, "save_steps": 0, "save_at_end": False}
     for own in ("output_dir", "batch_size"):
         training.pop(own)

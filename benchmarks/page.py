@@ -24,12 +24,13 @@ from geko_app.views.runs import RunTable
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
-from geko_engine.data.formats import recognise_columns
-from geko_engine.data.tokenization import tokenise
+from geko_engine.data.formats import recognise
+from geko_engine.data.rendering import RenderedRows
+from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.demo import assets_path
 from geko_engine.reporting.events import Evaluated, RunEnded, RunStarted, StepCompleted
 from geko_engine.runs.folder import RunFolder
-from geko_engine.runs.sample_texts import keep_texts
+from geko_engine.runs.sample_texts import write_sample_texts
 from geko_engine.runs.writer import RunWriter
 from geko_engine.selection.history import History
 from geko_engine.selection.sample_records import SampleStates
@@ -85,8 +86,8 @@ def write_samples(folder: RunFolder, count: int) -> None:
     known = [json.loads(line) for line in lines]
     rows = [{**known[i % len(known)], "prompt": f"{known[i % len(known)]['prompt']} {i}"} for i in range(count)]
     tokenizer = AutoTokenizer.from_pretrained(str(assets_path() / "demo" / "model"))
-    columns = recognise_columns(rows, DataConfig())
-    keep_texts(folder.path, rows, columns, tokenise(rows, columns, tokenizer, 128), tokenizer)
+    rendered = RenderedRows(rows, recognise(rows, DataConfig()), tokenizer)
+    write_sample_texts(folder.path, rendered, tokenise_rendered(rendered, 128))
     rng, states, history, config = np.random.default_rng(0), SampleStates(count), History(count), RunConfig().geko
     for epoch in range(1, EPOCHS + 1):
         loss = rng.exponential(1 / epoch, count).astype(np.float32)

@@ -13,13 +13,13 @@ from benchmarks.mixes import MIXES
 from geko_engine import GEKOTrainingArgs
 from geko_engine.config.sections import LoraSettings, ModelConfig
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.models.loading import load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, lora_config_for
 from scripts.demo_tasks import Row
 
-COLUMNS = Columns("prompt", "completion")
+COLUMNS = PromptCompletion("prompt", "completion")
 LONGEST = 256  # tokens; no row comes near
 SMALL_SAMPLES, SMALL_SEEDS = 1000, 2
 

@@ -166,8 +166,7 @@ def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
-    from geko_engine.data.excluded_rows import NEVER_FREEZE, among, flagged_rows
-    from geko_engine.data.preparation import load_raw_rows, prepare, refuse_unlearnable, report_download
+    from geko_engine.data.preparation import load_raw_rows, prepare, refuse_unlearnable, render_rows, report_download
     from geko_engine.models.loading import load_model_and_tokenizer, longest_input, open_model
     from geko_engine.models.lora import lora_config_for
     from geko_engine.models.precision import use_threads_for
@@ -177,16 +176,15 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     rows = load_raw_rows(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
     settings, tokenizer = open_model(config.model, should_stop=stop)
-    refuse_unlearnable(config, rows["training"], tokenizer, longest_input(settings))
+    rendered = render_rows(config, rows, tokenizer, emit)
+    refuse_unlearnable(config, rendered["training"], longest_input(settings))
     arrived = functools.partial(report_download, emit, f"model {config.model.name}, megabytes", MEGABYTE)
-    model, tokenizer = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
+    model, _ = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
     use_threads_for(sum(p.numel() for p in model.parameters()))
-    train_rows = rows["training"]
-    prepared = prepare(config, rows, tokenizer, longest_input(model.config), emit, stop)
+    prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
-        keep_rows(folder, train_rows, prepared[0], tokenizer, emit, stop)
-    del train_rows  # the tokens are enough from here on
+        keep_rows(folder, prepared[0], emit, stop)
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))
@@ -204,7 +202,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         model_name=config.model.name,
     )
     trainer.on_event = RecordKeeper(folder, trainer, emit)
-    trainer.states.never_freeze[:] = among(prepared[0].data.rows, flagged_rows(config.data, NEVER_FREEZE))
+    trainer.states.never_freeze[:] = prepared[0].never_freeze
     return trainer
 
 

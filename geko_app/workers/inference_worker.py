@@ -95,7 +95,7 @@ class Answers:
         self._desk.ended(job, error)
 
     def _run(self, job: Job) -> dict[str, Any]:
-        """What is known of the run of a job: asked, tokenizer, longest, columns, note; made once."""
+        """What is known of the run of a job: asked, tokenizer, longest, format, note; made once."""
         from geko_engine.inference.examples import layout
         from geko_engine.inference.run_models import FINAL, Asked, open_run
         from geko_engine.models.loading import longest_input
@@ -105,12 +105,12 @@ class Answers:
         key = (job["run"], record.stat().st_mtime_ns if record.is_file() else 0)
         if self._known.get("key") != key:
             settings, tokenizer = open_run(asked, lambda: self._desk.stopped(job))
-            columns, note = layout(asked.config, tokenizer, lambda: self._desk.stopped(job))
+            format, note = layout(asked.config, tokenizer, lambda: self._desk.stopped(job))
             self._known = {
                 "key": key,
                 "tokenizer": tokenizer,
                 "longest": longest_input(settings),
-                "columns": columns,
+                "format": format,
                 "note": note,
             }
         return {**self._known, "asked": asked}
@@ -148,17 +148,17 @@ class Answers:
                     pieces: list[tuple[str, bool]] = example.pieces if answer else example.before
                     if not answer or example.answer == answer:
                         return pieces
-                    return [*example.before, *pieces_of("", answer, run["columns"], run["tokenizer"])[-1:]]
-        return pieces_of(job["prompt"], answer, run["columns"], run["tokenizer"])
+                    return [*example.before, *pieces_of("", answer, run["format"], run["tokenizer"])[-1:]]
+        return pieces_of(job["prompt"], answer, run["format"], run["tokenizer"])
 
     def _talk(self, job: Job) -> None:
         from geko_engine.inference.generation import prompt_ids
 
         run = self._run(job)
         pieces = self._pieces(job, run, "")
-        ids = prompt_ids(pieces, run["columns"], run["tokenizer"])
+        ids = prompt_ids(pieces, run["format"], run["tokenizer"])
         read = "".join(text for text, _ in pieces)
-        exact = run["columns"].text is None  # a plain text may go on in any way
+        exact = run["format"].has_answers  # a plain text may go on in any way
         self._desk.tell(job, part="prompt", text=read, tokens=len(ids), exact=exact, note=run["note"])
         self._each_side(job, run, lambda side, model: self._answer(job, run, side, model, ids))
 
@@ -185,7 +185,7 @@ class Answers:
         run = self._run(job)
         if not job["answer"].strip():
             raise DataError("There is no answer to look at: give the expected one.")
-        ids, learnt = encode(self._pieces(job, run, job["answer"]), run["columns"], run["tokenizer"])
+        ids, learnt = encode(self._pieces(job, run, job["answer"]), run["format"], run["tokenizer"])
         if job["pieces"]:  # a sample ends where it was cut in training
             longest = min(run["asked"].config.data.max_length, run["longest"])
             ids, learnt = ids[:longest], learnt[:longest]

@@ -64,7 +64,11 @@ class TokenizedData:
         return counted - self.learnt[self.offsets[:-1]]
 
     def subset(self, ids: NDArray) -> TokenizedData:
-        """The samples `ids` [n], without the lists of rows."""
+        """The samples `ids`, without the lists of rows.
+
+        Args:
+            ids: sample numbers [n].
+        """
         parts = [slice(self.offsets[i], self.offsets[i + 1]) for i in ids]
         return TokenizedData(
             np.concatenate([self.tokens[part] for part in parts]),
@@ -76,7 +80,15 @@ class TokenizedData:
 
 
 def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedData, TokenizedData]:
-    """(train, evaluation): a random share of the samples is held out, equal ones always on the same side.
+    """Hold out a random share of the samples; equal samples always stay on the same side.
+
+    Args:
+        data: the samples.
+        ratio: share of the distinct samples that is held out.
+        seed: of the choice.
+
+    Returns:
+        (training samples, evaluation samples).
 
     Raises:
         DataError: when one side would be empty.

@@ -1,6 +1,6 @@
-"""Rows that a person marked in an earlier run: reads marks.json, {"rows": [...]}, row numbers in the source from 1.
+"""Rows that a person flagged in an earlier run: reads {"rows": [...]}, row numbers of the source from 1.
 
-Knows no data: whether the numbers are of the same data, only the user can tell.
+Knows no data: the user answers for it that the numbers belong to the same rows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ FIELD = "data.marks"
 EXCLUDE, NEVER_FREEZE = "exclude", "never freeze"
 
 
-def flagged_rows(config: DataConfig, treated: str) -> set[int]:
-    """Numbers, from 0, of the rows that are marked, where marked rows are to be `treated` so; else none.
+def flagged_rows(config: DataConfig, action: str) -> set[int]:
+    """The flagged rows, counted from 0, where `action` is what the settings do with them; else none.
+
+    Args:
+        config: names the file and the action.
+        action: EXCLUDE or NEVER_FREEZE.
 
     Raises:
-        DataError: at data.marks, when the file cannot be read or is damaged.
+        DataError: at the setting of the file, when it cannot be read or is damaged.
     """
-    return {row - 1 for row in read_row_flags(config.marks)} if config.marks and config.marked == treated else set()
+    return {row - 1 for row in read_row_flags(config.marks)} if config.marks and config.marked == action else set()
 
 
 def among(rows: NDArray, wanted: Iterable[int]) -> NDArray:
@@ -35,7 +39,17 @@ def among(rows: NDArray, wanted: Iterable[int]) -> NDArray:
 
 
 def read_row_flags(name: str) -> list[int]:
-    """The row numbers, from 1, in the file `name`. Raises DataError at data.marks."""
+    """The row numbers in a file of flags.
+
+    Args:
+        name: path of the file.
+
+    Returns:
+        Row numbers, counted from 1.
+
+    Raises:
+        DataError: at the setting of the file, when it cannot be read or is damaged.
+    """
     try:
         found = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,6 +1,8 @@
-"""The data of a run, ready to train on: rows, columns, tokens, held-out share; and what was found in them.
+"""The data of a run, ready to train on: rows, format, tokens, held-out share; and what was found in them.
 
-Shared by the run itself and by the look at it before the start. Knows no model.
+    load_raw_rows -> render_rows -> refuse_unlearnable -> prepare
+
+Shared by the run itself and by its preview. Knows no model.
 """
 
 from __future__ import annotations
@@ -11,18 +13,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data import token_cache
 from geko_engine.data.batches import TokenizedData, hold_out, overlap
-from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
-from geko_engine.data.excluded_rows import FIELD as MARKS
-from geko_engine.data.formats import PLAIN_TEMPLATE, Columns, Row, recognise_columns
+from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
+from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
+from geko_engine.data.formats import PLAIN_TEMPLATE, Format, Row, recognise
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
-from geko_engine.data.tokenization import tokenise
+from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import DataError, Stopped
 from geko_engine.reporting.events import Event, Message, PhaseChanged
 
-FIRST_ROWS = 1000  # are looked at before a model is loaded
+FIRST_ROWS = 1000  # are checked before a model is loaded
 ROWS_NAMED = 10  # row numbers in a sentence
 Emit = Callable[[Event], None]
 
@@ -43,18 +49,29 @@ class Finding:
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """One dataset: its tokens, the columns it was read by, and what was found in it."""
+    """One dataset of a run.
 
-    name: str  # training or evaluation
+    Attributes:
+        name: training or evaluation.
+        source: where its rows come from.
+        rendered: its rows and their format.
+        data: its tokens.
+        row_count: rows of the source, those that are left out included.
+        findings: what the user should know about them.
+        never_freeze: mask [samples] of those whose rows are flagged to be trained on at full cost.
+    """
+
+    name: str
     source: str
-    columns: Columns
+    rendered: RenderedRows
     data: TokenizedData
     row_count: int
     findings: list[Finding]
+    never_freeze: NDArray
 
 
 def load_raw_rows(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, list[Row]]:
-    """The rows of the training data and, where it is named, of the evaluation data, by those names.
+    """The rows of the training data and, where it is named, of the evaluation data, by the names of both.
 
     Raises:
         DataError: at the field where the way out is. Stopped: when should_stop says so.
@@ -65,69 +82,88 @@ def load_raw_rows(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]
             raise Stopped
         if source:
             emit(PhaseChanged("downloading", f"{name} data {source}"))
-            arrived = functools.partial(report_download, emit, f"{name} data {source}, rows", 1)
+            progress = functools.partial(report_download, emit, f"{name} data {source}, rows", 1)
             found[name] = load_rows(
-                config.data, evaluation=name == "evaluation", should_stop=should_stop, on_progress=arrived
+                config.data, evaluation=name == "evaluation", should_stop=should_stop, on_progress=progress
             )
     return found
 
 
 def report_download(emit: Emit, what: str, unit: int, done: int, total: int) -> None:
-    """Say how much of a download has come, in units of `unit`."""
+    """Report how much of a download has arrived.
+
+    Args:
+        what: what is downloaded.
+        unit: how many of what is counted make one unit of the event.
+        done: how many have arrived.
+        total: how many are expected; 0 when that is unknown.
+    """
     if done >= unit:
         emit(PhaseChanged("downloading", what, done // unit, total // unit))
 
 
-def prepare(
-    config: RunConfig,
-    rows: dict[str, list[Row]],
-    tokenizer: Any,
-    longest: int,
-    emit: Emit,
-    should_stop: Callable[[], bool],
-) -> list[PreparedDataset]:
-    """Training data and, where there is any, evaluation data as tokens; at most `longest` of them a sample.
+def render_rows(config: RunConfig, rows: dict[str, list[Row]], tokenizer: Any, emit: Emit) -> dict[str, RenderedRows]:
+    """Recognise the format of each dataset; its rows are rendered when they are first needed.
 
     A tokenizer without a chat template gets GEKO's plain one when conversations need it; it is saved with the model.
 
     Args:
-        rows: what `load_raw_rows` found; emptied, so that rows and tokens are not both held for long.
+        rows: what `load_raw_rows` found; emptied, so that the caller holds no second copy.
+
+    Raises:
+        DataError: at the field where the way out is.
+    """
+    found = {}
+    for name in list(rows):
+        mine = rows.pop(name)
+        format = recognise(mine, config.data)
+        use_template(format, tokenizer, emit)
+        excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
+        found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer)
+    return found
+
+
+def prepare(
+    config: RunConfig,
+    rendered: dict[str, RenderedRows],
+    longest: int,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+) -> list[PreparedDataset]:
+    """Training data and, where there is any, evaluation data as tokens.
+
+    Args:
+        rendered: by the names training and evaluation, as `render_rows` returns them.
+        longest: tokens that the model can take in one sample.
 
     Raises:
         DataError: at the field where the way out is. Stopped: when should_stop says so.
     """
     limit, whose = min(config.data.max_length, longest), limit_of(config, longest)
+    never_freeze = flagged_rows(config.data, NEVER_FREEZE)
     parts = []
     for name, source in (("training", config.data.train), ("evaluation", config.data.eval or "")):
-        if name in rows:
-            mine = rows.pop(name)
-            columns = recognise_columns(mine, config.data)
-            use_template(columns, tokenizer, emit)
-            left, marked = without_excluded(mine, config) if name == "training" else (mine, [])
-            progress = functools.partial(_tokenised, emit, name)
+        if name in rendered:
+            mine = rendered[name]
             with _limit_explained(config, longest):
-                data = _tokens(left, columns, tokenizer, limit, progress, should_stop)
-            parts.append(PreparedDataset(name, source, columns, data, len(mine), marked + findings(data, limit, whose)))
+                data = _tokens(mine, limit, functools.partial(_tokenised, emit, name), should_stop)
+            found = [*_excluded(mine), *findings(data, limit, whose)]
+            kept = among(data.rows, never_freeze if name == "training" else ())
+            parts.append(PreparedDataset(name, source, mine, data, len(mine), found, kept))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
-        said = "in the training data too, so the evaluation flatters"
-        parts[1].findings.extend([_finding("overlap", common, said)] if common else [])
+        what = "in the training data too, so the evaluation flatters"
+        parts[1].findings.extend([_finding("overlap", common, what)] if common else [])
     elif config.data.eval_ratio:
         return _held_out(parts[0], config)
     return parts
 
 
-def refuse_unlearnable(config: RunConfig, rows: Sequence[Row], tokenizer: Any, longest: int) -> None:
+def refuse_unlearnable(config: RunConfig, rendered: RenderedRows, longest: int) -> None:
     """Raise DataError when none of the first training rows has anything to learn: seconds after the start, not hours."""
-    left_out = flagged_rows(config.data, EXCLUDE)
-    first = [row for number, row in enumerate(rows[:FIRST_ROWS]) if number not in left_out]
-    if not first:
-        return
-    columns = recognise_columns(rows, config.data)
-    use_template(columns, tokenizer, lambda event: None)  # the whole work says it
-    what = "first rows" if len(rows) > len(first) else "rows"
-    with _limit_explained(config, longest):
-        tokenise(first, columns, tokenizer, min(config.data.max_length, longest), what=what)
+    if any(row is not None for row in rendered.rows[:FIRST_ROWS]):
+        with _limit_explained(config, longest):
+            tokenise_rendered(rendered, min(config.data.max_length, longest), first=FIRST_ROWS)
 
 
 def limit_of(config: RunConfig, longest: int) -> str:
@@ -150,34 +186,38 @@ def _limit_explained(config: RunConfig, longest: int) -> Iterator[None]:
         ) from error
 
 
-def without_excluded(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
-    """`rows` with None for each that is left out as marked, so that the others keep their numbers; and what to say of it.
+def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | None]:
+    """`rows` with None in place of each excluded one, so that the others keep their numbers.
 
     Raises:
-        DataError: at data.marks, when the marks cannot be read or no row is left.
+        DataError: at the row flags, when no row is left.
     """
-    left_out = sorted(row for row in flagged_rows(config.data, EXCLUDE) if row < len(rows))
-    if not left_out:
-        return rows, []
-    if len(left_out) == len(rows):
+    here = {row for row in excluded if row < len(rows)}
+    if here and len(here) == len(rows):
         raise DataError(
-            f"All {len(rows):,} rows are marked, so nothing is left to train on: take some marks back.", MARKS
+            f"All {len(rows):,} rows are marked, so nothing is left to train on: take some marks back.", ROW_FLAGS
         )
-    kept: list[Row | None] = list(rows)
-    for row in left_out:
-        kept[row] = None
-    return kept, [_finding("marked", left_out, "left out, because they are marked")]
+    return [None if number in here else row for number, row in enumerate(rows)] if here else rows
+
+
+def _excluded(rendered: RenderedRows) -> list[Finding]:
+    rows = [number for number, row in enumerate(rendered.rows) if row is None]
+    return [_finding("marked", rows, "left out, because they are marked")] if rows else []
 
 
 def _held_out(train: PreparedDataset, config: RunConfig) -> list[PreparedDataset]:
-    kept, held = hold_out(train.data, config.data.eval_ratio, config.training.seed)
+    data, held = hold_out(train.data, config.data.eval_ratio, config.training.seed)
     name = f"{100 * config.data.eval_ratio:g} % of the training data"
-    return [replace(train, data=kept), PreparedDataset("evaluation", name, train.columns, held, len(held), [])]
+    never_freeze = among(data.rows, train.data.rows[train.never_freeze])
+    return [
+        replace(train, data=data, never_freeze=never_freeze),
+        PreparedDataset("evaluation", name, train.rendered, held, len(held), [], np.zeros(len(held), bool)),
+    ]
 
 
-def use_template(columns: Columns, tokenizer: Any, emit: Emit) -> None:
+def use_template(format: Format, tokenizer: Any, emit: Emit) -> None:
     """Give a tokenizer that has no chat template GEKO's plain one where conversations are to be rendered."""
-    if columns.is_chat and not getattr(tokenizer, "chat_template", None):
+    if format.uses_chat_template and not getattr(tokenizer, "chat_template", None):
         tokenizer.chat_template = PLAIN_TEMPLATE
         emit(
             Message(
@@ -191,19 +231,14 @@ def _tokenised(emit: Emit, name: str, done: int, total: int) -> None:
 
 
 def _tokens(
-    rows: Sequence[Row | None],
-    columns: Columns,
-    tokenizer: Any,
-    limit: int,
-    progress: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
+    rendered: RenderedRows, limit: int, progress: Callable[[int, int], None], should_stop: Callable[[], bool]
 ) -> TokenizedData:
-    key = token_cache.key_of(rows, columns, tokenizer, limit, should_stop)
+    key = token_cache.key_of(rendered, limit, should_stop)
     data = token_cache.load(key)
     if data is None:
-        data = tokenise(rows, columns, tokenizer, limit, should_stop=should_stop, on_progress=progress)
+        data = tokenise_rendered(rendered, limit, should_stop=should_stop, on_progress=progress)
         token_cache.store(key, data)
-    progress(len(rows), len(rows))
+    progress(len(rendered), len(rendered))
     return data
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from: local files, the Hub, the demo; and what can be said of a name before anything is loaded.
+"""Where rows come from: local files, the Hub, the demo.
 
 Torch-free, so that the page can check a form with it.
 """
@@ -24,10 +24,13 @@ def load_rows(
     should_stop: ShouldStop | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of the training or the evaluation data, at most as many as asked for.
+    """The rows of the training or the evaluation data, at most as many as the settings ask for.
 
     Args:
-        on_progress: told rows that have come from the Hub, and how many were asked for (0 = all).
+        config: names the data and how many of its rows are wanted.
+        evaluation: the evaluation data instead of the training data.
+        should_stop: asked while rows arrive from the Hub.
+        on_progress: called with the rows that have arrived from the Hub and the rows wanted (0 = all).
 
     Raises:
         DataError: at the field data.train or data.eval, or at its split or configuration.

@@ -1,4 +1,4 @@
-"""Tokenised data kept by content: the same rows, columns, tokenizer and length are never tokenised twice.
+"""Tokenised data kept by content: the same rows, format, tokenizer and length are never tokenised twice.
 
 The key is a digest of all of these, so nothing is ever stale. Files lie in $GEKO_CACHE, else in the user's cache
 folder; the oldest go when together they pass MAX_BYTES.
@@ -10,20 +10,18 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Columns, Row
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import Stopped
 
-LAYOUT = 1  # of the files and of what tokenise() makes of a row: raise it when either changes
+LAYOUT = 2  # of the files, and of how a row becomes tokens: raise it when either changes
 MAX_BYTES = 4 << 30
 ARRAYS = ("tokens", "learnt", "offsets", "rows", "digests")
 LISTS = ("truncated", "empty", "masked", "duplicates")
@@ -36,14 +34,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GEKO_CACHE") or Path(base) / "geko") / "tokens"
 
 
-def key_of(
-    rows: Sequence[Row | None], columns: Columns, tokenizer: Any, max_length: int, should_stop: Callable[[], bool]
-) -> str:
-    """Digest of everything that decides the result. Raises Stopped when should_stop says so."""
+def key_of(rendered: RenderedRows, max_length: int, should_stop: Callable[[], bool]) -> str:
+    """Digest of everything that decides the tokens of `rendered`.
+
+    Raises:
+        Stopped: when should_stop says so.
+    """
+    rows, tokenizer = rendered.rows, rendered.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     special = (tokenizer.special_tokens_map, getattr(tokenizer, "chat_template", None), type(tokenizer).__name__)
-    digest = blake2b(repr((LAYOUT, astuple(columns), max_length, special, vocabulary)).encode(), digest_size=16)
+    digest = blake2b(repr((LAYOUT, repr(rendered.format), max_length, special, vocabulary)).encode(), digest_size=16)
     for first in range(0, len(rows), ROWS_AT_A_TIME):
         if should_stop():
             raise Stopped

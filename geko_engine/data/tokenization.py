@@ -1,7 +1,7 @@
-"""Rows -> token ids and labels; batches. Knows tokenizers, and no model and no file.
+"""Rendered rows to token ids and labels. Knows tokenizers, and no model and no file.
 
-The pieces of a rendered row (shapes.py) are tokenised apart, as a prompt is at inference, and joined. Prompt and text
-layouts end with the end of sequence, which is learnt; a chat template brings its own end.
+The pieces of a rendered row are tokenised apart, as a prompt is at inference, and joined. Rows that no chat template
+renders end with the end of sequence, which is learnt; a chat template brings its own end.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Columns, Row, Segment, UnusableRow, segments
+from geko_engine.data.formats import Format, Row, Segment, UnusableRow
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import DataError, Stopped
 
-TOKENISE_ROWS = 1000  # rows between two looks at the stop flag
+TOKENISE_ROWS = 1000  # rows of a batch; the stop flag is read between two
 
 
 @dataclass
@@ -32,31 +33,40 @@ class _Encoded:
 
 
 def tokenise(
-    rows: Sequence[Row | None],
-    columns: Columns,
-    tokenizer: Any,
+    rows: Sequence[Row | None], format: Format, tokenizer: Any, max_length: int, **options: Any
+) -> TokenizedData:
+    """Render `rows` by `format` and tokenise them; `options` and errors are those of `tokenise_rendered`."""
+    return tokenise_rendered(RenderedRows(rows, format, tokenizer), max_length, **options)
+
+
+def tokenise_rendered(
+    rendered: RenderedRows,
     max_length: int,
     *,
+    first: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    what: str = "rows",
 ) -> TokenizedData:
     """All rows as token ids, cut at `max_length` tokens; rows without a target are left out and listed.
 
     Args:
-        rows: None for a row that is left out unlisted; the others keep their numbers.
-        what: what the rows are called where none is left.
+        rendered: the rows; those that are left out of them are not listed.
+        max_length: tokens.
+        first: only so many rows from the beginning.
+        should_stop: asked every TOKENISE_ROWS rows.
+        on_progress: called with the rows done and the rows to do.
 
     Raises:
         Stopped: when should_stop says so.
         DataError: when no row is left.
     """
+    total = len(rendered) if first is None else min(first, len(rendered))
     unusable: dict[int, str] = {}
     truncated: list[int] = []
     empty: list[int] = []
     masked: list[int] = []
     kept: list[_Encoded] = []
-    for sample in _encoded(rows, columns, tokenizer, unusable, should_stop, on_progress):
+    for sample in _encoded(rendered, total, unusable, should_stop, on_progress):
         if not any(sample.learnt[1:]):
             empty.append(sample.row)
         elif not any(sample.learnt[1:max_length]):
@@ -66,8 +76,7 @@ def tokenise(
                 truncated.append(sample.row)
             kept.append(_Encoded(sample.row, sample.ids[:max_length], sample.learnt[:max_length]))
     if not kept:
-        asked = f"None of the {sum(row is not None for row in rows):,} {what}"
-        raise _nothing_to_learn(asked, max_length, len(masked), unusable, columns)
+        raise _nothing_to_learn(rendered, total, max_length, len(masked), unusable)
     data = _flat(kept)
     data.truncated, data.empty, data.masked, data.unusable = truncated, empty, masked, unusable
     return data
@@ -89,9 +98,11 @@ def _digest(tokens: NDArray) -> int:
 
 
 def _nothing_to_learn(
-    asked: str, max_length: int, masked: int, unusable: dict[int, str], columns: Columns
+    rendered: RenderedRows, total: int, max_length: int, masked: int, unusable: dict[int, str]
 ) -> DataError:
-    """The error at the field where the way out is; `asked` is its subject."""
+    """The error at the field where the way out is."""
+    what = "first rows" if total < len(rendered) else "rows"
+    asked = f"None of the {sum(row is not None for row in rendered.rows[:total]):,} {what}"
     if masked:
         return DataError(
             f"{asked} has anything to learn: {masked:,} have their completion beyond max_length = "
@@ -101,45 +112,46 @@ def _nothing_to_learn(
     if unusable:
         row, reason = next(iter(unusable.items()))
         return DataError(f"{asked} can be used. Row {row + 1}: {reason}.", "data.train")
-    if columns.completion:
-        said = f"{asked} has anything to learn: every completion is empty. Name another column than {columns.completion!r}."
-        return DataError(said, "data.completion_column")
+    column = rendered.format.answer_column
+    if column:
+        message = f"{asked} has anything to learn: every completion is empty. Name another column than {column!r}."
+        return DataError(message, "data.completion_column")
     return DataError(f"{asked} has anything to learn: every text is empty.", "data.train")
 
 
 def _encoded(
-    rows: Sequence[Row | None],
-    columns: Columns,
-    tokenizer: Any,
+    rendered: RenderedRows,
+    total: int,
     unusable: dict[int, str],
     should_stop: Callable[[], bool],
     on_progress: Callable[[int, int], None],
 ) -> Iterator[_Encoded]:
     """Yield every row that can be rendered; the others go to `unusable` with their reason."""
-    for first in range(0, len(rows), TOKENISE_ROWS):
+    for begin in range(0, total, TOKENISE_ROWS):
         if should_stop():
             raise Stopped
-        rendered: list[tuple[int, list[Segment]]] = []
-        for number, row in enumerate(rows[first : first + TOKENISE_ROWS], first):
-            if row is None:
-                continue
+        end = min(begin + TOKENISE_ROWS, total)
+        batch: list[tuple[int, list[Segment]]] = []
+        for number in range(begin, end):
             try:
-                rendered.append((number, segments(row, columns, tokenizer)))
+                found = rendered[number]
             except UnusableRow as reason:
                 unusable[number] = str(reason)
-        yield from _encode_batch(rendered, columns, tokenizer)
-        on_progress(min(first + TOKENISE_ROWS, len(rows)), len(rows))
+            else:
+                batch += [(number, found.segments)] if found else []
+        yield from _encode_batch(batch, rendered.format, rendered.tokenizer)
+        on_progress(end, total)
 
 
-def encode(pieces: list[Segment], columns: Columns, tokenizer: Any) -> tuple[list[int], list[bool]]:
+def encode(pieces: list[Segment], format: Format, tokenizer: Any) -> tuple[list[int], list[bool]]:
     """One rendered row as its ids and which of them are learnt, as `tokenise` has them before the cut."""
-    sample = next(_encode_batch([(0, pieces)], columns, tokenizer))
+    sample = next(_encode_batch([(0, pieces)], format, tokenizer))
     return sample.ids, sample.learnt
 
 
-def _encode_batch(rendered: list[tuple[int, list[Segment]]], columns: Columns, tokenizer: Any) -> Iterator[_Encoded]:
+def _encode_batch(rendered: list[tuple[int, list[Segment]]], format: Format, tokenizer: Any) -> Iterator[_Encoded]:
     """All segments of many rows in two calls of the tokenizer, which works on them in parallel."""
-    special = not columns.is_chat  # a chat template writes its special tokens itself
+    special = not format.uses_chat_template  # a chat template writes its special tokens itself
     begins = _ids(tokenizer, [pieces[0][0] for _, pieces in rendered], special)
     others = iter(_ids(tokenizer, [text for _, pieces in rendered for text, _ in pieces[1:]], False))
     end = tokenizer.eos_token_id

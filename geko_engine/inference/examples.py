@@ -14,8 +14,8 @@ import numpy as np
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Columns, Row, Segment, UnusableRow, question, recognise_columns, segments
-from geko_engine.data.preparation import prepare, use_template
+from geko_engine.data.formats import Format, Row, Segment, UnusableRow, format_as_configured, recognise
+from geko_engine.data.preparation import prepare, render_rows, use_template
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import encode
 from geko_engine.exceptions import GekoError
@@ -56,25 +56,18 @@ class Example:
         return [*self.before, (self.answer_piece, True)]
 
 
-def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> tuple[Columns, str]:
-    """(columns that the run's rows are read by, "" or why they had to be guessed); the tokenizer gets its template."""
+def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> tuple[Format, str]:
+    """(format of the run's rows, "" or why it had to be guessed); the tokenizer gets its template."""
     note = ""
     count = min(100, config.data.sample_count or 100)
     try:
         rows = load_rows(replace(config.data, sample_count=count), should_stop=should_stop)
-        columns = recognise_columns(rows, config.data)
+        format = recognise(rows, config.data)
     except GekoError as error:
-        data = config.data
-        columns = Columns(
-            "prompt",
-            "completion",
-            text=data.text_column,
-            messages=data.messages_column,
-            chat=data.chat_template,
-        )
+        format = format_as_configured(config.data)
         note = f"The run's data cannot be read, so its layout is guessed. {error}"
-    use_template(columns, tokenizer, lambda event: None)
-    return columns, note
+    use_template(format, tokenizer, lambda event: None)
+    return format, note
 
 
 def find_examples(
@@ -104,7 +97,7 @@ def _evaluation(
         return []
     few = replace(config.data, eval_count=_first(config.data.eval_count))
     rows = load_rows(few, evaluation=True, should_stop=should_stop)
-    return _usable("evaluation", list(enumerate(rows)), recognise_columns(rows, config.data), tokenizer, {})
+    return _usable("evaluation", list(enumerate(rows)), recognise(rows, config.data), tokenizer, {})
 
 
 def _training(
@@ -112,7 +105,7 @@ def _training(
 ) -> list[Example]:
     few = replace(config.data, sample_count=_first(config.data.sample_count))
     rows = load_rows(few, should_stop=should_stop)
-    return _usable("training", list(enumerate(rows)), recognise_columns(rows, config.data), tokenizer, {})
+    return _usable("training", list(enumerate(rows)), recognise(rows, config.data), tokenizer, {})
 
 
 def _hard_and_held_out(
@@ -126,20 +119,15 @@ def _hard_and_held_out(
     rows = load_rows(data, should_stop=should_stop)
     if len(rows) > LARGEST:
         return []
-    columns = recognise_columns(rows, data)
-    parts = prepare(
-        replace(config, data=replace(data, eval=None)),
-        {"training": rows},
-        tokenizer,
-        longest,
-        lambda event: None,
-        should_stop,
-    )
+    alone = replace(config, data=replace(data, eval=None))
+    rendered = render_rows(alone, {"training": rows}, tokenizer, lambda event: None)
+    format = rendered["training"].format
+    parts = prepare(alone, rendered, longest, lambda event: None, should_stop)
     samples, notes = _hardest(record, parts[0].data)
-    found = _usable("hard", [(row, rows[row]) for row in samples], columns, tokenizer, notes)
+    found = _usable("hard", [(row, rows[row]) for row in samples], format, tokenizer, notes)
     if len(parts) > 1:
         held = [(int(row), rows[row]) for row in parts[1].data.rows[:FIRST_ROWS]]
-        found += _usable("evaluation", held, columns, tokenizer, {})
+        found += _usable("evaluation", held, format, tokenizer, {})
     return found
 
 
@@ -160,30 +148,30 @@ def _hardest(record: Any, data: TokenizedData) -> tuple[list[int], dict[int, str
 
 
 def _usable(
-    group: str, rows: Sequence[Numbered], columns: Columns, tokenizer: Any, notes: dict[int, str]
+    group: str, rows: Sequence[Numbered], format: Format, tokenizer: Any, notes: dict[int, str]
 ) -> list[Example]:
-    use_template(columns, tokenizer, lambda event: None)
-    return list(islice(_examples(group, rows, columns, tokenizer, notes), EACH))
+    use_template(format, tokenizer, lambda event: None)
+    return list(islice(_examples(group, rows, format, tokenizer, notes), EACH))
 
 
 def _examples(
-    group: str, rows: Sequence[Numbered], columns: Columns, tokenizer: Any, notes: dict[int, str]
+    group: str, rows: Sequence[Numbered], format: Format, tokenizer: Any, notes: dict[int, str]
 ) -> Iterator[Example]:
     for number, row in rows:
         try:
-            pieces = segments(row, columns, tokenizer)
+            pieces = format.render(row, tokenizer).segments
         except UnusableRow:
             continue
-        if columns.text:
+        if not format.has_answers:
             pieces = _cut(pieces[0][0])
         last = max((i for i, (text, learnt) in enumerate(pieces) if learnt and text), default=-1)
         if last < 0:
             continue
-        asked, earlier = question(row, columns)
+        asked, earlier = format.question(row)
         before, piece = pieces[:last], pieces[last][0]
-        ids, learnt = encode([(piece, True)], columns, tokenizer)
+        ids, learnt = encode([(piece, True)], format, tokenizer)
         answer = readable(tokenizer, [token for token, flag in zip(ids, learnt, strict=True) if flag])
-        prompt = before[0][0] if columns.text else asked
+        prompt = before[0][0] if not format.has_answers else asked
         yield Example(
             f"{group}:{number}",
             group,
@@ -191,7 +179,7 @@ def _examples(
             answer,
             notes.get(number, ""),
             earlier,
-            not columns.text,
+            format.has_answers,
             before,
             piece,
         )

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from geko_engine.data.formats import Columns, Segment, UnusableRow, opening, segments
+from geko_engine.data.formats import Format, Segment, UnusableRow
 from geko_engine.data.tokenization import encode
 from geko_engine.exceptions import DataError
 from geko_engine.models.loading import longest_input
@@ -47,27 +47,24 @@ class Answer:
     end: str
 
 
-def pieces_of(prompt: str, answer: str, columns: Columns, tokenizer: Any) -> list[Segment]:
-    """A prompt and its answer as the pieces that a row of the run's layout has; without an answer, the prompt alone.
+def pieces_of(prompt: str, answer: str, format: Format, tokenizer: Any) -> list[Segment]:
+    """A prompt and its answer as the pieces that a row of the run's format has; without an answer, the prompt alone.
 
     Raises:
         DataError: when the chat template refuses it.
     """
     try:
         if not answer:
-            return [(opening(prompt, columns, tokenizer), False)]
-        if columns.text:
-            return [(prompt, False), (answer, True)]
-        pair = Columns("prompt", "completion", chat=columns.is_chat)
-        return segments({"prompt": prompt, "completion": answer}, pair, tokenizer)
+            return [(format.opening(prompt, tokenizer), False)]
+        return format.render_pair(prompt, answer, tokenizer)
     except UnusableRow as error:
         raise DataError(f"This prompt cannot be rendered: {error}.") from error
 
 
-def prompt_ids(pieces: list[Segment], columns: Columns, tokenizer: Any) -> list[int]:
+def prompt_ids(pieces: list[Segment], format: Format, tokenizer: Any) -> list[int]:
     """The ids of `pieces`, as they stand before an answer in training; never empty."""
-    ids = encode([(text, False) for text, _ in pieces], columns, tokenizer)[0]
-    if not columns.is_chat and tokenizer.eos_token_id is not None:
+    ids = encode([(text, False) for text, _ in pieces], format, tokenizer)[0]
+    if not format.uses_chat_template and tokenizer.eos_token_id is not None:
         ids = ids[:-1]  # a row would end here; a prompt goes on
     begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return ids or [begin or 0]

@@ -17,8 +17,15 @@ from numpy.typing import NDArray
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
-from geko_engine.data.formats import Segment, UnusableRow, column_names, recognise_columns, segments
-from geko_engine.data.preparation import PreparedDataset, load_raw_rows, prepare, refuse_unlearnable, use_template
+from geko_engine.data.formats import Segment, UnusableRow, column_names, recognise
+from geko_engine.data.preparation import (
+    PreparedDataset,
+    load_raw_rows,
+    prepare,
+    refuse_unlearnable,
+    render_rows,
+    use_template,
+)
 from geko_engine.data.sources import load_rows
 from geko_engine.exceptions import DataError, GekoError, Stopped
 from geko_engine.models.loading import longest_input, open_model
@@ -67,8 +74,9 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
     model_config, tokenizer = open_model(config.model, should_stop=should_stop)
     emit(preview(config, tokenizer, emit))
     rows = load_raw_rows(config, emit, should_stop)
-    refuse_unlearnable(config, rows["training"], tokenizer, longest_input(model_config))
-    prepared = prepare(config, rows, tokenizer, longest_input(model_config), emit, should_stop)
+    rendered = render_rows(config, rows, tokenizer, emit)
+    refuse_unlearnable(config, rendered["training"], longest_input(model_config))
+    prepared = prepare(config, rendered, longest_input(model_config), emit, should_stop)
     for part in prepared:
         emit(checked(part))
     emit(PhaseChanged("scanning", "memory and time"))
@@ -84,24 +92,24 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
     """
     count = min(FIRST_ROWS, config.data.sample_count or FIRST_ROWS)
     rows = load_rows(replace(config.data, sample_count=count))
-    columns = recognise_columns(rows, config.data)
-    use_template(columns, tokenizer, emit)
+    format = recognise(rows, config.data)
+    use_template(format, tokenizer, emit)
     shown: list[list[Segment]] = []
     reasons: list[str] = []
     left_out = flagged_rows(config.data, EXCLUDE)
     for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
         try:
-            pieces = segments(row, columns, tokenizer)
+            pieces = format.render(row, tokenizer).segments
         except UnusableRow as reason:
             reasons.append(str(reason))
             continue
-        end = [] if columns.is_chat or not tokenizer.eos_token else [(tokenizer.eos_token, True)]
+        end = [] if format.uses_chat_template or not tokenizer.eos_token else [(tokenizer.eos_token, True)]
         shown.append([*_shortened(pieces), *end])
         if len(shown) == SAMPLES_SHOWN:
             break
     if not shown:
         raise DataError(f"None of the first {len(rows)} rows can be used: {reasons[0]}.", "data.train")
-    return DataPreviewed(column_names(rows), columns.sentence, shown)
+    return DataPreviewed(column_names(rows), format.sentence, shown)
 
 
 def _shortened(pieces: list[Segment]) -> list[Segment]:

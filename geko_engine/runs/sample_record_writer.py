@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from safetensors import SafetensorError
 
-from geko_engine.data.formats import Row
 from geko_engine.data.preparation import PreparedDataset
 from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Event, Message, PhaseChanged
 from geko_engine.runs.folder import RunFolder
-from geko_engine.runs.sample_texts import keep_texts
+from geko_engine.runs.sample_texts import write_sample_texts
 from geko_engine.storage.atomic_files import replace_file
 
 if TYPE_CHECKING:
@@ -53,9 +52,7 @@ class RecordKeeper:
 
 def keep_rows(
     folder: RunFolder,
-    rows: list[Row],
     part: PreparedDataset,
-    tokenizer: Any,
     emit: Emit,
     should_stop: Callable[[], bool],
 ) -> None:
@@ -64,7 +61,7 @@ def keep_rows(
         return
     show = functools.partial(_shown, emit)
     try:
-        keep_texts(folder.path, rows, part.columns, part.data, tokenizer, should_stop=should_stop, on_progress=show)
+        write_sample_texts(folder.path, part.rendered, part.data, should_stop=should_stop, on_progress=show)
     except FAILURES as error:
         emit(Message(f"The texts of the samples cannot be kept beside the run: {error}.", "warning"))
 

@@ -2,7 +2,7 @@
 
 texts.parquet      row i is sample i: `text` (the whole rendered sample), `learnt` (character offsets, begin and end of
                    each learnt part in turn), `messages` (the turns as JSON, for conversations), `cut`. Its metadata
-                   `layout` says how the rows were read: text, pair or conversation.
+                   `layout` is how the rows were read: text, pair or conversation.
 rows.safetensors   one array [count] of each: `row` (number in the source, from 1), `tokens`, `targets`, `truncated`
                    (cut at max_length tokens), `equal_to` and `contradicts` (the row number of the first equal sample
                    and of the first one with the same prompt and another answer; 0 for none)
@@ -13,7 +13,7 @@ Written once, before the training. A text is kept up to TEXT_LIMIT characters; b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Columns, Row, Segment, messages_of, segments
+from geko_engine.data.formats import Rendering, Segment
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import Stopped
 from geko_engine.storage.atomic_files import replace_file
 
@@ -42,12 +43,10 @@ SCHEMA = pa.schema(
 Progress = Callable[[int, int], None]
 
 
-def keep_texts(
+def write_sample_texts(
     folder: Path,
-    rows: Sequence[Row],
-    columns: Columns,
+    rendered: RenderedRows,
     data: TokenizedData,
-    tokenizer: Any,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Progress = lambda done, total: None,
@@ -55,48 +54,48 @@ def keep_texts(
     """Write both files to `folder`, each whole or not at all.
 
     Args:
-        rows: the rows that `data` was made of.
+        folder: the run folder.
+        rendered: the rows that `data` was made of.
+        data: the samples of the run.
+        should_stop: asked every ROWS_AT_A_TIME samples.
+        on_progress: called with the samples done and the samples to do.
 
     Raises:
-        Stopped: when should_stop says so. OSError: when the disk is full.
+        Stopped: when should_stop says so.
+        OSError: when the disk is full.
     """
     digests = np.zeros((2, len(data)), np.uint64)  # of each sample's prompt and answer
 
     def write(path: Path) -> None:
         with parquet.ParquetWriter(path, SCHEMA, compression="zstd") as file:
-            file.add_key_value_metadata({"layout": layout_of(columns)})
+            file.add_key_value_metadata({"layout": rendered.format.layout})
             for first in range(0, len(data), ROWS_AT_A_TIME):
                 if should_stop():
                     raise Stopped
                 chosen = data.rows[first : first + ROWS_AT_A_TIME].tolist()
-                kept = list(_texts([rows[number] for number in chosen], columns, tokenizer))
+                kept = [_text(found) for number in chosen if (found := rendered[number])]
                 digests[:, first : first + len(kept)] = np.array([digest for digest, _ in kept], np.uint64).T
                 file.write_table(pa.Table.from_pylist([values for _, values in kept], SCHEMA))
                 on_progress(first + len(kept), len(data))
 
     replace_file(folder / "texts.parquet", write)
-    replace_file(folder / "rows.safetensors", lambda path: save_file(_facts(data, columns, digests), str(path)))
+    replace_file(
+        folder / "rows.safetensors",
+        lambda path: save_file(_facts(data, digests, rendered.format.has_answers), str(path)),
+    )
 
 
-def layout_of(columns: Columns) -> str:
-    """How the rows are read, in one word."""
-    return "conversation" if columns.is_chat else "text" if columns.text else "pair"
-
-
-def _texts(rows: Sequence[Row], columns: Columns, tokenizer: Any) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-    """(digests of prompt and answer, values of the columns) of each row."""
-    for row in rows:
-        pieces = segments(row, columns, tokenizer)
-        turns = json.dumps(messages_of(row, columns), ensure_ascii=False) if columns.is_chat else None
-        text = "".join(piece for piece, _ in pieces)
-        cut = max(len(text), len(turns or "")) > TEXT_LIMIT
-        values = {
-            "text": text[:TEXT_LIMIT],
-            "learnt": learnt_spans(pieces, TEXT_LIMIT),
-            "messages": None if cut else turns,
-            "cut": cut,
-        }
-        yield _digests(pieces), values
+def _text(rendering: Rendering) -> tuple[tuple[int, int], dict[str, Any]]:
+    """(digests of prompt and answer, values of the columns) of one sample."""
+    turns = json.dumps(rendering.turns, ensure_ascii=False) if rendering.turns is not None else None
+    cut = max(len(rendering.text), len(turns or "")) > TEXT_LIMIT
+    values = {
+        "text": rendering.text[:TEXT_LIMIT],
+        "learnt": learnt_spans(rendering.segments, TEXT_LIMIT),
+        "messages": None if cut else turns,
+        "cut": cut,
+    }
+    return _digests(rendering.segments), values
 
 
 def learnt_spans(pieces: Sequence[Segment], limit: int) -> list[int]:
@@ -121,16 +120,16 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _facts(data: TokenizedData, columns: Columns, digests: NDArray) -> dict[str, NDArray]:
+def _facts(data: TokenizedData, digests: NDArray, has_answers: bool) -> dict[str, NDArray]:
     rows = (data.rows + 1).astype(np.int32)
-    plain = np.zeros(len(data), np.int32)
+    none = np.zeros(len(data), np.int32)
     return {
         "row": rows,
         "tokens": data.lengths.astype(np.int32),
         "targets": data.targets.astype(np.int32),
         "truncated": np.isin(data.rows, np.array(data.truncated, np.int64)).astype(np.uint8),
         "equal_to": equal_to(data.digests, rows),
-        "contradicts": plain if columns.text else contradictions(digests[0], digests[1], rows),
+        "contradicts": contradictions(digests[0], digests[1], rows) if has_answers else none,
     }
 
 

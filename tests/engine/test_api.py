@@ -34,7 +34,7 @@ from geko_engine import (
     apply_lora,
     is_peft_available,
 )
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
 
@@ -192,7 +192,7 @@ class Rows(Dataset):
     """Dicts with tensors, as the description asks for."""
 
     def __init__(self, count: int, seed: int = 0) -> None:
-        self.data = tokenise(sum_rows(count, seed), Columns("prompt", "completion"), character_tokenizer(), 64)
+        self.data = tokenise(sum_rows(count, seed), PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
 
     def __len__(self) -> int:
         return len(self.data)

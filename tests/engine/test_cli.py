@@ -15,7 +15,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise
 
@@ -94,7 +94,7 @@ def test_the_report_equals_what_the_record_adds_up_to(tmp_path: Path, model_fold
 
     rows = load_rows(RunConfig.from_yaml(run / "config.yaml").data)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    lengths = tokenise(rows, Columns("prompt", "completion"), tokenizer, 128).lengths
+    lengths = tokenise(rows, PromptCompletion("prompt", "completion"), tokenizer, 128).lengths
     assert report["tokens_backwarded"] == int((record["seen"] * lengths).sum())
     assert report["tokens_scanned"] == int((record["checked"] * lengths).sum()) > 0
     assert report["tokens_forwarded"] == report["tokens_backwarded"] + report["tokens_scanned"]

@@ -93,11 +93,11 @@ def test_a_prompt_is_masked_as_in_the_engine() -> None:
     """The demo model was pre-trained in the layout that the engine trains on."""
     from transformers import AutoTokenizer
 
-    from geko_engine.data.formats import Columns
+    from geko_engine.data.formats import PromptCompletion
     from geko_engine.data.tokenization import tokenise
 
     tokenizer, rows = AutoTokenizer.from_pretrained(demo_path("model")), make_rows(50, 2)
-    data = tokenise(rows, Columns("prompt", "completion"), tokenizer, 256)
+    data = tokenise(rows, PromptCompletion("prompt", "completion"), tokenizer, 256)
     for index, (ids, start) in enumerate(encode(rows, tokenizer)):
         assert data[index]["input_ids"].tolist() == ids
         assert int((data[index]["labels"] != -100).argmax()) == start

@@ -18,11 +18,12 @@ from geko_app.views import samples as sample_views
 from geko_app.views.samples import Query
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.sections import DataConfig
-from geko_engine.data.formats import Columns, recognise_columns
+from geko_engine.data.formats import Conversation, Format, PlainText, PromptCompletion, recognise
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
-from geko_engine.data.tokenization import tokenise
+from geko_engine.data.tokenization import tokenise, tokenise_rendered
 from geko_engine.exceptions import RunError
-from geko_engine.runs.sample_texts import keep_texts
+from geko_engine.runs.sample_texts import write_sample_texts
 from geko_engine.storage.atomic_files import replace_json
 from tests.app.sample_runs import new_run, write_record, write_texts
 from tests.engine.conftest import character_tokenizer
@@ -187,14 +188,14 @@ def test_marks_are_kept_beside_the_run_and_a_damaged_file_counts_as_none(store: 
 
 
 TOKENIZER = character_tokenizer()
-SHAPES: dict[str, tuple[Columns, list[dict[str, Any]]]] = {
+SHAPES: dict[str, tuple[Format, list[dict[str, Any]]]] = {
     "pair": (
-        Columns("question", "answer"),
+        PromptCompletion("question", "answer"),
         [{"question": "a\n\n", "answer": " b\n"}, {"question": "", "answer": "c"}, {"question": "d", "answer": "e"}],
     ),
-    "text": (Columns(text="body"), [{"body": "one\n"}, {"body": "two"}, {"body": "three"}]),
+    "text": (PlainText("body"), [{"body": "one\n"}, {"body": "two"}, {"body": "three"}]),
     "conversation": (
-        Columns(messages="talk"),
+        Conversation("talk"),
         [
             {"talk": [{"from": "human", "value": w}, {"from": "gpt", "value": w * 2}, {"from": "human", "value": "?"}]}
             for w in ("a", "b", "c")
@@ -206,17 +207,18 @@ SHAPES: dict[str, tuple[Columns, list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_cleaned_dataset_trains_as_the_rows_did(store: RunStore, tmp_path: Path, shape: str) -> None:
     """Exported, recognised without a setting, tokenised: the same tokens as before, without the marked row."""
-    columns, data = SHAPES[shape]
+    format, data = SHAPES[shape]
     from geko_engine.data.formats import PLAIN_TEMPLATE
 
     TOKENIZER.chat_template = PLAIN_TEMPLATE
     folder = new_run(store, count=3, epochs=0)
-    before = tokenise(data, columns, TOKENIZER, 1000)
-    keep_texts(folder.path, data, columns, before, TOKENIZER)
+    rendered = RenderedRows(data, format, TOKENIZER)
+    before = tokenise_rendered(rendered, 1000)
+    write_sample_texts(folder.path, rendered, before)
     mark(folder, [2], marked=True)
     assert write_dataset(SampleStore(store).samples(folder.id), tmp_path / "clean.jsonl") == (2, 0)
     rows = load_rows(DataConfig(train=str(tmp_path / "clean.jsonl")))
-    after = tokenise(rows, recognise_columns(rows, DataConfig(train="x")), TOKENIZER, 1000)
+    after = tokenise(rows, recognise(rows, DataConfig(train="x")), TOKENIZER, 1000)
     assert [after[i]["input_ids"].tolist() for i in (0, 1)] == [before[i]["input_ids"].tolist() for i in (0, 2)]
     assert [after[i]["labels"].tolist() for i in (0, 1)] == [before[i]["labels"].tolist() for i in (0, 2)]
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.data.preparation import PreparedDataset, load_raw_rows, prepare
+from geko_engine.data.preparation import PreparedDataset, load_raw_rows, prepare, render_rows
 from geko_engine.exceptions import DataError
 from geko_engine.preflight.checks import preflight
 from geko_engine.preflight.preview import preview
@@ -39,7 +39,8 @@ def marks(folder: Path, *rows: int) -> str:
 def look(tokenizer: Any, **data: Any) -> list[PreparedDataset]:
     config = RunConfig.from_dict({"data": data})
     rows = load_raw_rows(config, lambda event: None, lambda: False)
-    return prepare(config, rows, tokenizer, 1000, lambda event: None, lambda: False)
+    rendered = render_rows(config, rows, tokenizer, lambda event: None)
+    return prepare(config, rendered, 1000, lambda event: None, lambda: False)
 
 
 def test_marked_rows_are_left_out_and_the_others_keep_their_numbers(tmp_path: Path, tokenizer: Any) -> None:

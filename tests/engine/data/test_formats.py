@@ -8,7 +8,7 @@ import pytest
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import IGNORE_INDEX
-from geko_engine.data.formats import PLAIN_TEMPLATE, Columns, recognise_columns, segments
+from geko_engine.data.formats import PLAIN_TEMPLATE, Conversation, recognise
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import DataError
 
@@ -88,17 +88,17 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 def test_every_shape_is_recognised_and_learns_what_it_should(name: str, tokenizer: Any) -> None:
     row, named, whole, learnt = SHAPES[name]
     tokenizer.chat_template = CHATML
-    columns = recognise_columns([row], DataConfig(**named))
-    sample = tokenise([row], columns, tokenizer, 500)[0]
+    format = recognise([row], DataConfig(**named))
+    sample = tokenise([row], format, tokenizer, 500)[0]
     assert tokenizer.decode(sample["input_ids"]).replace("<eos>", "|") == whole
     kept = [int(label) for label in sample["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(kept).replace("<eos>", "|") == learnt
-    assert columns.sentence.endswith("learnt.")
+    assert format.sentence.endswith("learnt.")
 
 
 def test_the_plain_template_reads_as_people_write(tokenizer: Any) -> None:
     tokenizer.chat_template = PLAIN_TEMPLATE
-    sample = tokenise([{"messages": TURNS}], Columns(messages="messages"), tokenizer, 500)[0]
+    sample = tokenise([{"messages": TURNS}], Conversation("messages"), tokenizer, 500)[0]
     text = "System: Be brief.\nUser: Hi\nAssistant: Hello.<eos>\nUser: 2+2?\nAssistant: 4<eos>\n"
     assert tokenizer.decode(sample["input_ids"]) == text
     assert tokenizer.decode([i for i in sample["labels"] if i != IGNORE_INDEX]) == " Hello.<eos> 4<eos>"
@@ -109,7 +109,7 @@ def test_the_plain_template_reads_as_people_write(tokenizer: Any) -> None:
 def test_a_template_that_forgets_learns_the_last_answer_only(tokenizer: Any) -> None:
     tokenizer.chat_template = FORGETFUL
     turns = [dict(turn, reasoning="hm") if turn["role"] == "assistant" else turn for turn in TURNS]
-    found = segments({"messages": turns}, Columns(messages="messages"), tokenizer)
+    found = Conversation("messages").render({"messages": turns}, tokenizer).segments
     assert [text for text, learnt in found if learnt] == ["hm+4<eos>"]
     assert "".join(text for text, _ in found).count("hm") == 1
 
@@ -132,28 +132,28 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 def test_a_conversation_that_cannot_be_used_is_left_out_with_its_reason(name: str, tokenizer: Any) -> None:
     value, reason = UNUSABLE[name]
     tokenizer.chat_template = CHATML
-    data = tokenise([{"messages": TURNS}, {"messages": value}], Columns(messages="messages"), tokenizer, 500)
+    data = tokenise([{"messages": TURNS}, {"messages": value}], Conversation("messages"), tokenizer, 500)
     assert data.rows.tolist() == [0] and list(data.unusable) == [1] and reason in data.unusable[1]
     with pytest.raises(DataError, match=r"None of the 1 rows can be used. Row 1: "):
-        tokenise([{"messages": value}], Columns(messages="messages"), tokenizer, 500)
+        tokenise([{"messages": value}], Conversation("messages"), tokenizer, 500)
 
 
 def test_what_the_template_refuses_is_said_in_its_own_words(tokenizer: Any) -> None:
     refusal = "{{ raise_exception('No system turn, please') }}"
     tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}" + refusal + "{% endif %}"
     with pytest.raises(DataError, match="the chat template refuses it: No system turn, please"):
-        tokenise([{"messages": TURNS}], Columns(messages="messages"), tokenizer, 500)
+        tokenise([{"messages": TURNS}], Conversation("messages"), tokenizer, 500)
 
 
 def test_columns_can_be_named_and_wrong_names_are_answered_with_the_right_ones() -> None:
     rows = [{"ask": "x", "reply": "y"}]
     with pytest.raises(DataError, match="None of the columns ask, reply is known") as caught:
-        recognise_columns(rows, DataConfig())
+        recognise(rows, DataConfig())
     assert caught.value.field == "data.prompt_column"
     with pytest.raises(DataError, match="no column 'asks'; there are: ask, reply"):
-        recognise_columns(rows, DataConfig(prompt_column="asks", completion_column="reply"))
+        recognise(rows, DataConfig(prompt_column="asks", completion_column="reply"))
     with pytest.raises(DataError, match="Name both") as caught:
-        recognise_columns(rows, DataConfig(prompt_column="ask"))
+        recognise(rows, DataConfig(prompt_column="ask"))
     assert caught.value.field == "data.completion_column"
     with pytest.raises(DataError, match="Name one of them"):
-        recognise_columns(rows, DataConfig(prompt_column="ask", completion_column="reply", text_column="ask"))
+        recognise(rows, DataConfig(prompt_column="ask", completion_column="reply", text_column="ask"))

@@ -11,8 +11,16 @@ import pytest
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data import token_cache
-from geko_engine.data.formats import PLAIN_TEMPLATE, Columns
-from geko_engine.data.preparation import FIRST_ROWS, PreparedDataset, load_raw_rows, prepare, refuse_unlearnable
+from geko_engine.data.formats import PLAIN_TEMPLATE, PromptCompletion, PromptCompletionChat, recognise
+from geko_engine.data.preparation import (
+    FIRST_ROWS,
+    PreparedDataset,
+    load_raw_rows,
+    prepare,
+    refuse_unlearnable,
+    render_rows,
+)
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import DataError, Stopped
 from geko_engine.reporting.events import Event, Message, PhaseChanged
@@ -23,7 +31,8 @@ def never() -> bool:
 
 
 def look(config: RunConfig, tokenizer: Any, longest: int, emit: Any, stop: Any) -> list[PreparedDataset]:
-    return prepare(config, load_raw_rows(config, emit, stop), tokenizer, longest, emit, stop)
+    rendered = render_rows(config, load_raw_rows(config, emit, stop), tokenizer, emit)
+    return prepare(config, rendered, longest, emit, stop)
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -94,7 +103,7 @@ def test_the_second_time_nothing_is_tokenised(tmp_path: Path, tokenizer: Any, mo
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("tokenised again")
 
-    monkeypatch.setattr("geko_engine.data.preparation.tokenise", refuse)
+    monkeypatch.setattr("geko_engine.data.preparation.tokenise_rendered", refuse)
     (again,) = look(config, tokenizer, 1000, lambda event: None, never)
     assert again.findings == first.findings
     for index in range(len(first.data)):
@@ -103,27 +112,28 @@ def test_the_second_time_nothing_is_tokenised(tmp_path: Path, tokenizer: Any, mo
 
 
 def test_the_key_follows_everything_that_decides_the_tokens(tokenizer: Any) -> None:
-    rows, columns = pairs("a>b"), Columns("prompt", "completion")
+    rows, pair = pairs("a>b"), PromptCompletion("prompt", "completion")
+    rendered = RenderedRows(rows, pair, tokenizer)
     keys = [
-        token_cache.key_of(rows, columns, tokenizer, 30, never),
-        token_cache.key_of(pairs("a>c"), columns, tokenizer, 30, never),
-        token_cache.key_of(rows, Columns("prompt", "completion", chat=True), tokenizer, 30, never),
-        token_cache.key_of(rows, columns, tokenizer, 31, never),
+        token_cache.key_of(rendered, 30, never),
+        token_cache.key_of(RenderedRows(pairs("a>c"), pair, tokenizer), 30, never),
+        token_cache.key_of(RenderedRows(rows, PromptCompletionChat("prompt", "completion"), tokenizer), 30, never),
+        token_cache.key_of(rendered, 31, never),
     ]
-    assert token_cache.key_of(rows, columns, tokenizer, 30, never) == keys[0]
+    assert token_cache.key_of(rendered, 30, never) == keys[0]
     tokenizer.chat_template = PLAIN_TEMPLATE
-    keys.append(token_cache.key_of(rows, columns, tokenizer, 30, never))
+    keys.append(token_cache.key_of(rendered, 30, never))
     tokenizer.add_tokens(["zz"])
-    keys.append(token_cache.key_of(rows, columns, tokenizer, 30, never))
+    keys.append(token_cache.key_of(rendered, 30, never))
     assert len(set(keys)) == len(keys)
     with pytest.raises(Stopped):
-        token_cache.key_of(rows, columns, tokenizer, 30, lambda: True)
+        token_cache.key_of(rendered, 30, lambda: True)
 
 
 def test_a_damaged_file_is_no_file_and_old_ones_go(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = tokenise(pairs("a>b", "c>d"), Columns("prompt", "completion"), tokenizer, 30)
+    data = tokenise(pairs("a>b", "c>d"), PromptCompletion("prompt", "completion"), tokenizer, 30)
     token_cache.store("one", data)
     kept = token_cache.load("one")
     assert kept is not None and kept.tokens.tolist() == data.tokens.tolist()
@@ -139,7 +149,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEKO_CACHE", "/proc/none")
-    token_cache.store("one", tokenise(pairs("a>b"), Columns("prompt", "completion"), tokenizer, 30))
+    token_cache.store("one", tokenise(pairs("a>b"), PromptCompletion("prompt", "completion"), tokenizer, 30))
     assert token_cache.load("one") is None
 
 
@@ -159,16 +169,17 @@ def test_a_start_whose_first_rows_teach_nothing_is_refused_at_the_field_of_the_w
     config = RunConfig()
     config.data.max_length = 30
     with pytest.raises(DataError, match="None of the 1,000 first rows") as caught:
-        refuse_unlearnable(config, rows, tokenizer, 1000)
+        refuse_unlearnable(config, RenderedRows(rows, recognise(rows, config.data), tokenizer), 1000)
     assert caught.value.field == field and sentence in str(caught.value)
-    refuse_unlearnable(config, rows[1:], tokenizer, 1000)  # one row with something to learn is enough
+    one = RenderedRows(rows[1:], recognise(rows, config.data), tokenizer)
+    refuse_unlearnable(config, one, 1000)  # one row with something to learn is enough
 
 
 def test_where_the_model_is_the_limit_the_way_out_is_not_max_length(tokenizer: Any, tmp_path: Path) -> None:
     config = RunConfig()
     rows: list[Any] = [{"prompt": "a" * 40, "completion": "b"}]
     with pytest.raises(DataError, match="the 30 tokens that this model can take") as caught:
-        refuse_unlearnable(config, rows, tokenizer, 30)
+        refuse_unlearnable(config, RenderedRows(rows, recognise(rows, config.data), tokenizer), 30)
     assert caught.value.field == "data.train"
     config.data.train, config.data.eval = written(tmp_path / "rows.jsonl", [*rows, *pairs("a>b")]), None
     (part,) = look(config, tokenizer, 30, lambda event: None, never)

@@ -13,14 +13,14 @@ import torch
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import IGNORE_INDEX, Collator, DatasetView, hold_out, overlap
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PlainText, PromptCompletion
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import DataError, Stopped
 from geko_engine.models.names import model_problem
 from geko_engine.preflight.checks import data_problem, folder_problem, preflight
 
-PAIR = Columns("prompt", "completion")
+PAIR = PromptCompletion("prompt", "completion")
 
 
 def trained_text(sample: dict[str, Any], tokenizer: Any) -> str:
@@ -36,7 +36,7 @@ def test_only_the_completion_and_the_end_are_trained_on(tokenizer: Any) -> None:
 
 
 def test_plain_text_is_trained_on_whole(tokenizer: Any) -> None:
-    data = tokenise([{"text": "to be"}], Columns(text="text"), tokenizer, 64)
+    data = tokenise([{"text": "to be"}], PlainText("text"), tokenizer, 64)
     assert trained_text(data[0], tokenizer) == "to be<eos>" and data.targets.sum() == 5
 
 

@@ -12,7 +12,7 @@ import torch
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig, GEKOTrainingArgs, ModelConfig
-from geko_engine.data.formats import Columns, question, recognise_columns
+from geko_engine.data.formats import Format, PromptCompletion, recognise
 from geko_engine.data.preparation import use_template
 from geko_engine.data.tokenization import encode, tokenise
 from geko_engine.demo import demo_path
@@ -39,35 +39,35 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def prepared(row: dict[str, Any], **config: Any) -> tuple[Columns, Any]:
-    columns, tokenizer = recognise_columns([row], DataConfig(**config)), character_tokenizer()
-    use_template(columns, tokenizer, lambda event: None)
-    return columns, tokenizer
+def prepared(row: dict[str, Any], **config: Any) -> tuple[Format, Any]:
+    format, tokenizer = recognise([row], DataConfig(**config)), character_tokenizer()
+    use_template(format, tokenizer, lambda event: None)
+    return format, tokenizer
 
 
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("name", list(ROWS))
 def test_a_prompt_is_read_as_it_was_in_training(name: str, chat: bool) -> None:
-    columns, tokenizer = prepared(ROWS[name], chat_template=chat)
-    learnt = tokenise([ROWS[name]], columns, tokenizer, 1000)
-    ids = prompt_ids(pieces_of(question(ROWS[name], columns)[0], "", columns, tokenizer), columns, tokenizer)
+    format, tokenizer = prepared(ROWS[name], chat_template=chat)
+    learnt = tokenise([ROWS[name]], format, tokenizer, 1000)
+    ids = prompt_ids(pieces_of(format.question(ROWS[name])[0], "", format, tokenizer), format, tokenizer)
     assert learnt.tokens[: len(ids)].tolist() == ids
     assert not learnt.learnt[: len(ids)].any() and learnt.learnt[len(ids)]
 
 
 @pytest.mark.parametrize("name", list(ROWS))
 def test_a_prompt_with_its_answer_is_the_row_that_was_learnt(name: str) -> None:
-    columns, tokenizer = prepared(ROWS[name])
+    format, tokenizer = prepared(ROWS[name])
     answer = "yes" if name == "conversation" else "4"
-    ids, flags = encode(pieces_of(question(ROWS[name], columns)[0], answer, columns, tokenizer), columns, tokenizer)
-    learnt = tokenise([ROWS[name]], columns, tokenizer, 1000)
+    ids, flags = encode(pieces_of(format.question(ROWS[name])[0], answer, format, tokenizer), format, tokenizer)
+    learnt = tokenise([ROWS[name]], format, tokenizer, 1000)
     assert (learnt.tokens.tolist(), learnt.learnt.tolist()) == (ids, flags)
 
 
 def test_a_plain_text_goes_on_without_an_end() -> None:
-    columns, tokenizer = prepared({"text": "abc"})
-    assert prompt_ids(pieces_of("ab", "", columns, tokenizer), columns, tokenizer) == tokenizer("ab")["input_ids"]
-    assert prompt_ids(pieces_of("", "", columns, tokenizer), columns, tokenizer) == [tokenizer.eos_token_id]
+    format, tokenizer = prepared({"text": "abc"})
+    assert prompt_ids(pieces_of("ab", "", format, tokenizer), format, tokenizer) == tokenizer("ab")["input_ids"]
+    assert prompt_ids(pieces_of("", "", format, tokenizer), format, tokenizer) == [tokenizer.eos_token_id]
 
 
 def answer(model: Any, tokenizer: Any, prompt: str, options: Options) -> tuple[Any, list[tuple[str, int]]]:
@@ -119,7 +119,7 @@ def test_a_stop_ends_the_answer_at_the_next_token() -> None:
 
 def test_the_losses_are_those_that_transformers_counts() -> None:
     model, tokenizer = small_llama().eval(), character_tokenizer()
-    ids, flags = encode([("ab: ", False), ("cd", True)], Columns("p", "c"), tokenizer)
+    ids, flags = encode([("ab: ", False), ("cd", True)], PromptCompletion("p", "c"), tokenizer)
     labels = torch.tensor([[i if flag else -100 for i, flag in zip(ids, flags, strict=True)]])
     with torch.no_grad():
         expected = float(model(input_ids=torch.tensor([ids]), labels=labels).loss)
@@ -169,10 +169,10 @@ def conversations(tmp_path: Path, model_folder: Path) -> RunFolder:
 
 def test_examples_of_conversations_are_their_last_answers(conversations: RunFolder) -> None:
     config, tokenizer = conversations.config(), character_tokenizer()
-    columns, note = layout(config, tokenizer, lambda: False)
+    format, note = layout(config, tokenizer, lambda: False)
     found, notes = find_examples(conversations, config, tokenizer, 128, lambda: False)
     held = [example for example in found if example.group == "evaluation"]
-    assert columns.messages == "messages" and held and note == "" and notes == []
+    assert format.messages == "messages" and held and note == "" and notes == []
     for example in held:
         number = int(example.ref.split(":")[1])
         assert example.earlier == (2 if number % 2 else 0)
@@ -182,7 +182,7 @@ def test_examples_of_conversations_are_their_last_answers(conversations: RunFold
 
 def test_data_that_is_gone_leaves_a_layout_that_is_guessed(conversations: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "chat.jsonl").unlink()
-    columns, note = layout(conversations.config(), character_tokenizer(), lambda: False)
-    assert not columns.is_chat and "guessed" in note
+    format, note = layout(conversations.config(), character_tokenizer(), lambda: False)
+    assert not format.uses_chat_template and "guessed" in note
     found, notes = find_examples(conversations, conversations.config(), character_tokenizer(), 128, lambda: False)
     assert found == [] and len(notes) == 1

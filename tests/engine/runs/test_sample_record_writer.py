@@ -16,18 +16,19 @@ import pytest
 from safetensors.numpy import load_file
 
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.data.formats import PLAIN_TEMPLATE, Columns
-from geko_engine.data.tokenization import tokenise
+from geko_engine.data.formats import PLAIN_TEMPLATE, Conversation, Format, PromptCompletion
+from geko_engine.data.rendering import RenderedRows
+from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import CheckpointError, Stopped
 from geko_engine.reporting.events import Event, Message
 from geko_engine.runs.folder import RunFolder
-from geko_engine.runs.sample_texts import TEXT_LIMIT, contradictions, equal_to, keep_texts
+from geko_engine.runs.sample_texts import TEXT_LIMIT, contradictions, equal_to, write_sample_texts
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.history import History
 from geko_engine.selection.sample_records import FIELDS, SampleStates
 from geko_engine.storage.atomic_files import replace_file
 
-PAIR = Columns("prompt", "completion")
+PAIR = PromptCompletion("prompt", "completion")
 
 
 def visit(states: SampleStates, ids: list[int], loss: float, step: int, **signals: Any) -> None:
@@ -77,9 +78,9 @@ def test_losses_beyond_half_precision_stay_finite_and_an_empty_history_is_kept(t
         History(2).load(tmp_path / "h")
 
 
-def kept(folder: Path, rows: list[dict[str, Any]], tokenizer: Any, columns: Columns = PAIR, limit: int = 1000) -> Any:
-    data = tokenise(rows, columns, tokenizer, limit)
-    keep_texts(folder, rows, columns, data, tokenizer)
+def kept(folder: Path, rows: list[dict[str, Any]], tokenizer: Any, format: Format = PAIR, limit: int = 1000) -> Any:
+    rendered = RenderedRows(rows, format, tokenizer)
+    write_sample_texts(folder, rendered, tokenise_rendered(rendered, limit))
     return parquet.read_table(folder / "texts.parquet").to_pylist(), load_file(folder / "rows.safetensors")
 
 
@@ -104,7 +105,7 @@ def test_a_conversation_keeps_its_turns_and_every_learnt_answer(tmp_path: Path, 
     tokenizer.chat_template = PLAIN_TEMPLATE
     turns = [("user", "hi"), ("assistant", "hello"), ("user", "bye"), ("assistant", "see you")]
     rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
-    (text,), _ = kept(tmp_path, rows, tokenizer, Columns(messages="messages"))
+    (text,), _ = kept(tmp_path, rows, tokenizer, Conversation("messages"))
     a, b, c, d = text["learnt"]
     assert "hello" in text["text"][a:b] and "see you" in text["text"][c:d] and "bye" in text["text"][b:c]
     assert json.loads(text["messages"]) == rows[0]["messages"] and not text["cut"]
@@ -127,9 +128,9 @@ def test_equal_and_contradicting_samples_name_each_other() -> None:
 
 def test_a_stop_or_a_failure_while_writing_leaves_what_was_there(tmp_path: Path, tokenizer: Any) -> None:
     rows = [{"prompt": "a", "completion": "yes"}]
-    data = tokenise(rows, PAIR, tokenizer, 100)
+    rendered = RenderedRows(rows, PAIR, tokenizer)
     with pytest.raises(Stopped):
-        keep_texts(tmp_path, rows, PAIR, data, tokenizer, should_stop=lambda: True)
+        write_sample_texts(tmp_path, rendered, tokenise_rendered(rendered, 100), should_stop=lambda: True)
     assert list(tmp_path.iterdir()) == []
     path = tmp_path / "file"
     replace_file(path, lambda p: p.write_text("whole") and None)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geko_engine import GEKOConfig, GEKOTrainer
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.reporting.events import EpochEnded, Message
 from geko_engine.selection.buckets import Bucket
@@ -221,7 +221,7 @@ def test_a_wrong_answer_among_look_alikes_is_a_suspect_after_its_first_visit(tmp
     wrong = np.arange(600) % 40 == 20  # of the kind that is learnt in no time
     for i in np.flatnonzero(wrong):
         rows[i]["completion"] = "99"
-    data = tokenise(rows, Columns("prompt", "completion"), character_tokenizer(), 64)
+    data = tokenise(rows, PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
     found: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for guard, told in found.items():
         config = GEKOConfig(prediction_confidence=1, noise_guard=guard)

@@ -12,7 +12,7 @@ import pytest
 
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import Stopped
 from geko_engine.reporting.events import EpochEnded
@@ -51,7 +51,7 @@ def text_data(count: int = COUNT) -> TokenizedData:
         noise = "".join(rng.choice(LETTERS) for _ in range(12))
         answer = f"the sun is up {noise[:3]}" if index % 2 == 0 else noise
         rows.append({"prompt": "tell me: " if index % 2 == 0 else "letters: ", "completion": answer})
-    return tokenise(rows, Columns("prompt", "completion"), character_tokenizer(), 64)
+    return tokenise(rows, PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
 
 
 def churn_of(panel: np.ndarray, learnt: float, noise: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import nn
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.data.batches import Collator, TokenizedData
-from geko_engine.data.formats import Columns
+from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import CheckpointError, RunError
 from geko_engine.reporting.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
@@ -27,7 +27,7 @@ OFF = GEKOConfig(enabled=False)
 
 
 def sum_data(count: int = 48, seed: int = 0) -> TokenizedData:
-    return tokenise(sum_rows(count, seed), Columns("prompt", "completion"), character_tokenizer(), 64)
+    return tokenise(sum_rows(count, seed), PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
 
 
 def trainer_for(
@@ -239,7 +239,7 @@ def test_a_checkpoint_of_other_data_is_refused_with_the_difference(tmp_path: Pat
 
 def test_all_mastered_ends_the_run_early_and_says_so(tmp_path: Path) -> None:
     rows = [{"prompt": "say yes", "completion": "yes"}] * 64
-    data = tokenise(rows, Columns("prompt", "completion"), character_tokenizer(), 64)
+    data = tokenise(rows, PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
     trainer = trainer_for(tmp_path, data=data, args={"num_epochs": 30, "learning_rate": 2e-2})
     report = trainer.train()
     assert report["epochs_done"] < 30 and "mastered after" in report["reason"] and report["end"] == "complete"

@@ -1,0 +1,71 @@
+"""What every dataset format has in common: rows, turns, rendered rows. Knows no tokenizer and no column name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+Row = dict[str, Any]
+Turn = dict[str, Any]  # role, content, and what else a template may read (tool calls, reasoning)
+Segment = tuple[str, bool]  # a piece of the rendered row, and whether it is learnt
+
+
+class UnusableRow(Exception):
+    """A row that cannot be rendered, with the reason in one sentence; it is left out and listed."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A row as the model reads it.
+
+    Attributes:
+        segments: the pieces of text in their order, each learnt or not.
+        turns: the conversation that they were made of, for formats that have one.
+    """
+
+    segments: list[Segment]
+    turns: list[Turn] | None = None
+
+    @property
+    def text(self) -> str:
+        """All pieces, joined."""
+        return "".join(text for text, _ in self.segments)
+
+
+class Format(Protocol):
+    """How the rows of a dataset become text. One frozen dataclass per format: its fields are the columns it reads.
+
+    Attributes:
+        layout: text, pair or conversation: how the samples are shown, and the name under which a run keeps them.
+        uses_chat_template: whether rows are rendered by the tokenizer's chat template, which brings its own special
+            tokens; rows of the other formats end with the tokenizer's end of sequence.
+        has_answers: whether a sample has an answer that can be right or wrong.
+    """
+
+    layout: ClassVar[str]
+    uses_chat_template: ClassVar[bool]
+    has_answers: ClassVar[bool]
+
+    @property
+    def sentence(self) -> str:
+        """Which columns are read as what, in one sentence for the user."""
+
+    @property
+    def answer_column(self) -> str | None:
+        """The column that the learnt text comes from, where it is a column of its own."""
+
+    def render(self, row: Row, tokenizer: Any) -> Rendering:
+        """`row` as the model reads it.
+
+        Raises:
+            UnusableRow: when it cannot be rendered, with the reason.
+        """
+
+    def render_pair(self, prompt: str, answer: str, tokenizer: Any) -> list[Segment]:
+        """A prompt and its answer in the layout that this format gives its rows. Raises UnusableRow."""
+
+    def opening(self, prompt: str, tokenizer: Any) -> str:
+        """What a model reads before it answers `prompt`, rendered as `render` renders a row. Raises UnusableRow."""
+
+    def question(self, row: Row) -> tuple[str, int]:
+        """(the last question of `row`, number of turns before it). Raises UnusableRow."""
