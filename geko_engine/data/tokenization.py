@@ -102,7 +102,8 @@ def _nothing_to_learn(
 ) -> DataError:
     """The error at the field where the way out is."""
     what = "first rows" if total < len(rendered) else "rows"
-    asked = f"None of the {sum(row is not None for row in rendered.rows[:total]):,} {what}"
+    count = sum(row is not None for row in rendered.rows[:total])
+    asked = f"None of the {count:,} {what}"
     if masked:
         return DataError(
             f"{asked} has anything to learn: {masked:,} have their completion beyond max_length = "
