@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geko_app.samples.reasons import CONTRADICTS, KINDS, MISLABELED, TRUNCATED, SampleSignals, suspicions, why
 from geko_app.samples.store import Samples
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
+from geko_engine.selection.sample_reasons import (
+    CONTRADICTS,
+    KINDS,
+    MISLABELED,
+    TRUNCATED,
+    RecordedSample,
+    suspicions,
+    why,
+)
 
 PAGE = 50
 MAP_POINTS = 5000
@@ -139,10 +147,10 @@ def line(samples: Samples, index: int, text: str, marked: set[int]) -> dict[str,
     }
 
 
-def signals(samples: Samples, index: int) -> SampleSignals:
+def signals(samples: Samples, index: int) -> RecordedSample:
     """What the record knows of one sample."""
     states = samples.states
-    return SampleSignals(
+    return RecordedSample(
         bucket=int(states.bucket[index]),
         correct=bool(states.correct[index]),
         confidence=float(states.confidence[index]),

@@ -26,52 +26,89 @@ class RecordSignals:
     mean_loss: float
 
 
+RELATIONS: dict[str, Callable[[NDArray, float], NDArray]] = {
+    "above": np.greater,
+    "at least": np.greater_equal,
+    "below": np.less,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a sample must fulfil to be mastered: its value stands in `relation` to a threshold.
+
+    Attributes:
+        name: of the value, for the user. value: [n]. relation: a key of RELATIONS; False where either side is nan.
+        threshold_name: before the threshold, where the number alone says too little.
+    """
+
+    name: str
+    value: NDArray
+    relation: str
+    threshold: float
+    threshold_name: str = ""
+
+    @property
+    def met(self) -> NDArray:
+        """Mask [n]."""
+        return RELATIONS[self.relation](self.value, self.threshold)
+
+
 @dataclass(frozen=True)
 class Mastery:
     """One criterion.
 
     Attributes:
-        mastered: signals and thresholds in, mask [n] out.
+        conditions: signals and thresholds in, all that a mastered sample fulfils out.
         reason: what counts as mastered, in one sentence for the user. reason_phrase: the same after "mastered:".
+        needs_correct: whether the answer must be exactly right too.
         replay_weight_exponent: a frozen sample that is replayed at share s has the loss weight s ** -exponent.
         full_epoch_ratio: share of the epochs, at the end of the run, that train on everything.
     """
 
-    mastered: Callable[[RecordSignals, GEKOConfig], NDArray]
+    conditions: Callable[[RecordSignals, GEKOConfig], tuple[Condition, ...]]
     reason: str
     reason_phrase: str
+    needs_correct: bool
     replay_weight_exponent: float
     full_epoch_ratio: float = 0.0
 
+    def mastered(self, signals: RecordSignals, config: GEKOConfig) -> NDArray:
+        """Mask [n] of mastered samples."""
+        mask = signals.correct.astype(bool) if self.needs_correct else np.ones(len(signals.loss), bool)
+        for condition in self.conditions(signals, config):
+            mask = mask & condition.met
+        return mask
 
-def mastered_exactly(signals: RecordSignals, config: GEKOConfig) -> NDArray:
-    """Answered exactly, surely, with a good history."""
-    mask: NDArray = (
-        signals.correct
-        & (signals.confidence > config.freeze_confidence)
-        & (signals.q_value >= config.min_q_for_freeze)
-        & (signals.quality > config.freeze_quality)
+
+def answered_surely(signals: RecordSignals, config: GEKOConfig) -> tuple[Condition, ...]:
+    """A sure answer, with a good history."""
+    return (
+        Condition("confidence", signals.confidence, "above", config.freeze_confidence),
+        Condition("Q-value", signals.q_value, "at least", config.min_q_for_freeze),
+        Condition("quality", signals.quality, "above", config.freeze_quality),
     )
-    return mask
 
 
-def mastered_relatively(signals: RecordSignals, config: GEKOConfig) -> NDArray:
+def below_mean_loss(signals: RecordSignals, config: GEKOConfig) -> tuple[Condition, ...]:
     """Better than the mean of the data: the rule of InfoBatch (Qin and others, 2024), ranked by the last loss."""
-    return np.less(signals.loss, signals.mean_loss)  # False while the mean is nan
+    return (Condition("loss", signals.loss, "below", signals.mean_loss, "the mean of the data, "),)
 
 
 MASTERY_CRITERIA: dict[str, Mastery] = {
     "exact": Mastery(
-        mastered_exactly,
+        answered_surely,
         "Mastered is what the model answers exactly, and surely; where hardly any answer ever is, what training hardly changes any more.",
         "answered exactly, and surely",
+        needs_correct=True,
         # Tempered: the unbiased weight 1/share has more variance, and measured worse.
         replay_weight_exponent=0.5,
     ),
     "relative": Mastery(
-        mastered_relatively,
+        below_mean_loss,
         "Mastered is what has a loss below the mean of the data: for long answers, of which none is ever exactly right.",
         "their loss is below the mean of the data",
+        needs_correct=False,
         replay_weight_exponent=1.0,  # unbiased, as published
         full_epoch_ratio=0.125,
     ),

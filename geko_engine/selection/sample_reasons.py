@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.selection.buckets import Bucket
+from geko_engine.selection.buckets import Bucket, quality
 from geko_engine.selection.label_noise import OUTLIER_Z, SUSPECT_PROBABILITY
+from geko_engine.selection.mastery import MASTERY_CRITERIA, Condition, RecordSignals
 from geko_engine.selection.sample_records import Prediction
 
 MISLABELED, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
@@ -15,11 +18,12 @@ KINDS = (MISLABELED, CONTRADICTS, TRUNCATED)
 NEVER_FREEZE = "it is flagged to never freeze"
 OTHER_THRESHOLDS = "the thresholds have changed since it was put there"
 OTHER_MEAN = "the mean loss has changed since it was put there"
+NOT_MET = {"above": "not above", "at least": "below", "below": "not below"}
 NO_MEAN = "the mean loss of the data is only known after the first epoch"
 
 
 @dataclass(frozen=True)
-class SampleSignals:
+class RecordedSample:
     """What the record knows of one sample.
 
     Attributes:
@@ -42,63 +46,50 @@ class SampleSignals:
     predicted: int = Prediction.NONE
     loss_outlier: bool = False
 
-    @property
-    def quality(self) -> float:
-        """1 minus the rise of the loss since the best visit."""
-        return 1.0 - min(1.0, max(0.0, self.loss - self.best_loss))
 
-
-def why(signals: SampleSignals, config: GEKOConfig) -> str:
+def why(sample: RecordedSample, config: GEKOConfig) -> str:
     """The bucket of a sample and the comparison that put it there.
 
     Args:
-        signals: of the sample.
+        sample: what the record knows of it.
         config: the thresholds of its run.
     """
-    if signals.bucket == Bucket.UNSEEN:
-        known = signals.predicted == Prediction.KNOWN
+    if sample.bucket == Bucket.UNSEEN:
+        known = sample.predicted == Prediction.KNOWN
         reason = "skipped so far, as samples with similar prompts are answered correctly"
         return f"Not seen: {reason if known else 'not trained on yet'}."
-    if signals.bucket == Bucket.FREEZE and signals.predicted == Prediction.STABLE:
+    if sample.bucket == Bucket.FREEZE and sample.predicted == Prediction.STABLE:
         return "FREEZE, stable: training hardly changes the predictions for samples with similar prompts."
-    conditions = _mastery_conditions(signals, config)
-    if signals.bucket == Bucket.FREEZE:
-        met = [sentence for _, sentence, _ in conditions]
-        exact = "" if _compares_with_mean(config) else "the answer is exact, "
-        return f"FREEZE, mastered: {exact}{_and(met)}."
-    if signals.bucket == Bucket.LIGHT:
-        failed = [sentence for is_met, _, sentence in conditions if not is_met]
-        changed = OTHER_MEAN if _compares_with_mean(config) else OTHER_THRESHOLDS
-        reason = _and(failed) if failed else NEVER_FREEZE if signals.never_freeze else changed
-        return f"LIGHT: {'the answer is exact' if signals.correct else 'it is mastered'}, but {reason}."
-    confidence, threshold = distinct_digits(signals.confidence, config.focus_confidence)
-    if signals.bucket == Bucket.FOCUS:
+    criterion, conditions = MASTERY_CRITERIA[config.mastery], _conditions(sample, config)
+    if sample.bucket == Bucket.FREEZE:
+        exact = "the answer is exact, " if criterion.needs_correct else ""
+        return f"FREEZE, mastered: {exact}{_and([_in_words(condition) for condition in conditions])}."
+    if sample.bucket == Bucket.LIGHT:
+        failed = [_in_words(condition) for condition in conditions if not condition.met[0]]
+        changed = OTHER_THRESHOLDS if criterion.needs_correct else OTHER_MEAN
+        reason = _and(failed) if failed else NEVER_FREEZE if sample.never_freeze else changed
+        return f"LIGHT: {'the answer is exact' if sample.correct else 'it is mastered'}, but {reason}."
+    confidence, threshold = distinct_digits(sample.confidence, config.focus_confidence)
+    if sample.bucket == Bucket.FOCUS:
         return f"FOCUS, still learning: the answer is wrong, and its confidence {confidence} is not above {threshold}."
     return f"HARD, confidently wrong: the answer is wrong, but its confidence {confidence} is above {threshold}."
 
 
-def _compares_with_mean(config: GEKOConfig) -> bool:
-    return config.mastery == "relative"
+def _conditions(sample: RecordedSample, config: GEKOConfig) -> tuple[Condition, ...]:
+    criterion = MASTERY_CRITERIA[config.mastery]
+    one = (sample.loss, sample.correct, sample.confidence, sample.q)
+    loss, correct, confidence, q = (np.array([value]) for value in one)
+    risen = quality(loss, np.array([sample.best_loss]))
+    return criterion.conditions(RecordSignals(loss, correct, confidence, q, risen, sample.mean_loss), config)
 
 
-def _mastery_conditions(signals: SampleSignals, config: GEKOConfig) -> list[tuple[bool, str, str]]:
-    """What a sample needs to be mastered, beside an exact answer: (is it met, as met, as not met) of each condition."""
-    if _compares_with_mean(config):
-        if math.isnan(signals.mean_loss):
-            return [(False, "", NO_MEAN)]
-        loss, mean = distinct_digits(signals.loss, signals.mean_loss)
-        rest = f"below the mean of the data, {mean}"
-        return [(signals.loss < signals.mean_loss, f"its loss {loss} is {rest}", f"its loss {loss} is not {rest}")]
-    conditions = []
-    for name, value, threshold, is_met, words in (
-        ("confidence", signals.confidence, config.freeze_confidence, float.__gt__, ("above", "not above")),
-        ("Q-value", signals.q, config.min_q_for_freeze, float.__ge__, ("at least", "below")),
-        ("quality", signals.quality, config.freeze_quality, float.__gt__, ("above", "not above")),
-    ):
-        shown, limit = distinct_digits(value, threshold)
-        met, not_met = (f"its {name} {shown} is {word} {limit}" for word in words)
-        conditions.append((is_met(value, threshold), met, not_met))
-    return conditions
+def _in_words(condition: Condition) -> str:
+    """What a condition found: "its confidence 0.91 is above 0.85"."""
+    if math.isnan(condition.threshold):
+        return NO_MEAN
+    value, threshold = distinct_digits(float(condition.value[0]), condition.threshold)
+    relation = condition.relation if condition.met[0] else NOT_MET[condition.relation]
+    return f"its {condition.name} {value} is {relation} {condition.threshold_name}{threshold}"
 
 
 def _and(parts: list[str]) -> str:
@@ -115,12 +106,12 @@ def distinct_digits(value: float, threshold: float) -> tuple[str, str]:
 
 
 def suspicions(
-    signals: SampleSignals, *, contradicts: int, truncated: bool, tokens: int, is_suspect: bool
+    sample: RecordedSample, *, contradicts: int, truncated: bool, tokens: int, is_suspect: bool
 ) -> dict[str, str]:
     """Why a sample should be checked by a person.
 
     Args:
-        signals: of the sample.
+        sample: what the record knows of it.
         contradicts: number of a row with the same prompt and a different answer, 0 for none.
         truncated: whether it was cut at the maximum length.
         tokens: its length.
@@ -131,10 +122,10 @@ def suspicions(
     """
     found = {}
     if is_suspect:
-        probability = 100 * signals.min_target_probability
+        probability = 100 * sample.min_target_probability
         percent = f"{probability:.2g} %" if probability >= 0.01 else "less than 0.01 %"
-        reasons = [f"HARD on {signals.hard_streak} visits in a row" if signals.hard_streak > 1 else "HARD"]
-        if signals.loss_outlier:
+        reasons = [f"HARD on {sample.hard_streak} visits in a row" if sample.hard_streak > 1 else "HARD"]
+        if sample.loss_outlier:
             reasons.append(f"a loss over {OUTLIER_Z:g} standard deviations above that of samples with similar prompts")
         reasons.append(f"a target token with a probability of {percent} (below {100 * SUSPECT_PROBABILITY:g} %)")
         found[MISLABELED] = f"Probably mislabeled: {', '.join(reasons[:-1])}, and {reasons[-1]}."

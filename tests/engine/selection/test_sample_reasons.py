@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geko_app.samples.reasons import SampleSignals, distinct_digits, suspicions, why
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.selection.buckets import Bucket, partition
+from geko_engine.selection.buckets import Bucket, partition, quality
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.mastery import RecordSignals as RuleSignals
+from geko_engine.selection.sample_reasons import RecordedSample, distinct_digits, suspicions, why
 from geko_engine.selection.sample_records import Prediction
 
 EXACT, RELATIVE = GEKOConfig(), GEKOConfig(mastery="relative")
@@ -31,8 +31,8 @@ MASTERED: dict[str, Any] = {
 }
 
 
-def signals(**changes: Any) -> SampleSignals:
-    return SampleSignals(**(MASTERED | changes))
+def signals(**changes: Any) -> RecordedSample:
+    return RecordedSample(**(MASTERED | changes))
 
 
 CASES = {
@@ -142,7 +142,8 @@ def test_wherever_the_rule_puts_a_sample_the_sentence_names_a_comparison_that_ho
     """Over a grid of signals: the bucket comes from the engine's own functions."""
     for correct, confidence, q, loss, best in product((True, False), VALUES, VALUES, VALUES, VALUES):
         found = signals(correct=correct, confidence=confidence, q=q, loss=max(loss, best), best_loss=best)
-        one = [np.array([value]) for value in (found.loss, correct, confidence, q, found.quality)]
+        one = [np.array([value]) for value in (found.loss, correct, confidence, q)]
+        one.append(quality(one[0], np.array([found.best_loss])))
         mastered = MASTERY_CRITERIA[rule.mastery].mastered(RuleSignals(*one, mean_loss=found.mean_loss), rule)
         (bucket,) = partition(one[1], one[2], mastered, np.array([True]), rule)
         sentence = why(signals(**{**vars(found), "bucket": int(bucket)}), rule)
