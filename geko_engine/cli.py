@@ -101,11 +101,17 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
             raise ConfigError(f"The run {folder.id} is complete: its model is in {folder.model_path}.")
         return folder, folder.config()
     values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config) if options.config else {}
-    config = RunConfig.from_dict(apply_overrides(values, dict(map(parse_override, options.overrides))))
+    overrides = dict(map(parse_override, options.overrides))
+    config = RunConfig.from_dict(apply_overrides(values, overrides), on_renamed=_print_renamed)
     if options.show_config or options.check:
         return None, config
     raise_problems(preflight(config))
     return RunFolder.create(config) if is_main_process() else None, config
+
+
+def _print_renamed(sentence: str) -> None:
+    if is_main_process():
+        print(f"geko-train: {sentence}", file=sys.stderr)
 
 
 def _check(config: RunConfig) -> int:

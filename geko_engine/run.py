@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.excluded_rows import read_marks
+from geko_engine.data.excluded_rows import read_row_flags
 from geko_engine.exceptions import GekoError, RunError, Stopped
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import ask_the_hub, preflight
@@ -75,10 +75,10 @@ def run(
 
 
 def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
-    config = folder.own_config()
+    config = folder.own_config(on_renamed=lambda sentence: emit(Message(sentence, "warning")))
     raise_problems(preflight(config))
-    if config.data.marks and is_main_process():
-        replace_json(folder.used_marks_path, {"rows": read_marks(config.data.marks)})
+    if config.data.row_flags and is_main_process():
+        replace_json(folder.used_flags_path, {"rows": read_row_flags(config.data.row_flags)})
     try:
         ask_the_hub(config, stop)
     except Stopped:
@@ -152,7 +152,7 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
-    from geko_engine.data.excluded_rows import NEVER_FREEZE, among, marked_rows
+    from geko_engine.data.excluded_rows import NEVER_FREEZE, among, flagged_rows
     from geko_engine.data.preparation import gather, prepare, refuse_unlearnable, told
     from geko_engine.models.loading import load_model_and_tokenizer, longest_input, open_model
     from geko_engine.models.lora import lora_config_for
@@ -190,7 +190,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         model_name=config.model.name,
     )
     trainer.on_event = RecordKeeper(folder, trainer, emit)
-    trainer.states.never_freeze[:] = among(prepared[0].data.rows, marked_rows(config.data, NEVER_FREEZE))
+    trainer.states.never_freeze[:] = among(prepared[0].data.rows, flagged_rows(config.data, NEVER_FREEZE))
     return trainer
 
 

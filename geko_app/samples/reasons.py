@@ -63,7 +63,7 @@ def bucket_sentence(signals: Signals, rule: GEKOConfig) -> str:
 def _mastered(signals: Signals, rule: GEKOConfig) -> str:
     if signals.predicted == Prediction.STABLE:
         return "training hardly changes the answers to samples like it"
-    if rule.mastery == "relative":
+    if rule.mastery == "below_mean_loss":
         loss, mean = apart(signals.loss, signals.mean_loss)
         return f"its loss {loss} is below the mean of the data, {mean}"
     confidence, least = apart(signals.confidence, rule.freeze_confidence)
@@ -77,7 +77,7 @@ def _mastered(signals: Signals, rule: GEKOConfig) -> str:
 
 def _not_mastered(signals: Signals, rule: GEKOConfig) -> str:
     """The conditions that it fails; a record that fails none was sorted by other thresholds."""
-    if rule.mastery == "relative":
+    if rule.mastery == "below_mean_loss":
         if math.isnan(signals.mean_loss):
             return "the mean loss of the data is not known before the next epoch"
         if signals.loss < signals.mean_loss:

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.data.excluded_rows import NEVER_FREEZE, marked_rows
+from geko_engine.data.excluded_rows import NEVER_FREEZE, flagged_rows
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.sample_records import SampleStates
@@ -132,7 +132,7 @@ class Samples:
     def never_freeze(self) -> set[int]:
         """Row numbers that were marked so for this run; none where that cannot be read any more."""
         try:
-            return {row + 1 for row in marked_rows(self.folder.own_config().data, NEVER_FREEZE)}
+            return {row + 1 for row in flagged_rows(self.folder.own_config().data, NEVER_FREEZE)}
         except GekoError:
             return set()
 

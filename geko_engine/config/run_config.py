@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from geko_engine.config import renames
 from geko_engine.config.declaration import Problem, build, check, raise_problems, unknown_key
 from geko_engine.config.sections import ALL_LINEAR, DEMO, DataConfig, GEKOTrainingArgs, LoraSettings, ModelConfig
 from geko_engine.config.selection import (
@@ -75,8 +76,12 @@ class RunConfig:
         return cls(data=DataConfig(eval=DEMO, max_length=128), training=training)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+    def from_dict(cls, values: Mapping[str, Any], *, on_renamed: renames.OnRenamed = renames.warn) -> RunConfig:
         """Build from plain nested values. `geko.preset` names the preset that the other keys change.
+
+        Args:
+            values: section -> key -> value; names of earlier versions are read too.
+            on_renamed: called once, with a sentence that names the new keys, when old ones were read.
 
         Raises:
             ConfigError: with one problem for each unknown key and each value that breaks its rule.
@@ -84,6 +89,7 @@ class RunConfig:
         problems: list[Problem] = []
         if not isinstance(values, Mapping):
             raise ConfigError(f"A run is described by keys and values, but this is {type(values).__name__}.")
+        values, renamed = renames.upgrade(values, problems)
         for key in set(values) - set(SECTIONS) - {"output_dir"}:
             problems.append((str(key), unknown_key(str(key), {*SECTIONS, "output_dir"})))
         sections = {name: _section(name, values.get(name), problems) for name in SECTIONS}
@@ -93,16 +99,24 @@ class RunConfig:
         if sections["model"].quantization != "none" and not sections["lora"].enabled:
             problems.append(("model.quantization", QUANTIZED_NEEDS_LORA))
         raise_problems(problems)
+        if renamed:
+            on_renamed(renamed)
         return cls(**sections, output_dir=output_dir)
 
     @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    def from_yaml(
+        cls,
+        path: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        on_renamed: renames.OnRenamed = renames.warn,
+    ) -> RunConfig:
         """Read a YAML file; `overrides` maps dotted keys ("training.num_epochs") to values that win.
 
         Raises:
             ConfigError: when the file cannot be read, is not YAML, or breaks a rule.
         """
-        return cls.from_dict(apply_overrides(read_yaml(path), overrides or {}))
+        return cls.from_dict(apply_overrides(read_yaml(path), overrides or {}), on_renamed=on_renamed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values; `from_dict` of them gives an equal RunConfig."""
@@ -132,7 +146,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested `values` with the dotted keys of `overrides` set."""
+    """A copy of nested `values` with the dotted keys of `overrides` set; each replaces its setting's old or new name too."""
     result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
     for dotted, value in overrides.items():
         section, _, key = dotted.partition(".")
@@ -140,7 +154,10 @@ def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
             result[section] = value
         else:
             inner = result.get(section)
-            result[section] = {**inner, key: value} if isinstance(inner, dict) else {key: value}
+            inner = dict(inner) if isinstance(inner, dict) else {}
+            for other in renames.same_setting(dotted):
+                inner.pop(other.partition(".")[2], None)
+            result[section] = {**inner, key: value}
     return result
 
 

@@ -79,14 +79,14 @@ class DataConfig:
         minimum=0,
         maximum=0.5,
     )
-    marks: str | None = setting(
+    row_flags: str | None = setting(
         None,
-        "A marks.json: rows that were marked on the Samples page of an earlier run on the same data; empty for none. Give it to leave out what looked wrong. Costs nothing.",
+        "A row_flags.json: rows that were flagged on the Samples page of an earlier run on the same data; empty for none. Give it to leave out what looked wrong. Costs nothing.",
     )
-    marked: str = setting(
+    flag_action: str = setting(
         "exclude",
-        "What becomes of the marked rows: exclude leaves wrong ones out; never freeze goes on training important ones, however well they are known, at their full cost.",
-        choices=("exclude", "never freeze"),
+        "What to do with the flagged rows: exclude leaves wrong ones out; never_freeze goes on training important ones, however well they are known, at their full cost.",
+        choices=("exclude", "never_freeze"),
     )
     prompt_column: str | None = setting(
         None,

@@ -112,7 +112,7 @@ class GEKOConfig:
         minimum=0.5,
         maximum=1,
     )
-    settled_share: float = setting(
+    stable_share: float = setting(
         0.25,
         "Where hardly any answer is ever exactly right, as in long texts, the samples that training changes least are left out: "
         "those with this share of all change. Higher saves more; 0 for never.",
@@ -124,9 +124,9 @@ class GEKOConfig:
         "Look at every sample before the first epoch, so that what is known is skipped at once. On when the model knows much already; costs a third of an epoch.",
     )
     mastery: str = setting(
-        "exact",
-        "exact: answered exactly and surely; where hardly any answer ever is, what training hardly changes any more. relative: loss below the mean of the data; it measured no better than a shorter plain run.",
-        choices=("exact", "relative"),
+        "exact_match",
+        "exact_match: answered exactly and surely; for free text, what training hardly changes. below_mean_loss (InfoBatch): in our benchmarks no better than simply training for fewer steps.",
+        choices=("exact_match", "below_mean_loss"),
     )
     noise_guard: bool = setting(
         True,

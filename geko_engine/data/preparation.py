@@ -14,8 +14,8 @@ from typing import Any
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data import token_cache
 from geko_engine.data.batches import TokenizedData, hold_out, overlap
-from geko_engine.data.excluded_rows import EXCLUDE, marked_rows
-from geko_engine.data.excluded_rows import FIELD as MARKS
+from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
+from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
 from geko_engine.data.formats import PLAIN_TEMPLATE, Columns, Row, recognise_columns
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise
@@ -32,7 +32,7 @@ class Finding:
     """Something that the user should know about some rows.
 
     Attributes:
-        kind: truncated, empty, masked, duplicate, unusable, marked or overlap. rows: their numbers, from 1.
+        kind: truncated, empty, masked, duplicate, unusable, flagged or overlap. rows: their numbers, from 1.
         sentence: what it is and what follows from it, with the first row numbers.
     """
 
@@ -103,11 +103,11 @@ def prepare(
             mine = rows.pop(name)
             columns = recognise_columns(mine, config.data)
             use_template(columns, tokenizer, emit)
-            left, marked = without_marked(mine, config) if name == "training" else (mine, [])
+            left, flagged = without_flagged(mine, config) if name == "training" else (mine, [])
             progress = functools.partial(_tokenised, emit, name)
             with _limit_explained(config, longest):
                 data = _tokens(left, columns, tokenizer, limit, progress, should_stop)
-            parts.append(Prepared(name, source, columns, data, len(mine), marked + findings(data, limit, whose)))
+            parts.append(Prepared(name, source, columns, data, len(mine), flagged + findings(data, limit, whose)))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
         said = "in the training data too, so the evaluation flatters"
@@ -119,7 +119,7 @@ def prepare(
 
 def refuse_unlearnable(config: RunConfig, rows: Sequence[Row], tokenizer: Any, longest: int) -> None:
     """Raise DataError when none of the first training rows has anything to learn: seconds after the start, not hours."""
-    left_out = marked_rows(config.data, EXCLUDE)
+    left_out = flagged_rows(config.data, EXCLUDE)
     first = [row for number, row in enumerate(rows[:FIRST_ROWS]) if number not in left_out]
     if not first:
         return
@@ -150,23 +150,21 @@ def _limit_explained(config: RunConfig, longest: int) -> Iterator[None]:
         ) from error
 
 
-def without_marked(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
-    """`rows` with None for each that is left out as marked, so that the others keep their numbers; and what to say of it.
+def without_flagged(rows: Sequence[Row], config: RunConfig) -> tuple[Sequence[Row | None], list[Finding]]:
+    """`rows` with None for each that is left out as flagged, so that the others keep their numbers; and what to say of it.
 
     Raises:
-        DataError: at data.marks, when the marks cannot be read or no row is left.
+        DataError: at data.row_flags, when the flags cannot be read or no row is left.
     """
-    left_out = sorted(row for row in marked_rows(config.data, EXCLUDE) if row < len(rows))
+    left_out = sorted(row for row in flagged_rows(config.data, EXCLUDE) if row < len(rows))
     if not left_out:
         return rows, []
     if len(left_out) == len(rows):
-        raise DataError(
-            f"All {len(rows):,} rows are marked, so nothing is left to train on: take some marks back.", MARKS
-        )
+        raise DataError(f"All {len(rows):,} rows are flagged, so nothing is left to train on: unflag some.", ROW_FLAGS)
     kept: list[Row | None] = list(rows)
     for row in left_out:
         kept[row] = None
-    return kept, [_finding("marked", left_out, "left out, because they are marked")]
+    return kept, [_finding("flagged", left_out, "left out, because they are flagged")]
 
 
 def _held_out(train: Prepared, config: RunConfig) -> list[Prepared]:

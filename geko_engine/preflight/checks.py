@@ -10,7 +10,7 @@ from pathlib import Path
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO
-from geko_engine.data.excluded_rows import marks_problem
+from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import is_local, local_rows
 from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.hub.client import access_error, hub_id_problem
@@ -26,7 +26,7 @@ def preflight(config: RunConfig) -> list[Problem]:
             ("model.name", model_problem(config.model.name)),
             ("data.train", data_problem(config.data.train)),
             ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
-            ("data.marks", marks_problem(config.data.marks)),
+            ("data.row_flags", row_flags_problem(config.data.row_flags)),
             ("output_dir", folder_problem(config.output_dir)),
             ("training.resume_from_checkpoint", checkpoint_problem(config.training.resume_from_checkpoint)),
         )

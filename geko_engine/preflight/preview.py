@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.excluded_rows import EXCLUDE, marked_rows
+from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
 from geko_engine.data.formats import Segment, UnusableRow, column_names, recognise_columns, segments
 from geko_engine.data.preparation import Prepared, gather, prepare, refuse_unlearnable, use_template
 from geko_engine.data.sources import load_rows
@@ -88,7 +88,7 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
     use_template(columns, tokenizer, emit)
     shown: list[list[Segment]] = []
     reasons: list[str] = []
-    left_out = marked_rows(config.data, EXCLUDE)
+    left_out = flagged_rows(config.data, EXCLUDE)
     for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
         try:
             pieces = segments(row, columns, tokenizer)

@@ -5,7 +5,8 @@ events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (s
 status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
 stop           exists when somebody asked the run to stop
 queued         exists while the run waits on the page for the one before it
-marks-used.json   the marks of an earlier run as they were when this one began; marks.json: those set on this one
+row_flags_used.json   the row flags of an earlier run as they were when this one began (marks-used.json in version 1)
+row_flags.json   the flags that were set on this run's samples (marks.json in version 1)
 note.txt       what the user wrote about it
 worker.log     what the worker process printed
 .reserve       a little space, held while the run is at work: on a full disk it can still say how it ended
@@ -28,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from geko_engine.config import renames
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import with_present_names
@@ -149,19 +151,28 @@ class RunFolder:
     def stop_path(self) -> Path:
         return self.path / "stop"
 
-    def config(self) -> RunConfig:
-        """The configuration that this run was started with."""
-        return RunConfig.from_yaml(self.config_path)
+    def config(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
+        """The configuration that this run was started with; `on_renamed` as in RunConfig.from_dict."""
+        return RunConfig.from_yaml(self.config_path, on_renamed=on_renamed)
 
     @property
-    def used_marks_path(self) -> Path:
-        return self.path / "marks-used.json"
+    def row_flags_path(self) -> Path:
+        return self.path / "row_flags.json"
 
-    def own_config(self) -> RunConfig:
-        """The same with the marks that were kept when it began: a resume works on the same rows, whatever was marked since."""
-        config = self.config()
-        if config.data.marks and self.used_marks_path.is_file():
-            config.data.marks = str(self.used_marks_path)
+    @property
+    def used_flags_path(self) -> Path:
+        return self.path / "row_flags_used.json"
+
+    def saved_row_flags(self) -> Path:
+        """The file with the flags set on this run's samples: version 1 called it marks.json. It may not exist."""
+        return _existing(self.row_flags_path, self.path / "marks.json")
+
+    def own_config(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
+        """The same with the row flags that were saved when it began: a resume works on the same rows, whatever was flagged since."""
+        config = self.config(on_renamed=on_renamed)
+        used = _existing(self.used_flags_path, self.path / "marks-used.json")
+        if config.data.row_flags and used.is_file():
+            config.data.row_flags = str(used)
         return config
 
     def request_stop(self) -> None:
@@ -204,6 +215,11 @@ class RunFolder:
         """The newest whole checkpoint (half-written ones have another name), or None."""
         found = [p for p in self.checkpoints_path.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
         return max(found, key=lambda p: int(p.name.split("-")[-1]), default=None)
+
+
+def _existing(path: Path, old: Path) -> Path:
+    """`path`, or `old` where only that one exists."""
+    return old if old.is_file() and not path.is_file() else path
 
 
 def _fresh(root: Path, name: str) -> Path:

@@ -61,14 +61,14 @@ def mastered_relatively(signals: RecordSignals, config: GEKOConfig) -> NDArray:
 
 
 MASTERY_CRITERIA: dict[str, Mastery] = {
-    "exact": Mastery(
+    "exact_match": Mastery(
         mastered_exactly,
         "Mastered is what the model answers exactly, and surely; where hardly any answer ever is, what training hardly changes any more.",
         "answered exactly, and surely",
         # Tempered: the unbiased weight 1/share has more variance, and measured worse.
         replay_weight_exponent=0.5,
     ),
-    "relative": Mastery(
+    "below_mean_loss": Mastery(
         mastered_relatively,
         "Mastered is what has a loss below the mean of the data: for long answers, of which none is ever exactly right.",
         "their loss is below the mean of the data",

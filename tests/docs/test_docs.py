@@ -29,7 +29,7 @@ LANGUAGES = {"python", "sh", "yaml", "json", "text"}
 BANNED = re.compile(r"\b(told|tells|look-?alikes?|heed(s|ed|ing)?)\b", re.IGNORECASE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 DATA_FILES = [
-    b for b in blocks_of(ROOT / "docs" / "data.md") if b.title and not b.title.endswith((".yaml", "marks.json"))
+    b for b in blocks_of(ROOT / "docs" / "data.md") if b.title and not b.title.endswith((".yaml", "row_flags.json"))
 ]
 
 

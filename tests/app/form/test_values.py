@@ -123,9 +123,9 @@ def test_presets_show_what_was_measured() -> None:
 
 
 def test_only_texts_and_choices_of_the_form_change_single_fields() -> None:
-    asked = {"data.marks": "m.json", "data.marked": "never freeze", "nothing": "x", 3: "x"}
+    asked = {"data.row_flags": "m.json", "data.flag_action": "never_freeze", "nothing": "x", 3: "x"}
     refused = {"data.train": 7, "geko.mastery": "none", "training.num_epochs": "9", "output_dir": ["x"]}
-    assert form.changed_fields(asked | refused) == {"data.marks": "m.json", "data.marked": "never freeze"}
+    assert form.changed_fields(asked | refused) == {"data.row_flags": "m.json", "data.flag_action": "never_freeze"}
 
 
 # ---------------------------------------------------------------- YAML, command and Python
@@ -149,7 +149,7 @@ CHANGED = st.fixed_dictionaries(
 @given(CHANGED)
 def test_yaml_command_and_python_are_the_form_in_other_words(changed: dict[str, Any]) -> None:
     config = RunConfig.from_dict(changed)
-    shown = export.from_yaml(export.as_yaml(config))
+    shown = export.from_yaml(export.as_yaml(config), on_renamed=pytest.fail)
     assert form.to_config([shown[field.key] for field in FIELDS]) == config
 
     words = shlex.split(export.as_command(config).replace("\\\n", ""))
@@ -185,11 +185,11 @@ def test_the_command_really_starts_the_run(tmp_path: Any) -> None:
 )
 def test_a_yaml_that_is_wrong_is_refused_in_words(text: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        export.from_yaml(text)
+        export.from_yaml(text, on_renamed=pytest.fail)
     assert any(sentence in message for _, message in caught.value.problems)
 
 
 def test_an_empty_yaml_is_the_defaults() -> None:
-    shown = export.from_yaml("")
+    shown = export.from_yaml("", on_renamed=pytest.fail)
     assert form.to_config([shown[field.key] for field in FIELDS]) == RunConfig()
     assert yaml.safe_load(export.as_yaml(RunConfig())) == {"model": {"name": "demo"}, "data": {"train": "demo"}}
