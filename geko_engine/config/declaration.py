@@ -22,7 +22,8 @@ class Spec:
     """What is declared about one setting.
 
     Attributes:
-        help: one line for the user: what it does, when to change it, what it costs.
+        help: what the setting does, in one short line.
+        details: when to change it and what it costs, in a few sentences.
         unit: unit of the value, "" where it has none.
         minimum, maximum: inclusive bounds, None where unbounded.
         exclusive: True when the minimum itself is not allowed.
@@ -30,6 +31,7 @@ class Spec:
     """
 
     help: str
+    details: str = ""
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
@@ -37,12 +39,16 @@ class Spec:
     choices: tuple[Any, ...] = ()
 
 
-def setting(default: Any, help: str, *, kw_only: bool = False, **rules: Any) -> Any:
-    """Declare a dataclass field with its Spec; a list or dict default is copied for each instance.
+def setting(default: Any, help: str, details: str, *, kw_only: bool = False, **rules: Any) -> Any:
+    """Declare a dataclass field with its Spec.
 
-    kw_only: left out of the positional arguments, so that those stay as gekolib had them.
+    Args:
+        default: a list or dict is copied for each instance.
+        help, details: see Spec.
+        kw_only: keep the field out of the positional arguments, so that those stay as gekolib had them.
+        rules: the other attributes of Spec.
     """
-    metadata = {"spec": Spec(help, **rules)}
+    metadata = {"spec": Spec(help, details, **rules)}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata, kw_only=kw_only)
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
