@@ -16,7 +16,7 @@ from geko_engine import __version__
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig, apply_overrides, read_yaml
 from geko_engine.exceptions import ConfigError, GekoError
-from geko_engine.hub.downloads import leave
+from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import preflight
 from geko_engine.reporting.events import Event
@@ -128,7 +128,7 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         report = run(folder, should_stop=stop, resume=resume)
         if report["end"] == "failed":
             print(f"geko-train: {report['reason']}", file=sys.stderr)
-        return leave(_exit_code(report))
+        return exit_despite_downloads(_exit_code(report))
     from geko_engine.reporting.console import Console
 
     console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
@@ -146,7 +146,7 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         print(f"geko-train: {report['reason']}", file=sys.stderr)
     if report["end"] == "stopped":
         print(f"[GEKO] Stopped. Go on with: geko-train --resume {folder.path}", file=sys.stderr)
-    return leave(_exit_code(report))
+    return exit_despite_downloads(_exit_code(report))
 
 
 def _exit_code(report: dict[str, Any]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.exceptions import DataError, GekoError, ModelError
-from geko_engine.hub.downloads import Progress, bound_requests, offline, progress_bar
+from geko_engine.hub.downloads import DownloadProgress, limit_request_time, offline, progress_bar
 
 ACCESS_SECONDS = 10
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")  # settings, tokenizer, remote code
@@ -45,7 +45,7 @@ def repo_info(name: str, kind: str, revision: str | None = None, token: str | No
     Raises:
         ModelError, DataError: when the Hub answers that there is no such thing, or not for this token.
     """
-    bound_requests()
+    limit_request_time()
     try:
         return _api(token).repo_info(name, repo_type=kind, revision=revision, timeout=ACCESS_SECONDS)
     except Exception as error:
@@ -127,7 +127,7 @@ def _check_split(builder: Any, name: str, split: str, field: str) -> None:
         raise DataError(f"The dataset {name!r} has no split {missing[0]!r}: choose one of {', '.join(known)}.", field)
 
 
-def fetch_model(name: str, revision: str | None, progress: Progress, *, weights: bool = True) -> dict[str, Any]:
+def fetch_model(name: str, revision: str | None, progress: DownloadProgress, *, weights: bool = True) -> dict[str, Any]:
     """Download what from_pretrained needs of a model and return the options that make it read just that.
 
     Args:

@@ -28,48 +28,48 @@ _offline = threading.Event()
 
 
 @dataclass
-class Progress:
+class DownloadProgress:
     """How far a download has come, in whatever is counted; total 0 = unknown. Written by one thread, read by another."""
 
     done: int = 0
     total: int = 0
 
 
-def interruptible(
+def run_cancellable(
     work: Callable[[], Result],
     should_stop: ShouldStop | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     on_progress: OnProgress | None = None,
 ) -> Result:
     """The result of `work`, done in a thread while this one looks at the stop flag and tells the progress.
 
     Raises:
-        Stopped: when should_stop says so; the thread is left behind, see `leave`.
+        Stopped: when should_stop says so; the thread is left behind, see `exit_despite_downloads`.
         Exception: whatever `work` raised.
     """
     future: Future[Result] = Future()
-    thread = threading.Thread(target=_settle, args=(future, work), name=THREAD_NAME, daemon=True)
+    thread = threading.Thread(target=_run_into_future, args=(future, work), name=THREAD_NAME, daemon=True)
     thread.start()
-    told, seen = time.monotonic(), Progress()
+    told, seen = time.monotonic(), DownloadProgress()
     while thread.is_alive():
         thread.join(LOOK_SECONDS)
         if should_stop is not None and should_stop():
             raise Stopped
         if progress is None or on_progress is None or progress == seen or time.monotonic() - told < TELL_SECONDS:
             continue
-        told, seen = time.monotonic(), Progress(progress.done, progress.total)
+        told, seen = time.monotonic(), DownloadProgress(progress.done, progress.total)
         on_progress(seen.done, seen.total)
     return future.result()
 
 
-def _settle(future: Future[Result], work: Callable[[], Result]) -> None:
+def _run_into_future(future: Future[Result], work: Callable[[], Result]) -> None:
     try:
         future.set_result(work())
     except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that waits
         future.set_exception(error)
 
 
-def leave(code: int) -> int:
+def exit_despite_downloads(code: int) -> int:
     """`code`; but when a stop left a download behind, the process ends here with it: Python would wait for its threads."""
     if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
         sys.stdout.flush()
@@ -78,7 +78,7 @@ def leave(code: int) -> int:
     return code
 
 
-def bound_requests() -> None:
+def limit_request_time() -> None:
     """Give every request to the Hub a time limit: the clients ask some without any, and would wait for ever.
 
     The limit is that of HF_HUB_DOWNLOAD_TIMEOUT or HF_HUB_ETAG_TIMEOUT, whichever is longer (10 seconds unless set).
@@ -117,7 +117,7 @@ def offline() -> Iterator[None]:
         _offline.clear()
 
 
-def progress_bar(progress: Progress) -> type[Any]:
+def progress_bar(progress: DownloadProgress) -> type[Any]:
     """A class for huggingface_hub's `tqdm_class`: shows nothing and keeps bytes and their total in `progress`."""
     from tqdm.std import tqdm
 

@@ -15,7 +15,7 @@ from geko_engine.data.local_files import is_local
 from geko_engine.demo import demo_path
 from geko_engine.exceptions import GekoError, ModelError
 from geko_engine.hub.client import fetch_model
-from geko_engine.hub.downloads import OnProgress, Progress, ShouldStop, interruptible, offline
+from geko_engine.hub.downloads import DownloadProgress, OnProgress, ShouldStop, offline, run_cancellable
 from geko_engine.models.checks import (
     check_kind,
     check_vocabulary,
@@ -24,7 +24,7 @@ from geko_engine.models.checks import (
     quantized_with,
 )
 from geko_engine.models.names import model_problem
-from geko_engine.models.quantization import quantization_config, require_bitsandbytes, settle_quantized
+from geko_engine.models.quantization import prepare_quantized_for_training, quantization_config, require_bitsandbytes
 
 NO_LIMIT = 1_000_000_000
 Loaded = TypeVar("Loaded")
@@ -56,13 +56,13 @@ def load_model_and_tokenizer(
         return _from_pretrained(source, config, options, bits)
 
     model, loading, tokenizer = _fetched(config, load, should_stop, on_progress)
-    settle_quantized(model)
+    prepare_quantized_for_training(model)
     check_weights(model, loading, config.name)
     check_vocabulary(model, tokenizer, config.name)
     return model, tokenizer
 
 
-def open_model(config: ModelConfig, *, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
+def load_config_and_tokenizer(config: ModelConfig, *, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
     """The config.json and the tokenizer of a model, without its weights. Raises as `load_model_and_tokenizer`."""
 
     def load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -92,7 +92,7 @@ def _fetched(
     if config.name == DEMO or is_local(config.name):
         source = demo_path("model") if config.name == DEMO else Path(config.name).expanduser()
         return _explained(config, lambda: load(str(source), {}))
-    progress = Progress()
+    progress = DownloadProgress()
 
     def work() -> Loaded:
         options = fetch_model(config.name, config.revision, progress, weights=weights)
@@ -100,7 +100,7 @@ def _fetched(
         with contextlib.nullcontext() if reached else offline():
             return _explained(config, lambda: load(config.name, options), reached=reached)
 
-    return interruptible(work, should_stop, progress, on_progress)
+    return run_cancellable(work, should_stop, progress, on_progress)
 
 
 def _explained(config: ModelConfig, work: Callable[[], Loaded], *, reached: bool = True) -> Loaded:

@@ -15,7 +15,7 @@ from torch import nn
 from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
 from geko_engine.config.sections import ALL_LINEAR, LoraSettings
 from geko_engine.exceptions import ConfigError
-from geko_engine.models.quantization import count_parameters, is_quantized, quiet_bitsandbytes
+from geko_engine.models.quantization import count_parameters, is_quantized, silence_bitsandbytes
 
 # By the model_type of config.json. A name stands for every layer whose path ends with it, as in peft.
 LORA_TARGETS: dict[str, list[str]] = {
@@ -115,7 +115,7 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
 def _require_peft() -> None:
     if not is_peft_available():
         raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
-    quiet_bitsandbytes()  # which it imports; 4-bit weights have been loaded by now, and have told what they miss
+    silence_bitsandbytes()  # which it imports; 4-bit weights have been loaded by now, and have told what they miss
 
 
 def _check_targets(model: nn.Module, targets: Iterable[str]) -> None:

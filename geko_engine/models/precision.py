@@ -58,7 +58,7 @@ def check_precision(args: GEKOTrainingArgs, device: torch.device) -> str:
     return "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
 
 
-def use_threads_for(parameters: int) -> None:
+def set_thread_count(parameters: int) -> None:
     """One CPU thread for a small model of so many `parameters`, unless OMP_NUM_THREADS says otherwise.
 
     Its kernels are so short that threads mostly wait for one another: alone two are 15 % quicker than one, but beside

@@ -52,7 +52,7 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
-        quiet_bitsandbytes()
+        silence_bitsandbytes()
         return BitsAndBytesConfig(load_in_8bit=True)
     precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     return BitsAndBytesConfig(
@@ -63,7 +63,7 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     )
 
 
-def quiet_bitsandbytes() -> None:
+def silence_bitsandbytes() -> None:
     """Drop what bitsandbytes logs for nobody: that it casts inputs, at every multiplication, and that it misses kernels
     for 4-bit weights, when it is imported for something else (by peft, for any model)."""
     for module in ("autograd._functions", "backends.cpu.ops"):
@@ -79,7 +79,7 @@ def is_quantized(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
 
 
-def settle_quantized(model: Any, warn: Callable[[str], None] = lambda text: None) -> None:
+def prepare_quantized_for_training(model: Any, warn: Callable[[str], None] = lambda text: None) -> None:
     """Make sure that the weights of a quantised model stay as they are; does nothing to others.
 
     On a CPU with bfloat16 instructions, bitsandbytes repacks 4-bit weights in the first evaluation: they become

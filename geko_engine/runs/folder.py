@@ -167,7 +167,7 @@ class RunFolder:
         """The file with the flags set on this run's samples: version 1 called it marks.json. It may not exist."""
         return _existing(self.row_flags_path, self.path / "marks.json")
 
-    def own_config(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
+    def config_with_saved_flags(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
         """The same with the row flags that were saved when it began: a resume works on the same rows, whatever was flagged since."""
         config = self.config(on_renamed=on_renamed)
         used = _existing(self.used_flags_path, self.path / "marks-used.json")

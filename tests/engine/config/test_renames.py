@@ -76,7 +76,7 @@ def test_the_command_line_says_it_once(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_run_of_version_1_keeps_its_flags_and_is_shown_without_a_word() -> None:
     folder = RunFolder(VERSION_1 / "finished" / "run")
-    config = folder.own_config()
+    config = folder.config_with_saved_flags()
     assert config.data.flag_action == "never_freeze" and config.geko.mastery == "exact_match"
     assert json.loads(Path(config.data.row_flags or "").read_text(encoding="utf-8")) == {"rows": [3, 17, 200]}
 

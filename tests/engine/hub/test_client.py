@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from geko_engine.hub.downloads import bound_requests
+from geko_engine.hub.downloads import limit_request_time
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
 from tests.hub_server import HubServer, Repo
 
@@ -482,5 +482,5 @@ def test_a_session_that_another_thread_has_closed_is_asked_for_again(monkeypatch
     sessions = iter([None, huggingface_hub.get_session()])
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: next(sessions))
     monkeypatch.setattr(huggingface_hub, "set_client_factory", lambda factory: None)
-    bound_requests()
+    limit_request_time()
     assert not list(sessions)

@@ -18,7 +18,7 @@ from geko_engine.config.sections import DataConfig, LoraSettings, ModelConfig
 from geko_engine.exceptions import CheckpointError, ConfigError
 from geko_engine.models.loading import load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, lora_config_for
-from geko_engine.models.quantization import count_parameters, settle_quantized
+from geko_engine.models.quantization import count_parameters, prepare_quantized_for_training
 from geko_engine.reporting.events import Event, Message, RunStarted
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
@@ -178,7 +178,7 @@ def test_weights_that_the_cpu_repacked_are_refused(base: ModelConfig) -> None:
     model = AutoModelForCausalLM.from_pretrained(base.name, quantization_config=BitsAndBytesConfig(load_in_4bit=True))
     logits(model)  # an evaluation, by transformers alone
     with pytest.raises(ConfigError, match="load the model anew and train it first"):
-        settle_quantized(model)
+        prepare_quantized_for_training(model)
 
 
 def test_adapters_of_ones_own_are_welcome(tmp_path: Path, base: ModelConfig) -> None:
