@@ -1,4 +1,4 @@
-"""The sections of a run that say what is trained and how: model, data, lora, training. Knows no rule and no file."""
+"""The sections model, data, lora and training of a run. Knows no selection rule and no file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
 
 DEMO = "demo"
-ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer but the output
+ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
 
 
 @dataclass
@@ -39,7 +39,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Which rows are trained on, which are evaluated on, and how they are read."""
+    """Which rows to train and evaluate on, and how to read them."""
 
     train: str = setting(
         DEMO,
@@ -140,7 +140,7 @@ class DataConfig:
 
 @dataclass
 class LoraSettings:
-    """Low-rank adaptation: train small matrices beside the frozen weights (peft.LoraConfig's names)."""
+    """Low-rank adaptation (LoRA): train small matrices beside the frozen weights. Names as in peft.LoraConfig."""
 
     enabled: bool = setting(
         False,
@@ -176,9 +176,13 @@ class LoraSettings:
 
 @dataclass
 class GEKOTrainingArgs:
-    """How a run is trained; the names of transformers.TrainingArguments where there is one.
+    """How to train. Names as in transformers.TrainingArguments, where it has them.
 
-    In a RunConfig `output_dir` is the top-level key; here it serves scripts that use GEKOTrainer alone.
+    Attributes:
+        output_dir: folder for checkpoints, for scripts that use GEKOTrainer directly. A RunConfig has its own output_dir.
+
+    Raises:
+        ConfigError: if a value is invalid.
     """
 
     output_dir: str = "./geko_output"
@@ -333,7 +337,7 @@ class GEKOTrainingArgs:
         raise_problems(list(self.problems()))
 
     def problems(self, prefix: str = "") -> list[Problem]:
-        """Every broken rule as (dotted field, message)."""
+        """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
         found = list(check(self, prefix))
         if self.bf16 and self.fp16:
             found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))

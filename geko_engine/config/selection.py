@@ -1,4 +1,4 @@
-"""The section `geko` of a run: which samples get compute, and the presets. Knows no record and no file."""
+"""The section `geko` of a run: which samples to train on, and the presets. Knows no sample record and no file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from geko_engine.config.declaration import Problem, check, raise_problems, setti
 
 @dataclass
 class GEKOConfig:
-    """Which samples get compute. The defaults are GEKO_RECOMMENDED; `GEKOConfig.seed()` gives gekolib's own.
+    """Which samples to train on. The defaults are GEKO_RECOMMENDED; `GEKOConfig.seed()` has the defaults of gekolib.
 
-    FREEZE = correct, confidence > freeze_confidence, Q >= min_q_for_freeze, quality > freeze_quality;
-    LIGHT = correct otherwise; FOCUS = wrong, confidence <= focus_confidence; HARD = wrong, above it.
+    Buckets with mastery "exact_match":
+        FREEZE: correct, confidence > freeze_confidence, Q-value >= min_q_for_freeze, quality > freeze_quality.
+        LIGHT: correct, but not FREEZE.
+        FOCUS: wrong, confidence <= focus_confidence.
+        HARD: wrong, confidence > focus_confidence.
+
+    Raises:
+        ConfigError: if a value is invalid.
     """
 
     enabled: bool = setting(
@@ -158,18 +164,18 @@ class GEKOConfig:
         raise_problems(list(self.problems()))
 
     def problems(self, prefix: str = "") -> list[Problem]:
-        """Every broken rule as (dotted field, message)."""
+        """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
         found = list(check(self, prefix))
         broken = {name for name, _ in found}
         if prefix + "bucket_weights" not in broken and not any(self.bucket_weights):
             found.append(
-                (prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one.")
+                (prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one of them.")
             )
         return found
 
     @classmethod
     def seed(cls) -> GEKOConfig:
-        """The defaults that GEKO was first published with: weights (3, 1, 0) and the mountain curriculum."""
+        """The defaults of gekolib: weights (3, 1, 0) and the mountain curriculum."""
         return cls(bucket_weights=(3.0, 1.0, 0.0), use_curriculum=True)
 
 

@@ -65,7 +65,9 @@ def _guarded(config: GEKOConfig, total: int, suspects: int) -> str:
     if not config.noise_guard or not suspects:
         return ""
     if suspects > MOST_SUSPECTS * total:
-        return f"{suspects:,} are probably mislabeled, too many to be label errors: they are listed, and none is skipped."
+        return (
+            f"{suspects:,} are probably mislabeled, too many to be label errors: they are listed, and none is skipped."
+        )
     return f"{suspects:,} are probably mislabeled and are mostly skipped."
 
 

@@ -51,7 +51,7 @@ def test_the_form_shows_what_a_configuration_says_and_gives_it_back() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("model__name", "", "No model is named"),
+        ("model__name", "", "No model is given"),
         ("model__name", "./nowhere", "There is no folder"),
         ("data__train", "none.jsonl", "There is no file"),
         ("data__eval", "none.csv", "There is no file"),
@@ -178,7 +178,7 @@ def test_the_command_really_starts_the_run(tmp_path: Any) -> None:
         ("training:\n  num_epoch: 3", "There is no setting named 'num_epoch'. Did you mean 'num_epochs'?"),
         ("training:\n  num_epochs: 0", "give at least 1"),
         ("a: [", "This is not valid YAML"),
-        ("just words", "described by keys and values"),
+        ("just words", "must be a mapping of keys and values"),
         ("x" * 200_000, "100,000 are enough"),
     ],
 )

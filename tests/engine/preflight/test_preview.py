@@ -83,7 +83,7 @@ def test_the_command_line_shows_it_and_leaves_no_run(
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert main([str(path), "--check"]) == 0
     shown = capsys.readouterr().err
-    assert "⟦yes⟧⟦<eos>⟧" in shown and "it fits" in shown and "64 samples of 64 rows" in shown
+    assert "⟦yes⟧⟦<eos>⟧" in shown and "it fits" in shown and "64 samples from 64 rows" in shown
     assert not (tmp_path / "runs").exists()
     (tmp_path / "empty.jsonl").write_text(json.dumps({"text": ""}), encoding="utf-8")
     assert main([str(path), "--check", "--set", f"data.train={tmp_path / 'empty.jsonl'}"]) == 1
