@@ -1,5 +1,5 @@
 (keys, drafted, wanted) => (...now) => {
-  const name = 'geko-draft';
+  const name = 'geko-draft-2';
   try {
     if (wanted === 'keep') {
       const values = Object.fromEntries(keys.map((key, i) => [key, now[i]]));

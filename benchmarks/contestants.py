@@ -18,7 +18,7 @@ from geko_engine.selection.sample_records import SampleStates
 OFF = GEKOConfig(enabled=False)
 ARMS: dict[str, GEKOConfig] = {
     "plain": OFF,
-    "plain with the guard": GEKOConfig(frozen_replay=1.0, prediction_confidence=1.0, settled_share=0.0),
+    "plain with the guard": GEKOConfig(frozen_replay=1.0, prediction_confidence=1.0, stable_share=0.0),
     "geko": GEKOConfig(),
     "geko, no look-alikes": GEKOConfig(prediction_confidence=1.0),
     "geko, replay of a quarter": GEKOConfig(frozen_replay=0.25),
@@ -29,7 +29,7 @@ ARMS: dict[str, GEKOConfig] = {
     "geko, initial scan": GEKOConfig(initial_scan=True),
     "geko, pruning after 1": GEKOConfig(prune_frozen_after=1),
     "geko, weights 3/1/0": GEKOConfig(bucket_weights=(3.0, 1.0, 0.0)),
-    "InfoBatch's rule": GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False),
+    "InfoBatch's rule": GEKOConfig(mastery="below_mean_loss", frozen_replay=0.5, noise_guard=False),
     "aggressive": GEKO_AGGRESSIVE,
     "balanced": GEKO_BALANCED,
     "conservative": GEKO_CONSERVATIVE,
@@ -92,7 +92,7 @@ def build(
         return ShortTrainer(model, data, tokenizer, None, OFF, args, on_event=_silent, steps=steps)
     if arm not in AT_BUDGET:
         return GEKOTrainer(model, data, tokenizer, None, ARMS.get(arm, OFF), args, on_event=_silent)
-    bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0, settled_share=0.0)
+    bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0, stable_share=0.0)
     trainer = GEKOTrainer(model, data, tokenizer, None, bare, args, on_event=_silent)
     share = max(0.0, (budget * args.num_epochs - 1) / (args.num_epochs - 1))
     options = {"epochs": args.num_epochs, "seed": args.seed, "step_size": trainer.engine.step_size}

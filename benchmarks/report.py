@@ -29,7 +29,7 @@ IN_WORDS = {
     "plain with the guard": "plain training with the noise guard",
     RANDOM: "random samples left out",
     "selective backprop": "selective backprop: smallest losses left out",
-    "InfoBatch's rule": "InfoBatch's rule (`mastery: relative`)",
+    "InfoBatch's rule": "InfoBatch's rule (`mastery: below_mean_loss`)",
     "gekolib 0.3.1": "gekolib 0.3.1, its own package and defaults",
     "geko, no look-alikes": "no predictions from similar prompts (`prediction_confidence=1`)",
     "geko, replay of a quarter": "`frozen_replay=0.25`",

@@ -1,6 +1,6 @@
-"""geko-train: a run from a YAML file, the demo, or a resume, with a progress bar. Knows no page.
+"""geko-train: start a run from a YAML file or the demo, or resume one, with a progress bar. Knows no page.
 
-Ends with 0 (complete), 1 (failed), 2 (bad input, nothing was started) or 130 (stopped; resume with --resume).
+Exit codes: 0 complete, 1 failed, 2 invalid input (nothing was started), 130 stopped (continue with --resume).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from geko_engine import __version__
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig, apply_overrides, read_yaml
 from geko_engine.exceptions import ConfigError, GekoError
-from geko_engine.hub.downloads import leave
+from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import preflight
 from geko_engine.reporting.events import Event
@@ -32,30 +32,32 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of geko-train."""
     parser = argparse.ArgumentParser(
         prog="geko-train",
-        description="Fine-tune a language model and send the compute to the samples that need it.",
+        description="Fine-tune a language model and spend the compute on the samples that need it.",
         epilog="Example: geko-train run.yaml --set training.num_epochs=1",
     )
     parser.add_argument(
-        "config", nargs="?", help="YAML file with the keys model, data, lora, training, geko, output_dir"
+        "config", nargs="?", help="YAML file with the sections model, data, lora, training, geko and the key output_dir"
     )
-    parser.add_argument("--demo", action="store_true", help="the built-in model and data: minutes on a CPU, no network")
-    parser.add_argument("--resume", metavar="RUN", help="folder of a run to go on with, from its newest checkpoint")
+    parser.add_argument(
+        "--demo", action="store_true", help="use the built-in model and data: takes minutes on a CPU, needs no network"
+    )
+    parser.add_argument("--resume", metavar="RUN", help="folder of a run to continue from its newest checkpoint")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
         action="append",
         default=[],
         dest="overrides",
-        help="set any key, for example training.num_epochs=1 (repeatable)",
+        help="set any setting, for example training.num_epochs=1 (repeatable)",
     )
-    parser.add_argument("--check", action="store_true", help="look at data, memory and time without training, and end")
-    parser.add_argument("--show-config", action="store_true", help="print the whole configuration as YAML and end")
+    parser.add_argument("--check", action="store_true", help="check data, memory and time, and exit without training")
+    parser.add_argument("--show-config", action="store_true", help="print the complete configuration as YAML and exit")
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry of the console script; returns the exit code."""
+    """Entry point of geko-train. Returns the exit code."""
     options = build_parser().parse_args(argv)
     try:
         folder, config = _open(options)
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """("training.num_epochs", 1) from "training.num_epochs=1". Raises ConfigError when there is no "="."""
+    """("training.num_epochs", 1) from "training.num_epochs=1". Raises ConfigError if there is no "="."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} has no '=': write --set training.num_epochs=1.")
@@ -86,30 +88,38 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
-    """The run folder to train in; None when the configuration is only to be shown, and beside the first process."""
+    """(run folder, configuration). The folder is None with --show-config or --check, and in all processes but the first."""
     chosen = [bool(options.config), options.demo, bool(options.resume)]
     if sum(chosen) > 1 or not (any(chosen) or options.overrides):
-        raise ConfigError("Give one of: a YAML file, --demo, or --resume RUN; or --set alone, on top of the defaults.")
+        raise ConfigError("Give a YAML file, --demo or --resume RUN, or --set alone to change the defaults.")
     if options.resume:
         if options.overrides:
-            raise ConfigError("--resume goes on with the run as it was started: leave --set away, or start a new run.")
+            raise ConfigError(
+                "--resume continues a run with the settings it was started with: leave out --set, or start a new run."
+            )
         folder = RunFolder.open(options.resume)
         status = folder.status()
         if status and status.alive and not status.end:
-            raise ConfigError(f"The run {folder.id} is still going (process {status.pid}): stop it first.")
+            raise ConfigError(f"The run {folder.id} is still running (process {status.pid}): stop it first.")
         if status and status.end == "complete":
             raise ConfigError(f"The run {folder.id} is complete: its model is in {folder.model_path}.")
         return folder, folder.config()
     values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config) if options.config else {}
-    config = RunConfig.from_dict(apply_overrides(values, dict(map(parse_override, options.overrides))))
+    overrides = dict(map(parse_override, options.overrides))
+    config = RunConfig.from_dict(apply_overrides(values, overrides), on_renamed=_print_renamed)
     if options.show_config or options.check:
         return None, config
     raise_problems(preflight(config))
     return RunFolder.create(config) if is_main_process() else None, config
 
 
+def _print_renamed(sentence: str) -> None:
+    if is_main_process():
+        print(f"geko-train: {sentence}", file=sys.stderr)
+
+
 def _check(config: RunConfig) -> int:
-    """Look at everything that the run would use; nothing is written but the cache of tokens."""
+    """Check everything that the run would use. Writes nothing but the token cache."""
     from geko_engine.preflight.preview import inspect
     from geko_engine.reporting.console import Console
 
@@ -122,13 +132,13 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         report = run(folder, should_stop=stop, resume=resume)
         if report["end"] == "failed":
             print(f"geko-train: {report['reason']}", file=sys.stderr)
-        return leave(_exit_code(report))
+        return exit_despite_downloads(_exit_code(report))
     from geko_engine.reporting.console import Console
 
     console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
     print(f"[GEKO] Run folder: {folder.path}", file=sys.stderr)
     if resume:
-        folder.forget_stop()
+        folder.clear_stop()
     with RunWriter(folder) as write:
 
         def on_event(event: Event) -> None:
@@ -139,12 +149,12 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
     if report["end"] == "failed":
         print(f"geko-train: {report['reason']}", file=sys.stderr)
     if report["end"] == "stopped":
-        print(f"[GEKO] Stopped. Go on with: geko-train --resume {folder.path}", file=sys.stderr)
-    return leave(_exit_code(report))
+        print(f"[GEKO] Stopped. Continue with: geko-train --resume {folder.path}", file=sys.stderr)
+    return exit_despite_downloads(_exit_code(report))
 
 
 def _exit_code(report: dict[str, Any]) -> int:
-    """A launcher of several processes takes any code but 0 for a crash, so a stop is none there."""
+    """The exit code. Launchers of several processes treat any code but 0 as a crash, so a stop is 0 there."""
     return 0 if process_count() > 1 and report["end"] == "stopped" else EXIT_CODES[report["end"]]
 
 

@@ -1,27 +1,35 @@
-"""The errors that a user can cause. Knows nothing else of the engine.
+"""The errors that a user can solve, and which errors mean that memory ran out. Imports nothing of the engine.
 
 GekoError
-├── ConfigError       a setting is unknown, of the wrong type or out of range
-├── DataError         rows that cannot be read, rendered or trained on
-├── ModelError        a model or tokenizer that cannot be loaded or adapted
-├── CheckpointError   a checkpoint that is incomplete, damaged or of another run
-└── RunError          a run that cannot start or go on (folder, disk, device)
+├── ConfigError (ValueError)    a setting is unknown, of the wrong type or out of range
+├── DataError                   rows that cannot be read, rendered or trained on
+├── ModelError                  a model or tokenizer that cannot be loaded or adapted
+├── CheckpointError             a checkpoint that is incomplete, damaged or of another run
+│   └── CheckpointNotFoundError (FileNotFoundError)   there is no checkpoint in the folder
+└── RunError                    a run that cannot start or continue (folder, disk, device)
 
-Each carries `problems`: (field, message) pairs, where field is the dotted name of the setting that the
-user can change ("training.num_epochs"), or "" where none is to blame. The page shows each message at its field.
+Each carries `problems`: (field, message) pairs, where field is the dotted name of the setting to change
+("training.num_epochs"), or "" if no setting is to blame. The page shows each message at its field.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# torch on GPU and CPU, and accelerate after it has tried every batch size
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|No executable batch size", re.IGNORECASE)
 
 
 class GekoError(Exception):
-    """A problem that the user can solve; its text names the value and the way out.
+    """A problem that the user can solve. Its message names the value and what to do.
 
     Args:
         message: what is wrong and what to do, in one or two sentences.
         field: dotted name of the setting to change, or "".
+
+    Attributes:
+        problems: (field, message) of each problem; several if a form has several wrong fields.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -31,13 +39,17 @@ class GekoError(Exception):
 
     @classmethod
     def from_problems(cls, problems: Sequence[tuple[str, str]]) -> GekoError:
-        """One error that carries several problems, so that a form can mark all its fields at once."""
+        """One error for several (field, message) pairs, so that a form can mark all fields at once.
+
+        Args:
+            problems: at least one pair.
+        """
         error = cls("\n".join(f"{field}: {text}" if field else text for field, text in problems), problems[0][0])
         error.problems = list(problems)
         return error
 
 
-class ConfigError(GekoError):
+class ConfigError(GekoError, ValueError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
@@ -53,9 +65,27 @@ class CheckpointError(GekoError):
     """A checkpoint that is incomplete, damaged or belongs to another run."""
 
 
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint in the folder."""
+
+
 class RunError(GekoError):
-    """A run that cannot start or go on: folder, disk or device."""
+    """A run that cannot start or continue: folder, disk or device."""
 
 
 class Stopped(Exception):
-    """The user asked for a stop inside a long piece of work; not an error."""
+    """The user requested a stop during a long operation. Not an error."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or an error that caused it, means that GPU or main memory ran out.
+
+    The one place that decides this. torch's OutOfMemoryError is recognized by its name, so that torch is not imported.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if OUT_OF_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__
+    return False

@@ -19,7 +19,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import read_row_flags
 from geko_engine.exceptions import GekoError, RunError, Stopped
 from geko_engine.launch import is_main_process, process_count
-from geko_engine.preflight.checks import ask_the_hub, preflight
+from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_json
@@ -75,12 +75,12 @@ def run(
 
 
 def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
-    config = folder.own_config()
+    config = folder.config_with_saved_flags(on_renamed=lambda sentence: emit(Message(sentence, "warning")))
     raise_problems(preflight(config))
-    if config.data.marks and is_main_process():
-        replace_json(folder.used_marks_path, {"rows": read_row_flags(config.data.marks)})
+    if config.data.row_flags and is_main_process():
+        replace_json(folder.used_flags_path, {"rows": read_row_flags(config.data.row_flags)})
     try:
-        ask_the_hub(config, stop)
+        check_hub_access(config, stop)
     except Stopped:
         return dict(STOPPED_EARLY)
     if stop():  # before seconds are spent on torch
@@ -167,21 +167,21 @@ def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> Any:
     from geko_engine.data.preparation import load_raw_rows, prepare, refuse_unlearnable, render_rows, report_download
-    from geko_engine.models.loading import load_model_and_tokenizer, longest_input, open_model
+    from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer, longest_input
     from geko_engine.models.lora import lora_config_for
-    from geko_engine.models.precision import use_threads_for
+    from geko_engine.models.precision import set_thread_count
     from geko_engine.runs.sample_record_writer import RecordKeeper, keep_rows
     from geko_engine.training.trainer import GEKOTrainer
 
     rows = load_raw_rows(config, emit, stop)  # first: a wrong split is told before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
-    settings, tokenizer = open_model(config.model, should_stop=stop)
+    settings, tokenizer = load_config_and_tokenizer(config.model, should_stop=stop)
     rendered = render_rows(config, rows, tokenizer, emit)
     refuse_unlearnable(config, rendered["training"], longest_input(settings))
     arrived = functools.partial(report_download, emit, f"model {config.model.name}, megabytes", MEGABYTE)
     model, _ = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=arrived)
     lora = lora_config_for(config.lora, model)  # refused before the rows are tokenised
-    use_threads_for(sum(p.numel() for p in model.parameters()))
+    set_thread_count(sum(p.numel() for p in model.parameters()))
     prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
         keep_rows(folder, prepared[0], emit, stop)

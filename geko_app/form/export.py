@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from geko_app.form.values import from_config
+from geko_engine.config.renames import OnRenamed
 from geko_engine.config.run_config import SECTIONS, RunConfig
 from geko_engine.config.sections import DEMO
 from geko_engine.exceptions import ConfigError
@@ -69,8 +70,11 @@ def as_python(config: RunConfig) -> str:
     return "\n".join([*lines, "report = run(RunFolder.create(config))", 'print(report["compute_saved_ratio"])'])
 
 
-def from_yaml(text: str) -> dict[str, Any]:
+def from_yaml(text: str, *, on_renamed: OnRenamed) -> dict[str, Any]:
     """The value of each field for a YAML text; what it does not name is at its default.
+
+    Args:
+        on_renamed: called with a sentence for the user when the text holds old names of settings.
 
     Raises:
         ConfigError: for what is no YAML, unknown keys (with the nearest one) and values that break their rule.
@@ -81,4 +85,4 @@ def from_yaml(text: str) -> dict[str, Any]:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not valid YAML: {str(error).splitlines()[0]}.") from error
-    return from_config(RunConfig.from_dict(values if values is not None else {}))
+    return from_config(RunConfig.from_dict(values if values is not None else {}, on_renamed=on_renamed))

@@ -12,12 +12,20 @@ from geko_engine.config.declaration import Spec, is_optional, spec_of
 from geko_engine.config.run_config import SECTIONS
 
 PRESET_KEY, PRECISION_KEY = "geko.preset", "training.precision"  # on the form only: each stands for other settings
-HELP = {
-    PRESET_KEY: "Sets every GEKO setting below at once; changing one of them makes it custom. Start with the first one.",
-    PRECISION_KEY: "BF16 halves the memory of activations and is fast on Ampere or newer GPUs and recent CPUs; FP16 is for "
-    "older GPUs; FP32 is exact.",
-    "output_dir": "Folder that the run, its checkpoints and its model are written to. Change it when this disk is small: a run "
-    "takes about seven times the trained weights.",
+OWN_TEXTS = {  # (help, details) of the fields that are not declared in a section
+    PRESET_KEY: (
+        "Sets all GEKO settings at once.",
+        "Start with the first one. Changing any GEKO setting makes the preset custom.",
+    ),
+    PRECISION_KEY: (
+        "Number format of the computation.",
+        "BF16 is fast on Ampere or newer GPUs and recent CPUs and halves the memory of activations. FP16 is for older "
+        "GPUs. FP32 is the most precise.",
+    ),
+    "output_dir": (
+        "Folder for runs, with their checkpoints and models.",
+        "Choose another disk if this one is small: a run takes about seven times the size of the trained weights.",
+    ),
 }
 
 
@@ -41,7 +49,12 @@ class FormField:
     @property
     def help(self) -> str:
         """The line under the label."""
-        return HELP.get(self.key) or self.spec.help
+        return OWN_TEXTS[self.key][0] if self.key in OWN_TEXTS else self.spec.help
+
+    @property
+    def details(self) -> str:
+        """When to change it and what it costs: for the info icon and the settings reference."""
+        return OWN_TEXTS[self.key][1] if self.key in OWN_TEXTS else self.spec.details
 
     @property
     def spec(self) -> Spec:
@@ -94,7 +107,7 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.use_curriculum", "Mountain curriculum", "check"),
         ("geko.frozen_replay", "Replay of FREEZE", "slider"),
         ("geko.prediction_confidence", "Look-alikes from", "slider"),
-        ("geko.settled_share", "Settled share", "slider"),
+        ("geko.stable_share", "Stable share (free text)", "slider"),
         ("geko.recheck_ratio", "Re-check of FREEZE", "slider"),
         ("geko.prune_frozen_after", "Prune after", "integer", *HALF),
         ("geko.repartition_every", "Sort again every", "integer", *HALF),
@@ -126,8 +139,8 @@ FIELDS: tuple[FormField, ...] = (
         ("data.max_length", "Longest sample", "integer"),
         ("data.eval_ratio", "Held-out share", "slider"),
         ("data.eval_count", "Evaluation samples", "text", "all"),
-        ("data.marks", "Marks of an earlier run", "text", "none"),
-        ("data.marked", "Marked rows", "choice"),
+        ("data.row_flags", "Flagged rows file", "text", "none"),
+        ("data.flag_action", "What to do with flagged rows", "choice"),
         ("data.train_config", "Training configuration", "text", "default", True),
         ("data.train_split", "Training split", "text", *HALF),
         ("data.eval_config", "Evaluation configuration", "text", "default", True),

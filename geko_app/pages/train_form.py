@@ -280,9 +280,10 @@ def _in_words(*values: Any) -> tuple[str, str, str]:
 
 def _use_yaml(text: str) -> list[Any]:
     """Fill the form in from a YAML text, or say what is wrong with it and leave the form alone."""
+    notes: list[str] = []
     try:
-        shown = export.from_yaml(text or "")
+        shown = export.from_yaml(text or "", on_renamed=notes.append)
     except GekoError as error:
         problems = "\n\n".join(f"{key + ': ' if key else ''}{message}" for key, message in error.problems)
         return [problems, *(gr.skip() for _ in FIELDS)]
-    return ["", *(shown[f.key] for f in FIELDS)]
+    return ["".join(notes), *(shown[f.key] for f in FIELDS)]

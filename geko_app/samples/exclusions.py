@@ -1,6 +1,6 @@
-"""Marks that a person sets on samples, kept in the run's folder; and what is exported by them. Knows no page.
+"""Flags that a person sets on samples, kept in the run's folder; and what is exported by them. Knows no page.
 
-marks.json holds {"rows": [...]}, row numbers in the source from 1.
+row_flags.json holds {"rows": [...]}, row numbers in the source from 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_json
 
-FILE = "marks.json"
 LOCK = threading.Lock()  # reading and writing anew is one act
 HOW = {
     "text": "each line has the text as it was learnt",
@@ -30,7 +29,7 @@ HOW = {
 def marked_rows(folder: RunFolder) -> set[int]:
     """Row numbers that are marked; none where the file is missing or is not ours."""
     try:
-        rows = json.loads((folder.path / FILE).read_text(encoding="utf-8"))["rows"]
+        rows = json.loads(folder.saved_row_flags().read_text(encoding="utf-8"))["rows"]
         return {row for row in rows if isinstance(row, int)}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
@@ -38,7 +37,7 @@ def marked_rows(folder: RunFolder) -> set[int]:
 
 def marks_version(folder: RunFolder) -> str:
     """Changes with the marks."""
-    return changed(folder.path / FILE)
+    return changed(folder.saved_row_flags())
 
 
 def mark(folder: RunFolder, rows: Iterable[int], *, marked: bool) -> int:
@@ -47,7 +46,7 @@ def mark(folder: RunFolder, rows: Iterable[int], *, marked: bool) -> int:
         before = marked_rows(folder)
         after = before | set(rows) if marked else before - set(rows)
         try:
-            replace_json(folder.path / FILE, {"rows": sorted(after)})
+            replace_json(folder.row_flags_path, {"rows": sorted(after)})
         except OSError as error:
             raise RunError(f"The marks cannot be written ({error.strerror}): free space on the disk.") from error
     return len(after)
@@ -55,7 +54,7 @@ def mark(folder: RunFolder, rows: Iterable[int], *, marked: bool) -> int:
 
 def as_settings(folder: RunFolder) -> dict[str, str]:
     """The fields of the form by which another run leaves the marked rows out."""
-    return {"data.marks": str((folder.path / FILE).absolute()), "data.marked": EXCLUDE}
+    return {"data.row_flags": str(folder.saved_row_flags().absolute()), "data.flag_action": EXCLUDE}
 
 
 def export_sentence(samples: Samples, marked: int) -> str:

@@ -132,7 +132,7 @@ class Samples:
     def never_freeze(self) -> set[int]:
         """Row numbers that were marked so for this run; none where that cannot be read any more."""
         try:
-            return {row + 1 for row in flagged_rows(self.folder.own_config().data, NEVER_FREEZE)}
+            return {row + 1 for row in flagged_rows(self.folder.config_with_saved_flags().data, NEVER_FREEZE)}
         except GekoError:
             return set()
 

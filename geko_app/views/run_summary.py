@@ -16,7 +16,7 @@ from geko_app.formatting import (
 )
 from geko_app.runs.live_state import Snapshot
 from geko_engine.runs.folder import RunFolder
-from geko_engine.storage.disk_space import tells_full
+from geko_engine.storage.disk_space import says_disk_is_full
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         folder: its files.
     """
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
-    disk_is_full = tells_full(snapshot.reason)
+    disk_is_full = says_disk_is_full(snapshot.reason)
     return {
         "end": snapshot.end,
         "title": phase_title(snapshot.end),

@@ -194,7 +194,7 @@ def opened(samples: Samples, index: int, marked: set[int]) -> dict[str, Any]:
         "notes": notes,
         "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them learnt",
         "path": path(samples, index),
-        "threshold": samples.rule.freeze_confidence if samples.rule.mastery == "exact" else None,
+        "threshold": samples.rule.freeze_confidence if samples.rule.mastery == "exact_match" else None,
     }
 
 

@@ -16,7 +16,7 @@ from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs.folder import RunFolder
-from geko_engine.storage.disk_space import written
+from geko_engine.storage.disk_space import explain_write_errors
 
 PREVIEW_COMMAND = (*TRAINING_COMMAND, "--preview")
 MAX_ACTIVE = 2  # a further preview ends the oldest active one
@@ -83,7 +83,7 @@ class PreviewJobs:
                 if job.config == config and (job.alive or job.read()[-1].get("end") == "complete"):
                     return key
             self._make_room()
-            with written(Path(tempfile.gettempdir())):
+            with explain_write_errors(Path(tempfile.gettempdir())):
                 folder = RunFolder(tempfile.mkdtemp(prefix="geko-preview-"))
                 folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
             with folder.log_path.open("ab") as log:

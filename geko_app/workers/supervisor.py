@@ -23,7 +23,7 @@ from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import PhaseChanged
 from geko_engine.runs.folder import RunFolder, Status
 from geko_engine.storage.atomic_files import replace_json
-from geko_engine.storage.disk_space import written
+from geko_engine.storage.disk_space import explain_write_errors
 
 # -P: otherwise a file in the folder where the page was started could shadow a library of the same name.
 TRAINING_COMMAND = (sys.executable, "-P", "-m", TRAINING_WORKER)
@@ -71,7 +71,7 @@ class Supervisor:
         Raises:
             RunError: its folder cannot be created, or the disk is full.
         """
-        with self._lock, written(self.store.root):
+        with self._lock, explain_write_errors(self.store.root):
             folder = self.store.create(config)
             if token:
                 self._tokens[folder.id] = token
@@ -87,7 +87,7 @@ class Supervisor:
         Raises:
             RunError: there is no such run, it is still active, or it is complete.
         """
-        with self._lock, written(self.store.root):
+        with self._lock, explain_write_errors(self.store.root):
             folder = self.store.folder(run_id)
             status = folder.status() or Status()
             if self.queue.holds(run_id):
@@ -101,7 +101,7 @@ class Supervisor:
 
     def stop(self, run_id: str) -> None:
         """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; else do nothing."""
-        with self._lock, written(self.store.root):
+        with self._lock, explain_write_errors(self.store.root):
             if self.alive(run_id):
                 self._followers[run_id].request_stop()
             elif run_id in [run.id for run in self.queue.waiting()]:
@@ -219,7 +219,7 @@ class Supervisor:
         # Waiting OpenMP threads sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         environment |= {"HF_TOKEN": self._tokens[folder.id]} if folder.id in self._tokens else {}
-        folder.forget_stop()
+        folder.clear_stop()
         (folder.path / MARKER).unlink(missing_ok=True)
         if resume:
             self._clear_end(folder)

@@ -14,7 +14,7 @@ import os
 import sys
 
 from geko_engine.exceptions import RunError
-from geko_engine.hub.downloads import leave
+from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.stop_flag import StopFlag
@@ -39,8 +39,8 @@ def main() -> int:
     except RunError as error:  # the disk is so full that not even this could be written
         with contextlib.suppress(OSError):  # the log is on the same disk
             print(error, file=sys.stderr)
-        return leave(DISK_FULL if is_full(error) else 1)
-    return leave(1 if failed else 0)
+        return exit_despite_downloads(DISK_FULL if is_full(error) else 1)
+    return exit_despite_downloads(1 if failed else 0)
 
 
 def _work(folder: RunFolder, *, resume: bool, preview: bool) -> bool:

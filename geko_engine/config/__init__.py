@@ -1,1 +1,1 @@
-"""Settings of a run: how one is declared, the sections, presets, YAML. Knows no model, no record and no file but YAML."""
+"""Settings of a run: declarations, sections, presets, YAML. Knows no models and no sample records."""

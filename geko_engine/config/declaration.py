@@ -1,6 +1,6 @@
-"""How a setting is declared and checked: one declaration feeds YAML, command line, form and validation.
+"""How a setting is declared and checked. YAML, command line, form and validation all use the one declaration.
 
-Knows dataclasses and nothing of models, data or screens.
+Knows dataclasses, but no models, data or screens.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ Problem = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What is declared about one setting.
+    """The declaration of one setting.
 
     Attributes:
-        help: one line for the user: what it does, when to change it, what it costs.
-        unit: unit of the value, "" where it has none.
-        minimum, maximum: inclusive bounds, None where unbounded.
-        exclusive: True when the minimum itself is not allowed.
-        choices: the only allowed values, empty where any value of the type will do.
+        help: what the setting does, in one short line.
+        details: when to change it and what it costs, in a few sentences.
+        unit: unit of the value, "" if it has none.
+        minimum, maximum: inclusive bounds, None if unbounded.
+        exclusive: True if the minimum itself is not allowed.
+        choices: the allowed values, empty if any value of the type is allowed.
     """
 
     help: str
+    details: str = ""
     unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
@@ -37,19 +39,23 @@ class Spec:
     choices: tuple[Any, ...] = ()
 
 
-def setting(default: Any, help: str, *, kw_only: bool = False, **rules: Any) -> Any:
-    """Declare a dataclass field with its Spec; a list or dict default is copied for each instance.
+def setting(default: Any, help: str, details: str, *, kw_only: bool = False, **rules: Any) -> Any:
+    """Declare a dataclass field with its Spec.
 
-    kw_only: left out of the positional arguments, so that those stay as gekolib had them.
+    Args:
+        default: a list or dict is copied for each instance.
+        help, details: see Spec.
+        kw_only: keep the field out of the positional arguments, so that those stay as gekolib had them.
+        rules: the other attributes of Spec.
     """
-    metadata = {"spec": Spec(help, **rules)}
+    metadata = {"spec": Spec(help, details, **rules)}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata, kw_only=kw_only)
     return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
 
 
 def spec_of(cls: type, name: str) -> Spec:
-    """The Spec of the field `name` of the settings class `cls`."""
+    """The Spec of the field `name` of the settings class `cls`. Raises KeyError if there is none."""
     for field in dataclasses.fields(cls):
         if field.name == name:
             return field.metadata["spec"]
@@ -62,7 +68,12 @@ def is_optional(cls: type, name: str) -> bool:
 
 
 def check(section: Any, prefix: str = "") -> Iterator[Problem]:
-    """Yield (dotted field, message) for each value of a settings instance that breaks its declaration."""
+    """Yield (dotted field, message) for each invalid value of a settings instance.
+
+    Args:
+        section: instance of a settings class.
+        prefix: put before the field names, such as "training.".
+    """
     hints = typing.get_type_hints(type(section))
     for field in dataclasses.fields(section):
         spec = field.metadata.get("spec")
@@ -75,7 +86,14 @@ def check(section: Any, prefix: str = "") -> Iterator[Problem]:
 
 
 def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Problem]) -> Any:
-    """An instance of the settings class from plain values; what is unknown or unreadable goes to `problems`."""
+    """An instance of the settings class `cls` from plain values.
+
+    Args:
+        cls: settings class.
+        values: key -> value, as from YAML.
+        prefix: put before the field names in `problems`.
+        problems: receives (dotted field, message) for unknown keys and unreadable values, which keep their default.
+    """
     hints = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls) if f.metadata.get("spec")}
     accepted: dict[str, Any] = {}
@@ -91,14 +109,18 @@ def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Prob
 
 
 def unknown_key(key: str, known: set[str]) -> str:
-    """The sentence for a key that is not there, with the nearest one that is."""
+    """The sentence for an unknown key, with the most similar known one."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else f" Known here: {', '.join(sorted(known))}."
+    hint = f" Did you mean {close[0]!r}?" if close else f" Known settings: {', '.join(sorted(known))}."
     return f"There is no setting named {key!r}.{hint}"
 
 
 def convert(value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`; YAML reads 5e-5 as text, a form may send "3". Raises ValueError or TypeError."""
+    """`value` converted to the type `hint`: YAML reads 5e-5 as text, and a form may send "3".
+
+    Raises:
+        ValueError, TypeError: if it cannot be converted.
+    """
     options = _options(hint)
     if value is None or (value == "" and type(None) in options):
         if type(None) in options:
@@ -150,12 +172,12 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def _describe(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "yes or no (true / false)", str: "a text"}
+    names = {int: "a whole number", float: "a number", bool: "yes or no (true / false)", str: "text"}
     target = next(option for option in _options(hint) if option is not type(None))
     if typing.get_origin(target) in (list, tuple):
         args = [a for a in typing.get_args(target) if a is not Ellipsis]
         count = f"{len(args)} " if typing.get_origin(target) is tuple and len(args) > 1 else ""
-        return f"a list of {count}{'numbers' if args[0] in (int, float) else 'texts'}"
+        return f"a list of {count}{'numbers' if args[0] in (int, float) else 'names'}"
     return names.get(target, f"of the type {target}")
 
 
@@ -175,7 +197,7 @@ def _violation(value: Any, hint: Any, spec: Spec) -> str:
 
 
 def _in_range(number: float, spec: Spec) -> bool:
-    if number != number:  # NaN compares false with every bound, so it must be named
+    if number != number:  # NaN passes every comparison below
         return False
     too_low = spec.minimum is not None and (number < spec.minimum or (spec.exclusive and number == spec.minimum))
     return not too_low and not (spec.maximum is not None and number > spec.maximum)
@@ -195,6 +217,6 @@ def _describe_range(spec: Spec) -> str:
 
 
 def raise_problems(problems: list[Problem]) -> None:
-    """Raise one ConfigError for all problems; does nothing when there are none."""
+    """Raise one ConfigError for all problems, if there are any."""
     if problems:
         raise ConfigError.from_problems(problems)

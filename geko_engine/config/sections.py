@@ -1,4 +1,4 @@
-"""The sections of a run that say what is trained and how: model, data, lora, training. Knows no rule and no file."""
+"""The sections model, data, lora and training of a run. Knows no selection rule and no file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
 
 DEMO = "demo"
-ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer but the output
+ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
 
 
 @dataclass
@@ -16,101 +16,122 @@ class ModelConfig:
 
     name: str = setting(
         DEMO,
-        "Hub id, local folder, or 'demo' for the small model that ships with GEKO. A larger model answers better; memory and time grow with its size.",
+        "Hub id, local folder, or 'demo' for the small built-in model.",
+        "Larger models give better answers and need more memory and time.",
     )
     revision: str | None = setting(
         None,
-        "Branch, tag or commit on the Hub; empty for its main branch. Give a commit when the run must be repeatable later. Costs nothing.",
+        "Branch, tag or commit on the Hub; empty for the main branch.",
+        "Give a commit hash if the run must be repeatable later.",
     )
     trust_remote_code: bool = setting(
         False,
-        "Run Python code from the model's repository, for models that do not load without it. That code can do anything on this machine: only for authors that you trust.",
+        "Run Python code from the model's repository.",
+        "Needed only for models that do not load without it. The code has full access to this machine: switch it on only for authors you trust.",
     )
     quantization: str = setting(
         "none",
-        "Hold the frozen weights in 4 or 8 bits beside LoRA (QLoRA), when the model does not fit into memory. Costs slower steps and a little quality; needs bitsandbytes.",
+        "Load the frozen base weights in 4 or 8 bits (QLoRA).",
+        "Use it with LoRA when the model does not fit into memory. Steps are slower and quality drops slightly. Needs bitsandbytes.",
         choices=("none", "4bit", "8bit"),
     )
 
 
 @dataclass
 class DataConfig:
-    """Which rows are trained on, which are evaluated on, and how they are read."""
+    """Which rows to train and evaluate on, and how to read them."""
 
     train: str = setting(
         DEMO,
-        "What is learnt: Hub id, local JSONL, JSON, CSV, TSV, Parquet, Arrow or TXT file, or 'demo'. Time grows with its tokens.",
+        "Hub id, local file, or 'demo' for the built-in data.",
+        "Local files may be JSONL, JSON, CSV, TSV, Parquet, Arrow or TXT. Training time grows with the number of tokens.",
     )
     train_config: str | None = setting(
         None,
-        "Configuration (subset) of a Hub dataset; empty for its default. Needed only where a dataset has several. Costs nothing.",
+        "Configuration (subset) of a Hub dataset; empty for the default.",
+        "Needed only if the dataset has several configurations.",
     )
     train_split: str = setting(
         "train",
-        "Split of a Hub dataset to train on. Change it where the dataset names it differently. Time grows with its tokens.",
+        "Split of the Hub dataset to train on.",
+        "Change it if the dataset uses another name for its training split.",
     )
     sample_count: int | None = setting(
         None,
-        "Train on the first so many rows; empty for all. A few hundred make a quick trial; fewer rows teach less.",
+        "Train on the first N rows; empty for all rows.",
+        "A few hundred rows are enough for a quick trial run.",
         unit="rows",
         minimum=1,
     )
     eval: str | None = setting(
         None,
-        "Rows that are never trained on: they tell how good the result is. Hub id, local file, or 'demo'; empty for none. Each evaluation costs a forward pass over them.",
+        "Data to evaluate on: Hub id, local file, or 'demo'; empty for none.",
+        "These rows are never trained on, so they show how good the result is. Each evaluation costs one forward pass over them.",
     )
     eval_config: str | None = setting(
         None,
-        "Configuration (subset) of the evaluation dataset on the Hub; empty for its default. Needed only where it has several. Costs nothing.",
+        "Configuration (subset) of the evaluation dataset; empty for the default.",
+        "Needed only if the dataset has several configurations.",
     )
     eval_split: str = setting(
         "test",
-        "Split of a Hub dataset to evaluate on. Change it where the dataset names it differently, often validation. Time of an evaluation grows with it.",
+        "Split of the Hub dataset to evaluate on.",
+        "Change it if the dataset uses another name; 'validation' is common.",
     )
     eval_count: int | None = setting(
         None,
-        "Evaluate on the first so many rows; empty for all. Lower it when evaluating takes long; fewer rows give a rougher figure.",
+        "Evaluate on the first N rows; empty for all rows.",
+        "Lower it if evaluation takes too long. Fewer rows make the result less precise.",
         unit="rows",
         minimum=1,
     )
     eval_ratio: float = setting(
         0.0,
-        "Share of the training data held out as evaluation data, where none is named; 0.05 is a good start. What is held out is not learnt.",
+        "Share of the training data to hold out for evaluation.",
+        "Used only if no evaluation data is given; 0.05 is a good start. Rows held out are not trained on.",
         minimum=0,
         maximum=0.5,
     )
-    marks: str | None = setting(
+    row_flags: str | None = setting(
         None,
-        "A marks.json: rows that were marked on the Samples page of an earlier run on the same data; empty for none. Give it to leave out what looked wrong. Costs nothing.",
+        "A row_flags.json with rows flagged in an earlier run; empty for none.",
+        "Flag rows on the Samples page of a run on the same data, then give its file here to leave out what looked wrong.",
     )
-    marked: str = setting(
+    flag_action: str = setting(
         "exclude",
-        "What becomes of the marked rows: exclude leaves wrong ones out; never freeze goes on training important ones, however well they are known, at their full cost.",
-        choices=("exclude", "never freeze"),
+        "What to do with the flagged rows.",
+        "exclude leaves them out: for wrong rows. never_freeze trains on them in every epoch, even once they are mastered: for important rows, at their full cost.",
+        choices=("exclude", "never_freeze"),
     )
     prompt_column: str | None = setting(
         None,
-        "Column that is shown to the model and not learnt; empty to recognise it. Give it when a look at the data shows the wrong one. Costs nothing.",
+        "Column with the prompt, which is not learned; empty to detect it.",
+        "Set it if the preview shows the wrong column.",
     )
     completion_column: str | None = setting(
         None,
-        "Column that the model learns to write; empty to recognise it. Give it when a look at the data shows the wrong one. Costs nothing.",
+        "Column with the completion to learn; empty to detect it.",
+        "Set it if the preview shows the wrong column.",
     )
     text_column: str | None = setting(
         None,
-        "Column of plain text, learnt whole; empty to recognise it. Give it for texts without question and answer; to learn every token takes more memory.",
+        "Column of plain text, learned as a whole; empty to detect it.",
+        "For texts that are not split into prompt and completion. Every token is a target, which needs more memory.",
     )
     messages_column: str | None = setting(
         None,
-        "Column of conversations (role and content, or from and value); empty to recognise it. Give it when a look at the data shows the wrong one. Costs nothing.",
+        "Column with conversations; empty to detect it.",
+        "Each message has role and content, or from and value. Set it if the preview shows the wrong column.",
     )
     chat_template: bool = setting(
         False,
-        "Put prompt and completion into the model's chat template, as conversations always are. On for a chat model; costs a few tokens in each sample.",
+        "Format prompt and completion with the model's chat template.",
+        "Switch it on for chat models; conversations always use the template. Adds a few tokens to each sample.",
     )
     max_length: int = setting(
         512,
-        "Longer samples are cut here. Raise it when a look at the data finds cut ones; memory and time grow with the longest sample.",
+        "Longer samples are truncated to this length.",
+        "Raise it if the preview reports truncated samples. Memory and time grow with the longest sample.",
         unit="tokens",
         minimum=4,
         maximum=1_000_000,
@@ -119,168 +140,204 @@ class DataConfig:
 
 @dataclass
 class LoraSettings:
-    """Low-rank adaptation: train small matrices beside the frozen weights (peft.LoraConfig's names)."""
+    """Low-rank adaptation (LoRA): train small matrices beside the frozen weights. Names as in peft.LoraConfig."""
 
     enabled: bool = setting(
         False,
-        "Train small adapters instead of all weights: far less memory and small files. On when the model is too large to train whole; may cost a little quality.",
+        "Train small adapters instead of all weights.",
+        "Needs far less memory and makes small files. Use it when the model is too large for full fine-tuning; quality may drop slightly.",
     )
     r: int = setting(
         16,
-        "Rank of the adapters: how much they can learn. Double it when the loss stays high; their memory doubles too.",
+        "Rank of the adapters: how much they can learn.",
+        "Double it if the loss stays high. The adapters' memory doubles too.",
         minimum=1,
         maximum=1024,
     )
     alpha: int = setting(
         32,
-        "Scale of the adapters; twice the rank is a good start. Lower it if the loss jumps. Costs nothing.",
+        "Scale of the adapters; twice the rank is a good start.",
+        "Lower it if the loss is unstable.",
         minimum=1,
     )
     dropout: float = setting(
         0.05,
-        "Share of the adapters' inputs that is left out at random. Raise it when the evaluation loss rises while the training loss falls; learning gets slower.",
+        "Dropout on the input of the adapters.",
+        "Raise it if the evaluation loss rises while the training loss falls. Learning becomes slower.",
         minimum=0,
         maximum=0.9,
     )
     target_modules: list[str] = setting(
         [],
-        "Names of the layers that get adapters, or all-linear; empty to choose by the model's family. More layers learn more and take more memory.",
+        "Layers that get adapters, or 'all-linear'; empty to choose by model family.",
+        "More layers can learn more and need more memory.",
     )
 
 
 @dataclass
 class GEKOTrainingArgs:
-    """How a run is trained; the names of transformers.TrainingArguments where there is one.
+    """How to train. Names as in transformers.TrainingArguments, where it has them.
 
-    In a RunConfig `output_dir` is the top-level key; here it serves scripts that use GEKOTrainer alone.
+    Attributes:
+        output_dir: folder for checkpoints, for scripts that use GEKOTrainer directly. A RunConfig has its own output_dir.
+
+    Raises:
+        ConfigError: if a value is invalid.
     """
 
     output_dir: str = "./geko_output"
     num_epochs: int = setting(
         3,
-        "Passes over the data. More while the evaluation loss still falls, fewer when it rises again; time grows with each.",
+        "Passes over the training data.",
+        "Use more while the evaluation loss still falls, fewer if it rises again. Time grows with each epoch.",
         unit="epochs",
         minimum=1,
         maximum=10_000,
     )
     batch_size: int = setting(
         32,
-        "Samples in one forward pass. When memory runs out, halve it and double the accumulation steps: the same result, slower.",
+        "Samples per forward pass.",
+        "If memory runs out, halve it and double the accumulation steps: same result, slower training.",
         unit="samples",
         minimum=1,
         maximum=65_536,
     )
     learning_rate: float = setting(
         5e-5,
-        "Peak learning rate; it falls linearly to zero. Lower it if the loss jumps, raise it if the loss hardly falls (LoRA likes 2e-4). Costs nothing.",
+        "Peak learning rate; it decays linearly to zero.",
+        "Lower it if the loss is unstable, raise it if the loss hardly falls. 2e-4 is common for LoRA.",
         minimum=0,
         exclusive=True,
         maximum=10,
     )
     weight_decay: float = setting(
         0.01,
-        "AdamW's decay of weight matrices, against overfitting. Rarely worth a change; 0 for none. Costs nothing.",
+        "AdamW weight decay of the weight matrices; 0 for none.",
+        "Reduces overfitting. Rarely worth changing.",
         minimum=0,
         maximum=10,
     )
     warmup_steps: int = setting(
         100,
-        "Steps in which the learning rate rises from zero, at most a tenth of the run. More if the loss jumps at the beginning. Costs no time.",
+        "Steps of linear warmup, at most a tenth of the run.",
+        "Use more if the loss is unstable at the start.",
         unit="steps",
         minimum=0,
     )
     logging_steps: int = setting(
         100,
-        "The command line prints the loss every so many steps; the page shows every step anyway. Costs nothing.",
+        "Print the loss on the command line every N steps.",
+        "The page shows every step anyway.",
         unit="steps",
         minimum=1,
     )
     save_steps: int = setting(
         1000,
-        "Write a checkpoint every so many steps; 0 for none in between. Lower it where a run may be cut off; each takes time and about three times the trained weights on disk.",
+        "Write a checkpoint every N steps; 0 for none during training.",
+        "Lower it if the run may be interrupted. Each checkpoint takes time and about three times the size of the trained weights on disk.",
         unit="steps",
         minimum=0,
     )
     eval_steps: int = setting(
         500,
-        "Evaluate every so many steps, besides every epoch's end; 0 for epochs only. Lower it to see overfitting sooner; each costs a pass over the evaluation data.",
+        "Evaluate every N steps as well as after each epoch; 0 for epochs only.",
+        "Lower it to notice overfitting sooner. Each evaluation costs one forward pass over the evaluation data.",
         unit="steps",
         minimum=0,
     )
     max_grad_norm: float = setting(
         1.0,
-        "Clip gradients at this norm; 0 for no clipping. Lower it if the loss jumps now and then. Costs next to nothing.",
+        "Clip gradients to this norm; 0 for no clipping.",
+        "Lower it if the loss spikes now and then.",
         minimum=0,
     )
     gradient_accumulation_steps: int = setting(
         1,
-        "Forward passes per optimizer step: the effect of a larger batch without its memory. Raise it when the batch had to be small; steps take longer.",
+        "Forward passes per optimizer step.",
+        "Has the effect of a larger batch without its memory. Raise it if the batch size had to be small; each step takes longer.",
         minimum=1,
         maximum=65_536,
     )
     auto_find_batch_size: bool = setting(
         False,
-        "When memory runs out, go on with half the batch size and twice the accumulation steps: the same result, slower. On when you do not know what fits.",
+        "Halve the batch size automatically when memory runs out.",
+        "The accumulation steps double, so the result is the same and training is slower. Use it if you do not know what fits.",
         kw_only=True,
     )
     seed: int = setting(
         42,
-        "Same seed, same run. Change it to see how much of a result is chance. Costs nothing.",
+        "Random seed; the same seed gives the same run.",
+        "Change it to see how much of a result is chance.",
         minimum=0,
         maximum=2**32 - 1,
     )
     save_at_end: bool = setting(
         True,
-        "Save the model also when the run is stopped early; a complete run always saves it. Off when the checkpoint is enough: it saves the model's size on disk.",
+        "Write a last checkpoint when all epochs are done.",
+        "The model is saved either way. The checkpoint is for going on with another run; it takes about three times the size of the trained weights on disk.",
     )
     save_total_limit: int = setting(
         2,
-        "Checkpoints kept; the oldest go first. One is enough to resume, more can be compared on Try it; each takes about three times the trained weights on disk.",
+        "Number of checkpoints to keep; the oldest are deleted first.",
+        "One is enough to resume. More can be compared on the Try it page; each takes about three times the size of the trained weights on disk.",
         minimum=1,
         kw_only=True,
     )
     resume_from_checkpoint: str | None = setting(
         None,
-        "Checkpoint folder of an earlier run to go on from: weights, optimizer and record. Only for a new run with other settings; else press Resume. Costs nothing.",
+        "Checkpoint folder to start from: weights, optimizer and sample record.",
+        "For a new run with other settings. To continue a run as it is, use Resume on the page or geko-train --resume.",
         kw_only=True,
     )
     bf16: bool = setting(
         False,
-        "bfloat16 mixed precision: quicker, with less memory, on Ampere or newer GPUs and recent CPUs. Costs a little exactness.",
+        "bfloat16 mixed precision.",
+        "Faster, with less memory, on Ampere or newer GPUs and recent CPUs; slightly less precise.",
     )
     fp16: bool = setting(
         False,
-        "float16 mixed precision with loss scaling, for older GPUs: quicker, with less memory. Costs a little exactness.",
+        "float16 mixed precision with loss scaling.",
+        "For GPUs older than Ampere: faster, with less memory; slightly less precise.",
     )
     gradient_checkpointing: bool = setting(
         False,
-        "Compute activations again instead of keeping them. On when memory runs out: much less memory, about a third more time.",
+        "Recompute activations instead of storing them.",
+        "Needs much less memory and about a third more time. Use it if memory runs out.",
     )
     compile_model: bool = setting(
-        False, "torch.compile: for long runs on a GPU. The first steps are slow, the later ones faster."
+        False,
+        "Compile the model with torch.compile.",
+        "For long runs on a GPU: the first steps are slow, later ones faster.",
     )
     use_8bit_optimizer: bool = setting(
         False,
-        "AdamW with 8-bit state: about a quarter of the optimizer's memory. On when memory runs out; costs next to no quality and needs bitsandbytes.",
+        "AdamW with 8-bit optimizer state.",
+        "Needs about a quarter of the optimizer's memory with hardly any loss of quality. Needs bitsandbytes.",
     )
     dataloader_num_workers: int = setting(
         -1,
-        "Processes that prepare batches; -1 to choose (0 on macOS and on the CPU). More only if a GPU waits for data; each takes memory.",
+        "Processes that prepare batches; -1 to choose automatically.",
+        "Automatic means 0 on macOS and on CPUs. Use more only if a GPU waits for data; each process takes memory.",
         minimum=-1,
         maximum=256,
     )
     dataloader_persistent_workers: bool = setting(
-        True, "Keep those processes between epochs. Off when memory is short; every epoch then begins a little later."
+        True,
+        "Keep the loader processes between epochs.",
+        "Switch it off if memory is short; each epoch then starts a little later.",
     )
     dataloader_prefetch_factor: int = setting(
-        2, "Batches that each of them prepares ahead. More only if a GPU waits for data; they take memory.", minimum=1
+        2,
+        "Batches that each loader process prepares in advance.",
+        "Use more only if a GPU waits for data; they take memory.",
+        minimum=1,
     )
 
     def __post_init__(self) -> None:
         raise_problems(list(self.problems()))
 
     def problems(self, prefix: str = "") -> list[Problem]:
-        """Every broken rule as (dotted field, message)."""
+        """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
         found = list(check(self, prefix))
         if self.bf16 and self.fp16:
             found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))

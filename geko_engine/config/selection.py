@@ -1,4 +1,4 @@
-"""The section `geko` of a run: which samples get compute, and the presets. Knows no record and no file."""
+"""The section `geko` of a run: which samples to train on, and the presets. Knows no sample record and no file."""
 
 from __future__ import annotations
 
@@ -9,128 +9,154 @@ from geko_engine.config.declaration import Problem, check, raise_problems, setti
 
 @dataclass
 class GEKOConfig:
-    """Which samples get compute. The defaults are GEKO_RECOMMENDED; `GEKOConfig.seed()` gives gekolib's own.
+    """Which samples to train on. The defaults are GEKO_RECOMMENDED; `GEKOConfig.seed()` has the defaults of gekolib.
 
-    FREEZE = correct, confidence > freeze_confidence, Q >= min_q_for_freeze, quality > freeze_quality;
-    LIGHT = correct otherwise; FOCUS = wrong, confidence <= focus_confidence; HARD = wrong, above it.
+    Buckets with mastery "exact_match":
+        FREEZE: correct, confidence > freeze_confidence, Q-value >= min_q_for_freeze, quality > freeze_quality.
+        LIGHT: correct, but not FREEZE.
+        FOCUS: wrong, confidence <= focus_confidence.
+        HARD: wrong, confidence > focus_confidence.
+
+    Raises:
+        ConfigError: if a value is invalid.
     """
 
     enabled: bool = setting(
         True,
-        "Off: every sample in every epoch, as plain training does, for comparison. Costs all the compute that GEKO would save.",
+        "Select samples with GEKO; off is plain training.",
+        "Switch it off for a control run: every sample in every epoch, at full cost.",
         kw_only=True,
     )
     freeze_confidence: float = setting(
         0.85,
-        "A correct sample is mastered when its least likely token is at least this likely. Lower freezes sooner: it saves more and forgets more.",
+        "Confidence that a correct sample needs to be mastered.",
+        "The confidence of a correct sample is the probability of its least likely target token. A lower threshold freezes sooner: it saves more and forgets more.",
         minimum=0,
         maximum=1,
     )
     freeze_quality: float = setting(
         0.80,
-        "A sample whose loss has risen since its best visit by 1 minus this is not mastered. Raise it when mastered samples are forgotten; it saves less then.",
+        "Quality that a correct sample needs to be mastered.",
+        "Quality is 1 minus the rise of the loss since the sample's best visit. At the default thresholds every mastered sample has enough. Raise it if mastered samples are forgotten; less is saved.",
         minimum=0,
         maximum=1,
     )
     focus_confidence: float = setting(
         0.60,
-        "A wrong answer above this confidence is HARD, below it FOCUS. Lower it to find more suspicious samples; the noise guard then leaves out more.",
+        "A wrong answer above this confidence is HARD, otherwise FOCUS.",
+        "Lower it to find more suspicious samples. The noise guard then leaves out more.",
         minimum=0,
         maximum=1,
     )
     bucket_weights: tuple[float, float, float] = setting(
         (1.0, 1.0, 1.0),
-        "Loss weights of HARD, FOCUS and LIGHT. Equal weights measured best: change them only to try something. Costs no compute.",
+        "Loss weights of HARD, FOCUS and LIGHT.",
+        "Equal weights gave the best results in our benchmarks.",
         minimum=0,
     )
     use_curriculum: bool = setting(
         False,
-        "Mountain curriculum: five phases with their own weights and learning-rate factors. It measured worse than none: only for comparison. Costs no compute.",
+        "Mountain curriculum: five phases with their own weights and learning rates.",
+        "For comparison only: in our benchmarks it was worse than no curriculum.",
     )
     q_value_lr: float = setting(
         0.1,
-        "How fast a sample's Q-value follows its loss. Lower it when samples are frozen after one lucky visit; it saves less then.",
+        "How fast the Q-value of a sample follows its loss.",
+        "The rate of an exponential moving average. Lower it if samples are frozen after one lucky visit; less is saved.",
         minimum=0,
         exclusive=True,
         maximum=1,
     )
     min_q_for_freeze: float = setting(
         0.8,
-        "Q-value that a mastered sample needs. Raise it to freeze only what had a low loss all along; it saves less then.",
+        "Q-value that a correct sample needs to be mastered.",
+        "Raise it to freeze only samples whose loss has been low all along; less is saved.",
         minimum=0,
         maximum=1,
     )
     q_value_loss_scale: float = setting(
         10.0,
-        "Loss that counts as Q = 0. Raise it when losses are high from the start and nothing freezes; a higher one freezes sooner and forgets more.",
+        "Loss at which the Q-value of a visit is 0.",
+        "Raise it if losses are high from the start and nothing freezes. A higher value freezes sooner and forgets more.",
         unit="nats",
         minimum=0,
         exclusive=True,
     )
     repartition_every: int = setting(
         1,
-        "Sort the samples into buckets again every so many epochs. Raise it in runs of many short epochs; what is mastered meanwhile still costs compute.",
+        "Re-partition the samples into buckets every N epochs.",
+        "In between, epochs are planned with the buckets of the last partition, so samples mastered since then still cost compute. Raise it in runs of many short epochs.",
         minimum=1,
     )
     log_bucket_stats: bool = setting(
-        True, "The command line prints the bucket counts of each epoch; the page shows them anyway. Costs nothing."
+        True,
+        "Print the bucket counts of each epoch on the command line.",
+        "The page shows them anyway.",
     )
     max_times_seen: int = setting(
         50,
-        "A sample is trained on at most so often. Lower it in long runs on few rows, where they are learnt by heart. Saves compute.",
+        "Train on each sample at most this often.",
+        "Lower it in long runs on few rows, which are memorized otherwise. Saves compute.",
         unit="visits",
         minimum=1,
     )
     prune_frozen_after: int = setting(
         0,
-        "After so many epochs as FREEZE a sample is pruned, that is replayed more rarely; 0 for never. For runs of many epochs: saves more, and some are forgotten.",
+        "Prune samples that were frozen for more than N epochs; 0 for never.",
+        "Pruned samples are replayed more rarely. For runs of many epochs: saves more, and some samples are forgotten.",
         unit="epochs",
         minimum=0,
     )
     pruned_replay: float = setting(
         0.10,
-        "Share of the pruned samples trained on again in each epoch. Lower saves a little more; 0 removes them for good, and some are forgotten.",
+        "Share of the pruned samples to train on again in each epoch.",
+        "A lower share saves a little more. 0 removes them for good, and some are forgotten.",
         minimum=0,
         maximum=1,
     )
     frozen_replay: float = setting(
         0.15,
-        "Share of the frozen samples trained on again in each epoch, against forgetting. Lower saves more and forgets more; what they cost is counted.",
+        "Share of the frozen samples to train on again in each epoch.",
+        "Replay prevents forgetting, and its cost is counted. A lower share saves more and forgets more.",
         minimum=0,
         maximum=1,
     )
     recheck_ratio: float = setting(
         0.0,
-        "Share of the frozen samples only looked at in each epoch, so that forgotten ones thaw. Raise it where little is replayed; a look costs a third of training.",
+        "Share of the frozen samples to score again in each epoch, without training.",
+        "Samples that were forgotten are unfrozen. Raise it if little is replayed; scoring costs a third of training.",
         minimum=0,
         maximum=1,
     )
     prediction_confidence: float = setting(
         0.85,
-        "What samples with similar prompts make so likely to be answered right is left out before it has come up, from the "
-        "first epoch on. Lower saves more and misses more; 1 for never.",
+        "Skip unseen samples with a predicted accuracy above this; 1 for never.",
+        "From the first epoch on, GEKO predicts from samples with similar prompts whether a new one would be answered correctly. A lower value saves more and misses more.",
         minimum=0.5,
         maximum=1,
     )
-    settled_share: float = setting(
+    stable_share: float = setting(
         0.25,
-        "Where hardly any answer is ever exactly right, as in long texts, the samples that training changes least are left out: "
-        "those with this share of all change. Higher saves more; 0 for never.",
+        "Skip the most stable samples, up to this share of all change; 0 for never.",
+        "For free text, where answers hardly ever match exactly: skips the samples whose predictions training changes least, which together have this share of all change. A higher share saves more.",
         minimum=0,
         maximum=0.5,
     )
     initial_scan: bool = setting(
         False,
-        "Look at every sample before the first epoch, so that what is known is skipped at once. On when the model knows much already; costs a third of an epoch.",
+        "Score every sample before the first epoch.",
+        "Samples that the model already knows are skipped at once. Worth it if the model knows much of the data; costs a third of an epoch.",
     )
     mastery: str = setting(
-        "exact",
-        "exact: answered exactly and surely; where hardly any answer ever is, what training hardly changes any more. relative: loss below the mean of the data; it measured no better than a shorter plain run.",
-        choices=("exact", "relative"),
+        "exact_match",
+        "What counts as mastered.",
+        "exact_match: answered exactly, with enough confidence; for free text, what training hardly changes any more. below_mean_loss (InfoBatch): loss below the mean of the data; in our benchmarks no better than simply training for fewer steps.",
+        choices=("exact_match", "below_mean_loss"),
     )
     noise_guard: bool = setting(
         True,
-        "Leave out 90 % of the samples that stay confidently wrong, or at once where samples like them are not: most are wrong labels. Off when your data is clean but hard; they then cost compute again.",
+        "Leave out samples that are probably mislabeled.",
+        "Leaves out 90 % of the samples that stay confidently wrong, or at once if similar samples have a far lower loss. Switch it off if your data is clean but hard.",
     )
 
     def __post_init__(self) -> None:
@@ -138,18 +164,18 @@ class GEKOConfig:
         raise_problems(list(self.problems()))
 
     def problems(self, prefix: str = "") -> list[Problem]:
-        """Every broken rule as (dotted field, message)."""
+        """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
         found = list(check(self, prefix))
         broken = {name for name, _ in found}
         if prefix + "bucket_weights" not in broken and not any(self.bucket_weights):
             found.append(
-                (prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one.")
+                (prefix + "bucket_weights", "All three weights are 0, so nothing would be trained: raise one of them.")
             )
         return found
 
     @classmethod
     def seed(cls) -> GEKOConfig:
-        """The defaults that GEKO was first published with: weights (3, 1, 0) and the mountain curriculum."""
+        """The defaults of gekolib: weights (3, 1, 0) and the mountain curriculum."""
         return cls(bucket_weights=(3.0, 1.0, 0.0), use_curriculum=True)
 
 

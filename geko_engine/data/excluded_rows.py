@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from geko_engine.config.sections import DataConfig
 from geko_engine.exceptions import DataError
 
-FIELD = "data.marks"
-EXCLUDE, NEVER_FREEZE = "exclude", "never freeze"
+FIELD = "data.row_flags"
+EXCLUDE, NEVER_FREEZE = "exclude", "never_freeze"
 
 
 def flagged_rows(config: DataConfig, action: str) -> set[int]:
@@ -30,7 +30,11 @@ def flagged_rows(config: DataConfig, action: str) -> set[int]:
     Raises:
         DataError: at the setting of the file, when it cannot be read or is damaged.
     """
-    return {row - 1 for row in read_row_flags(config.marks)} if config.marks and config.marked == action else set()
+    return (
+        {row - 1 for row in read_row_flags(config.row_flags)}
+        if config.row_flags and config.flag_action == action
+        else set()
+    )
 
 
 def among(rows: NDArray, wanted: Iterable[int]) -> NDArray:
@@ -54,10 +58,12 @@ def read_row_flags(name: str) -> list[int]:
         found = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
-            f"There is no file {name!r}: mark samples on the Samples page, or leave it empty.", FIELD
+            f"There is no file {name!r}: flag samples on the Samples page, or leave it empty.", FIELD
         ) from None
     except OSError as error:
-        raise DataError(f"The marks {name!r} cannot be read ({error.strerror}): give a marks.json.", FIELD) from error
+        raise DataError(
+            f"The row flags {name!r} cannot be read ({error.strerror}): give a row_flags.json.", FIELD
+        ) from error
     except ValueError as error:
         raise DataError(_damaged(name), FIELD) from error
     rows = found.get("rows") if isinstance(found, dict) else None
@@ -80,4 +86,4 @@ def _is_row(value: Any) -> bool:
 
 
 def _damaged(name: str) -> str:
-    return f'{name!r} holds no marks: give a run\'s marks.json, {{"rows": [3, 17]}} with row numbers from 1.'
+    return f'{name!r} holds no row flags: give a run\'s row_flags.json, {{"rows": [3, 17]}} with row numbers from 1.'

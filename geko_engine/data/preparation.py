@@ -38,7 +38,7 @@ class Finding:
     """Something that the user should know about some rows.
 
     Attributes:
-        kind: truncated, empty, masked, duplicate, unusable, marked or overlap. rows: their numbers, from 1.
+        kind: truncated, empty, masked, duplicate, unusable, flagged or overlap. rows: their numbers, from 1.
         sentence: what it is and what follows from it, with the first row numbers.
     """
 
@@ -195,14 +195,14 @@ def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | 
     here = {row for row in excluded if row < len(rows)}
     if here and len(here) == len(rows):
         raise DataError(
-            f"All {len(rows):,} rows are marked, so nothing is left to train on: take some marks back.", ROW_FLAGS
+            f"All {len(rows):,} rows are flagged, so nothing is left to train on: remove some flags.", ROW_FLAGS
         )
     return [None if number in here else row for number, row in enumerate(rows)] if here else rows
 
 
 def _excluded(rendered: RenderedRows) -> list[Finding]:
     rows = [number for number, row in enumerate(rendered.rows) if row is None]
-    return [_finding("marked", rows, "left out, because they are marked")] if rows else []
+    return [_finding("flagged", rows, "left out, because they are flagged")] if rows else []
 
 
 def _held_out(train: PreparedDataset, config: RunConfig) -> list[PreparedDataset]:

@@ -14,7 +14,7 @@ from geko_engine.data.local_files import is_local, local_rows
 from geko_engine.demo import demo_path
 from geko_engine.exceptions import DataError
 from geko_engine.hub.client import hub_rows
-from geko_engine.hub.downloads import OnProgress, Progress, ShouldStop, interruptible
+from geko_engine.hub.downloads import DownloadProgress, OnProgress, ShouldStop, run_cancellable
 
 
 def load_rows(
@@ -46,9 +46,9 @@ def load_rows(
         elif is_local(name):
             taken = list(itertools.islice(local_rows(name), count))
         else:
-            progress = Progress(total=count or 0)
+            progress = DownloadProgress(total=count or 0)
             rows = itertools.islice(hub_rows(name, config, evaluation), count)
-            taken = interruptible(lambda: list(_counted(rows, progress)), should_stop, progress, on_progress)
+            taken = run_cancellable(lambda: list(_counted(rows, progress)), should_stop, progress, on_progress)
     except DataError as error:
         raise DataError(str(error), error.field or field) from error
     if not taken:
@@ -56,7 +56,7 @@ def load_rows(
     return taken
 
 
-def _counted(rows: Iterator[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
+def _counted(rows: Iterator[dict[str, Any]], progress: DownloadProgress) -> Iterator[dict[str, Any]]:
     for row in rows:
         progress.done += 1
         yield row

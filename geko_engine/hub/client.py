@@ -1,6 +1,7 @@
-"""The Hub: who may read what, rows of its datasets, files of its models, one plain sentence for each error. Torch-free.
+"""The Hugging Face Hub: access checks, rows of datasets, files of models, one plain sentence for each error.
 
-Tokens come from the environment (HF_TOKEN) or this machine's login; they are handed on and never written anywhere.
+Tokens come from the environment (HF_TOKEN) or from the login on this machine; they are never written anywhere.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -12,47 +13,47 @@ from typing import Any
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.exceptions import DataError, GekoError, ModelError
-from geko_engine.hub.downloads import Progress, bound_requests, offline, progress_bar
+from geko_engine.hub.downloads import DownloadProgress, limit_request_time, offline, progress_bar
 
 ACCESS_SECONDS = 10
-SMALL_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")  # settings, tokenizer, remote code
-WEIGHTS = (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin")  # the first kind that exists
-SILENT_STATUS = (408, 429, 500, 502, 503, 504)  # the Hub is there and does not work: as good as out of reach
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")  # config, tokenizer, remote code
+WEIGHTS = (r"model(-\d+-of-\d+)?\.safetensors", r"pytorch_model(-\d+-of-\d+)?\.bin")  # the first format that exists
+UNAVAILABLE_STATUS = (408, 429, 500, 502, 503, 504)  # treated like an unreachable Hub
 
 
 def hub_access(name: str, kind: str, revision: str | None = None, token: str | None = None) -> str:
-    """Why the files of a "model" or "dataset" may not be read, or ""; asks the Hub, for about 10 seconds at most.
+    """Why the files of a "model" or "dataset" cannot be read, or "". Takes about 10 seconds at most.
 
-    An unreachable Hub gives "": the files may be on this machine already.
+    Returns "" if the Hub cannot be reached: the files may already be on this machine.
     """
     return str(access_error(name, kind, revision, token) or "")
 
 
 def access_error(name: str, kind: str, revision: str | None = None, token: str | None = None) -> GekoError | None:
-    """`hub_access` as an error that knows its field, or None."""
+    """The same as `hub_access` as an error that knows its field, or None."""
     try:
         info = repo_info(name, kind, revision, token)
-        if info is not None and info.gated:  # what a gated repository is about can be read by all, its files cannot
+        if info is not None and info.gated:  # everyone may read its description, but not its files
             _api(token).auth_check(name, repo_type=kind)
     except Exception as error:  # noqa: BLE001 - the client raises its own families, OSError, ValueError and more
-        return error if isinstance(error, GekoError) else _refusal(error, name, kind, revision)
+        return error if isinstance(error, GekoError) else _refused(error, name, kind, revision)
     return None
 
 
 def repo_info(name: str, kind: str, revision: str | None = None, token: str | None = None) -> Any | None:
-    """What the Hub says of a repository (huggingface_hub's ModelInfo or DatasetInfo); None when it cannot be reached.
+    """The Hub's ModelInfo or DatasetInfo of a repository, or None if the Hub cannot be reached.
 
     Raises:
-        ModelError, DataError: when the Hub answers that there is no such thing, or not for this token.
+        ModelError, DataError: if the repository does not exist, or not for this token.
     """
-    bound_requests()
+    limit_request_time()
     try:
         return _api(token).repo_info(name, repo_type=kind, revision=revision, timeout=ACCESS_SECONDS)
     except Exception as error:
-        refusal = _refusal(error, name, kind, revision)
-        if refusal is None:
+        refused = _refused(error, name, kind, revision)
+        if refused is None:
             return None
-        raise refusal from error
+        raise refused from error
 
 
 def _api(token: str | None = None) -> Any:
@@ -61,20 +62,25 @@ def _api(token: str | None = None) -> Any:
     return HfApi(token=token or None)
 
 
-def _refusal(error: Exception, name: str, kind: str, revision: str | None) -> GekoError | None:
-    """The error for an answer of the Hub; None when there was no answer."""
-    answered = _first(error, *_answers()) is not None or not _silent(error)
+def _refused(error: Exception, name: str, kind: str, revision: str | None) -> GekoError | None:
+    """The error that describes the Hub's answer, or None if there was no answer."""
+    answered = _find(error, *_hub_errors()) is not None or not _no_answer(error)
     return hub_error(error, name, kind, revision) if answered else None
 
 
 def hub_rows(name: str, config: DataConfig, evaluation: bool) -> Iterator[dict[str, Any]]:
     """The rows of one split of a Hub dataset.
 
-    When a number of rows is asked for, they are streamed: only the beginning of the files is fetched, and nothing is
-    kept. Otherwise the whole configuration is downloaded once and kept in the cache of `datasets`.
+    With a row limit, rows are streamed: only the beginning of the files is fetched, and nothing is cached. Otherwise
+    the whole configuration is downloaded once and kept in the cache of `datasets`.
+
+    Args:
+        name: id of the dataset.
+        config: its split, configuration and row limit.
+        evaluation: read the settings of the evaluation data instead of the training data.
 
     Raises:
-        DataError: with its field where it is not the dataset's name.
+        DataError: with a field if something else than the dataset's name has to change.
     """
     part = "eval" if evaluation else "train"
     split = config.eval_split if evaluation else config.train_split
@@ -85,7 +91,7 @@ def hub_rows(name: str, config: DataConfig, evaluation: bool) -> Iterator[dict[s
         try:
             builder = _dataset_builder(name, subset, f"data.{part}_config")
             _check_split(builder, name, split, f"data.{part}_split")
-            if count and "[" not in split:  # a slice such as train[:10%] needs the number of all rows
+            if count and "[" not in split:  # a slice such as train[:10%] needs the total number of rows
                 yield from builder.as_streaming_dataset(split=split).take(count)
             else:
                 builder.download_and_prepare()
@@ -97,11 +103,11 @@ def hub_rows(name: str, config: DataConfig, evaluation: bool) -> Iterator[dict[s
 
 
 def _dataset_builder(name: str, subset: str | None, field: str) -> Any:
-    """The builder of a configuration. Raises DataError at `field`, naming those that exist."""
+    """The builder of a configuration. Raises DataError at `field`, with the names of existing configurations."""
     import datasets
 
     datasets.disable_progress_bars()
-    # Beneath these retries huggingface_hub has its own: twenty times five would take half an hour to give up.
+    # huggingface_hub retries too: twenty times five attempts would take half an hour to fail.
     datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = 1
     datasets.config.STREAMING_READ_RETRY_INTERVAL = datasets.config.STREAMING_OPEN_RETRY_INTERVAL = 1
     try:
@@ -121,17 +127,20 @@ def _dataset_builder(name: str, subset: str | None, field: str) -> Any:
 
 def _check_split(builder: Any, name: str, split: str, field: str) -> None:
     known = [str(part) for part in builder.config.data_files or builder.info.splits or ()]
-    asked = [re.sub(r"\[.*\]", "", part).strip() for part in split.split("+")]
-    missing = [part for part in asked if part not in (*known, "all")]
+    requested = [re.sub(r"\[.*\]", "", part).strip() for part in split.split("+")]
+    missing = [part for part in requested if part not in (*known, "all")]
     if known and missing:
         raise DataError(f"The dataset {name!r} has no split {missing[0]!r}: choose one of {', '.join(known)}.", field)
 
 
-def fetch_model(name: str, revision: str | None, progress: Progress, *, weights: bool = True) -> dict[str, Any]:
-    """Download what from_pretrained needs of a model and return the options that make it read just that.
+def fetch_model(name: str, revision: str | None, progress: DownloadProgress, *, weights: bool = True) -> dict[str, Any]:
+    """Download the files that from_pretrained needs, and return the options with which it reads exactly those.
 
     Args:
-        weights: False for config.json and tokenizer alone.
+        name: id of the model.
+        revision: branch, tag or commit; None for the main branch.
+        progress: receives the number of bytes.
+        weights: False to download only config.json and the tokenizer.
 
     Raises:
         ModelError: at the field model.name or model.revision.
@@ -154,14 +163,14 @@ def fetch_model(name: str, revision: str | None, progress: Progress, *, weights:
 
 
 def _weight_files(name: str, files: list[str]) -> list[str]:
-    """The weights among a model's files. Raises ModelError where there is nothing that transformers could load."""
+    """The weight files among `files`. Raises ModelError if there is nothing that transformers could load."""
     page = f"{_page(name, 'model')}/tree/main"
     if "adapter_config.json" in files:
         return ["adapter_model.safetensors" if "adapter_model.safetensors" in files else "adapter_model.bin"]
     if "config.json" not in files:
         raise ModelError(
-            f"The model {name!r} holds no config.json, so it cannot be loaded: look at its files at {page} and give "
-            "the id of a transformers model.",
+            f"The model {name!r} has no config.json, so it cannot be loaded: check its files at {page} and give the "
+            "id of a transformers model.",
             "model.name",
         )
     kinds = [[file for file in files if re.fullmatch(kind, file)] for kind in WEIGHTS]
@@ -169,7 +178,7 @@ def _weight_files(name: str, files: list[str]) -> list[str]:
     if not found:
         gguf = " Its GGUF files cannot be fine-tuned." if any(file.endswith(".gguf") for file in files) else ""
         raise ModelError(
-            f"The model {name!r} holds no weights (model.safetensors or pytorch_model.bin): look at its files at {page} "
+            f"The model {name!r} has no weights (model.safetensors or pytorch_model.bin): check its files at {page} "
             f"and give the id of the original model.{gguf}",
             "model.name",
         )
@@ -177,7 +186,7 @@ def _weight_files(name: str, files: list[str]) -> list[str]:
 
 
 def _at_root(files: list[str], patterns: list[str]) -> list[str]:
-    """The files that match, without those in folders: there are other formats of the same weights."""
+    """The matching files outside of folders: folders hold other formats of the same weights."""
     from fnmatch import fnmatch
 
     return [file for file in files if "/" not in file and any(fnmatch(file, pattern) for pattern in patterns)]
@@ -186,42 +195,47 @@ def _at_root(files: list[str], patterns: list[str]) -> list[str]:
 def hub_error(
     error: Exception, name: str, kind: str, revision: str | None = None, *, reached: bool = True
 ) -> GekoError:
-    """One plain sentence for what the Hub's clients raised on loading `name`.
+    """What the Hub's clients raised while loading `name`, as one plain sentence.
 
     Args:
-        reached: whether the Hub answered when the loading began.
+        error: the exception.
+        name: id of the repository.
+        kind: "model" or "dataset".
+        revision: that was requested.
+        reached: whether the Hub could be reached when loading began.
     """
     family, field = (ModelError, "model.name") if kind == "model" else (DataError, "")
-    gated, unknown_revision, missing = _answers()
+    gated, unknown_revision, missing = _hub_errors()
     page, text = _page(name, kind), str(error)
-    if _first(error, gated) or "is a gated dataset" in text:
+    if _find(error, gated) or "is a gated dataset" in text:
         return family(_gated_text(name, kind, page), field)
-    if _first(error, unknown_revision):
+    if _find(error, unknown_revision):
         return family(
             f"The {kind} {name!r} has no revision {revision!r}: choose a branch or tag from {page}/tree/main, or leave "
             "the revision empty for the main branch.",
             "model.revision" if kind == "model" else field,
         )
-    if _first(error, missing) or type(error).__name__ == "DatasetNotFoundError":
+    if _find(error, missing) or type(error).__name__ == "DatasetNotFoundError":
         return family(
-            f"There is no {kind} {name!r} on the Hub, or it is private: check the name at {page}; for a private one "
+            f"There is no {kind} {name!r} on the Hub, or it is private: check the name at {page}. For a private {kind}, "
             "log in (`hf auth login`) or set HF_TOKEN.",
             field,
         )
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
         return family(
-            f"The dataset {name!r} holds no files that can be read as rows: look at them at {page}/tree/main and choose "
+            f"The dataset {name!r} has no files that can be read as rows: check them at {page}/tree/main, or choose "
             "another dataset.",
             field,
         )
     if _status(error) in (401, 403):
         return family(
-            f"The Hub refuses the token for the {kind} {name!r}: renew it at https://huggingface.co/settings/tokens and "
-            f"log in anew (`hf auth login`) or set HF_TOKEN; a gated one also needs its licence accepted at {page}.",
+            f"The Hub rejects the token for the {kind} {name!r}: create a new one at "
+            "https://huggingface.co/settings/tokens and log in again (`hf auth login`) or set HF_TOKEN. For a gated "
+            f"{kind}, accept its license at {page} too.",
             field,
         )
-    if _silent(error) or (not reached and isinstance(error, OSError)):
-        return family(_silence_text(name, kind, reached), field)
+    if _no_answer(error) or (not reached and isinstance(error, OSError)):
+        return family(_unreachable_text(name, kind, reached), field)
     return family(f"The {kind} {name!r} cannot be loaded: {_first_line(error)}", field)
 
 
@@ -230,60 +244,60 @@ def _gated_text(name: str, kind: str, page: str) -> str:
 
     if get_token():
         return (
-            f"The {kind} {name!r} is gated, and the token's account may not read it: accept its licence at {page} with "
-            "that account, or give another account's token in HF_TOKEN."
+            f"The {kind} {name!r} is gated, and your account has no access: accept its license at {page} with this "
+            "account, or set HF_TOKEN to the token of another account."
         )
-    return f"The {kind} {name!r} is gated: accept its licence at {page}, then log in (`hf auth login`) or set HF_TOKEN."
+    return f"The {kind} {name!r} is gated: accept its license at {page}, then log in (`hf auth login`) or set HF_TOKEN."
 
 
-def _silence_text(name: str, kind: str, reached: bool) -> str:
+def _unreachable_text(name: str, kind: str, reached: bool) -> str:
     from huggingface_hub import constants
 
     if reached:
         return (
-            f"The connection to the Hub broke off while the {kind} {name!r} was loading: check the network and start "
-            "again; files that have arrived whole are kept."
+            f"The connection to the Hub was lost while the {kind} {name!r} was loading: check the network and start "
+            "again. Files that were downloaded completely are kept."
         )
     cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "The Hub cannot be reached"
     way_out = "unset it" if constants.HF_HUB_OFFLINE else "check the network"
-    return f"{cause} and the {kind} {name!r} is not on this machine, or not all of it: {way_out}, or give a local path."
+    return f"{cause}, and the {kind} {name!r} is not completely on this machine: {way_out}, or give a local path."
 
 
 def _page(name: str, kind: str) -> str:
     return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{name}"
 
 
-def _answers() -> tuple[type[Exception], type[Exception], type[Exception]]:
-    """(gated, no such revision, no such repository): in this order, as the first is one of the last."""
+def _hub_errors() -> tuple[type[Exception], type[Exception], type[Exception]]:
+    """(gated, no such revision, no such repository). The order matters: the first is a subclass of the last."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     return GatedRepoError, RevisionNotFoundError, RepositoryNotFoundError
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from; `datasets` hides causes, but leaves them as contexts."""
+    """The error and its causes; `datasets` hides causes but keeps them as contexts."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _first(error: Exception, *kinds: type[Exception]) -> BaseException | None:
+def _find(error: Exception, *kinds: type[Exception]) -> BaseException | None:
     return next((link for link in _chain(error) if isinstance(link, kinds)), None)
 
 
 def _status(error: Exception) -> int:
-    """The HTTP status that an error carries, or 0."""
+    """The HTTP status of an error, or 0."""
     statuses = (getattr(getattr(link, "response", None), "status_code", 0) for link in _chain(error))
     return next((status for status in statuses if status), 0)
 
 
-def _silent(error: Exception) -> bool:
-    """Whether the Hub gave no answer. TransportError is the family of httpx, and of what the newer client uses."""
+def _no_answer(error: Exception) -> bool:
+    """Whether the Hub gave no usable answer. TransportError is the base class in httpx and in newer clients."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     known = (ConnectionError, TimeoutError, LocalEntryNotFoundError)
     names = {base.__name__ for link in _chain(error) for base in type(link).__mro__}
-    return _first(error, *known) is not None or "TransportError" in names or _status(error) in SILENT_STATUS
+    return _find(error, *known) is not None or "TransportError" in names or _status(error) in UNAVAILABLE_STATUS
 
 
 def _first_line(error: Exception) -> str:
@@ -298,5 +312,5 @@ def hub_id_problem(name: str, kind: str) -> str:
     try:
         validate_repo_id(name)
     except HFValidationError:
-        return f"{name!r} is neither a local path nor a Hub id: a {kind}'s id looks like 'owner/name'."
+        return f"{name!r} is neither a local path nor a Hub id: the id of a {kind} has the form 'owner/name'."
     return ""

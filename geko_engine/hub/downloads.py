@@ -1,6 +1,6 @@
-"""Waiting for the network: bounded requests, downloads that a stop ends at once, a process that leaves beside one.
+"""Downloads: requests with a time limit, downloads that can be cancelled, exit while one is still running.
 
-Knows huggingface_hub and threads, and neither models nor rows. Torch-free.
+Knows huggingface_hub and threads, but no models and no rows. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,55 +22,69 @@ Result = TypeVar("Result")
 ShouldStop = Callable[[], bool]
 OnProgress = Callable[[int, int], None]
 THREAD_NAME = "geko-download"
-LOOK_SECONDS = 0.1  # between two looks at the stop flag
-TELL_SECONDS = 1.0  # between two words on the progress
+STOP_POLL_SECONDS = 0.1  # how often the stop flag is read
+REPORT_SECONDS = 1.0  # at most one progress report in this time
 _offline = threading.Event()
 
 
 @dataclass
-class Progress:
-    """How far a download has come, in whatever is counted; total 0 = unknown. Written by one thread, read by another."""
+class DownloadProgress:
+    """Progress of a download. One thread writes it, another one reads it.
+
+    Attributes:
+        done, total: in bytes for models and in rows for datasets; total 0 = unknown.
+    """
 
     done: int = 0
     total: int = 0
 
 
-def interruptible(
+def run_cancellable(
     work: Callable[[], Result],
     should_stop: ShouldStop | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     on_progress: OnProgress | None = None,
 ) -> Result:
-    """The result of `work`, done in a thread while this one looks at the stop flag and tells the progress.
+    """Run `work` in a thread and return its result, while this thread checks for a stop and reports progress.
+
+    Args:
+        work: takes no arguments.
+        should_stop: called every 0.1 s; True cancels the wait.
+        progress: written by `work`.
+        on_progress: called with (done, total) at most once a second, and only if `progress` has changed.
 
     Raises:
-        Stopped: when should_stop says so; the thread is left behind, see `leave`.
+        Stopped: when should_stop returned True. The thread is left running, see `exit_despite_downloads`.
         Exception: whatever `work` raised.
     """
     future: Future[Result] = Future()
-    thread = threading.Thread(target=_settle, args=(future, work), name=THREAD_NAME, daemon=True)
+    thread = threading.Thread(target=_run_into_future, args=(future, work), name=THREAD_NAME, daemon=True)
     thread.start()
-    told, seen = time.monotonic(), Progress()
+    reported_at, reported = time.monotonic(), DownloadProgress()
     while thread.is_alive():
-        thread.join(LOOK_SECONDS)
+        thread.join(STOP_POLL_SECONDS)
         if should_stop is not None and should_stop():
             raise Stopped
-        if progress is None or on_progress is None or progress == seen or time.monotonic() - told < TELL_SECONDS:
+        if progress is None or on_progress is None or progress == reported:
             continue
-        told, seen = time.monotonic(), Progress(progress.done, progress.total)
-        on_progress(seen.done, seen.total)
+        if time.monotonic() - reported_at >= REPORT_SECONDS:
+            reported_at, reported = time.monotonic(), DownloadProgress(progress.done, progress.total)
+            on_progress(reported.done, reported.total)
     return future.result()
 
 
-def _settle(future: Future[Result], work: Callable[[], Result]) -> None:
+def _run_into_future(future: Future[Result], work: Callable[[], Result]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that waits
+    except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
         future.set_exception(error)
 
 
-def leave(code: int) -> int:
-    """`code`; but when a stop left a download behind, the process ends here with it: Python would wait for its threads."""
+def exit_despite_downloads(code: int) -> int:
+    """Return `code`, or end the process with it if a cancelled download is still running.
+
+    Python would wait for the download's threads before it exits.
+    """
     if any(thread.name == THREAD_NAME for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -78,20 +92,20 @@ def leave(code: int) -> int:
     return code
 
 
-def bound_requests() -> None:
-    """Give every request to the Hub a time limit: the clients ask some without any, and would wait for ever.
+def limit_request_time() -> None:
+    """Give every request to the Hub a time limit. The clients send some without one and would wait forever.
 
-    The limit is that of HF_HUB_DOWNLOAD_TIMEOUT or HF_HUB_ETAG_TIMEOUT, whichever is longer (10 seconds unless set).
+    The limit is HF_HUB_DOWNLOAD_TIMEOUT or HF_HUB_ETAG_TIMEOUT, whichever is longer (10 seconds by default).
     """
     import huggingface_hub
 
-    present = huggingface_hub.get_session()
-    while present is None:  # another thread has closed it in between: after a connection broke off the client does that
-        present = huggingface_hub.get_session()
-    if _limit in present.event_hooks["request"]:
+    session = huggingface_hub.get_session()
+    while session is None:  # another thread closed it in between, as the client does after a broken connection
+        session = huggingface_hub.get_session()
+    if _limit in session.event_hooks["request"]:
         return
-    hooks = {**present.event_hooks, "request": [*present.event_hooks["request"], _limit]}
-    client = type(present)
+    hooks = {**session.event_hooks, "request": [*session.event_hooks["request"], _limit]}
+    client = type(session)
     huggingface_hub.set_client_factory(lambda: client(event_hooks=hooks, follow_redirects=True))
 
 
@@ -100,16 +114,16 @@ def _limit(request: Any) -> None:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     if _offline.is_set():
-        raise OfflineModeIsEnabled(f"{request.url} is not asked: the Hub cannot be reached.")
+        raise OfflineModeIsEnabled(f"No request to {request.url}: the Hub cannot be reached.")
     seconds = max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
-    asked = request.extensions.get("timeout") or {}
-    limits = {part: min(asked.get(part) or seconds, seconds) for part in ("connect", "read", "write", "pool")}
+    requested = request.extensions.get("timeout") or {}
+    limits = {part: min(requested.get(part) or seconds, seconds) for part in ("connect", "read", "write", "pool")}
     request.extensions = {**request.extensions, "timeout": limits}
 
 
 @contextlib.contextmanager
 def offline() -> Iterator[None]:
-    """Within it no request goes out: the clients turn to their caches at once instead of trying for minutes."""
+    """Send no requests inside this context: the clients use their caches at once instead of retrying for minutes."""
     _offline.set()
     try:
         yield
@@ -117,8 +131,8 @@ def offline() -> Iterator[None]:
         _offline.clear()
 
 
-def progress_bar(progress: Progress) -> type[Any]:
-    """A class for huggingface_hub's `tqdm_class`: shows nothing and keeps bytes and their total in `progress`."""
+def progress_bar(progress: DownloadProgress) -> type[Any]:
+    """A class for huggingface_hub's `tqdm_class` that draws nothing and writes bytes and total to `progress`."""
     from tqdm.std import tqdm
 
     class Bar(tqdm):
@@ -126,11 +140,11 @@ def progress_bar(progress: Progress) -> type[Any]:
             super().__init__(*arguments, **{**options, "file": io.StringIO()})
 
         def display(self, *_: object, **__: object) -> None:
-            """Nothing is drawn: our events tell how far it is."""
+            """Draws nothing: progress is reported as events."""
 
         def update(self, n: float | None = 1) -> bool | None:
             shown = super().update(n)
-            if self.unit == "B":  # two bars count the bytes, as received and as written; a third counts files
+            if self.unit == "B":  # two bars count bytes (received, written), a third one counts files
                 progress.done, progress.total = max(progress.done, int(self.n)), int(self.total or 0)
             return shown
 

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import ModelConfig
 from geko_engine.exceptions import CheckpointError, ModelError
-from geko_engine.models.loading import load_model_and_tokenizer, open_model
+from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, is_peft_available, lora_config_for
-from geko_engine.models.quantization import is_quantized, quiet_bitsandbytes
+from geko_engine.models.quantization import is_quantized, silence_bitsandbytes
 from geko_engine.models.saving import load_trainable_state
 from geko_engine.preflight.memory_estimate import in_gigabytes, weight_bytes
 from geko_engine.runs.folder import RunFolder
@@ -46,7 +46,7 @@ class Asked:
 
     @classmethod
     def of(cls, folder: RunFolder, which: str = FINAL) -> Asked:
-        return cls(folder, folder.own_config(), which)
+        return cls(folder, folder.config_with_saved_flags(), which)
 
     @property
     def path(self) -> Path:
@@ -72,9 +72,9 @@ class Asked:
 
 
 def open_run(asked: Asked, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
-    """(config.json, tokenizer) of a run's models, from its own folder where it saved them. Raises as `open_model`."""
+    """(config.json, tokenizer) of a run's models, from its own folder where it saved them. Raises as `load_config_and_tokenizer`."""
     saved = (asked.folder.model_path / "config.json").is_file()
-    return open_model(asked.saved_model if saved else asked.config.model, should_stop=should_stop)
+    return load_config_and_tokenizer(asked.saved_model if saved else asked.config.model, should_stop=should_stop)
 
 
 @dataclass
@@ -145,7 +145,7 @@ class RunModels:
             return _Held(asked.tuned_key, _loaded(asked, asked.saved_model, should_stop))
         if not is_peft_available():
             raise ModelError("What this run saved are LoRA adapters, and they need peft: install the extra 'peft'.")
-        quiet_bitsandbytes()
+        silence_bitsandbytes()
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(self._hold_base(asked, should_stop).model, str(asked.path))

@@ -1,1 +1,1 @@
-"""Models: loading, checks, LoRA, quantisation, precision, saving. Knows no data."""
+"""Models: loading, checks, LoRA, quantization, precision, saving. Knows no data."""

@@ -1,4 +1,4 @@
-"""Model and tokenizer: loading, switches, saving. Knows transformers, and no data."""
+"""Loading a model and its tokenizer. Knows transformers, but no data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geko_engine.data.local_files import is_local
 from geko_engine.demo import demo_path
 from geko_engine.exceptions import GekoError, ModelError
 from geko_engine.hub.client import fetch_model
-from geko_engine.hub.downloads import OnProgress, Progress, ShouldStop, interruptible, offline
+from geko_engine.hub.downloads import DownloadProgress, OnProgress, ShouldStop, offline, run_cancellable
 from geko_engine.models.checks import (
     check_kind,
     check_vocabulary,
@@ -24,7 +24,7 @@ from geko_engine.models.checks import (
     quantized_with,
 )
 from geko_engine.models.names import model_problem
-from geko_engine.models.quantization import quantization_config, require_bitsandbytes, settle_quantized
+from geko_engine.models.quantization import prepare_quantized_for_training, quantization_config, require_bitsandbytes
 
 NO_LIMIT = 1_000_000_000
 Loaded = TypeVar("Loaded")
@@ -37,46 +37,62 @@ def load_model_and_tokenizer(
     should_stop: ShouldStop | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Any, Any]:
-    """A causal language model in float32 (in its own dtype on a GPU that will cast anyway) and its tokenizer.
+    """Load a causal language model in float32, and its tokenizer.
 
-    A tokenizer without a pad token pads with its end of sequence: no loss is ever taken there.
+    A tokenizer without a pad token pads with its end-of-sequence token; padding never counts in the loss.
 
     Args:
-        args: for the precision that quantised weights are multiplied in (default float32).
-        on_progress: told bytes that have arrived from the Hub, and all that are awaited by now.
+        config: which model.
+        args: for the precision in which quantized weights are multiplied (default float32).
+        should_stop: called during a download; True cancels it.
+        on_progress: called with (bytes downloaded, bytes to download).
+
+    Returns:
+        (model, tokenizer).
 
     Raises:
-        ConfigError: at model.quantization, when bitsandbytes is missing.
-        ModelError: at the field model.name (or model.revision, model.trust_remote_code), with the way out.
-        Stopped: when should_stop says so while a model comes from the Hub.
+        ConfigError: at model.quantization, if bitsandbytes is missing.
+        ModelError: at model.name, model.revision or model.trust_remote_code.
+        Stopped: if should_stop returned True.
     """
     bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
 
     def load(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
         return _from_pretrained(source, config, options, bits)
 
-    model, loading, tokenizer = _fetched(config, load, should_stop, on_progress)
-    settle_quantized(model)
+    model, loading, tokenizer = _with_source(config, load, should_stop, on_progress)
+    prepare_quantized_for_training(model)
     check_weights(model, loading, config.name)
     check_vocabulary(model, tokenizer, config.name)
     return model, tokenizer
 
 
-def open_model(config: ModelConfig, *, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
-    """The config.json and the tokenizer of a model, without its weights. Raises as `load_model_and_tokenizer`."""
+def load_config_and_tokenizer(config: ModelConfig, *, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
+    """The config and the tokenizer of a model, without its weights.
+
+    Args:
+        config: which model.
+        should_stop: called during a download; True cancels it.
+
+    Returns:
+        (transformers.PretrainedConfig, tokenizer).
+
+    Raises:
+        ModelError, Stopped: like `load_model_and_tokenizer`.
+    """
 
     def load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
-        return _settings_and_tokenizer(source, config, options)
+        return _config_and_tokenizer(source, config, options)
 
-    return _fetched(config, load, should_stop, None, weights=False)
+    return _with_source(config, load, should_stop, None, weights=False)
 
 
 def longest_input(settings: Any) -> int:
-    """Positions that a model with this config.json can take; without a stated limit there is none."""
+    """Number of positions of a model with this config; NO_LIMIT if it names none."""
     return int(getattr(settings.get_text_config(), "max_position_embeddings", 0) or NO_LIMIT)
 
 
-def _fetched(
+def _with_source(
     config: ModelConfig,
     load: Callable[[str, dict[str, Any]], Loaded],
     should_stop: ShouldStop | None,
@@ -84,7 +100,7 @@ def _fetched(
     *,
     weights: bool = True,
 ) -> Loaded:
-    """`load`(source, options) of the demo, of a local folder, or of what was fetched from the Hub."""
+    """Call `load(source, options)` for the demo, for a local folder, or for files downloaded from the Hub."""
     raise_problems(list(check(config, "model.")))
     problem = model_problem(config.name)
     if problem:
@@ -92,7 +108,7 @@ def _fetched(
     if config.name == DEMO or is_local(config.name):
         source = demo_path("model") if config.name == DEMO else Path(config.name).expanduser()
         return _explained(config, lambda: load(str(source), {}))
-    progress = Progress()
+    progress = DownloadProgress()
 
     def work() -> Loaded:
         options = fetch_model(config.name, config.revision, progress, weights=weights)
@@ -100,7 +116,7 @@ def _fetched(
         with contextlib.nullcontext() if reached else offline():
             return _explained(config, lambda: load(config.name, options), reached=reached)
 
-    return interruptible(work, should_stop, progress, on_progress)
+    return run_cancellable(work, should_stop, progress, on_progress)
 
 
 def _explained(config: ModelConfig, work: Callable[[], Loaded], *, reached: bool = True) -> Loaded:
@@ -112,7 +128,7 @@ def _explained(config: ModelConfig, work: Callable[[], Loaded], *, reached: bool
         raise loading_error(error, config, reached=reached) from error
 
 
-def _settings_and_tokenizer(source: str, config: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+def _config_and_tokenizer(source: str, config: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     options = {"trust_remote_code": config.trust_remote_code, **options}
@@ -127,13 +143,13 @@ def _settings_and_tokenizer(source: str, config: ModelConfig, options: dict[str,
 def _from_pretrained(
     source: str, config: ModelConfig, options: dict[str, Any], bits: Any | None
 ) -> tuple[Any, dict[str, Any], Any]:
-    """(model, what transformers says about its weights, tokenizer), or whatever transformers raises."""
+    """(model, loading info of its weights, tokenizer). Raises what transformers raises."""
     from transformers import AutoModelForCausalLM
 
-    settings, tokenizer = _settings_and_tokenizer(source, config, options)
+    settings, tokenizer = _config_and_tokenizer(source, config, options)
     options = {"trust_remote_code": config.trust_remote_code, **options}
-    if quantized_with(settings):  # and the files decide
-        require_bitsandbytes(f"The quantised weights of {config.name!r}", "give the original model")
+    if quantized_with(settings):  # the files decide, not the setting
+        require_bitsandbytes(f"The quantized weights of {config.name!r}", "give the original model")
     elif bits is not None:
         options["quantization_config"] = bits
     model, loading = AutoModelForCausalLM.from_pretrained(

@@ -1,6 +1,6 @@
-"""LoRA, and quantised weights under it: which layers get adapters, and what is refused.
+"""LoRA adapters, also on quantized weights: which layers get them, and which settings are refused.
 
-Knows peft and bitsandbytes, and no file and no data.
+Knows peft and bitsandbytes, but no files and no data.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch import nn
 from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
 from geko_engine.config.sections import ALL_LINEAR, LoraSettings
 from geko_engine.exceptions import ConfigError
-from geko_engine.models.quantization import count_parameters, is_quantized, quiet_bitsandbytes
+from geko_engine.models.quantization import count_parameters, is_quantized, silence_bitsandbytes
 
-# By the model_type of config.json. A name stands for every layer whose path ends with it, as in peft.
+# By model_type in config.json. A name means every layer whose path ends with it, as in peft.
 LORA_TARGETS: dict[str, list[str]] = {
     "gpt2": ["c_attn", "c_proj"],
-    "gpt_neo": ["c_attn", "c_proj", "q_proj", "v_proj", "out_proj"],  # its layers are named either way
+    "gpt_neo": ["c_attn", "c_proj", "q_proj", "v_proj", "out_proj"],  # some of its layers have other names
     "llama": ["q_proj", "v_proj"],  # SmolLM too
     "mistral": ["q_proj", "v_proj"],
     "mixtral": ["q_proj", "v_proj"],
-    "qwen": ["c_attn"],  # the first Qwen, which brings its own code
+    "qwen": ["c_attn"],  # the first Qwen, which has its own code
     "qwen2": ["q_proj", "v_proj"],
     "qwen3": ["q_proj", "v_proj"],
     "gemma": ["q_proj", "v_proj"],
     "gemma2": ["q_proj", "v_proj"],
     "phi": ["q_proj", "dense"],
-    "phi3": ["qkv_proj", "o_proj"],  # Phi's pair, as Phi-3 fuses and names it
+    "phi3": ["qkv_proj", "o_proj"],  # Phi's two layers, fused and renamed in Phi-3
     "falcon": ["query_key_value"],
 }
 
@@ -41,17 +41,20 @@ def is_peft_available() -> bool:
 
 
 def require_adapters(model: Any) -> None:
-    """Raise ConfigError for quantised weights without adapters: no gradient moves an integer."""
+    """Raise ConfigError for quantized weights without adapters: they have no gradient."""
     if is_quantized(model) and not hasattr(model, "peft_config"):
         raise ConfigError(QUANTIZED_NEEDS_LORA, "model.quantization")
 
 
 def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
-    """The peft.LoraConfig that the settings describe for this model, or None when LoRA is off.
+    """The peft.LoraConfig of the settings for this model, or None if LoRA is off.
+
+    Args:
+        settings: the section `lora` of a run.
+        model: without adapters.
 
     Raises:
-        ConfigError: when peft is missing, a layer is named that the model does not have, or LoRA is off though the
-            weights are quantised.
+        ConfigError: if peft is missing, a target layer does not exist, or LoRA is off and the weights are quantized.
     """
     if not settings.enabled:
         require_adapters(model)
@@ -77,13 +80,18 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
 
 
 def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = print) -> nn.Module:
-    """`model` with low-rank adapters; logs trainable, total and frozen parameters.
+    """Add low-rank adapters to `model`, and log trainable, total and frozen parameters.
 
     Args:
+        model: is changed in place.
         lora_config: a peft.LoraConfig.
+        log: called with each line.
+
+    Returns:
+        The model with adapters (peft.PeftModel).
 
     Raises:
-        ConfigError: when peft is missing or a target module does not exist (the message names those that do).
+        ConfigError: if peft is missing or a target layer does not exist (the message names those that do).
     """
     _require_peft()
     from peft import get_peft_model, prepare_model_for_kbit_training
@@ -92,14 +100,14 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
     if targets is not None and not isinstance(targets, str):
         _check_targets(model, targets)
     if is_quantized(model):
-        # Norms and embeddings in float32. Checkpointing is a setting of ours, so it is not switched on here.
+        # Norms and embeddings in float32. Gradient checkpointing has its own setting.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         with warnings.catch_warnings():
-            # peft asks transformers in a way that transformers is about to drop; nothing a user could change.
+            # peft uses a deprecated interface of transformers; users cannot change that.
             warnings.simplefilter("ignore", FutureWarning)
             adapted = get_peft_model(model, lora_config)
-    except ValueError as error:  # a pattern that matches nothing, or no targets for a family that peft does not know
+    except ValueError as error:  # a pattern without a match, or a model family that peft does not know
         raise ConfigError(
             f"LoRA cannot be applied ({str(error).splitlines()[0]}). The model's linear layers: {_linear_names(model)}.",
             "lora.target_modules",
@@ -115,22 +123,22 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
 def _require_peft() -> None:
     if not is_peft_available():
         raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
-    quiet_bitsandbytes()  # which it imports; 4-bit weights have been loaded by now, and have told what they miss
+    silence_bitsandbytes()  # peft imports it; 4-bit weights are loaded by now, and have logged what they lack
 
 
 def _check_targets(model: nn.Module, targets: Iterable[str]) -> None:
-    """Raise ConfigError for names that no layer has, and for names of blocks of layers."""
+    """Raise ConfigError for names without a layer, and for names of blocks of layers."""
     wrong = sorted(t for t in targets if not _found(model, t) or any(_is_block(m) for m in _found(model, t)))
     if wrong:
         raise ConfigError(
             f"The model has no layers named {', '.join(wrong)}. Its linear layers: {_linear_names(model)}; "
-            f"{ALL_LINEAR}, alone, stands for all of them but the output.",
+            f"{ALL_LINEAR} on its own means all of them except the output layer.",
             "lora.target_modules",
         )
 
 
 def _found(model: nn.Module, target: str) -> list[nn.Module]:
-    """The modules that peft takes `target` to mean: those whose path is it, or ends with it after a dot."""
+    """The modules that `target` means to peft: their path is `target`, or ends with a dot and `target`."""
     return [m for name, m in model.named_modules() if name == target or name.endswith(f".{target}")]
 
 
@@ -144,4 +152,4 @@ def _is_transposed(module: nn.Module) -> bool:
 
 
 def _is_block(module: nn.Module) -> bool:
-    return any(True for _ in module.children()) and not hasattr(module, "base_layer")  # which an adapted layer has
+    return any(True for _ in module.children()) and not hasattr(module, "base_layer")  # a layer with an adapter has one

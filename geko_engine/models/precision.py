@@ -1,4 +1,4 @@
-"""Precision, threads, compilation and checkpointing of a model. Knows no file and no data."""
+"""Precision, CPU threads, compilation and gradient checkpointing of a model. Knows no files and no data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL_MODEL = 10_000_000  # parameters
 
 
 def enable_checkpointing(model: Any) -> None:
-    """Recompute activations in the backward pass. Raises ConfigError for a module that does not know how."""
+    """Recompute activations in the backward pass. Raises ConfigError for a module that does not support it."""
     for name in (
         "activation_checkpointing_enable",
         "gradient_checkpointing_enable",
@@ -27,42 +27,47 @@ def enable_checkpointing(model: Any) -> None:
         if hasattr(model, name):
             getattr(model, name)({"use_reentrant": False})
             if hasattr(model, "enable_input_require_grads") and hasattr(model, "peft_config"):
-                model.enable_input_require_grads()  # frozen embeddings would cut the graph
+                model.enable_input_require_grads()  # frozen embeddings would cut off the gradient
             return
     raise ConfigError(
-        f"{type(model).__name__} cannot recompute activations: switch gradient_checkpointing off.",
+        f"{type(model).__name__} does not support gradient checkpointing: switch gradient_checkpointing off.",
         "training.gradient_checkpointing",
     )
 
 
 def compile_model(model: nn.Module, warn: Callable[[str], None]) -> bool:
-    """torch.compile in place; False, with one sentence to `warn`, where this machine cannot."""
+    """Compile the model in place. Returns False and calls `warn` if this machine cannot."""
     if torch.cuda.is_available():
         missing = "" if importlib.util.find_spec("triton") else "Triton"
     else:
         compiler = os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "g++")
         missing = "" if shutil.which(compiler) or shutil.which("clang++") else f"a C++ compiler ({compiler})"
     if missing:
-        warn(f"compile_model is on, but torch.compile needs {missing} and this machine has none: training without it.")
+        warn(f"compile_model is on, but torch.compile needs {missing}, which is missing here: training without it.")
         return False
     model.compile(dynamic=True)
     return True
 
 
 def check_precision(args: GEKOTrainingArgs, device: torch.device) -> str:
-    """accelerate's name of the precision. Raises ConfigError where the machine cannot do it."""
+    """accelerate's name of the precision: "no", "bf16" or "fp16". Raises ConfigError if the device cannot use it."""
     if args.fp16 and device.type == "cpu":
-        raise ConfigError("fp16 needs a GPU and this machine has none: use bf16 or fp32.", "training.fp16")
+        raise ConfigError("fp16 needs a GPU, and this machine has none: use bf16 or fp32.", "training.fp16")
     if args.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ConfigError("This GPU cannot do bf16 (it needs Ampere or newer): use fp16 or fp32.", "training.bf16")
+        raise ConfigError(
+            "This GPU does not support bf16 (it needs Ampere or newer): use fp16 or fp32.", "training.bf16"
+        )
     return "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
 
 
-def use_threads_for(parameters: int) -> None:
-    """One CPU thread for a small model of so many `parameters`, unless OMP_NUM_THREADS says otherwise.
+def set_thread_count(parameters: int) -> None:
+    """Use one CPU thread for a small model, unless OMP_NUM_THREADS is set.
 
-    Its kernels are so short that threads mostly wait for one another: alone two are 15 % quicker than one, but beside
-    another busy process they are more than ten times slower.
+    The kernels of a small model are so short that threads mostly wait for each other. Two threads are 15 % faster than
+    one on an idle machine, but more than ten times slower beside another busy process.
+
+    Args:
+        parameters: number of the model's parameters.
     """
     if parameters < SMALL_MODEL and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

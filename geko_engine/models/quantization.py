@@ -1,4 +1,4 @@
-"""Quantised weights under LoRA: their configuration, and what is refused. Knows bitsandbytes."""
+"""Quantized weights under LoRA: their configuration, and what is refused. Knows bitsandbytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import nn
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 
-WORTH_QUANTIZING = 0.5  # share of the weights below which a warning is due
+WORTH_QUANTIZING = 0.5  # warn if less than this share of the weights is quantized
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(all, trainable) parameters; two that share a byte count as two."""
+    """(all, trainable) parameters. Two 4-bit parameters in one byte count as two."""
     sizes = [(_size(p), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trainable in sizes if trainable)
 
@@ -29,7 +29,12 @@ def _size(parameter: nn.Parameter) -> int:
 
 
 def require_bitsandbytes(what: str, otherwise: str) -> None:
-    """Raise ConfigError when bitsandbytes, which `what` needs, is missing; `otherwise` is the other way out."""
+    """Raise ConfigError if bitsandbytes is missing.
+
+    Args:
+        what: needs it; the subject of the sentence.
+        otherwise: what else the user can do.
+    """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"{what} need bitsandbytes: install the extra 'bnb', or {otherwise}.",
@@ -40,11 +45,15 @@ def require_bitsandbytes(what: str, otherwise: str) -> None:
 def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None:
     """The transformers.BitsAndBytesConfig for "4bit" or "8bit", or None for "none".
 
-    4-bit weights are NF4 with quantised scales, and are multiplied in the precision of the run; 8-bit ones are
-    LLM.int8().
+    4-bit weights are NF4 with quantized scales and are multiplied in the precision of the run (QLoRA, Dettmers and
+    others, 2023). 8-bit weights are LLM.int8().
+
+    Args:
+        quantization: "none", "4bit" or "8bit".
+        args: for the precision of the run.
 
     Raises:
-        ConfigError: when bitsandbytes is missing.
+        ConfigError: if bitsandbytes is missing.
     """
     if quantization == "none":
         return None
@@ -52,7 +61,7 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
-        quiet_bitsandbytes()
+        silence_bitsandbytes()
         return BitsAndBytesConfig(load_in_8bit=True)
     precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     return BitsAndBytesConfig(
@@ -63,14 +72,17 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     )
 
 
-def quiet_bitsandbytes() -> None:
-    """Drop what bitsandbytes logs for nobody: that it casts inputs, at every multiplication, and that it misses kernels
-    for 4-bit weights, when it is imported for something else (by peft, for any model)."""
+def silence_bitsandbytes() -> None:
+    """Drop two log messages of bitsandbytes that users cannot act on.
+
+    One says at every multiplication that inputs are cast. The other says that kernels for 4-bit weights are missing,
+    even if peft imports bitsandbytes for a model without such weights.
+    """
     for module in ("autograd._functions", "backends.cpu.ops"):
-        logging.getLogger(f"bitsandbytes.{module}").addFilter(_is_news)
+        logging.getLogger(f"bitsandbytes.{module}").addFilter(_is_useful)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_useful(record: logging.LogRecord) -> bool:
     return not any(words in str(record.msg) for words in ("inputs will be cast", "Failed to load CPU gemm_4bit"))
 
 
@@ -79,17 +91,18 @@ def is_quantized(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
 
 
-def settle_quantized(model: Any, warn: Callable[[str], None] = lambda text: None) -> None:
-    """Make sure that the weights of a quantised model stay as they are; does nothing to others.
+def prepare_quantized_for_training(model: Any, warn: Callable[[str], None] = lambda text: None) -> None:
+    """Keep the weights of a quantized model as they are; does nothing to other models.
 
-    On a CPU with bfloat16 instructions, bitsandbytes repacks 4-bit weights in the first evaluation: they become
-    coarser, and it knows no gradient through them from then on (torch warns). So that is switched off.
+    On a CPU with bfloat16 instructions, bitsandbytes repacks 4-bit weights in the first evaluation. They become less
+    precise, and gradients no longer flow through them. This switches repacking off.
 
     Args:
-        warn: called with one sentence when most of the weights could not be quantised.
+        model: any model.
+        warn: called with one sentence if most of the weights could not be quantized.
 
     Raises:
-        ConfigError: when none could be, or they were repacked already.
+        ConfigError: if no weights could be quantized, or if they were already repacked.
     """
     if not is_quantized(model):
         return
@@ -98,21 +111,20 @@ def settle_quantized(model: Any, warn: Callable[[str], None] = lambda text: None
     layers = [m for m in model.modules() if isinstance(m, Linear4bit | Linear8bitLt)]
     if not layers:
         raise ConfigError(
-            f"None of the linear layers of {model.config.model_type} can be quantised by bitsandbytes: set quantization "
-            "to none.",
+            f"bitsandbytes cannot quantize any linear layer of {model.config.model_type}: set quantization to none.",
             "model.quantization",
         )
     for layer in layers:
         if getattr(getattr(layer.weight, "quant_state", None), "packing_format_for_cpu", False):
             raise ConfigError(
-                "The 4-bit weights were used on the CPU before, and bitsandbytes repacked them so that no gradient passes: "
-                "load the model anew and train it first.",
+                "The 4-bit weights were already used on the CPU, and bitsandbytes repacked them, so they have no gradient: "
+                "load the model again and train it before other use.",
                 "model.quantization",
             )
         layer.support_avx512bf16_for_cpu = False
     share = sum(_size(layer.weight) for layer in layers) / count_parameters(model)[0]
     if share < WORTH_QUANTIZING:
         warn(
-            f"Only {100 * share:.0f} % of the weights could be quantised: bitsandbytes leaves embeddings and the fused "
-            "experts of a mixture as they are, so little memory is saved."
+            f"Only {100 * share:.0f} % of the weights could be quantized, so little memory is saved: bitsandbytes does not "
+            "quantize embeddings and fused experts."
         )

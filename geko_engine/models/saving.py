@@ -1,4 +1,4 @@
-"""Writes models, and the part of them that training changes. Knows no loop."""
+"""Saving models, and the tensors that training changes. Knows no training loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from geko_engine.exceptions import RunError
 
 
 def save_model(model: Any, tokenizer: Any, path: Path) -> None:
-    """Write model (or adapter) and tokenizer so that from_pretrained reads them; a plain module as safetensors.
+    """Save a model (or adapter) and its tokenizer for from_pretrained; a plain module as model.safetensors.
+
+    Args:
+        model: with save_pretrained, or any torch module.
+        tokenizer: saved beside it if it has save_pretrained; may be None.
+        path: folder, created if missing.
 
     Raises:
         RunError: when a trainable weight is not finite.
@@ -41,7 +46,7 @@ def require_finite(model: nn.Module) -> None:
 
 
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The trainable parameters and all buffers by name, each shared tensor once: all that training changes."""
+    """All tensors that training changes, by name: trainable parameters and saved buffers, shared ones once."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     saved = model.state_dict().keys()
     buffers = {name: b for name, b in model.named_buffers() if name in saved}
@@ -49,7 +54,15 @@ def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_trainable_state(model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[str]:
-    """Copy `tensors` into the model in place; returns the names that do not fit (none when all is well)."""
+    """Copy `tensors` into the model in place.
+
+    Args:
+        model: its tensors are overwritten.
+        tensors: as from `trainable_state`.
+
+    Returns:
+        Names that do not fit. If there are any, nothing was copied.
+    """
     here = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     expected = trainable_state(model)
     wrong = sorted(set(expected) ^ set(tensors)) or [n for n in tensors if here[n].shape != tensors[n].shape]

@@ -14,7 +14,7 @@ from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import is_local, local_rows
 from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.hub.client import access_error, hub_id_problem
-from geko_engine.hub.downloads import ShouldStop, interruptible
+from geko_engine.hub.downloads import ShouldStop, run_cancellable
 from geko_engine.models.names import model_problem
 
 
@@ -26,7 +26,7 @@ def preflight(config: RunConfig) -> list[Problem]:
             ("model.name", model_problem(config.model.name)),
             ("data.train", data_problem(config.data.train)),
             ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
-            ("data.marks", row_flags_problem(config.data.marks)),
+            ("data.row_flags", row_flags_problem(config.data.row_flags)),
             ("output_dir", folder_problem(config.output_dir)),
             ("training.resume_from_checkpoint", checkpoint_problem(config.training.resume_from_checkpoint)),
         )
@@ -95,9 +95,9 @@ def hub_problems(config: RunConfig) -> list[Problem]:
         return [(error.field or repo[0], str(error)) for repo, error in zip(repos, errors, strict=True) if error]
 
 
-def ask_the_hub(config: RunConfig, should_stop: ShouldStop) -> None:
+def check_hub_access(config: RunConfig, should_stop: ShouldStop) -> None:
     """Before anything is loaded: a gated model is told together with missing data, not after a long download of it."""
-    problems = interruptible(functools.partial(hub_problems, config), should_stop)
+    problems = run_cancellable(functools.partial(hub_problems, config), should_stop)
     if len(problems) == 1:
         field, text = problems[0]
         raise ConfigError(text, field)  # the field stands beside the sentence, not in it

@@ -299,7 +299,7 @@ def in_gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
-def memory_here() -> tuple[int, int]:
+def available_memory() -> tuple[int, int]:
     """(bytes that are free for a run, bytes in all) on the GPU, else in this machine's memory."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()

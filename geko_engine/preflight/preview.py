@@ -28,10 +28,10 @@ from geko_engine.data.preparation import (
 )
 from geko_engine.data.sources import load_rows
 from geko_engine.exceptions import DataError, GekoError, Stopped
-from geko_engine.models.loading import longest_input, open_model
-from geko_engine.models.precision import use_threads_for
-from geko_engine.preflight.checks import ask_the_hub, preflight
-from geko_engine.preflight.memory_estimate import Speed, footprint, measure_speed, memory_here, verdict
+from geko_engine.models.loading import load_config_and_tokenizer, longest_input
+from geko_engine.models.precision import set_thread_count
+from geko_engine.preflight.checks import check_hub_access, preflight
+from geko_engine.preflight.memory_estimate import Speed, available_memory, footprint, measure_speed, verdict
 from geko_engine.reporting.events import (
     DataChecked,
     DataPreviewed,
@@ -69,9 +69,9 @@ def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> s
 
 def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> None:
     raise_problems(preflight(config))
-    ask_the_hub(config, should_stop)
+    check_hub_access(config, should_stop)
     emit(PhaseChanged("starting", f"tokenizer of {config.model.name}"))
-    model_config, tokenizer = open_model(config.model, should_stop=should_stop)
+    model_config, tokenizer = load_config_and_tokenizer(config.model, should_stop=should_stop)
     emit(preview(config, tokenizer, emit))
     rows = load_raw_rows(config, emit, should_stop)
     rendered = render_rows(config, rows, tokenizer, emit)
@@ -168,7 +168,7 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
     steps = args.num_epochs * steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
-    free, total = memory_here()
+    free, total = available_memory()
     word, sentence = verdict(found, free)
     return StepEstimated(
         found.parameters,
@@ -187,7 +187,7 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
 def _speed(parameters: int, hidden_size: int, dtype: torch.dtype) -> Speed:
     """What this machine does with as many threads as the run would use."""
     threads = torch.get_num_threads()
-    use_threads_for(parameters)
+    set_thread_count(parameters)
     try:
         return measure_speed(hidden_size, dtype)
     finally:

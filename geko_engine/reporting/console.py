@@ -1,4 +1,4 @@
-"""The events of a run as lines on a terminal: header, progress bar, partitions, end table. One more `on_event`."""
+"""Prints the events of a run on a terminal: header, progress bar, partitions, final table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ BUCKETS = ("freeze", "light", "focus", "hard")
 
 
 class Console:
-    """Prints what a run tells; `stream` is where to (standard error by default, so that output can be piped)."""
+    """A listener that prints events.
+
+    Args:
+        log_bucket_stats: print the bucket counts of each epoch.
+        logging_steps: without a terminal, print the loss every so many steps.
+        stream: default standard error, so that standard output can be piped.
+    """
 
     def __init__(
         self, log_bucket_stats: bool = True, logging_steps: int = 100, *, stream: TextIO | None = None
@@ -60,28 +66,28 @@ class Console:
         tqdm.write(text, file=self._stream)
 
     def _on_PhaseChanged(self, event: PhaseChanged) -> None:
-        # Inside the training the bar is the sign of life; before it a line tells what takes the time.
+        # During training the progress bar moves; before it, a line says what takes the time.
         if self._started is None and event.done == 0:
             self._print(f"[GEKO] {event.phase}: {event.message}")
 
     def _on_DataPreviewed(self, event: DataPreviewed) -> None:
-        first = "".join(f"⟦{text}⟧" if learnt else text for text, learnt in event.samples[0])
-        self._print(f"{event.shape}\nThe first sample, what is learnt in ⟦brackets⟧:\n\n{first}\n")
+        first = "".join(f"⟦{text}⟧" if learned else text for text, learned in event.samples[0])
+        self._print(f"{event.shape}\nThe first sample, with the learned part in ⟦brackets⟧:\n\n{first}\n")
 
     def _on_DataChecked(self, event: DataChecked) -> None:
         share = 100 * event.target_tokens / max(1, event.tokens)
         self._print(
-            f"{event.name.capitalize()} data {event.source}: {event.samples:,} samples of {event.rows:,} rows, "
-            f"{event.tokens:,} tokens ({share:.1f} % learnt), longest {event.longest:,}"
+            f"{event.name.capitalize()} data {event.source}: {event.samples:,} samples from {event.rows:,} rows, "
+            f"{event.tokens:,} tokens ({share:.1f} % learned), longest {event.longest:,}"
         )
         for finding in event.findings:
             self._print(f"  {finding['sentence']}")
 
     def _on_StepEstimated(self, event: StepEstimated) -> None:
-        self._print(f"{event.parameters:,} parameters, {event.trainable:,} trained. {event.sentence}")
+        self._print(f"{event.parameters:,} parameters, {event.trainable:,} trainable. {event.sentence}")
         for name, size in event.parts.items():
             self._print(f"  {name:<12} {size / 1e6:10,.1f} MB")
-        self._print(f"{event.steps:,} steps in about {event.seconds:,.0f} s, less as samples are mastered.")
+        self._print(f"{event.steps:,} steps in about {event.seconds:,.0f} s, less once samples are mastered.")
 
     def _on_RunStarted(self, event: RunStarted) -> None:
         self._started = event
@@ -95,10 +101,10 @@ class Console:
             ("Batch size", event.batch_size),
             ("Steps per epoch", f"{event.steps_per_epoch:,}"),
             ("Tokens per epoch", f"{event.tokens_per_epoch:,} ({event.target_tokens_per_epoch:,} targets)"),
-            ("Parameters", f"{event.parameters:,} ({share:.4g}% trained)"),
+            ("Parameters", f"{event.parameters:,} ({share:.4g}% trainable)"),
             ("Device", event.device + (f", {event.processes} processes" if event.processes > 1 else "")),
             ("Precision", event.precision.upper()),
-            *(switch(name, value) for name, value in event.options.items()),
+            *(option(name, value) for name, value in event.options.items()),
         ):
             self._print(f"{name:<18}: {value}")
         if event.mastery_reason:
@@ -178,14 +184,14 @@ class Console:
             print_table(report_rows(event.report), self._stream)
 
 
-def switch(name: str, value: Any) -> tuple[str, str]:
-    """One efficiency switch for the header."""
+def option(name: str, value: Any) -> tuple[str, str]:
+    """(label, value) of one option, for the header."""
     shown = ("ON" if value else "OFF") if isinstance(value, bool) else f"{value:,}"
     return OPTION_NAMES.get(name, name), shown
 
 
 def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """The end table as (name, value) texts, from a report."""
+    """The final table as (name, value) pairs, from the content of report.json."""
 
     def number(name: str, form: str = ",.0f", scale: float = 1.0, unit: str = "") -> str:
         value = report.get(name)
@@ -203,15 +209,15 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Samples", number("samples")),
         ("Epochs", f"{report.get('epochs_done', 0)} of {report.get('epochs', 0)}"),
         ("Steps", number("steps")),
-        ("Tokens forwarded", number("tokens_forwarded")),
-        ("Tokens backwarded", number("tokens_backwarded")),
-        ("Plain training", number("plain_training_tokens") + " tokens, forwarded and backwarded"),
+        ("Forward tokens", number("tokens_forwarded")),
+        ("Backward tokens", number("tokens_backwarded")),
+        ("Plain training", number("plain_training_tokens") + " tokens, forward and backward"),
         (
             "Compute saved",
-            number("compute_saved_ratio", ".2f", 100, " %") + " (forward 1, backward 2, scans taken off)",
+            number("compute_saved_ratio", ".2f", 100, " %") + " (forward 1, backward 2, scans counted)",
         ),
         ("Seconds", number("seconds", ".1f")),
-        ("Train loss", number("train_loss", ".4f") + " (on trained samples, last epoch)"),
+        ("Train loss", number("train_loss", ".4f") + " (trained samples of the last epoch)"),
         ("Evaluation loss", pair("eval_loss", ".4f")),
         ("Exact match", pair("exact_match", ".1f", 100, " %")),
     ]
@@ -229,7 +235,7 @@ def _bucket_text(counts: dict[str, int]) -> str:
 
 
 def print_table(rows: list[tuple[str, str]], stream: TextIO) -> None:
-    """Two columns between rules; drawn by rich where it is installed."""
+    """Print two columns between rules; with rich, if it is installed and `stream` is a terminal."""
     if importlib.util.find_spec("rich") and stream.isatty():
         from rich import box
         from rich.console import Console as RichConsole

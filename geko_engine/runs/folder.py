@@ -1,17 +1,20 @@
-"""A run on disk: the folder is the truth, whoever writes it (command line or page). Knows no torch and no process.
+"""A run on disk. Its folder is the only state that command line and page share. Knows no torch and no process.
 
-config.yaml    all that is needed to run it again
-events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (seconds since 1970)
-status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
-stop           exists when somebody asked the run to stop
-queued         exists while the run waits on the page for the one before it
-marks-used.json   the marks of an earlier run as they were when this one began; marks.json: those set on this one
-note.txt       what the user wrote about it
-worker.log     what the worker process printed
-.reserve       a little space, held while the run is at work: on a full disk it can still say how it ended
-checkpoints/   report.json   model/
-texts.parquet, rows.safetensors        the training samples: texts and facts, written once (see texts.py)
-samples.safetensors, history.safetensors   the record and its path, replaced after every epoch
+config.yaml           all settings of the run
+events.jsonl          append-only, one event a line, with `seq` (from 1) and `time` (seconds since 1970)
+status.json           replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
+stop                  exists once a stop was requested
+queued                exists while the run waits in the page's queue
+row_flags.json        the flags set on this run's samples (version 1: marks.json)
+row_flags_used.json   the row flags that this run was started with (version 1: marks-used.json)
+note.txt              the user's note
+worker.log            output of the worker process
+.reserve              disk space reserved for the last event of a running run
+report.json           the figures of the whole run, written at its end
+checkpoints/          one folder a checkpoint
+model/                the trained model or adapter, and its tokenizer
+texts.parquet, rows.safetensors            texts and facts of the training samples, written once (sample_texts.py)
+samples.safetensors, history.safetensors   the sample record and its history, replaced after every epoch
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 
 import psutil
 
+from geko_engine.config import renames
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import with_present_names
@@ -36,7 +40,17 @@ from geko_engine.storage.disk_space import full_sentence, is_full
 
 @dataclass(frozen=True)
 class Status:
-    """The content of status.json; `pid_started` tells a living worker from a stranger with its old pid."""
+    """The content of status.json.
+
+    Attributes:
+        phase: of the last PhaseChanged event, or the end.
+        pid: process id of the worker.
+        pid_started: start time of that process, in seconds since 1970: another process may get the same pid later.
+        heartbeat: time of the last write, in seconds since 1970.
+        seq: number of the last event.
+        end: complete, stopped, failed or interrupted; "" while the run goes on.
+        reason: of the end, for the user.
+    """
 
     phase: str = "starting"
     pid: int = 0
@@ -48,12 +62,12 @@ class Status:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that wrote this status still runs."""
+        """Whether the process that wrote this status is still running."""
         return self.pid > 0 and process_started(self.pid) == self.pid_started
 
 
 def process_started(pid: int) -> float | None:
-    """Start time of process `pid` (seconds since 1970), or None when it is gone (a zombie counts as gone)."""
+    """Start time of process `pid` in seconds since 1970, or None if it is gone (zombies count as gone)."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -62,29 +76,33 @@ def process_started(pid: int) -> float | None:
 
 
 class RunFolder:
-    """One run's folder: names of its files, and how they are read."""
+    """The folder of one run: the paths of its files, and how to read them.
+
+    Args:
+        path: of the folder; it need not exist.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     @classmethod
     def create(cls, config: RunConfig) -> RunFolder:
-        """Make a fresh folder below config.output_dir; ids are never reused.
+        """Create a new folder in config.output_dir and write config.yaml. Ids are never reused.
 
         Raises:
-            RunError: at the field output_dir, when the folder cannot be made or written.
+            RunError: at output_dir, if the folder cannot be created or written.
         """
         root = Path(config.output_dir).expanduser()
         model = re.sub(r"[^A-Za-z0-9._-]+", "-", config.model.name.strip("/").split("/")[-1])[:40] or "model"
-        made = f"{time.strftime('%Y%m%d-%H%M%S')}-{model}"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{model}"
         folder = None
         try:
             root.mkdir(parents=True, exist_ok=True)
-            folder = cls(_fresh(root, made))
+            folder = cls(_fresh(root, name))
             folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
         except OSError as error:
             if folder is not None:
-                shutil.rmtree(folder.path, ignore_errors=True)  # or it would be listed as a run that never began
+                shutil.rmtree(folder.path, ignore_errors=True)  # or it would be listed as a run that never started
             raise RunError(
                 full_sentence(root)
                 if is_full(error)
@@ -95,10 +113,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run. Raises RunError when there is none at `path`."""
+        """The folder of an existing run. Raises RunError if there is none at `path`."""
         folder = cls(path)
         if not folder.config_path.is_file():
-            raise RunError(f"There is no run in {str(path)!r}: a run's folder holds a config.yaml.")
+            raise RunError(f"There is no run in {str(path)!r}: the folder of a run has a config.yaml.")
         return folder
 
     @property
@@ -149,45 +167,54 @@ class RunFolder:
     def stop_path(self) -> Path:
         return self.path / "stop"
 
-    def config(self) -> RunConfig:
-        """The configuration that this run was started with."""
-        return RunConfig.from_yaml(self.config_path)
+    def config(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
+        """The configuration that this run was started with; `on_renamed` as in RunConfig.from_dict."""
+        return RunConfig.from_yaml(self.config_path, on_renamed=on_renamed)
 
     @property
-    def used_marks_path(self) -> Path:
-        return self.path / "marks-used.json"
+    def row_flags_path(self) -> Path:
+        return self.path / "row_flags.json"
 
-    def own_config(self) -> RunConfig:
-        """The same with the marks that were kept when it began: a resume works on the same rows, whatever was marked since."""
-        config = self.config()
-        if config.data.marks and self.used_marks_path.is_file():
-            config.data.marks = str(self.used_marks_path)
+    @property
+    def used_flags_path(self) -> Path:
+        return self.path / "row_flags_used.json"
+
+    def saved_row_flags(self) -> Path:
+        """The file with the flags set on this run's samples: version 1 called it marks.json. It may not exist."""
+        return _existing(self.row_flags_path, self.path / "marks.json")
+
+    def config_with_saved_flags(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
+        """`config` with the row flags saved at the start, so that a resumed run trains on the same rows."""
+        config = self.config(on_renamed=on_renamed)
+        used = _existing(self.used_flags_path, self.path / "marks-used.json")
+        if config.data.row_flags and used.is_file():
+            config.data.row_flags = str(used)
         return config
 
     def request_stop(self) -> None:
-        """Ask the run to save a checkpoint and end as `stopped`; asking twice is asking once."""
+        """Request that the run saves a checkpoint and ends as "stopped". May be called several times."""
         self.stop_path.touch()
 
-    def forget_stop(self) -> None:
-        """Before a run is begun, or begun again. Never after: who asks for a stop at once must be heard."""
+    def clear_stop(self) -> None:
+        """Remove a stop request. Call it before a run starts, never after, or an early request would be lost."""
         self.stop_path.unlink(missing_ok=True)
 
     def status(self) -> Status | None:
-        """What status.json says, or None before the worker wrote it."""
+        """The content of status.json, or None if the worker has not written it yet."""
         try:
             return Status(**json.loads((self.path / "status.json").read_text(encoding="utf-8")))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
 
     def report(self) -> dict[str, Any] | None:
-        """The content of report.json, or None before the end."""
+        """The content of report.json, or None if the run has not ended yet."""
         try:
             return with_present_names(json.loads(self.report_path.read_text(encoding="utf-8")))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (offset behind the line, event) for each whole line from byte `offset` on."""
+        """Yield (offset after the line in bytes, event) for each complete line from byte `offset` on."""
         try:
             file = self.events_path.open("rb")
         except FileNotFoundError:
@@ -201,13 +228,18 @@ class RunFolder:
                 yield offset, with_present_names(json.loads(line))
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint (half-written ones have another name), or None."""
+        """The newest complete checkpoint, or None. Incomplete ones have other names."""
         found = [p for p in self.checkpoints_path.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
         return max(found, key=lambda p: int(p.name.split("-")[-1]), default=None)
 
 
+def _existing(path: Path, old: Path) -> Path:
+    """`path`, or `old` where only that one exists."""
+    return old if old.is_file() and not path.is_file() else path
+
+
 def _fresh(root: Path, name: str) -> Path:
-    """A new folder `name` with a random end below `root`; another run of the same second may have the first one."""
+    """Create a folder in `root`, named `name` and a random suffix: another run may start in the same second."""
     while True:
         path = root / f"{name}-{secrets.token_hex(2)}"
         try:

@@ -1,4 +1,4 @@
-"""The stop flag of a run: signals, the stop file, a parent that is gone."""
+"""The stop flag of a run: set by signals or by the stop file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from geko_engine.runs.folder import RunFolder
 
 
 class StopFlag:
-    """True once a stop was asked for: by the `stop` file of the run, or by SIGINT or SIGTERM to this process.
+    """Callable that returns True once a stop was requested, by the run's `stop` file or by SIGINT or SIGTERM.
 
-    A second SIGINT ends the process at once.
+    A second SIGINT ends the process at once (KeyboardInterrupt).
+
+    Args:
+        folder: of the run.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -19,7 +22,7 @@ class StopFlag:
         self.signalled = False
 
     def install(self) -> StopFlag:
-        """Listen to the signals; only the main thread of a process may."""
+        """Install the signal handlers, which only the main thread of a process can do. Returns self."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         return self

@@ -1,4 +1,4 @@
-"""The one writer of a run's events and status. Knows no loop and no screen."""
+"""Writes a run's events and status. Knows no training loop and no screen."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from typing import Any
 from geko_engine.reporting.events import Event, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder, Status, process_started
 from geko_engine.storage.atomic_files import finite, replace_json
-from geko_engine.storage.disk_space import free_reserve, keep_reserve, written
+from geko_engine.storage.disk_space import explain_write_errors, free_reserve, keep_reserve
 
 HEARTBEAT_SECONDS = 2.0
 
 
 class RunWriter:
-    """The one writer of a run's events and status; use as a context manager around the run.
+    """The only writer of a run's events and status. Use it as a context manager around the run.
 
-    Calling it with an Event appends the event and renews the status; a thread renews the heartbeat. Both raise RunError
-    when the disk is full; for the last event there is a little space in reserve.
+    Calling it with an Event appends the event to events.jsonl and, if the phase changes, replaces status.json. A thread
+    renews the heartbeat in status.json. A small reserve of disk space is kept for the last event.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        RunError: on entry or when called, if the disk is full or the folder cannot be written.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -36,7 +42,7 @@ class RunWriter:
 
     def __enter__(self) -> RunWriter:
         keep_reserve(self.folder.path)
-        with written(self.folder.path):
+        with explain_write_errors(self.folder.path):
             self._file = self.folder.events_path.open("ab", buffering=0)
             self._write_status()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -52,7 +58,7 @@ class RunWriter:
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunEnded):
             free_reserve(self.folder.path)
-        with self._lock, written(self.folder.path):
+        with self._lock, explain_write_errors(self.folder.path):
             self._append({"seq": self._seq + 1, "time": round(time.time(), 3), **event.to_dict()})
             self._seq += 1
         if isinstance(event, PhaseChanged):
@@ -60,15 +66,15 @@ class RunWriter:
         if isinstance(event, RunEnded):
             self._phase, self._end, self._reason = event.end, event.end, event.reason
         if isinstance(event, PhaseChanged | RunEnded):
-            with written(self.folder.path):
+            with explain_write_errors(self.folder.path):
                 self._write_status()
 
     def _append(self, values: dict[str, Any]) -> None:
-        """One line, or nothing of it."""
+        """Append one complete line, or nothing."""
         line = (json.dumps(finite(values), allow_nan=False) + "\n").encode()
         before, done = os.fstat(self._file.fileno()).st_size, 0
         try:
-            while done < len(line):  # a disk that is getting full takes a part of it
+            while done < len(line):  # a nearly full disk writes only a part
                 done += self._file.write(line[done:])
         except OSError:
             self._file.truncate(before)
@@ -76,7 +82,7 @@ class RunWriter:
 
     def _beat(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError):  # the next one may find room again
+            with contextlib.suppress(OSError):  # the next heartbeat may find space again
                 self._write_status()
 
     def _write_status(self) -> None:
@@ -86,7 +92,12 @@ class RunWriter:
 
 
 def mark_interrupted(folder: RunFolder, reason: str) -> None:
-    """Give a run whose worker is gone its end, so that it is never shown as running."""
+    """Write the end "interrupted" for a run whose worker is gone, so that it is not shown as running.
+
+    Args:
+        folder: of the run; nothing happens if it has ended or is still alive.
+        reason: shown to the user.
+    """
     repair_tail(folder.events_path)
     status = folder.status() or Status()
     if status.end or status.alive:
@@ -97,7 +108,7 @@ def mark_interrupted(folder: RunFolder, reason: str) -> None:
 
 
 def repair_tail(path: Path) -> None:
-    """Cut a half-written last line off; only its writer's death leaves one."""
+    """Cut off an incomplete last line, which only a killed writer leaves behind."""
     if not path.exists():
         return
     data = path.read_bytes()

@@ -197,5 +197,5 @@ def policy_for(
     agree: Agree = lambda value: value,
 ) -> UniformPolicy:
     """The policy that `config` describes: plain training, InfoBatch's rule, or GEKO's."""
-    kind = UniformPolicy if not config.enabled else GekoPolicy if config.mastery == "exact" else InfoBatchPolicy
+    kind = UniformPolicy if not config.enabled else GekoPolicy if config.mastery == "exact_match" else InfoBatchPolicy
     return kind(config, samples, epochs=epochs, seed=seed, step_size=step_size, agree=agree)

@@ -96,7 +96,7 @@ def below_mean_loss(signals: RecordSignals, config: GEKOConfig) -> tuple[Conditi
 
 
 MASTERY_CRITERIA: dict[str, Mastery] = {
-    "exact": Mastery(
+    "exact_match": Mastery(
         answered_surely,
         "Mastered is what the model answers exactly, and surely; where hardly any answer ever is, what training hardly changes any more.",
         "answered exactly, and surely",
@@ -104,7 +104,7 @@ MASTERY_CRITERIA: dict[str, Mastery] = {
         # Tempered: the unbiased weight 1/share has more variance, and measured worse.
         replay_weight_exponent=0.5,
     ),
-    "relative": Mastery(
+    "below_mean_loss": Mastery(
         below_mean_loss,
         "Mastered is what has a loss below the mean of the data: for long answers, of which none is ever exactly right.",
         "their loss is below the mean of the data",

@@ -78,7 +78,7 @@ class Stability:
     @property
     def is_enabled(self) -> bool:
         """Whether anything may be skipped as stable."""
-        return self.config.settled_share > 0
+        return self.config.stable_share > 0
 
     def first_scan(self, plan: Plan | None, steps_done: int, *, epoch: int, since: int) -> NDArray | None:
         """The panel's ids, once a quarter of the first epoch is done and hardly any answer was right so far."""
@@ -119,7 +119,7 @@ class Stability:
         states, samples = self._states, self._samples
         members = choose_panel(samples, self._seed)
         churn = prediction_churn(self.panel, now, samples.targets[members])
-        found = self._agree(find_stable(samples, members, churn, self.config.settled_share))
+        found = self._agree(find_stable(samples, members, churn, self.config.stable_share))
         self.panel = now
         states.withdraw(Prediction.STABLE)
         met = states.bucket != Bucket.UNSEEN  # predictions about unseen samples stay: they have their own test

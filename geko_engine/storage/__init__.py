@@ -1,1 +1,1 @@
-"""Files written whole or not at all, and room on the disk."""
+"""Atomic file writes, and free space on the disk."""

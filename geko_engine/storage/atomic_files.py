@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes: a reader sees the old content or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from typing import Any
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` write a file beside `path` and rename it, so that `path` is always whole; for one writer."""
-    temporary = path.with_name(f".{path.name}.writing")  # the same each time: what a killed writer left is replaced
+    """Write a file beside `path` and rename it to `path`. Only for a single writer.
+
+    Args:
+        path: is always complete.
+        write: called with the path of the temporary file.
+    """
+    temporary = path.with_name(f".{path.name}.writing")  # always the same name: replaces what a killed writer left
     try:
         write(temporary)
         temporary.replace(path)
@@ -21,7 +26,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def replace_json(path: Path, values: Any) -> None:
-    """Write `values` as JSON so that a reader sees the old content or the new one, never half of it."""
+    """Write `values` to `path` as JSON, atomically. Several processes may write."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(json.dumps(finite(values), indent=1, allow_nan=False), encoding="utf-8")
@@ -32,7 +37,7 @@ def replace_json(path: Path, values: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """`value` with NaN and infinities as None: JSON has no word for them, and a browser stumbles over them."""
+    """`value` with NaN and infinities replaced by None: JSON has no such numbers, and browsers reject them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

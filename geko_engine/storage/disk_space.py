@@ -1,4 +1,4 @@
-"""A full disk: how every library says so, in one sentence for the user; and a little space kept for a run's last words.
+"""Full disks: recognizing the errors of all libraries, one sentence for the user, and a reserve for the last event.
 
 Knows no run.
 """
@@ -14,62 +14,61 @@ from pathlib import Path
 
 from geko_engine.exceptions import RunError
 
-FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # the disk, a limit, a quota
-# Not every library that writes in C++ or Rust raises an OSError: safetensors and torch.save tell it in their text.
-SAID = re.compile(
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # disk full, file size limit, quota
+# safetensors and torch.save do not raise OSError; their message says it.
+FULL_MESSAGE = re.compile(
     r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b|file write failed|PytorchStreamWriter"
 )
 BEGINNING = "The disk of "
-DISK_FULL = 28  # exit code of a worker that had no room for its last words
+DISK_FULL = 28  # exit code of a worker that could not write its last event
 MUCH = 1_000_000_000  # bytes
 RESERVE = ".reserve"
 RESERVE_BYTES = 65_536
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether `error`, or what it came from, says that there is no room left."""
+    """Whether `error`, or an error that caused it, means that the disk is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
-        if SAID.search(str(error)):
+        if FULL_MESSAGE.search(str(error)):
             return True
         error = error.__cause__
     return False
 
 
-def tells_full(reason: str) -> bool:
-    """Whether the reason of a run's end is that sentence."""
+def says_disk_is_full(reason: str) -> bool:
+    """Whether the reason of a run's end is `full_sentence`."""
     return reason.startswith(BEGINNING)
 
 
 def full_sentence(folder: Path) -> str:
-    """That the disk of `folder` is full, and what can be done."""
+    """The sentence that the disk of `folder` is full, and what to do."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:
         free = MUCH
-    left = f" ({free / 1e6:.1f} MB left)" if free < MUCH else ""  # with more left it is a quota or a limit
-    return f"{BEGINNING}{str(folder)!r} is full{left}: free some space there, old runs first."
+    left = f" ({free / 1e6:.1f} MB left)" if free < MUCH else ""  # with more free space, a quota or a limit is full
+    return f"{BEGINNING}{str(folder)!r} is full{left}: free some space there, for example by deleting old runs."
 
 
 @contextlib.contextmanager
-def written(folder: Path) -> Iterator[None]:
-    """What cannot be written below `folder` in here becomes a RunError at output_dir."""
+def explain_write_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError inside this context into a RunError at output_dir."""
     try:
         yield
     except OSError as error:
-        said = f"Writing below {str(folder)!r} failed ({error.strerror or error})."
-        said = full_sentence(folder) if is_full(error) else said
-        raise RunError(said, "output_dir") from error
+        failed = f"Writing to {str(folder)!r} failed ({error.strerror or error})."
+        raise RunError(full_sentence(folder) if is_full(error) else failed, "output_dir") from error
 
 
 def keep_reserve(folder: Path) -> None:
-    """Take some space now, so that a run on a full disk can still say how it ended."""
+    """Reserve some space, so that a run on a full disk can still write how it ended."""
     with contextlib.suppress(OSError):
         (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
 
 def free_reserve(folder: Path) -> None:
-    """Give that space back."""
+    """Free the reserved space."""
     with contextlib.suppress(OSError):
         (folder / RESERVE).unlink(missing_ok=True)

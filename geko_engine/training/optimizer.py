@@ -7,7 +7,7 @@ from torch import nn
 
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
-from geko_engine.models.quantization import quiet_bitsandbytes
+from geko_engine.models.quantization import silence_bitsandbytes
 
 LONGEST_WARMUP = 0.1  # of the run, so that a short run with the default 100 warm-up steps still trains
 
@@ -40,7 +40,7 @@ def build_optimizer(model: nn.Module, args: GEKOTrainingArgs) -> torch.optim.Opt
     ]
     if not args.use_8bit_optimizer:
         return torch.optim.AdamW(groups, lr=args.learning_rate, fused=True)
-    quiet_bitsandbytes()
+    silence_bitsandbytes()
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

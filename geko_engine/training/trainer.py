@@ -23,7 +23,7 @@ from geko_engine.data.batches import as_samples
 from geko_engine.exceptions import RunError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
-from geko_engine.models.quantization import settle_quantized
+from geko_engine.models.quantization import prepare_quantized_for_training
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
@@ -92,7 +92,7 @@ class GEKOTrainer:
             raise TypeError("The training dataset is empty: give at least one sample.")
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
         require_adapters(self.model)
-        settle_quantized(self.model, self._warn)
+        prepare_quantized_for_training(self.model, self._warn)
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
         self.engine = engine = TrainingEngine(self.model, scorer, self.args, pad_token_id or 0, self._warn)

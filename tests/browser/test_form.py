@@ -52,7 +52,7 @@ def test_a_yaml_fills_the_form_in_and_a_wrong_one_is_answered(page: Page) -> Non
 def test_the_draft_survives_a_reload(page: Page) -> None:
     fill(page, {"training.num_epochs": "9", "data.sample_count": "77"})
     page.locator("#field-data-sample_count input, #field-data-sample_count textarea").first.blur()
-    page.wait_for_function("JSON.parse(localStorage.getItem('geko-draft') || '{}')['data.sample_count'] === '77'")
+    page.wait_for_function("JSON.parse(localStorage.getItem('geko-draft-2') || '{}')['data.sample_count'] === '77'")
     page.reload()
     expect(page.locator("#field-training-num_epochs input")).to_have_value("9")
     expect(page.locator("#field-data-sample_count input, #field-data-sample_count textarea").first).to_have_value("77")
@@ -104,7 +104,7 @@ def test_rows_that_teach_nothing_are_refused_at_the_field_to_change_and_the_form
     unfold(page, "Columns and splits")
     fill(page, {"data.max_length": "100"})
     page.wait_for_function(
-        "String(JSON.parse(localStorage.getItem('geko-draft') || '{}')['data.max_length']) === '100'"
+        "String(JSON.parse(localStorage.getItem('geko-draft-2') || '{}')['data.max_length']) === '100'"
     )
     page.locator("#geko-form button.label-wrap", has_text="Columns and splits").click()  # folded again
     fill(page, {"data.train": str(path), "training.num_epochs": "7"})

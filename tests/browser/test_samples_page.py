@@ -83,10 +83,10 @@ def test_marks_are_taken_along_to_the_next_run(page: Page, server: Server) -> No
     expect(page.locator(".m-use")).to_be_disabled()
     page.get_by_label("Mark row 2", exact=True).check()
     page.locator(".m-use").click()
-    marks = page.locator("#field-data-marks input, #field-data-marks textarea").first
+    marks = page.locator("#field-data-row_flags input, #field-data-row_flags textarea").first
     expect(marks).to_be_visible()  # its group is unfolded
-    expect(marks).to_have_value(str(run.path / "marks.json"))
-    expect(page.locator("#field-data-marked input")).to_have_value("exclude")
+    expect(marks).to_have_value(str(run.path / "row_flags.json"))
+    expect(page.locator("#field-data-flag_action input")).to_have_value("exclude")
     expect(page.locator("#field-training-num_epochs input")).to_have_value("9")
     assert marked_rows(run) == {2}
 

@@ -183,7 +183,7 @@ def test_a_killed_server_leaves_the_run_at_work_and_the_next_one_shows_it(page: 
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("model.name", "", "No model is named"),
+        ("model.name", "", "No model is given"),
         ("model.name", "./nowhere", "There is no folder './nowhere'"),
         ("data.train", "none.jsonl", "There is no file 'none.jsonl'"),
         ("training.num_epochs", "0", "give at least 1"),

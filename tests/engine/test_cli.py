@@ -153,7 +153,7 @@ def test_kill_9_and_resume_ends_in_the_same_weights_and_loss_curve(
 
 BAD_INPUT = {
     "no such model": (["--set", "model.name=./nowhere"], "model.name: There is no folder './nowhere'"),
-    "empty model": (["--set", "model.name="], "model.name: No model is named"),
+    "empty model": (["--set", "model.name="], "model.name: No model is given"),
     "no such data": (["--set", "data.train=none.csv"], "data.train: There is no file 'none.csv'"),
     "epochs 0": (["--set", "training.num_epochs=0"], "training.num_epochs: 0 is out of range: give at least 1"),
     "samples 0": (["--set", "data.sample_count=0"], "data.sample_count: 0 is out of range: give at least 1"),

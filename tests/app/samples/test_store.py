@@ -12,7 +12,15 @@ import pytest
 
 from geko_app.pages.samples import _server_functions, query_of
 from geko_app.runs.store import RunStore
-from geko_app.samples.exclusions import exported, mark, marked_rows, write_dataset, write_list
+from geko_app.samples.exclusions import (
+    as_settings,
+    exported,
+    mark,
+    marked_rows,
+    marks_version,
+    write_dataset,
+    write_list,
+)
 from geko_app.samples.store import NEVER_READ, NOT_KEPT, NOT_YET, Samples, SampleStore, Texts
 from geko_app.views import samples as sample_views
 from geko_app.views.samples import Query
@@ -183,8 +191,17 @@ def test_marks_are_kept_beside_the_run_and_a_damaged_file_counts_as_none(store: 
     assert mark(folder, [3, 5], marked=True) == 2 and mark(folder, [5], marked=True) == 2
     assert mark(folder, [3], marked=False) == 1 and marked_rows(folder) == {5}
     assert [p.name for p in folder.path.iterdir() if "tmp" in p.name or "writing" in p.name] == []
-    (folder.path / "marks.json").write_text('{"rows": "all"', encoding="utf-8")
+    (folder.path / "row_flags.json").write_text('{"rows": "all"', encoding="utf-8")
     assert marked_rows(folder) == set()
+
+
+def test_flags_that_version_1_kept_are_read_and_written_under_the_new_name(store: RunStore) -> None:
+    folder = new_run(store)
+    (folder.path / "marks.json").write_text('{"rows": [3]}', encoding="utf-8")
+    assert marked_rows(folder) == {3} and as_settings(folder)["data.row_flags"].endswith("marks.json")
+    before = marks_version(folder)
+    assert mark(folder, [5], marked=True) == 2 and marked_rows(folder) == {3, 5}
+    assert marks_version(folder) != before and as_settings(folder)["data.row_flags"].endswith("row_flags.json")
 
 
 TOKENIZER = character_tokenizer()

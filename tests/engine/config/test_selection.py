@@ -31,7 +31,7 @@ loss = st.floats(0, 50)
 def bucket_of(correct: bool, confidence: float, q: float, quality_value: float, config: GEKOConfig) -> Bucket:
     one = np.array
     signals = RecordSignals(one([0.1]), one([correct]), one([confidence]), one([q]), one([quality_value]), 1.0)
-    mastered = MASTERY_CRITERIA["exact"].mastered(signals, config)
+    mastered = MASTERY_CRITERIA["exact_match"].mastered(signals, config)
     return Bucket(int(partition(one([correct]), one([confidence]), mastered, one([True]), config)[0]))
 
 
@@ -172,7 +172,7 @@ def test_relatively_mastered_is_what_has_a_loss_below_the_mean(losses: list[floa
     values = np.array(losses)
     nothing = np.zeros(len(values), bool)
     signals = RecordSignals(values, nothing, values, values, values, float(values.mean()))
-    mask = MASTERY_CRITERIA["relative"].mastered(signals, GEKOConfig())
+    mask = MASTERY_CRITERIA["below_mean_loss"].mastered(signals, GEKOConfig())
     assert mask.tolist() == [value < values.mean() for value in losses]
     before = RecordSignals(values, nothing, values, values, values, float("nan"))
-    assert not MASTERY_CRITERIA["relative"].mastered(before, GEKOConfig()).any()
+    assert not MASTERY_CRITERIA["below_mean_loss"].mastered(before, GEKOConfig()).any()

@@ -1,4 +1,4 @@
-"""Rows marked in an earlier run: left out under their true numbers, or never frozen; and bad files told in words."""
+"""Rows flagged in an earlier run: left out under their true numbers, or never frozen; and bad files explained."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEKO_CACHE", str(tmp_path / "cache"))
 
 
-def marks(folder: Path, *rows: int) -> str:
-    path = folder / "marks.json"
+def flags(folder: Path, *rows: int) -> str:
+    path = folder / "row_flags.json"
     path.write_text(json.dumps({"rows": rows}), encoding="utf-8")
     return str(path)
 
@@ -45,35 +45,35 @@ def look(tokenizer: Any, **data: Any) -> list[PreparedDataset]:
 
 def test_marked_rows_are_left_out_and_the_others_keep_their_numbers(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs("a>b", "c>d", "e>", "f>g", "a>b"))
-    (part,) = look(tokenizer, train=train, marks=marks(tmp_path, 2, 4, 99))
+    (part,) = look(tokenizer, train=train, row_flags=flags(tmp_path, 2, 4, 99))
     assert part.data.rows.tolist() == [0, 4] and part.row_count == 5
-    assert [(f.kind, f.rows) for f in part.findings] == [("marked", [2, 4]), ("empty", [3]), ("duplicate", [5])]
-    assert part.findings[0].sentence == "2 rows left out, because they are marked: 2, 4"
+    assert [(f.kind, f.rows) for f in part.findings] == [("flagged", [2, 4]), ("empty", [3]), ("duplicate", [5])]
+    assert part.findings[0].sentence == "2 rows left out, because they are flagged: 2, 4"
 
 
-def test_evaluation_data_knows_no_marks(tmp_path: Path, tokenizer: Any) -> None:
+def test_evaluation_data_knows_no_flags(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs("a>b", "c>d"))
-    first, second = look(tokenizer, train=train, eval=train, marks=marks(tmp_path, 1))
+    first, second = look(tokenizer, train=train, eval=train, row_flags=flags(tmp_path, 1))
     assert (first.data.rows.tolist(), second.data.rows.tolist()) == ([1], [0, 1])
 
 
-def test_kept_tokens_are_not_taken_for_those_of_other_marks(tmp_path: Path, tokenizer: Any) -> None:
+def test_kept_tokens_are_not_taken_for_those_of_other_flags(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs("a>b", "a>b", "c>d"))
     found = [look(tokenizer, train=train)[0].data.rows.tolist()]
-    found += [look(tokenizer, train=train, marks=marks(tmp_path, row))[0].data.rows.tolist() for row in (1, 2, 1)]
+    found += [look(tokenizer, train=train, row_flags=flags(tmp_path, row))[0].data.rows.tolist() for row in (1, 2, 1)]
     assert found == [[0, 1, 2], [1, 2], [0, 2], [1, 2]]
 
 
-def test_all_rows_marked_is_told_at_the_marks(tmp_path: Path, tokenizer: Any) -> None:
+def test_all_rows_marked_is_told_at_the_flags(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs("a>b", "c>d"))
-    with pytest.raises(DataError, match="All 2 rows are marked") as caught:
-        look(tokenizer, train=train, marks=marks(tmp_path, 1, 2))
-    assert caught.value.field == "data.marks"
+    with pytest.raises(DataError, match="All 2 rows are flagged") as caught:
+        look(tokenizer, train=train, row_flags=flags(tmp_path, 1, 2))
+    assert caught.value.field == "data.row_flags"
 
 
 def test_the_look_shows_what_will_be_trained_on(tmp_path: Path, tokenizer: Any) -> None:
     train = written(tmp_path / "train.jsonl", pairs("a>b", "c>d"))
-    config = RunConfig.from_dict({"data": {"train": train, "marks": marks(tmp_path, 1)}})
+    config = RunConfig.from_dict({"data": {"train": train, "row_flags": flags(tmp_path, 1)}})
     assert [sample[0][0].strip() for sample in preview(config, tokenizer, lambda event: None).samples] == ["c"]
 
 
@@ -81,27 +81,27 @@ def test_the_look_shows_what_will_be_trained_on(tmp_path: Path, tokenizer: Any) 
     ("content", "sentence"),
     [
         (None, "There is no file"),
-        ("not json", "holds no marks"),
-        ("[1, 2]", "holds no marks"),
-        ('{"rows": [0]}', "holds no marks"),
-        ('{"rows": [true]}', "holds no marks"),
-        ('{"rows": "3"}', "holds no marks"),
+        ("not json", "holds no row flags"),
+        ("[1, 2]", "holds no row flags"),
+        ('{"rows": [0]}', "holds no row flags"),
+        ('{"rows": [true]}', "holds no row flags"),
+        ('{"rows": "3"}', "holds no row flags"),
     ],
 )
-def test_a_bad_file_is_told_before_the_start(tmp_path: Path, content: str | None, sentence: str) -> None:
-    path = tmp_path / "marks.json"
+def test_a_bad_file_is_reported_before_the_start(tmp_path: Path, content: str | None, sentence: str) -> None:
+    path = tmp_path / "row_flags.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    ((field, text),) = preflight(RunConfig.from_dict({"data": {"marks": str(path)}, "output_dir": str(tmp_path)}))
-    assert field == "data.marks" and sentence in text and str(path) in text
+    ((field, text),) = preflight(RunConfig.from_dict({"data": {"row_flags": str(path)}, "output_dir": str(tmp_path)}))
+    assert field == "data.row_flags" and sentence in text and str(path) in text
 
 
-@pytest.mark.parametrize("mastery", ["exact", "relative"])
+@pytest.mark.parametrize("mastery", ["exact_match", "below_mean_loss"])
 def test_a_mastered_sample_that_may_not_freeze_is_light(tmp_path: Path, mastery: str) -> None:
     states, config, ids = SampleStates(3), GEKOConfig(mastery=mastery), np.arange(3)
     states.never_freeze[1:] = True
     signals = {name: np.full(3, value) for name, value in KNOWN.items()}
-    signals["correct"] = np.array([True, True, mastery == "exact"])  # "relative" masters wrong answers too
+    signals["correct"] = np.array([True, True, mastery == "exact_match"])  # "below_mean_loss" masters wrong answers too
     states.mean_loss = 1.0
     states.record(ids, **signals, step=1, config=config)
     assert states.bucket.tolist() == [Bucket.FREEZE, Bucket.LIGHT, Bucket.LIGHT]
@@ -115,8 +115,8 @@ def test_a_mastered_sample_that_may_not_freeze_is_light(tmp_path: Path, mastery:
 # ---------------------------------------------------------------- real runs
 
 
-def started(tmp_path: Path, model: Path, rows: Path, marked: str, numbers: list[int], epochs: int) -> RunFolder:
-    data = {"train": str(rows), "marks": marks(tmp_path, *numbers), "marked": marked}
+def started(tmp_path: Path, model: Path, rows: Path, action: str, numbers: list[int], epochs: int) -> RunFolder:
+    data = {"train": str(rows), "row_flags": flags(tmp_path, *numbers), "flag_action": action}
     training = {"num_epochs": epochs, "batch_size": 8, "learning_rate": 5e-3}
     values = {"model": {"name": str(model)}, "data": data, "training": training, "output_dir": str(tmp_path / "runs")}
     folder = RunFolder.create(RunConfig.from_dict(values))
@@ -124,20 +124,20 @@ def started(tmp_path: Path, model: Path, rows: Path, marked: str, numbers: list[
     return folder
 
 
-def test_a_run_leaves_marked_rows_out_and_stays_with_the_marks_it_began_with(
+def test_a_run_leaves_flagged_rows_out_and_stays_with_the_flags_it_began_with(
     tmp_path: Path, model_folder: Path, data_file: Path
 ) -> None:
     folder = started(tmp_path, model_folder, data_file, "exclude", [1, 64], 2)
     assert load_file(folder.rows_path)["row"].tolist() == list(range(2, 64))
-    marks(tmp_path, 5)
+    flags(tmp_path, 5)
     assert run(folder, resume=True)["end"] == "complete"  # its checkpoint is of the same rows
-    assert json.loads(folder.used_marks_path.read_text(encoding="utf-8")) == {"rows": [1, 64]}
+    assert json.loads(folder.used_flags_path.read_text(encoding="utf-8")) == {"rows": [1, 64]}
 
 
-def test_a_run_never_freezes_marked_rows_and_freezes_their_equals(
+def test_a_run_never_freezes_flagged_rows_and_freezes_their_equals(
     tmp_path: Path, model_folder: Path, data_file: Path
 ) -> None:
-    folder = started(tmp_path, model_folder, data_file, "never freeze", list(range(1, 33)), 16)
+    folder = started(tmp_path, model_folder, data_file, "never_freeze", list(range(1, 33)), 16)
     states = SampleStates(64)
     states.load(folder.samples_path)
     frozen = states.bucket == Bucket.FREEZE  # every second row is easy, on both sides

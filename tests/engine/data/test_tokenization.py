@@ -116,7 +116,7 @@ def test_any_dataset_of_dicts_will_do_and_its_padding_is_taken_out() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("", "No model is named"),
+        ("", "No model is given"),
         ("./nowhere", "There is no folder"),
         ("a/b/c", "There is no folder"),
         ("two words", "neither a local path nor a Hub id"),

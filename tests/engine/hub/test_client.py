@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from geko_engine.hub.downloads import bound_requests
+from geko_engine.hub.downloads import limit_request_time
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
 from tests.hub_server import HubServer, Repo
 
@@ -173,16 +173,16 @@ def page(name: str, kind: str = "model") -> str:
     return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{name}"
 
 
-LOGIN = "for a private one log in (`hf auth login`) or set HF_TOKEN."
+LOGIN = "log in (`hf auth login`) or set HF_TOKEN."
 REFUSED = {
-    "no such model and no such data, told at once": (
+    "no such model and no such data, reported together": (
         {"model.name": "no/model", "data.train": "no/data"},
         "",
         [
             f"model.name: There is no model 'no/model' on the Hub, or it is private: check the name at "
-            f"{page('no/model')}; {LOGIN}",
+            f"{page('no/model')}. For a private model, {LOGIN}",
             f"data.train: There is no dataset 'no/data' on the Hub, or it is private: check the name at "
-            f"{page('no/data', 'dataset')}; {LOGIN}",
+            f"{page('no/data', 'dataset')}. For a private dataset, {LOGIN}",
         ],
     ),
     "no such evaluation data": (
@@ -190,7 +190,7 @@ REFUSED = {
         "",
         [
             f"data.eval: There is no dataset 'no/data' on the Hub, or it is private: check the name at "
-            f"{page('no/data', 'dataset')}; {LOGIN}"
+            f"{page('no/data', 'dataset')}. For a private dataset, {LOGIN}"
         ],
     ),
     "no such revision": (
@@ -205,7 +205,7 @@ REFUSED = {
         {"model.name": "tiny/gated", "data.train": "tiny/gated-rows"},
         "",
         [
-            f"{field}: The {kind} '{name}' is gated: accept its licence at {page(name, kind)}, then log in "
+            f"{field}: The {kind} '{name}' is gated: accept its license at {page(name, kind)}, then log in "
             "(`hf auth login`) or set HF_TOKEN."
             for field, kind, name in (
                 ("model.name", "model", "tiny/gated"),
@@ -217,17 +217,17 @@ REFUSED = {
         {"model.name": "tiny/gated"},
         STRANGER,
         [
-            f"model.name: The model 'tiny/gated' is gated, and the token's account may not read it: accept its licence "
-            f"at {page('tiny/gated')} with that account, or give another account's token in HF_TOKEN."
+            f"model.name: The model 'tiny/gated' is gated, and your account has no access: accept its license at "
+            f"{page('tiny/gated')} with this account, or set HF_TOKEN to the token of another account."
         ],
     ),
     "gated, with a token that does not exist": (
         {"model.name": "tiny/gated"},
         "hf_mistyped0123456789",
         [
-            f"{field}: The Hub refuses the token for the {kind} '{name}': renew it at "
-            "https://huggingface.co/settings/tokens and log in anew (`hf auth login`) or set HF_TOKEN; a gated one also "
-            f"needs its licence accepted at {page(name, kind)}."
+            f"{field}: The Hub rejects the token for the {kind} '{name}': create a new one at "
+            "https://huggingface.co/settings/tokens and log in again (`hf auth login`) or set HF_TOKEN. For a gated "
+            f"{kind}, accept its license at {page(name, kind)} too."
             for field, kind, name in (
                 ("model.name", "model", "tiny/gated"),
                 ("data.train", "dataset", "tiny/plain"),  # the Hub answers nothing at all to such a token
@@ -258,15 +258,15 @@ REFUSED = {
         {"data.train": "tiny/empty"},
         "",
         [
-            "data.train: The dataset 'tiny/empty' holds no files that can be read as rows: look at them at "
-            f"{page('tiny/empty', 'dataset')}/tree/main and choose another dataset."
+            "data.train: The dataset 'tiny/empty' has no files that can be read as rows: check them at "
+            f"{page('tiny/empty', 'dataset')}/tree/main, or choose another dataset."
         ],
     ),
     "no config.json": (
         {"model.name": "tiny/words"},
         "",
         [
-            "model.name: The model 'tiny/words' holds no config.json, so it cannot be loaded: look at its files at "
+            "model.name: The model 'tiny/words' has no config.json, so it cannot be loaded: check its files at "
             f"{page('tiny/words')}/tree/main and give the id of a transformers model."
         ],
     ),
@@ -274,7 +274,7 @@ REFUSED = {
         {"model.name": "tiny/weightless"},
         "",
         [
-            "model.name: The model 'tiny/weightless' holds no weights (model.safetensors or pytorch_model.bin): look at "
+            "model.name: The model 'tiny/weightless' has no weights (model.safetensors or pytorch_model.bin): check "
             f"its files at {page('tiny/weightless')}/tree/main and give the id of the original model. Its GGUF files "
             "cannot be fine-tuned."
         ],
@@ -316,8 +316,8 @@ def test_every_refusal_is_one_plain_sentence_at_its_field(
         end = json.loads((last_run(tmp_path / str(i)) / "events.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         assert end["field"] == sentences[0].split(":")[0], name
         several = len(sentences) > 1  # then each line names its field
-        told = report["reason"].splitlines() if several else [f"{end['field']}: {report['reason']}"]
-        assert told == sentences, name
+        reported = report["reason"].splitlines() if several else [f"{end['field']}: {report['reason']}"]
+        assert reported == sentences, name
     assert not hub.asked("/tiny/gated/resolve/")
 
 
@@ -380,7 +380,9 @@ def test_the_worker_of_the_page_writes_no_token_either(
     assert "is gated" in report_of(tmp_path)["reason"] and not [text for text in texts if STRANGER.encode() in text]
 
 
-UNREACHED = "The Hub cannot be reached and the {} is not on this machine, or not all of it: check the network, or give a local path."
+UNREACHED = (
+    "The Hub cannot be reached, and the {} is not completely on this machine: check the network, or give a local path."
+)
 
 
 def test_a_hub_that_hangs_ends_the_run_with_a_sentence(hub: HubServer, tmp_path: Path) -> None:
@@ -406,7 +408,7 @@ def test_stop_does_not_wait_for_a_hub_that_hangs(where: str, hub: HubServer, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["die", "hang"])
-def test_a_download_that_breaks_off_is_told_and_begun_anew(
+def test_a_download_that_breaks_off_is_reported_and_can_be_started_again(
     kind: str, hub: HubServer, model_files: dict[str, bytes], tmp_path: Path
 ) -> None:
     hub.fail(kind, "model.safetensors", after=50_000)
@@ -414,8 +416,8 @@ def test_a_download_that_breaks_off_is_told_and_begun_anew(
     broken = geko_train(hub, tmp_path, **limits)
     assert broken.returncode == 1 and "Traceback" not in broken.stderr
     assert report_of(tmp_path)["reason"] == (
-        "The connection to the Hub broke off while the model 'tiny/llama' was loading: check the network and start "
-        "again; files that have arrived whole are kept."
+        "The connection to the Hub was lost while the model 'tiny/llama' was loading: check the network and start "
+        "again. Files that were downloaded completely are kept."
     )
     assert not list((tmp_path / "home").rglob("snapshots/*/model.safetensors"))
     hub.mend()
@@ -443,9 +445,7 @@ def test_what_is_in_the_cache_is_enough_without_a_network(hub: HubServer, tmp_pa
 
 
 def test_offline_with_an_empty_cache_says_what_is_missing(hub: HubServer, tmp_path: Path) -> None:
-    offline = (
-        "HF_HUB_OFFLINE is set and the {} is not on this machine, or not all of it: unset it, or give a local path."
-    )
+    offline = "HF_HUB_OFFLINE is set, and the {} is not completely on this machine: unset it, or give a local path."
     cases = [
         {"arguments": arguments(tmp_path / name, **settings), "environment": {}}
         for name, settings in (("data", {}), ("model", {"data__train": "demo"}))
@@ -470,17 +470,17 @@ def test_a_number_of_rows_is_streamed_and_not_downloaded_whole(hub: HubServer, t
     assert part["rows"] == rows[5:8]
 
 
-def test_a_stream_that_breaks_off_is_told(hub: HubServer, tmp_path: Path) -> None:
+def test_a_stream_that_breaks_off_is_reported(hub: HubServer, tmp_path: Path) -> None:
     hub.datasets["tiny/large"] = Repo({"main": {"train.jsonl": jsonl(sum_rows(50_000))}})
     hub.fail("die", "train.jsonl", after=100_000)
     (answer,) = ask(ROWS, [{"train": "tiny/large", "sample_count": 40_000}], child_environment(hub, tmp_path / "home"))
     assert answer["field"] == "data.train"
-    assert answer["error"].startswith("The connection to the Hub broke off while the dataset 'tiny/large' was loading")
+    assert answer["error"].startswith("The connection to the Hub was lost while the dataset 'tiny/large' was loading")
 
 
 def test_a_session_that_another_thread_has_closed_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = iter([None, huggingface_hub.get_session()])
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: next(sessions))
     monkeypatch.setattr(huggingface_hub, "set_client_factory", lambda factory: None)
-    bound_requests()
+    limit_request_time()
     assert not list(sessions)

@@ -101,7 +101,7 @@ def for_another_transformers(folder: Path) -> None:
 
 WHOLE = "download the model again"
 BROKEN: dict[str, tuple[Breaker, str]] = {
-    "no weights": (without("model.safetensors"), "a config.json but no weights .*: give the whole model"),
+    "no weights": (without("model.safetensors"), "a config.json but no weights .*: give the complete model"),
     "weights cut in half": (weights(lambda b: b[: len(b) // 2]), f"damaged or cut off .*: {WHOLE}"),
     "weights cut in their header": (weights(lambda b: b[:50]), f"damaged or cut off .*: {WHOLE}"),
     "empty weights": (weights(lambda b: b""), f"damaged or cut off .*: {WHOLE}"),
@@ -109,21 +109,24 @@ BROKEN: dict[str, tuple[Breaker, str]] = {
     "a pickle that is none": (as_pickle, f"damaged or cut off: {WHOLE}"),
     "a shard is missing": (one_shard_of_two, rf"missing \(.*model-00002-of-00002.*\): {WHOLE}"),
     "layers are missing": (config(num_hidden_layers=3), r"lack 9 of the model's 29 parameters \(model\.layers\.2"),
-    "a body without its head": (body_without_head, r"lack 1 of .* \(lm_head\.weight\): give the whole model"),
-    "sizes of another model": (config(hidden_size=64), "other sizes than its config.json says"),
+    "a body without its head": (body_without_head, r"lack 1 of .* \(lm_head\.weight\): give the complete model"),
+    "sizes of another model": (config(hidden_size=64), "do not have the sizes in its config.json"),
     "a type that nobody knows": (config(model_type="zorg"), r"does not know \(zorg\): install a newer transformers"),
     "no type": (config(model_type=None), "names no model_type: give the folder"),
     "a config that is no JSON": (text("config.json", "{ not"), f"config.json of .* is damaged: {WHOLE}"),
-    "an encoder": (bert, r"no causal language model \(bert\): it fills gaps"),
-    "an encoder and decoder": (t5, r"no causal language model \(T5Config\), so it cannot write a text on"),
-    "GPTQ": (config(quantization_config={"quant_method": "gptq", "bits": 4}), r"already \(gptq\).*original model"),
-    "FP8": (config(quantization_config={"quant_method": "fp8"}), r"already \(fp8\).*give the original model"),
-    "an adapter inside": (with_adapter, r"holds a LoRA adapter: give its base model, or merge .*merge_and_unload"),
-    "no tokenizer": (without("tokenizer.json"), "needs a tokenizer.json; .* install sentencepiece or tiktoken"),
+    "an encoder": (bert, r"not a causal language model \(bert\): it fills in masked words"),
+    "an encoder and decoder": (t5, r"not a causal language model \(T5Config\), so it cannot generate text"),
+    "GPTQ": (
+        config(quantization_config={"quant_method": "gptq", "bits": 4}),
+        r"already quantized \(gptq\).*original model",
+    ),
+    "FP8": (config(quantization_config={"quant_method": "fp8"}), r"already quantized \(fp8\).*give the original model"),
+    "an adapter inside": (with_adapter, r"is a LoRA adapter: give its base model, or merge .*merge_and_unload"),
+    "no tokenizer": (without("tokenizer.json"), "needs a tokenizer.json. .* install sentencepiece or tiktoken"),
     "a tokenizer that is no JSON": (text("tokenizer.json", "{ not"), rf"tokenizer of .* is damaged .*: {WHOLE}"),
     "a tokenizer larger than the model": (
         larger_tokenizer,
-        r"has 86 tokens and the model only 80: .*resize_token_embeddings\(86\)",
+        r"has 86 tokens, but the model only 80: .*resize_token_embeddings\(86\)",
     ),
     "code that needs a package": (needs_a_package, "needs other packages: .*a_package_that_is_not_there"),
     "code for another transformers": (
@@ -146,7 +149,7 @@ def test_a_broken_model_is_refused_with_its_name_and_the_way_out(model_folder: P
 
 def test_own_code_runs_only_for_authors_that_are_trusted(tmp_path: Path) -> None:
     trusted = save_family("Qwen", tmp_path)
-    with pytest.raises(ModelError, match="brings its own Python code: switch on trust_remote_code") as caught:
+    with pytest.raises(ModelError, match="has its own Python code: switch on trust_remote_code") as caught:
         load_model_and_tokenizer(ModelConfig(str(tmp_path)))
     assert caught.value.field == "model.trust_remote_code"
     model, _ = load_model_and_tokenizer(trusted)
@@ -160,7 +163,7 @@ def test_tokens_that_nothing_uses_may_lie_beyond_the_model(model_folder: Path) -
     assert len(load_model_and_tokenizer(ModelConfig(str(model_folder)))[1]) == 86
     tokenizer.chat_template = "<picture 11>{{ messages }}"
     tokenizer.save_pretrained(model_folder)
-    with pytest.raises(ModelError, match="has 86 tokens and the model only 80"):
+    with pytest.raises(ModelError, match="has 86 tokens, but the model only 80"):
         load_model_and_tokenizer(ModelConfig(str(model_folder)))
 
 

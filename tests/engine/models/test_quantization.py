@@ -18,7 +18,7 @@ from geko_engine.config.sections import DataConfig, LoraSettings, ModelConfig
 from geko_engine.exceptions import CheckpointError, ConfigError
 from geko_engine.models.loading import load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, lora_config_for
-from geko_engine.models.quantization import count_parameters, settle_quantized
+from geko_engine.models.quantization import count_parameters, prepare_quantized_for_training
 from geko_engine.reporting.events import Event, Message, RunStarted
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
@@ -122,18 +122,18 @@ def test_files_that_are_in_4_bits_already_stay_so(tmp_path: Path, base: ModelCon
     for bits in ("none", "8bit"):
         again, _ = load_model_and_tokenizer(ModelConfig(str(tmp_path / "small"), quantization=bits))
         assert again.is_loaded_in_4bit and torch.equal(logits(again), logits(model))
-    with pytest.raises(ConfigError, match="switch LoRA on"):
+    with pytest.raises(ConfigError, match="switch on LoRA"):
         lora_config_for(LoraSettings(), again)
     trained(again, tokenizer, tmp_path, lora_config_for(LORA, again))
 
 
-def test_quantised_weights_need_lora(base: ModelConfig) -> None:
-    with pytest.raises(ConfigError, match="cannot be trained themselves: switch LoRA on") as caught:
+def test_quantized_weights_need_lora(base: ModelConfig) -> None:
+    with pytest.raises(ConfigError, match="cannot be trained directly: switch on LoRA") as caught:
         RunConfig.from_dict({"model": {"quantization": "8bit"}})
     assert caught.value.field == "model.quantization"
     assert RunConfig.from_dict({"model": {"quantization": "8bit"}, "lora": {"enabled": True}}).lora.enabled
     model, tokenizer = load_model_and_tokenizer(base)
-    with pytest.raises(ConfigError, match="cannot be trained themselves") as caught:
+    with pytest.raises(ConfigError, match="cannot be trained directly") as caught:
         GEKOTrainer(model, samples(), tokenizer)
     assert caught.value.field == "model.quantization"
 
@@ -161,14 +161,14 @@ def test_files_in_4_bits_need_bitsandbytes_too(
         load_model_and_tokenizer(ModelConfig(str(tmp_path / "small")))
 
 
-def test_a_mixture_says_that_its_experts_stay_whole(tmp_path: Path) -> None:
+def test_a_mixture_says_that_its_experts_are_not_quantized(tmp_path: Path) -> None:
     model, tokenizer = load_model_and_tokenizer(
         dataclasses.replace(save_family("Mixtral", tmp_path / "base"), quantization="4bit")
     )
     said: list[Any] = []
     trained(model, tokenizer, tmp_path, lora_config_for(LORA, model), on_event=said.append)
     texts = [event.text for event in said if isinstance(event, Message) and event.level == "warning"]
-    assert sum("Only 10 % of the weights could be quantised" in text for text in texts) == 1
+    assert sum("Only 10 % of the weights could be quantized" in text for text in texts) == 1
 
 
 @pytest.mark.skipif(not has_avx512bf16(), reason="only CPUs with bfloat16 instructions repack")
@@ -177,8 +177,8 @@ def test_weights_that_the_cpu_repacked_are_refused(base: ModelConfig) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(base.name, quantization_config=BitsAndBytesConfig(load_in_4bit=True))
     logits(model)  # an evaluation, by transformers alone
-    with pytest.raises(ConfigError, match="load the model anew and train it first"):
-        settle_quantized(model)
+    with pytest.raises(ConfigError, match="load the model again and train it before"):
+        prepare_quantized_for_training(model)
 
 
 def test_adapters_of_ones_own_are_welcome(tmp_path: Path, base: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""Running out of memory: what is told, and going on with smaller batches. The memory is really limited, in a child."""
+"""Running out of memory: the sentence for it, and smaller batches. The memory is really limited, in a child."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from geko_engine.cli import main
 from geko_engine.config.run_config import RunConfig
-from geko_engine.models.loading import load_model_and_tokenizer, open_model
+from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.preflight.memory_estimate import (
     UPDATE,
     WRITING,
@@ -83,7 +83,7 @@ def test_the_command_line_shows_it_and_leaves_no_run(
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert main([str(path), "--check"]) == 0
     shown = capsys.readouterr().err
-    assert "⟦yes⟧⟦<eos>⟧" in shown and "it fits" in shown and "64 samples of 64 rows" in shown
+    assert "⟦yes⟧⟦<eos>⟧" in shown and "it fits" in shown and "64 samples from 64 rows" in shown
     assert not (tmp_path / "runs").exists()
     (tmp_path / "empty.jsonl").write_text(json.dumps({"text": ""}), encoding="utf-8")
     assert main([str(path), "--check", "--set", f"data.train={tmp_path / 'empty.jsonl'}"]) == 1
@@ -226,7 +226,7 @@ def test_the_speed_is_measured_with_the_threads_of_the_run(
 
 def test_a_model_is_opened_without_its_weights(config: RunConfig, model_folder: Path) -> None:
     (model_folder / "model.safetensors").unlink()
-    settings, opened = open_model(config.model)
+    settings, opened = load_config_and_tokenizer(config.model)
     assert settings.model_type == "llama" and opened.pad_token == "<pad>"
     with pytest.raises(Exception, match="no weights"):
         load_model_and_tokenizer(config.model)

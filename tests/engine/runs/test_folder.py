@@ -92,7 +92,7 @@ def test_a_stop_request_is_taken_back_when_the_run_goes_on(tmp_path: Path) -> No
     folder.request_stop()
     with RunWriter(folder):
         assert folder.stop_path.exists()  # whoever asked before the worker's first word is heard
-    folder.forget_stop()
+    folder.clear_stop()
     assert not folder.stop_path.exists()
 
 

@@ -24,7 +24,7 @@ CASES = {
         "2,000 of 4,000 samples (50 %) are mastered: answered exactly, and surely. They are skipped, with no replay.",
     ),
     "some look wrong": (
-        GEKOConfig(mastery="relative", frozen_replay=0.5),
+        GEKOConfig(mastery="below_mean_loss", frozen_replay=0.5),
         HALF,
         40,
         "2,000 of 4,000 samples (50 %) are mastered: their loss is below the mean of the data. They are skipped, except "

@@ -17,7 +17,7 @@ from geko_engine.selection.mastery import RecordSignals as RuleSignals
 from geko_engine.selection.sample_reasons import RecordedSample, distinct_digits, suspicions, why
 from geko_engine.selection.sample_records import Prediction
 
-EXACT, RELATIVE = GEKOConfig(), GEKOConfig(mastery="relative")
+EXACT, RELATIVE = GEKOConfig(), GEKOConfig(mastery="below_mean_loss")
 MASTERED: dict[str, Any] = {
     "bucket": Bucket.FREEZE,
     "correct": True,

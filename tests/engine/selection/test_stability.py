@@ -111,9 +111,9 @@ def test_the_panel_is_a_sixteenth_of_the_samples_that_have_targets() -> None:
     ("config", "policy", "enabled"),
     [
         (GEKOConfig(), GekoPolicy, True),
-        (GEKOConfig(settled_share=0), GekoPolicy, False),
+        (GEKOConfig(stable_share=0), GekoPolicy, False),
         (GEKOConfig(enabled=False), UniformPolicy, None),
-        (GEKOConfig(mastery="relative"), InfoBatchPolicy, None),
+        (GEKOConfig(mastery="below_mean_loss"), InfoBatchPolicy, None),
     ],
 )
 def test_a_panel_is_scanned_only_where_it_may_leave_something_out(
@@ -209,7 +209,7 @@ def test_where_answers_are_exactly_right_those_tell_what_is_mastered(
     assert bool(len(rule(trainer).panel)) is looked and rule(trainer).asked
 
 
-@pytest.mark.parametrize("options", [{"config": GEKOConfig(settled_share=0)}, {"args": {"num_epochs": 1}}])
+@pytest.mark.parametrize("options", [{"config": GEKOConfig(stable_share=0)}, {"args": {"num_epochs": 1}}])
 def test_where_nothing_could_follow_no_token_is_spent(tmp_path: Path, options: dict[str, Any]) -> None:
     trainer = a_quarter_through(tmp_path, **options)
     first_scan(trainer)
@@ -323,7 +323,7 @@ def test_a_run_leaves_out_what_is_settled_says_so_and_counts_what_it_computed(tm
     assert report["compute_saved_ratio"] > 0.1
     told = [event.criterion for event in events if isinstance(event, EpochEnded)]
     assert f"{first['stable']:,} of {COUNT:,} samples" in told[0] and "target probabilities moved least" in told[0]
-    assert "churn" in report and not run_for(tmp_path / "b", GEKOConfig(settled_share=0)).train()["churn"]
+    assert "churn" in report and not run_for(tmp_path / "b", GEKOConfig(stable_share=0)).train()["churn"]
 
 
 LOOKS = (28, 29), (106, 107)  # how often a stop was asked for before each of their batches

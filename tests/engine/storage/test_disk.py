@@ -12,7 +12,14 @@ from geko_engine.reporting.events import Message, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.writer import RunWriter
 from geko_engine.storage.atomic_files import replace_json
-from geko_engine.storage.disk_space import RESERVE, RESERVE_BYTES, full_sentence, is_full, tells_full, written
+from geko_engine.storage.disk_space import (
+    RESERVE,
+    RESERVE_BYTES,
+    explain_write_errors,
+    full_sentence,
+    is_full,
+    says_disk_is_full,
+)
 from tests.engine.runs.test_folder import new_folder
 from tests.small_disk import SmallDisk
 
@@ -47,12 +54,12 @@ def test_a_full_disk_is_known_by_whatever_a_library_calls_it(error: Exception | 
 
 
 def test_what_cannot_be_written_is_told_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is full.*free some space") as caught, written(tmp_path):
+    with pytest.raises(RunError, match=r"is full.*free some space") as caught, explain_write_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert tells_full(str(caught.value)) and caught.value.field == "output_dir"
-    with pytest.raises(RunError, match=r"failed \(Permission denied\)"), written(tmp_path):
+    assert says_disk_is_full(str(caught.value)) and caught.value.field == "output_dir"
+    with pytest.raises(RunError, match=r"failed \(Permission denied\)"), explain_write_errors(tmp_path):
         raise OSError(errno.EACCES, "Permission denied")
-    assert tells_full(full_sentence(tmp_path / "nowhere"))
+    assert says_disk_is_full(full_sentence(tmp_path / "nowhere"))
 
 
 def test_on_a_full_disk_the_last_word_is_still_written(small_disk: SmallDisk) -> None:
@@ -61,7 +68,7 @@ def test_on_a_full_disk_the_last_word_is_still_written(small_disk: SmallDisk) ->
         write(PhaseChanged("training"))
         assert (folder.path / RESERVE).stat().st_size == RESERVE_BYTES
         small_disk.fill()
-        assert tells_full(str(fill_with_events(write)))
+        assert says_disk_is_full(str(fill_with_events(write)))
         write(RunEnded("failed", "full", {"end": "failed"}, "output_dir"))
     status = folder.status()
     assert status is not None and (status.end, status.reason) == ("failed", "full")
@@ -103,7 +110,7 @@ def test_a_run_meets_a_full_disk_at_its_checkpoint_and_goes_on_later(small_disk:
             small_disk.fill(leave=1_000_000)  # too little for another one
 
     report = run(folder, on_event=fill)
-    assert report["end"] == "failed" and tells_full(report["reason"])
+    assert report["end"] == "failed" and says_disk_is_full(report["reason"])
     assert report["reason"].endswith("it goes on from its checkpoint at step 2.")
     assert [path.name for path in folder.checkpoints_path.iterdir()] == ["checkpoint-2"]
     small_disk.free()

@@ -138,7 +138,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], nn.Module], 
     "two loader workers": ({"dataloader_num_workers": 2}, {}, lambda: small_gpt2(dropout=0.1), None),
     "gradient checkpointing": ({"gradient_checkpointing": True}, {}, lambda: small_gpt2(dropout=0.1), None),
     "curriculum and pruning": ({}, {"use_curriculum": True, "prune_frozen_after": 1}, small_llama, None),
-    "relative mastery": ({}, {"mastery": "relative"}, small_llama, None),
+    "relative mastery": ({}, {"mastery": "below_mean_loss"}, small_llama, None),
 }
 
 

@@ -445,10 +445,10 @@ def test_pruned_samples_are_counted_survive_a_checkpoint_and_can_be_lifted(tmp_p
 
 def test_relative_mastery_skips_long_answers_and_ends_with_a_whole_pass(tmp_path: Path) -> None:
     events: list[Any] = []
-    config = GEKOConfig(mastery="relative", frozen_replay=0.5, noise_guard=False)
+    config = GEKOConfig(mastery="below_mean_loss", frozen_replay=0.5, noise_guard=False)
     report = trainer_for(tmp_path, config=config, args={"num_epochs": 4}, on_event=events.append).train()
     planned = [entry["planned"] for entry in report["buckets"]]
     assert planned[0] == planned[3] == 48 and planned[1] < 48 and planned[2] < 48
-    assert report["compute_saved_ratio"] > 0 and report["mastery"] == "relative"
+    assert report["compute_saved_ratio"] > 0 and report["mastery"] == "below_mean_loss"
     (started,) = (e for e in events if isinstance(e, RunStarted))
     assert "below the mean" in started.mastery_reason
