@@ -8,10 +8,10 @@ import gradio as gr
 
 from geko_app.hardware import hardware_strip
 from geko_app.pages import playground, runs, samples, train
-from geko_app.pages.components import asset
+from geko_app.pages.components import static_text
 from geko_app.services import Services
 
-STYLES = ("style.css", "look.css", "samples.css", "runs.css", "talk.css")  # of the assets, in this order
+STYLES = ("style.css", "preview.css", "samples.css", "runs.css", "playground.css")  # in this order
 
 
 def build(services: Services) -> gr.Blocks:
@@ -33,7 +33,7 @@ def build(services: Services) -> gr.Blocks:
 def _head() -> str:
     torch, machine = hardware_strip()
     return (
-        f'<header class="geko-head">{asset("logo.svg")}<div><h1>GEKO</h1>'
+        f'<header class="geko-head">{static_text("logo.svg")}<div><h1>GEKO</h1>'
         "<p>Fine-tune a language model, and spend the compute where it counts.</p></div>"
         f'<div class="hardware" id="geko-hardware">{escape(torch)}<span> · </span><br>{escape(machine)}</div>'
         '<button type="button" id="geko-theme" aria-label="Switch between light and dark">◐</button></header>'

@@ -17,7 +17,7 @@ RUNS_LISTED = 100
 
 def build(jobs: InferenceJobs) -> None:
     """The page's one live part, inside whatever is open."""
-    live_html("talk", [_runs(jobs), *_questions(jobs), _unsure(jobs), looking(jobs), _stop(jobs)])
+    live_html("playground", [_runs(jobs), *_questions(jobs), _unsure(jobs), looking(jobs), _stop(jobs)])
 
 
 def _runs(jobs: InferenceJobs) -> ServerFunction:

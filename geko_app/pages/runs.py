@@ -24,8 +24,8 @@ def build(supervisor: Supervisor, downloads: ModelDownloads) -> None:
     """The page's parts, inside whatever is open."""
     table = RunTable(supervisor)
     live_html("runs", _list_functions(table))
-    live_html("compare", _compare_functions(supervisor, table.reader))
-    live_html("run", [*_run_functions(supervisor, table.reader), *_actions(supervisor, downloads)])
+    live_html("run_comparison", _compare_functions(supervisor, table.reader))
+    live_html("run_detail", [*_run_functions(supervisor, table.reader), *_actions(supervisor, downloads)])
 
 
 def _list_functions(table: RunTable) -> list[ServerFunction]:

@@ -31,11 +31,11 @@ def build(supervisor: Supervisor, previews: PreviewJobs, blocks: gr.Blocks) -> N
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
             layout = train_form.build(supervisor.store, shown)
             with gr.Row(elem_classes="geko-start-row"):
-                look = gr.Button("Look at the data", elem_id="geko-look-button", min_width=120)
+                look = gr.Button("Look at the data", elem_id="geko-preview-button", min_width=120)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
-            live_html("look", [_look_at(previews)])
+            live_html("preview", [_look_at(previews)])
             live_html("dashboard", _server_functions(supervisor), elem_id="geko-live")
     _wire(supervisor, layout, start, message)
     _wire_look(previews, layout, look, message)
@@ -62,7 +62,7 @@ def _wire_look(previews: PreviewJobs, layout: Layout, look: gr.Button, message: 
     ).success(
         fn=None,
         inputs=key,
-        js="(key) => { window.dispatchEvent(new CustomEvent('geko-look', { detail: key })); }",
+        js="(key) => { window.dispatchEvent(new CustomEvent('geko-preview', { detail: key })); }",
         **quiet,
     )
     look.click(
