@@ -1,7 +1,7 @@
 """A run on disk: the folder is the truth, whoever writes it (command line or page). Knows no torch and no process.
 
 config.yaml    all that is needed to run it again
-events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (seconds since 1970)
+events.jsonl   append-only; each line an event with `seq` (from 1) and `time` (seconds since 1970); LogOpened comes first
 status.json    replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
 stop           exists when somebody asked the run to stop
 queued         exists while the run waits on the page for the one before it
