@@ -14,6 +14,7 @@ from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
 from geko_app.pages.components import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
+from geko_app.services import Services
 from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, queued_message, run_label
 from geko_app.views.preview import card
@@ -24,8 +25,9 @@ from geko_engine.exceptions import GekoError
 RUNS_LISTED = 50
 
 
-def build(supervisor: Supervisor, previews: PreviewJobs, blocks: gr.Blocks) -> None:
-    """The page's components inside `blocks`: over one supervisor and the previews before a start."""
+def build(services: Services, blocks: gr.Blocks) -> None:
+    """The page's components, inside whatever is open; `blocks` fills the form in when the page is loaded."""
+    supervisor, previews = services.supervisor, services.previews
     shown = form.defaults(str(supervisor.store.root))
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
