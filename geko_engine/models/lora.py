@@ -114,7 +114,9 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
 
 def _require_peft() -> None:
     if not is_peft_available():
-        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
+        raise ConfigError(
+            'LoRA needs peft: install it with `pip install "geko-finetune[peft]"`, or switch LoRA off.', "lora.enabled"
+        )
     quiet_bitsandbytes()  # which it imports; 4-bit weights have been loaded by now, and have told what they miss
 
 

@@ -32,7 +32,7 @@ def require_bitsandbytes(what: str, otherwise: str) -> None:
     """Raise ConfigError when bitsandbytes, which `what` needs, is missing; `otherwise` is the other way out."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"{what} need bitsandbytes: install the extra 'bnb', or {otherwise}.",
+            f'{what} need bitsandbytes: install it with `pip install "geko-finetune[bnb]"`, or {otherwise}.',
             "model.quantization",
         )
 
