@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOWER := .venv-lower
 
-.PHONY: app demo test test-fast check docs assets bench screenshots clean
+.PHONY: app demo test test-fast coverage lower-bounds check docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +23,16 @@ test: $(STAMP)         ## everything, the real browser included
 
 test-fast: $(STAMP)    ## all but the browser and the slow ones
 	$(BIN)/python -m pytest -m "not browser and not slow"
+
+coverage: $(STAMP)     ## the fast tests, with the share of lines and branches that they reach
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" --cov --cov-report=term --cov-report=xml
+
+lower-bounds:          ## the fast tests on the oldest versions that pyproject.toml allows
+	test -x $(LOWER)/bin/python || $(PYTHON) -m venv $(LOWER)
+	$(PYTHON) scripts/lower_bounds.py > $(LOWER)/constraints.txt
+	$(LOWER)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWER)/constraints.txt -e ".[dev]"
+	# Old versions warn about newer ones of others: here a warning is no error.
+	$(LOWER)/bin/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" -o filterwarnings=default --disable-warnings
 
 check: $(STAMP)        ## lint, the floors of the house, types
 	$(BIN)/ruff check .
@@ -50,4 +61,4 @@ screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site
+	rm -rf $(VENV) $(LOWER) .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site

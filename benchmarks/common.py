@@ -26,7 +26,7 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = RESULTS / "small"  # ignored by git: a quick run never replaces a full one
-PACKAGES = ("geko", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "numpy")
+PACKAGES = ("geko-finetune", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "numpy")
 T = TypeVar("T")
 _tables: list[str] = []  # everything that this process has printed, as Markdown: written beside the figures
 
@@ -137,7 +137,7 @@ def write_results(
     path = results_path(name, options)
     content = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"processor": platform.engine(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "settings": dict(settings),
         "results": dict(results),

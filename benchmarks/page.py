@@ -27,7 +27,7 @@ from geko_engine.config.sections import DataConfig
 from geko_engine.data.formats import recognise
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.tokenization import tokenise_rendered
-from geko_engine.demo import assets_path
+from geko_engine.demo import demo_path
 from geko_engine.reporting.events import Evaluated, RunEnded, RunStarted, StepCompleted
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_texts import write_sample_texts
@@ -82,10 +82,10 @@ def write_samples(folder: RunFolder, count: int) -> None:
     """Texts, facts, record and history of `count` samples: the demo's rows, each with a number of its own."""
     from transformers import AutoTokenizer
 
-    lines = (assets_path() / "demo" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = demo_path("train.jsonl").read_text(encoding="utf-8").splitlines()
     known = [json.loads(line) for line in lines]
     rows = [{**known[i % len(known)], "prompt": f"{known[i % len(known)]['prompt']} {i}"} for i in range(count)]
-    tokenizer = AutoTokenizer.from_pretrained(str(assets_path() / "demo" / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(str(demo_path("model")))
     rendered = RenderedRows(rows, recognise(rows, DataConfig()), tokenizer)
     write_sample_texts(folder.path, rendered, tokenise_rendered(rendered, 128))
     rng, states, history, config = np.random.default_rng(0), SampleStates(count), History(count), RunConfig().geko

@@ -39,7 +39,8 @@ from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOTrainer
 
 FILE = "savings.json"
-PRESETS_PATH = Path(__file__).parent.parent / "assets" / "presets.json"  # shown beside the presets on the page
+# Shown beside the presets on the page.
+PRESETS_PATH = Path(__file__).parent.parent / "geko_app/form/preset_results.json"
 PRESET_ARMS = {"plain": "plain", "recommended": "geko"} | {n: n for n in ("aggressive", "balanced", "conservative")}
 Record = dict[str, Any]
 Run = tuple[str, str, int, int, int]  # mix, arm, seed, samples, epochs

@@ -72,7 +72,7 @@ def check(options: argparse.Namespace) -> str | None:
     """
     missing = [name for name in ("gradio", "plotly") if importlib.util.find_spec(name) is None]
     if missing:
-        raise RunError(f"The page needs {' and '.join(missing)}: install GEKO with its extra 'app'.")
+        raise RunError(f'The page needs {" and ".join(missing)}: run `pip install "geko-finetune[app]"`.')
     password = os.environ.get(PASSWORD_VARIABLE) or None
     if not is_loopback(options.host) and password is None and not options.no_password:
         raise RunError(

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from geko_app.pages import frame
+from geko_app.pages.components import STATIC
 from geko_app.runs.store import RunStore
 from geko_app.theme import build_theme
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
-from geko_engine.demo import assets_path
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
@@ -43,13 +43,13 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         prevent_thread_lock=True,
         share=False,  # said outright: an environment variable could open a tunnel otherwise
         theme=build_theme(),
-        css_paths=[assets_path() / name for name in frame.STYLES],
+        css_paths=[STATIC / name for name in frame.STYLES],
         head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>',
         js=THEME_ON_LOAD,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
-        favicon_path=assets_path() / "logo.svg",
+        favicon_path=STATIC / "logo.svg",
         ssr_mode=False,
         show_error=False,
     )

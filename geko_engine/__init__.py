@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "1.0.0"
+__version__ = "2.0.0.dev0"
 
 _HOME = {
     "Bucket": "selection.buckets",

@@ -1,4 +1,4 @@
-"""Pictures of the page from a real run of the demo, into assets/screenshots.
+"""Pictures of the page from a real run of the demo, into docs/images.
 
 python scripts/screenshots.py [--chromium /usr/bin/chromium]
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-TARGET = Path(__file__).parent.parent / "assets" / "screenshots"
+TARGET = Path(__file__).parent.parent / "docs" / "images"
 WIDE, PHONE = {"width": 1440, "height": 1080}, {"width": 390, "height": 844}
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 PORT = 7869
@@ -64,7 +64,7 @@ def take_all(browser: Browser) -> None:
 
 def take_pages(browser: Browser, page: Page) -> None:
     """The look before a start, and the other pages: of the run that has just ended, and of its control."""
-    page.click("#geko-look-button")
+    page.click("#geko-preview-button")
     page.wait_for_selector(".l-memory:not([hidden])")
     shoot(page, "look")
     page.click(".l-close")
@@ -115,7 +115,7 @@ def talk(page: Page, name: str) -> None:
     page.locator(".t-answer").fill("6")
     page.locator(".t-send").click()
     page.wait_for_function(
-        "[...document.querySelectorAll('.geko-talk')].some((e) => e.textContent.includes('tokens/s'))"
+        "[...document.querySelectorAll('.geko-playground')].some((e) => e.textContent.includes('tokens/s'))"
     )
     page.wait_for_timeout(3000)
     shoot(page, f"try-it{name}")

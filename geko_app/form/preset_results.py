@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from geko_app.form.values import CUSTOM
 from geko_engine.config.selection import PRESETS
-from geko_engine.demo import assets_path
+
+RESULTS = Path(__file__).with_suffix(".json")
 
 
 @cache
 def measured() -> dict[str, Any]:
-    """The content of assets/presets.json: what was measured on which data, by preset."""
-    found: dict[str, Any] = json.loads((assets_path() / "presets.json").read_text(encoding="utf-8"))
+    """The content of preset_results.json: what was measured on which data, by preset."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
     return found
 
 

@@ -1,32 +1,33 @@
-"""What all pages are made of: assets, live HTML parts, and the reading of what a browser sends. Knows no page."""
+"""What all pages are made of: static files, live HTML parts, and the reading of what a browser sends. Knows no page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from geko_engine.demo import assets_path
 from geko_engine.exceptions import GekoError
 
 ServerFunction = Callable[[Any], Any]
+STATIC = Path(__file__).parent.parent / "static"
 
 
-def asset(name: str) -> str:
+def static_text(name: str) -> str:
     """The text of a file that ships with the page."""
-    return (assets_path() / name).read_text(encoding="utf-8")
+    return (STATIC / name).read_text(encoding="utf-8")
 
 
 def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None) -> gr.HTML:
-    """One HTML part with its own script, assets/<name>.html and .js, the latter after what all scripts share.
+    """One HTML part with its own script, static/<name>.html and .js, the latter after what all scripts share.
 
     Each of `functions` gets one object from the script and is a public endpoint: it checks what it gets.
     """
     return gr.HTML(
-        html_template=asset(f"{name}.html"),
-        js_on_load=asset("nodes.js") + asset(f"{name}.js"),
-        elem_id=elem_id or f"geko-{name}",
+        html_template=static_text(f"{name}.html"),
+        js_on_load=static_text("dom.js") + static_text(f"{name}.js"),
+        elem_id=elem_id or f"geko-{name.replace('_', '-')}",
         server_functions=list(functions),
         padding=False,
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import gradio as gr
+
 from geko_app.pages.components import ServerFunction, live_html, text_of
 from geko_app.pages.token_losses import keyed, looking
+from geko_app.services import Services
 from geko_app.views.playground import default_run, generation_options, run_choice
 from geko_app.workers.inference_jobs import SIDES, InferenceJobs, InferenceRequest, models_of
 from geko_engine.exceptions import GekoError
@@ -15,9 +18,10 @@ from geko_engine.runs.folder import RunFolder
 RUNS_LISTED = 100
 
 
-def build(jobs: InferenceJobs) -> None:
+def build(services: Services, _blocks: gr.Blocks) -> None:
     """The page's one live part, inside whatever is open."""
-    live_html("talk", [_runs(jobs), *_questions(jobs), _unsure(jobs), looking(jobs), _stop(jobs)])
+    jobs = services.inference
+    live_html("playground", [_runs(jobs), *_questions(jobs), _unsure(jobs), looking(jobs), _stop(jobs)])
 
 
 def _runs(jobs: InferenceJobs) -> ServerFunction:

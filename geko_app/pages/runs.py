@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import gradio as gr
+
 from geko_app.formatting import format_bytes, run_name
 from geko_app.pages.components import ServerFunction, answer, live_html, text_of, texts_of, whole_of
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, flat, folder_size, log_tail, text_file, write_note
+from geko_app.services import Services
 from geko_app.views import charts, runs
 from geko_app.views.control_run import control_sentence
 from geko_app.views.run_summary import loading_code
@@ -20,12 +23,13 @@ from geko_engine.runs.folder import RunFolder
 SIZES_AT_ONCE = 20
 
 
-def build(supervisor: Supervisor, downloads: ModelDownloads) -> None:
+def build(services: Services, _blocks: gr.Blocks) -> None:
     """The page's parts, inside whatever is open."""
+    supervisor = services.supervisor
     table = RunTable(supervisor)
     live_html("runs", _list_functions(table))
-    live_html("compare", _compare_functions(supervisor, table.reader))
-    live_html("run", [*_run_functions(supervisor, table.reader), *_actions(supervisor, downloads)])
+    live_html("run_comparison", _compare_functions(supervisor, table.reader))
+    live_html("run_detail", [*_run_functions(supervisor, table.reader), *_actions(supervisor, services.downloads)])
 
 
 def _list_functions(table: RunTable) -> list[ServerFunction]:

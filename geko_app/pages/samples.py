@@ -21,6 +21,7 @@ from geko_app.samples.exclusions import (
     write_list,
 )
 from geko_app.samples.store import Samples, SampleStore
+from geko_app.services import Services
 from geko_app.views import charts
 from geko_app.views import samples as sample_views
 from geko_app.views.dashboard import run_label
@@ -35,8 +36,9 @@ AT_ONCE = 1000  # ids that one call may mark
 Answer = dict[str, Any]
 
 
-def build(supervisor: Supervisor, inference: InferenceJobs) -> None:
+def build(services: Services, _blocks: gr.Blocks) -> None:
     """The page's components, inside whatever is open."""
+    supervisor, inference = services.supervisor, services.inference
     store = SampleStore(supervisor.store)
     page = live_html("samples", [*_server_functions(supervisor, store), _unsure(inference, store), looking(inference)])
     download = gr.DownloadButton(visible=False)

@@ -14,6 +14,7 @@ from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
 from geko_app.pages.components import answer, live_html, text_of, whole_of
 from geko_app.pages.train_form import Layout
+from geko_app.services import Services
 from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, queued_message, run_label
 from geko_app.views.preview import card
@@ -24,18 +25,19 @@ from geko_engine.exceptions import GekoError
 RUNS_LISTED = 50
 
 
-def build(supervisor: Supervisor, previews: PreviewJobs, blocks: gr.Blocks) -> None:
-    """The page's components inside `blocks`: over one supervisor and the previews before a start."""
+def build(services: Services, blocks: gr.Blocks) -> None:
+    """The page's components, inside whatever is open; `blocks` fills the form in when the page is loaded."""
+    supervisor, previews = services.supervisor, services.previews
     shown = form.defaults(str(supervisor.store.root))
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
             layout = train_form.build(supervisor.store, shown)
             with gr.Row(elem_classes="geko-start-row"):
-                look = gr.Button("Look at the data", elem_id="geko-look-button", min_width=120)
+                look = gr.Button("Look at the data", elem_id="geko-preview-button", min_width=120)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
-            live_html("look", [_look_at(previews)])
+            live_html("preview", [_look_at(previews)])
             live_html("dashboard", _server_functions(supervisor), elem_id="geko-live")
     _wire(supervisor, layout, start, message)
     _wire_look(previews, layout, look, message)
@@ -62,7 +64,7 @@ def _wire_look(previews: PreviewJobs, layout: Layout, look: gr.Button, message: 
     ).success(
         fn=None,
         inputs=key,
-        js="(key) => { window.dispatchEvent(new CustomEvent('geko-look', { detail: key })); }",
+        js="(key) => { window.dispatchEvent(new CustomEvent('geko-preview', { detail: key })); }",
         **quiet,
     )
     look.click(

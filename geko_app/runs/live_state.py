@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from geko_app.formatting import format_bytes
+from geko_engine.reporting.events import EVENTS_VERSION
 from geko_engine.selection.explanation import predicted_sentence
 
 Point = tuple[float | None, ...]
@@ -130,6 +131,11 @@ class RunState:
     def _note(self, event: Mapping[str, Any], text: str, level: str = "info") -> None:
         self.log.append((float(event.get("time", 0.0)), level, text))
         self.logged += 1
+
+    def _on_LogOpened(self, event: Mapping[str, Any]) -> None:
+        if event["events_version"] > EVENTS_VERSION:
+            newer = f"events version {event['events_version']}, this one reads up to {EVENTS_VERSION}"
+            self._note(event, f"A newer GEKO wrote this run ({newer}): some of it may not be shown.", "warning")
 
     def _on_PhaseChanged(self, event: Mapping[str, Any]) -> None:
         if event["phase"] != self._values.get("phase") or event["message"] != self._values.get("message"):

@@ -144,7 +144,9 @@ class RunModels:
         if not adapts:
             return _Held(asked.tuned_key, _loaded(asked, asked.saved_model, should_stop))
         if not is_peft_available():
-            raise ModelError("What this run saved are LoRA adapters, and they need peft: install the extra 'peft'.")
+            raise ModelError(
+                'What this run saved are LoRA adapters, and they need peft: install it with `pip install "geko-finetune[peft]"`.'
+            )
         silence_bitsandbytes()
         from peft import PeftModel
 

@@ -122,7 +122,9 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
 
 def _require_peft() -> None:
     if not is_peft_available():
-        raise ConfigError("LoRA needs peft: install the extra 'peft', or switch LoRA off.", "lora.enabled")
+        raise ConfigError(
+            'LoRA needs peft: install it with `pip install "geko-finetune[peft]"`, or switch LoRA off.', "lora.enabled"
+        )
     silence_bitsandbytes()  # peft imports it; 4-bit weights are loaded by now, and have logged what they lack
 
 

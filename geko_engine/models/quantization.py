@@ -37,7 +37,7 @@ def require_bitsandbytes(what: str, otherwise: str) -> None:
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            f"{what} need bitsandbytes: install the extra 'bnb', or {otherwise}.",
+            f'{what} need bitsandbytes: install it with `pip install "geko-finetune[bnb]"`, or {otherwise}.',
             "model.quantization",
         )
 

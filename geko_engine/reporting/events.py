@@ -2,6 +2,7 @@
 
 The loop, once, with the place where each event is emitted:
 
+    LogOpened                                  # by the writer of events.jsonl
     PhaseChanged("starting"), load model; PhaseChanged("tokenising"), render and tokenise the rows
     RunStarted
     Evaluated                                  # before training
@@ -24,6 +25,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+EVENTS_VERSION = 2  # of events.jsonl: raised when an event or a field changes its name or meaning
+
 
 @dataclass(frozen=True)
 class Event:
@@ -32,6 +35,16 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values with the class name under "type"."""
         return {"type": type(self).__name__, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class LogOpened(Event):
+    """A process begins to write events: the first line of events.jsonl, and one more for each resume.
+
+    Every event up to the next LogOpened has this version. Files of version 1 have no such line.
+    """
+
+    events_version: int = EVENTS_VERSION
 
 
 @dataclass(frozen=True)

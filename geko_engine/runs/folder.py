@@ -1,7 +1,7 @@
 """A run on disk. Its folder is the only state that command line and page share. Knows no torch and no process.
 
 config.yaml           all settings of the run
-events.jsonl          append-only, one event a line, with `seq` (from 1) and `time` (seconds since 1970)
+events.jsonl          append-only, one event a line, with `seq` (from 1) and `time` (seconds since 1970); LogOpened first
 status.json           replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
 stop                  exists once a stop was requested
 queued                exists while the run waits in the page's queue

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from geko_engine.reporting.events import Event, PhaseChanged, RunEnded
+from geko_engine.reporting.events import Event, LogOpened, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder, Status, process_started
 from geko_engine.storage.atomic_files import finite, replace_json
 from geko_engine.storage.disk_space import explain_write_errors, free_reserve, keep_reserve
@@ -44,6 +44,7 @@ class RunWriter:
         keep_reserve(self.folder.path)
         with explain_write_errors(self.folder.path):
             self._file = self.folder.events_path.open("ab", buffering=0)
+            self._append_event(LogOpened())
             self._write_status()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
@@ -59,8 +60,7 @@ class RunWriter:
         if isinstance(event, RunEnded):
             free_reserve(self.folder.path)
         with self._lock, explain_write_errors(self.folder.path):
-            self._append({"seq": self._seq + 1, "time": round(time.time(), 3), **event.to_dict()})
-            self._seq += 1
+            self._append_event(event)
         if isinstance(event, PhaseChanged):
             self._phase = event.phase
         if isinstance(event, RunEnded):
@@ -68,6 +68,10 @@ class RunWriter:
         if isinstance(event, PhaseChanged | RunEnded):
             with explain_write_errors(self.folder.path):
                 self._write_status()
+
+    def _append_event(self, event: Event) -> None:
+        self._append({"seq": self._seq + 1, "time": round(time.time(), 3), **event.to_dict()})
+        self._seq += 1
 
     def _append(self, values: dict[str, Any]) -> None:
         """Append one complete line, or nothing."""

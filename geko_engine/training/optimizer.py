@@ -45,7 +45,7 @@ def build_optimizer(model: nn.Module, args: GEKOTrainingArgs) -> torch.optim.Opt
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise ConfigError(
-            "The 8-bit optimizer needs bitsandbytes: install the extra 'bnb', or switch use_8bit_optimizer off.",
+            'The 8-bit optimizer needs bitsandbytes: install it with `pip install "geko-finetune[bnb]"`, or switch use_8bit_optimizer off.',
             "training.use_8bit_optimizer",
         ) from error
     return AdamW8bit(groups, lr=args.learning_rate)

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO, DataConfig
-from geko_engine.demo import assets_path
+from geko_engine.demo import demo_path
 from tests.app.sample_runs import text_of, write_record, write_texts
 from tests.app.views.test_runs import ended
 from tests.browser.conftest import WAIT, Server
@@ -36,7 +36,7 @@ def finished_run(root: Path) -> None:
     folder = ended(RunStore(root), config)
     write_texts(folder, [text_of(i) for i in range(120)], contradicts=[0, 5, *[0] * 118])
     write_record(folder, 120, 3, change=0.7)
-    shutil.copytree(assets_path() / "demo" / "model", folder.model_path)
+    shutil.copytree(demo_path("model"), folder.model_path)
 
 
 def violations(page: Page, theme: str) -> list[str]:
@@ -53,7 +53,7 @@ def violations(page: Page, theme: str) -> list[str]:
 def show_train(page: Page) -> None:
     expect(page.locator(".geko-status")).to_have_attribute("data-phase", "complete")
     expect(page.locator(".geko-summary")).to_be_visible()
-    page.locator("#geko-look-button").click()
+    page.locator("#geko-preview-button").click()
     expect(page.locator(".l-sample")).to_be_visible(timeout=WAIT)
     expect(page.locator(".l-memory")).to_be_visible(timeout=WAIT)
     folded = page.locator("#geko-form .label-wrap:not(.open)").locator("visible=true")

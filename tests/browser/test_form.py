@@ -64,7 +64,7 @@ def test_the_look_shows_samples_findings_memory_and_time(page: Page, server: Ser
     path = server.folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     fill(page, {"data.train": str(path)})
-    page.locator("#geko-look-button").click()
+    page.locator("#geko-preview-button").click()
     expect(page.locator(".l-text .learnt").first).to_contain_text("1", timeout=WAIT)
     expect(page.locator(".l-verdict")).to_contain_text("it fits", timeout=WAIT)
     expect(page.locator(".l-figures")).to_contain_text("of 42 rows")
@@ -74,14 +74,14 @@ def test_the_look_shows_samples_findings_memory_and_time(page: Page, server: Ser
     expect(page.locator(".l-number")).to_have_text("2 of 20")
     assert server.runs() == []
     page.locator(".l-close").click()
-    expect(page.locator(".geko-look")).to_be_hidden()
+    expect(page.locator(".geko-preview")).to_be_hidden()
 
 
 def test_a_look_that_fails_says_why(page: Page, server: Server) -> None:
     path = server.folder / "empty.jsonl"
     path.write_text('{"text": ""}\n', encoding="utf-8")
     fill(page, {"data.train": str(path)})
-    page.locator("#geko-look-button").click()
+    page.locator("#geko-preview-button").click()
     expect(page.locator(".l-error")).to_contain_text("has anything to learn", timeout=WAIT)
 
 

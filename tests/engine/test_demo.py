@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from geko_engine.demo import assets_path, demo_path
+from geko_engine.demo import demo_path
 from scripts.demo_tasks import GROUPS, NAMES, SMALL_KINDS, Row, make_rows
 from scripts.make_assets import EVAL_ROWS, TRAIN_ROWS, WRONG_RATIO, accuracy, encode
 
 
 def shipped(name: str) -> list[Row]:
-    return [json.loads(line) for line in (assets_path() / "demo" / f"{name}.jsonl").read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in demo_path(f"{name}.jsonl").read_text("utf-8").splitlines()]
 
 
 def solve(prompt: str) -> str:

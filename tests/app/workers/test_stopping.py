@@ -11,7 +11,7 @@ from geko_app.runs.store import RunStore
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO
-from geko_engine.demo import assets_path
+from geko_engine.demo import demo_path
 from geko_engine.training.checkpoint_files import read_manifest
 from tests.app.workers.test_supervisor import status, wait_for
 
@@ -22,7 +22,7 @@ Change = Callable[[RunConfig, Path], None]
 def many_rows(folder: Path, name: str, times: int) -> str:
     """The demo's rows over and over: enough to be found at work on them."""
     path = folder / "rows.jsonl"
-    path.write_text((assets_path() / "demo" / name).read_text(encoding="utf-8") * times, encoding="utf-8")
+    path.write_text(demo_path(name).read_text(encoding="utf-8") * times, encoding="utf-8")
     return str(path)
 
 

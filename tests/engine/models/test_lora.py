@@ -92,7 +92,7 @@ def test_a_run_with_a_wrong_target_ends_before_the_rows_are_read(
 
 def test_without_peft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)  # as Python itself sees a package that is not there
-    with pytest.raises(ConfigError, match="install the extra 'peft'") as caught:
+    with pytest.raises(ConfigError, match=r'install it with `pip install "geko-finetune\[peft\]"`') as caught:
         lora_config_for(LoraSettings(enabled=True), small_llama())
     assert caught.value.field == "lora.enabled"
 

@@ -146,7 +146,9 @@ def test_other_bits_are_refused_with_those_that_are(base: ModelConfig) -> None:
 
 def test_without_bitsandbytes_it_says_what_to_install(base: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as Python itself sees a package that is not there
-    with pytest.raises(ConfigError, match="4bit need bitsandbytes: install the extra 'bnb'") as caught:
+    with pytest.raises(
+        ConfigError, match=r'4bit need bitsandbytes: install it with `pip install "geko-finetune\[bnb\]"`'
+    ) as caught:
         load_model_and_tokenizer(base)
     assert caught.value.field == "model.quantization"
 
@@ -157,7 +159,9 @@ def test_files_in_4_bits_need_bitsandbytes_too(
     model, tokenizer = load_model_and_tokenizer(base)
     model.save_pretrained(tmp_path / "small"), tokenizer.save_pretrained(tmp_path / "small")
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(ConfigError, match="install the extra 'bnb', or give the original model"):
+    with pytest.raises(
+        ConfigError, match=r'install it with `pip install "geko-finetune\[bnb\]"`, or give the original model'
+    ):
         load_model_and_tokenizer(ModelConfig(str(tmp_path / "small")))
 
 

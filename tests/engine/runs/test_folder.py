@@ -10,7 +10,7 @@ import pytest
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
-from geko_engine.reporting.events import Evaluated, Message, PhaseChanged, RunEnded
+from geko_engine.reporting.events import EVENTS_VERSION, Evaluated, Message, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.writer import RunWriter, mark_interrupted
 from geko_engine.storage.atomic_files import replace_json
@@ -34,8 +34,9 @@ def test_events_are_numbered_across_writers_and_read_from_a_cursor(tmp_path: Pat
         with RunWriter(folder) as write:
             write(Message(text))
     found = list(folder.events())
-    assert [(e["seq"], e["text"]) for _, e in found] == [(1, "one"), (2, "two")]
-    assert [e["text"] for _, e in folder.events(found[0][0])] == ["two"]
+    assert [e["seq"] for _, e in found] == [1, 2, 3, 4]
+    assert [e.get("text", e.get("events_version")) for _, e in found] == [EVENTS_VERSION, "one", EVENTS_VERSION, "two"]
+    assert [e.get("text") for _, e in folder.events(found[2][0])] == ["two"]
 
 
 def test_a_half_written_line_is_not_read_and_cut_off_by_the_next_writer(tmp_path: Path) -> None:
@@ -44,10 +45,10 @@ def test_a_half_written_line_is_not_read_and_cut_off_by_the_next_writer(tmp_path
         write(Message("whole"))
     with folder.events_path.open("a", encoding="utf-8") as file:
         file.write('{"seq": 2, "type": "Mess')
-    assert len(list(folder.events())) == 1
+    assert len(list(folder.events())) == 2
     with RunWriter(folder) as write:
         write(Message("after"))
-    assert [e["seq"] for _, e in folder.events()] == [1, 2]
+    assert [e["seq"] for _, e in folder.events()] == [1, 2, 3, 4]
 
 
 def test_what_is_not_a_number_travels_as_nothing(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_what_is_not_a_number_travels_as_nothing(tmp_path: Path) -> None:
     with RunWriter(folder) as write:
         write(Evaluated(1, 0, float("nan"), float("inf"), 3, 4, 0.5))
     assert "NaN" not in folder.events_path.read_text(encoding="utf-8")
-    ((_, event),) = folder.events()
+    _, (_, event) = folder.events()
     assert event["eval_loss"] is None and event["exact_match"] is None
     replace_json(tmp_path / "r.json", {"a": [float("nan"), 1.0]})
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == {"a": [None, 1.0]}

@@ -89,18 +89,18 @@ async function poll() {
 function close() {
   key = '';
   clearTimeout(timer);
-  q('.geko-look').hidden = true;
+  q('.geko-preview').hidden = true;
 }
 
-window.addEventListener('geko-look', (event) => {
+window.addEventListener('geko-preview', (event) => {
   if (!event.detail) return;
   clearTimeout(timer);
   key = event.detail;
   samples = [];
   drawSample();
   draw({ status: 'Starting', error: '', shape: '', figures: [], lengths: [], memory: null, findings: [] });
-  q('.geko-look').hidden = false;
-  q('.geko-look').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+  q('.geko-preview').hidden = false;
+  q('.geko-preview').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
   poll();
 });
 q('.l-close').onclick = close;

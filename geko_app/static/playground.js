@@ -55,7 +55,7 @@ async function list() {
   q('.t-none').hidden = runs.length > 0;
   q('.t-all').hidden = runs.length === 0;
   if (!runs.length) return;
-  const wanted = q('.t-run').value || kept('geko-talk-run') || found.default;
+  const wanted = q('.t-run').value || kept('geko-playground-run') || found.default;
   fill(q('.t-run'), runs.map((run) => [run.id, run.label]), runs.some((run) => run.id === wanted) ? wanted : found.default);
   choose();
 }
@@ -142,7 +142,7 @@ function turned() {
   asks += 1;
   if (underway) server.stop({ key: current.talk });
   current.talk = current.losses = '';
-  kept('geko-talk-key', '');
+  kept('geko-playground-key', '');
   busy(false);
   clear();
   clearLosses();
@@ -170,13 +170,13 @@ async function send() {
   });
   if (mine !== asks) { if (key) server.stop({ key }); return; }  // another model was chosen meanwhile
   if (error) { busy(false); return complain('.t-error', error); }
-  kept('geko-talk-key', key);
+  kept('geko-playground-key', key);
   q('.t-cards').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
   follow('talk', key, drawTalk, drawn);
 }
 
 function drawTalk(found) {
-  if (!found) { kept('geko-talk-key', ''); return busy(false); }
+  if (!found) { kept('geko-playground-key', ''); return busy(false); }
   for (const side of found.sides) {
     const where = card(side.side), shown = where.querySelector('.t-text');
     // The answer grows at its end; where it was told from elsewhere, it is drawn anew.
@@ -200,7 +200,7 @@ function drawTalk(found) {
 
 // What was asked before a reload is shown again.
 async function recall() {
-  const key = kept('geko-talk-key');
+  const key = kept('geko-playground-key');
   if (!key) return;
   let found = null;
   try { found = await server.look({ key, had: {} }); } catch { return; }
@@ -246,7 +246,7 @@ function clearLosses() {
 q('.t-send').onclick = send;
 q('.t-stop').onclick = () => { q('.t-stop').disabled = true; server.stop({ key: current.talk }); };
 q('.t-look').onclick = unsure;
-q('.t-run').onchange = () => { kept('geko-talk-run', q('.t-run').value); choose('final'); turned(); };
+q('.t-run').onchange = () => { kept('geko-playground-run', q('.t-run').value); choose('final'); turned(); };
 q('.t-which').onchange = turned;
 q('.t-prompt').oninput = () => { chosen = null; remembered = null; q('.t-earlier').hidden = true; };
 q('.t-temperature').oninput = () => { q('.t-top-p').disabled = !(Number(q('.t-temperature').value) > 0); };
