@@ -1,6 +1,9 @@
-"""A process that answers without a model, as told: answers what it is asked; a prompt of one word decides otherwise.
+"""An inference process without a model: repeats the prompt, unless the prompt is one of these words.
 
-wait: writes until it is stopped.  die: ends with 3 and no word.  half: is killed in a word.  deaf: does not notice the end of its input.
+wait: generates until it is stopped.
+die: exits with code 3 in the middle of a job.
+half: is killed while writing a line.
+ignore: does not notice the end of its input.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import threading
 from typing import Any
 
 
-def tell(job: dict[str, Any], **news: Any) -> None:
-    print(json.dumps({"id": job["id"], **news}), flush=True)
+def send(job: dict[str, Any], **update: Any) -> None:
+    print(json.dumps({"id": job["id"], **update}), flush=True)
 
 
 def main() -> int:
@@ -22,22 +25,22 @@ def main() -> int:
     for line in sys.stdin:
         job = json.loads(line)
         if "stop" in job:
-            tell(waiting.pop(job["stop"]), done=True, error="")
+            send(waiting.pop(job["stop"]), done=True, error="")
         elif job.get("prompt") == "die":
             return 3
         elif job.get("prompt") == "half":
             sys.stdout.write('{"id": 1, "par')
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        elif job.get("prompt") == "deaf":
-            tell(job, part="base", state="loading")
+        elif job.get("prompt") == "ignore":
+            send(job, part="base", state="loading")
             threading.Event().wait()
         elif job.get("prompt") == "wait":
             waiting[job["id"]] = job
-            tell(job, part="base", state="writing", text="so far")
+            send(job, part="base", state="writing", text="so far")
         else:
-            tell(job, part="base", state="ended", text=job.get("prompt", ""), pid=os.getpid())
-            tell(job, done=True, error="")
+            send(job, part="base", state="ended", text=job.get("prompt", ""), pid=os.getpid())
+            send(job, done=True, error="")
     return 0
 
 

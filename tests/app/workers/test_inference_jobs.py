@@ -1,4 +1,4 @@
-"""The talk with a child process: keys, stop, death, idling, bounds. The child is real and has no model."""
+"""Jobs for the inference process: keys, stop, death, idling, bounds. The process is real and has no model."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def test_a_process_without_work_is_ended_and_the_next_job_starts_another(store: 
     jobs.shutdown()
 
 
-def test_shutdown_ends_a_process_that_does_not_listen(store: RunStore, run_id: str) -> None:
+def test_shutdown_ends_a_process_that_does_not_react(store: RunStore, run_id: str) -> None:
     jobs = InferenceJobs(store, command=FAKE)
-    key = ask(jobs, run_id, "deaf")
+    key = ask(jobs, run_id, "ignore")
     wait_for(lambda: bool((job := jobs.job(key)) and job.parts), "the first words")
     pid = jobs.pid
     jobs.shutdown()
