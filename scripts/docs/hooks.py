@@ -27,7 +27,8 @@ OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(\.\./([^)\s]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pictures that pages show from outside of docs/."""
+    """Add the logo, and the pictures that pages show from outside of docs/."""
+    files.append(File.generated(config, "images/logo.svg", abs_src_path=str(ROOT / "geko_app" / "static" / "logo.svg")))
     for page in list(files.documentation_pages()):
         for _, path in PICTURE.findall(page.content_string):
             name = f"images/{Path(path).name}"

@@ -42,10 +42,17 @@ def settings_markdown() -> str:
             key = f"{section}.{field.name}"
             spec: Spec = field.metadata["spec"]
             facts = _facts(hints[field.name], getattr(cls(), field.name), spec)
-            lines += entry(key, labels.get(key, ""), spec.help, facts)
+            lines += entry(key, labels.get(key, ""), f"{spec.help} {spec.details}".strip(), facts)
     form_field = next(field for field in FIELDS if field.key == OUTPUT_DIR)
     facts = _facts(str, RunConfig().output_dir, Spec(""))
-    return "\n".join([*lines, "## output_dir", "", *entry(OUTPUT_DIR, form_field.label, form_field.help, facts)])
+    return "\n".join(
+        [
+            *lines,
+            "## output_dir",
+            "",
+            *entry(OUTPUT_DIR, form_field.label, f"{form_field.help} {form_field.details}", facts),
+        ]
+    )
 
 
 def entry(key: str, label: str, help_text: str, facts: Mapping[str, str]) -> list[str]:

@@ -119,6 +119,10 @@ def test_what_users_read_is_plain(page: Path) -> None:
     assert BANNED.findall(page.read_text(encoding="utf-8")) == []
 
 
+def test_the_listed_errors_are_plain(site: Path) -> None:
+    assert BANNED.findall(words((site / "troubleshooting.html").read_text(encoding="utf-8"))) == []
+
+
 # ------------------------------------------------------------ the site
 def test_the_site_needs_no_network(site: Path) -> None:
     pages = list(site.glob("*.html"))
@@ -140,7 +144,8 @@ def test_every_setting_is_documented_with_its_help_default_and_label(site: Path)
     for key, field in declared.items():
         section, name = key.split(".")
         shown, default = words(parts[key]), getattr(SECTIONS[section](), name)
-        assert " ".join(field.metadata["spec"].help.split()) in shown
+        for text in (field.metadata["spec"].help, field.metadata["spec"].details):
+            assert " ".join(text.split()) in shown
         assert (
             f"Default: {yaml.safe_dump(list(default) if isinstance(default, tuple) else default, default_flow_style=True).splitlines()[0]}"
             in shown
