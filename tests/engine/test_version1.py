@@ -25,7 +25,7 @@ from geko_app.runs.store import RunStore
 from geko_app.runs.summary import FactsReader
 from geko_app.samples.store import SampleStore
 from geko_app.views.dashboard import Cursor, payload
-from geko_app.views.runs import curve, row
+from geko_app.views.runs import curve, run_row
 from geko_app.views.samples import Query, lines, overview
 from tests.engine.test_cli import geko_train, only_run
 
@@ -114,7 +114,7 @@ def test_a_finished_run_is_listed_with_its_figures(store: RunStore) -> None:
     assert (facts.samples, facts.epochs, facts.epochs_done, facts.steps) == (400, 2, 2, 100)
     assert facts.compute_saved_ratio == report["compute_saved_ratio"]
     assert (facts.model, facts.data, facts.end) == ("demo", "rows.jsonl", "complete")
-    cells = row(facts)["cells"]
+    cells = run_row(facts)["cells"]
     assert cells["saved"]["text"] == f"{100 * report['compute_saved_ratio']:.1f} %"
     assert cells["loss"]["text"] == f"{report['eval_loss_before']:.3f} → {report['eval_loss_after']:.3f}"
 
