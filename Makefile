@@ -50,11 +50,11 @@ bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/
 	$(BIN)/python -m benchmarks.speed --small
 	$(BIN)/python -m benchmarks.features --small
 	$(BIN)/python -m benchmarks.scale --small
-	$(BIN)/python -m benchmarks.fit --small
+	$(BIN)/python -m benchmarks.memory_estimate --small
 	$(BIN)/python -m benchmarks.page --small
 	$(BIN)/python -m benchmarks.start --small
 	$(BIN)/python -m benchmarks.savings --small
-	$(BIN)/python -m benchmarks.guard --small
+	$(BIN)/python -m benchmarks.label_noise --small
 	$(BIN)/python -m benchmarks.plots
 
 screenshots: $(STAMP)  ## pictures of the page from a real run

@@ -5,12 +5,13 @@ A setting is (samples, epochs); within one, every mix is a panel and every arm a
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import read_lines
 
 Record = Mapping[str, Any]
 Setting = tuple[int, int]
@@ -31,9 +32,7 @@ class Arm:
 
 def read_records(folder: Path) -> list[Record]:
     """The records of `savings` in `folder`; none where it has not run."""
-    path = folder / "savings.json"
-    found: list[Record] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return found
+    return read_lines(folder / "savings.jsonl")
 
 
 def by_setting(records: Iterable[Record]) -> dict[Setting, dict[str, list[Record]]]:

@@ -14,7 +14,7 @@ import platform
 import resource
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,10 +66,10 @@ def arguments(description: str, repetitions: int, few: int = 2) -> argparse.Name
 
 
 def results_path(name: str, options: argparse.Namespace) -> Path:
-    """results/small/<name>.json with --small, results/<name>-large.json with --large, else results/<name>.json."""
+    """results/small/<name>.jsonl with --small, results/<name>-large.jsonl with --large, else results/<name>.jsonl."""
     folder = SMALL if options.small else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}{'-large' if options.large else ''}.json"
+    return folder / f"{name}{'-large' if options.large else ''}.jsonl"
 
 
 def _positive(text: str) -> int:
@@ -133,7 +133,7 @@ def markdown(title: str, lines: Sequence[Sequence[str]]) -> str:
 def write_results(
     name: str, settings: Mapping[str, Any], results: Mapping[str, Any], options: argparse.Namespace
 ) -> Path:
-    """The figures as JSON with date, versions and settings, and the tables printed so far as Markdown beside them."""
+    """Append the figures, with date, versions and settings, as one line; write the tables printed so far beside them."""
     path = results_path(name, options)
     content = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -142,11 +142,21 @@ def write_results(
         "settings": dict(settings),
         "results": dict(results),
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_lines(path, [*read_lines(path), content])
     head = f"`{command(name, options)}`, {content['date']}, repetitions: {options.repetitions}"
     path.with_suffix(".md").write_text("\n\n".join([head, *_tables]) + "\n", encoding="utf-8")
     print(f"\nWritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records in a JSON Lines file, one for each run; none where there is no file yet."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """One line for each record."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
 def command(name: str, options: argparse.Namespace) -> str:

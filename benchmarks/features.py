@@ -148,7 +148,7 @@ def pruning(samples: int, epochs: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write results/features.json."""
+    """Measure, print and write results/features.jsonl."""
     options = arguments(__doc__ or "", repetitions=3)
     size = Size(hidden=256, layers=12, steps=8) if options.large else Size(layers=6, vocabulary=8192)
     samples, epochs = (10_000, 8) if options.large else (1000, 6)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks.common import memory_growth
-from benchmarks.peers import load_gekolib, make_trainer
+from benchmarks.third_party import load_gekolib, make_trainer
 from benchmarks.workload import Rows, Size, make_model, make_rows, run_geko
 from geko_engine.scoring.sample_scores import Scorer
 

@@ -201,7 +201,7 @@ def runs_page(supervisor: Supervisor, repetitions: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write results/page.json."""
+    """Measure, print and write results/page.jsonl."""
     options = arguments(__doc__ or "", repetitions=50)
     count = 10 * SAMPLES if options.large else SAMPLES
     with tempfile.TemporaryDirectory() as root:

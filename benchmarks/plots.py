@@ -2,7 +2,7 @@
 
 python -m benchmarks.plots
 
-Reads results/savings.json (and results/small) and writes SVG files beside them: one pair for each setting (samples x
+Reads results/savings.jsonl (and results/small) and writes SVG files beside them: one pair for each setting (samples x
 epochs) at the mixes' own number of epochs, and one of what each budget buys where several were measured. No number is
 typed in here, and the same records give the same bytes.
 """
@@ -26,9 +26,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.arms import PLAIN, Arm, Record, Setting, apart, arms_of, by_setting, paired, pareto_front, read_records
-from benchmarks.budgets import LOSS, RIGHT, curves, means
 from benchmarks.common import RESULTS, SMALL
-from benchmarks.mixes import MIXES
+from benchmarks.compute_budgets import LOSS, RIGHT, curves, means
+from benchmarks.datasets import MIXES
 from benchmarks.tables import of_most_samples
 from geko_app.theme import MOSS, STONE
 from geko_app.views.charts import BUCKET_COLOURS, EVALUATION

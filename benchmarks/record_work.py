@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks.common import memory_growth
-from benchmarks.peers import make_trainer, silence
+from benchmarks.third_party import make_trainer, silence
 from benchmarks.workload import natural_lengths
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig

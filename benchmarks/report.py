@@ -1,12 +1,11 @@
 """What the benchmarks wrote -> the tables of docs/results.md, each between two marks there.
 
-No figure of them is typed by hand: `savings`, `speed` and `guard` write them anew whenever they have run in full, and a
+No figure of them is typed by hand: `savings`, `speed` and `label_noise` write them anew whenever they have run in full, and a
 test compares.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms import PLAIN, Record, read_records
-from benchmarks.budgets import LOSS, RIGHT, reaches
-from benchmarks.common import RESULTS
-from benchmarks.mixes import MIXES
+from benchmarks.common import RESULTS, read_lines
+from benchmarks.compute_budgets import LOSS, RIGHT, reaches
+from benchmarks.datasets import MIXES
 from benchmarks.tables import GEKO, MISSING, SHORT, groups_of, main_table, mean_and_spread, of_most_samples, said, table
 
 ROOT = Path(__file__).parent.parent
@@ -157,10 +156,10 @@ def ratio(found: dict[str, float]) -> str:
     return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
 
 
-def guard() -> list[str]:
+def label_noise() -> list[str]:
     """What the noise guard lists after the first and the second epoch, and what of it is wrong."""
     rows = []
-    for mix, runs in results_of("guard").items():
+    for mix, runs in results_of("label_noise").items():
         row = [MIXES[mix].what]
         for epoch in (0, 1):
             listed, right, wrong = ([run["all"][epoch][name] for run in runs] for name in ("listed", "right", "wrong"))
@@ -182,8 +181,8 @@ def shares(parts: Sequence[int], wholes: Sequence[int]) -> str:
 
 
 def results_of(name: str) -> dict[str, Any]:
-    """What a benchmark wrote in full."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
+    """What the latest full run of a benchmark found."""
+    found: dict[str, Any] = read_lines(RESULTS / f"{name}.jsonl")[-1]["results"]
     return found
 
 
@@ -195,7 +194,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "few": few,
     "parts": parts,
     "speed": lambda _: speed(),
-    "guard": lambda _: guard(),
+    "label_noise": lambda _: label_noise(),
 }
 
 

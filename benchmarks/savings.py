@@ -7,7 +7,7 @@ python -m benchmarks.savings [--mixes demo wrong new duplicates] [--arms plain g
                              [--jobs 2] [--small]
 
 With several numbers of epochs it also tells the compute at which an arm comes as far as plain training's whole run. One
-record per arm, mix and seed goes to benchmarks/results/savings.json; what is there already is not run again (--fresh runs
+record per arm, mix and seed goes to benchmarks/results/savings.jsonl; what is there already is not run again (--fresh runs
 the named ones anew). All that is recorded stands in savings.md beside it, the main table first, and in the marked tables of
 docs/results.md. --small runs a quarter of the data, into results/small.
 """
@@ -28,17 +28,17 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from benchmarks.common import RESULTS, SMALL
-from benchmarks.contestants import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, build, run_published
+from benchmarks.baselines import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, build, run_published
+from benchmarks.common import RESULTS, SMALL, read_lines, write_lines
+from benchmarks.datasets import MIXES
 from benchmarks.held_out import held_out_figures
-from benchmarks.mixes import MIXES
-from benchmarks.peers import load_gekolib
 from benchmarks.report import write_page
+from benchmarks.single_run import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from benchmarks.tables import FEWEST_SEEDS, all_tables
-from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
+from benchmarks.third_party import load_gekolib
 from geko_engine import GEKOTrainer
 
-FILE = "savings.json"
+FILE = "savings.jsonl"
 # Shown beside the presets on the page.
 PRESETS_PATH = Path(__file__).parent.parent / "geko_app/form/preset_results.json"
 PRESET_ARMS = {"plain": "plain", "recommended": "geko"} | {n: n for n in ("aggressive", "balanced", "conservative")}
@@ -81,8 +81,7 @@ def key(record: Record) -> Run:
 
 def run_all(options: argparse.Namespace, path: Path) -> list[Record]:
     """Every run that is not recorded yet, several at a time; the file is written after each."""
-    records: list[Record] = json.loads(path.read_text("utf-8")) if path.exists() else []
-    done = {key(record): record for record in records}
+    done = {key(record): record for record in read_lines(path)}
     wanted = prepared([run for run in runs_of(options) if options.fresh or run not in done])
     path.parent.mkdir(exist_ok=True, parents=True)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), settle) as pool:
@@ -96,7 +95,7 @@ def run_all(options: argparse.Namespace, path: Path) -> list[Record]:
                     f"{record['mix']}, {record['epochs']} epochs, seed {record['seed']}, {record['arm']}: compute {record['cost']:.3f}",
                     flush=True,
                 )
-                path.write_text(json.dumps(in_order(done.values()), indent=1), encoding="utf-8")
+                write_lines(path, in_order(done.values()))
     return in_order(done.values())
 
 

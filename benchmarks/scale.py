@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks import page_store
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
-from benchmarks.peers import load_gekolib
 from benchmarks.record_work import (
     BATCH,
     COMPARED,
@@ -31,6 +30,7 @@ from benchmarks.record_work import (
     peer_bytes,
     peer_seconds,
 )
+from benchmarks.third_party import load_gekolib
 
 SIZES = (10**4, 10**5, 10**6)
 PEER_SIZES = SIZES[:2]  # a million of its objects take a gigabyte and minutes
@@ -124,7 +124,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, print and write results/scale.json."""
+    """Measure, print and write results/scale.jsonl."""
     options = arguments(__doc__ or "", repetitions=5)
     sizes = [*SIZES, 10**7] if options.large else list(SIZES)
     gekolib = load_gekolib()

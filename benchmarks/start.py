@@ -170,7 +170,7 @@ def stop_seconds(phase: str) -> float:
 
 
 def main() -> None:
-    """Measure, print and write results/start.json."""
+    """Measure, print and write results/start.jsonl."""
     options = arguments(__doc__ or "", repetitions=5)
     os.environ.pop("MALLOC_MMAP_THRESHOLD_", None)  # for the memory of other benchmarks; a user does not set it
     os.environ["HF_HUB_OFFLINE"] = "1"

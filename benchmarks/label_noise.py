@@ -1,8 +1,8 @@
 """Which samples the noise guard holds for wrong, and how many of them are, epoch by epoch.
 
-python -m benchmarks.guard [--repetitions 5] [--small] [--large]
+python -m benchmarks.label_noise [--repetitions 5] [--small] [--large]
 
-A repetition is a seed. Prints a table and writes results/guard.json. Counted, not timed; about 20 s a run on one core.
+A repetition is a seed. Prints a table and writes results/label_noise.jsonl. Counted, not timed; about 20 s a run on one core.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from transformers.utils import logging
 
 from benchmarks.common import arguments, print_table, write_results
-from benchmarks.mixes import MIXES
+from benchmarks.datasets import MIXES
 from benchmarks.report import write_page
+from benchmarks.single_run import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from benchmarks.tables import FEWEST_SEEDS
-from benchmarks.trial import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.reporting.events import EpochEnded, Event
 from geko_engine.selection.label_noise import suspected
@@ -85,7 +85,7 @@ def main() -> None:
     ]
     header = ("data", "found", "after epoch", "suspects", "of these wrong, %", "of the wrong found, %")
     print_table(f"Mean of {options.repetitions} seeds (smallest–largest)", header, rows)
-    write_results("guard", {"seeds": options.repetitions}, results, options)
+    write_results("label_noise", {"seeds": options.repetitions}, results, options)
     if not options.small and not options.large:
         write_page()
 

@@ -1,6 +1,6 @@
 """The estimate of memory and time that is shown before a start, against what a run then really takes.
 
-python -m benchmarks.fit [--repetitions N] [--large]
+python -m benchmarks.memory_estimate [--repetitions N] [--large]
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
         results[name] = {"measured_bytes": peak, "memory": memory.to_dict(), "time": pace.to_dict()}
     print_table("Estimate / measured", ["case", "measured peak", "memory", "time of a step"], rows)
     settings = {"repetitions": options.repetitions, "threads": 1, "cases": {n: vars(c[0]) for n, c in CASES.items()}}
-    write_results("fit", settings, results, options)
+    write_results("memory_estimate", settings, results, options)
 
 
 if __name__ == "__main__":

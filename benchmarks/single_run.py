@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.mixes import MIXES
+from benchmarks.datasets import MIXES
 from geko_engine import GEKOTrainingArgs
 from geko_engine.config.sections import LoraSettings, ModelConfig
 from geko_engine.data.batches import TokenizedData

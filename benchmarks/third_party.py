@@ -1,4 +1,4 @@
-"""Packages that only a benchmark needs, above all gekolib 0.3.1: fetched once into benchmarks/.peers (ignored by git),
+"""Packages that only a benchmark needs, above all gekolib 0.3.1: fetched once into benchmarks/.third-party (ignored by git),
 never installed.
 
 Where it cannot be had, its rows are left out and the reason is printed.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 REQUIREMENT = "gekolib==0.3.1"
-FOLDER = Path(__file__).parent / ".peers"
+FOLDER = Path(__file__).parent / ".third-party"
 
 
 def load_gekolib() -> Any | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers import silence
+from benchmarks.third_party import silence
 from benchmarks.workload import watch
 from geko_engine import Bucket, BucketCounts, GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.config.selection import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
