@@ -1,4 +1,4 @@
-"""The form in other words: YAML, one geko-train command, a Python script; and back from YAML."""
+"""A configuration as YAML, as one geko-train command and as a Python script; and the form's values from YAML."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from geko_engine.exceptions import ConfigError
 MAX_YAML = 100_000  # characters
 
 
-def changes(config: RunConfig) -> dict[str, Any]:
-    """Every setting that is not at its default, by its dotted key."""
-    now, usual = config.to_dict(), RunConfig().to_dict()
+def changed_settings(config: RunConfig) -> dict[str, Any]:
+    """Every setting that differs from its default, by its dotted key."""
+    now, default = config.to_dict(), RunConfig().to_dict()
     found = {
         f"{section}.{name}": value
         for section in SECTIONS
         for name, value in now[section].items()
-        if value != usual[section][name]
+        if value != default[section][name]
     }
-    return found | ({"output_dir": config.output_dir} if config.output_dir != usual["output_dir"] else {})
+    return found | ({"output_dir": config.output_dir} if config.output_dir != default["output_dir"] else {})
 
 
 def as_yaml(config: RunConfig) -> str:
-    """What differs from the defaults, and the model and data always, as a file for geko-train."""
+    """A configuration file for geko-train: the model, the data, and what differs from the defaults."""
     nested: dict[str, Any] = {"model": {"name": config.model.name}, "data": {"train": config.data.train}}
-    for key, value in changes(config).items():
+    for key, value in changed_settings(config).items():
         section, _, name = key.partition(".")
         if name:
             nested.setdefault(section, {})[name] = value
@@ -41,25 +41,25 @@ def as_yaml(config: RunConfig) -> str:
 
 
 def as_command(config: RunConfig) -> str:
-    """One geko-train command that starts this run."""
+    """One geko-train command that starts this run, on several lines."""
     demo = RunConfig.demo()
     is_demo = config.model.name == DEMO and config.data.train == DEMO
     before = demo.to_dict() if is_demo else RunConfig().to_dict()
     now = config.to_dict()
-    words = ["geko-train --demo" if is_demo else "geko-train"]
+    parts = ["geko-train --demo" if is_demo else "geko-train"]
     for section, values in now.items():
         for name, value in values.items() if isinstance(values, dict) else [("", values)]:
             key = f"{section}.{name}" if name else section
             old = before[section][name] if name else before[section]
             if value != old or (not is_demo and key in ("model.name", "data.train")):
                 text = yaml.safe_dump(value, default_flow_style=True, width=10**6).splitlines()[0]
-                words.append(f"--set {shlex.quote(f'{key}={text}')}")
-    return " \\\n  ".join(words)
+                parts.append(f"--set {shlex.quote(f'{key}={text}')}")
+    return " \\\n  ".join(parts)
 
 
 def as_python(config: RunConfig) -> str:
-    """A script that starts this run from Python."""
-    found = changes(config)
+    """A Python script that starts this run."""
+    found = changed_settings(config)
     lines = ["from geko_engine import RunConfig", "from geko_engine.run import run"]
     lines += ["from geko_engine.runs.folder import RunFolder", "", "config = RunConfig()"]
     for key in ("model.name", "data.train"):
@@ -71,16 +71,17 @@ def as_python(config: RunConfig) -> str:
 
 
 def from_yaml(text: str, *, on_renamed: OnRenamed) -> dict[str, Any]:
-    """The value of each field for a YAML text; what it does not name is at its default.
+    """The value of each field for a YAML text; settings that it does not name get their defaults.
 
     Args:
-        on_renamed: called with a sentence for the user when the text holds old names of settings.
+        text: as geko-train reads it from a file.
+        on_renamed: called with one sentence for the user if the text has old names of settings.
 
     Raises:
-        ConfigError: for what is no YAML, unknown keys (with the nearest one) and values that break their rule.
+        ConfigError: the text is not YAML, or has unknown keys or invalid values.
     """
     if len(text) > MAX_YAML:
-        raise ConfigError(f"The text has {len(text):,} characters; {MAX_YAML:,} are enough for any run.")
+        raise ConfigError(f"The text has {len(text):,} characters; the limit is {MAX_YAML:,}.")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

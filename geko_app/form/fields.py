@@ -1,6 +1,6 @@
-"""The declared fields of the form: every setting of a run once, with its label, its kind and the group it stands in.
+"""The fields of the form: every setting of a run once, with its label, its kind and its group.
 
-Knows no widget library and no values. Help, unit and range of a field are those declared with the setting.
+Knows no widget library and no values. Help, details, unit and range of a field are those declared with its setting.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ class FormField:
     """One field.
 
     Attributes:
-        key: dotted name of its setting. kind: text, integer, slider, check, choice, preset or precision.
-        placeholder: what an empty field means. half: two such fields share a row. upload: takes a file too.
+        key: dotted name of its setting.
+        label: what the field is called.
+        kind: "text", "integer", "slider", "check", "choice", "preset" or "precision".
+        group: heading that it stands under.
+        placeholder: what an empty field means.
+        half_width: whether two such fields share a row.
+        upload: whether it takes a file too.
     """
 
     key: str
@@ -43,33 +48,33 @@ class FormField:
     kind: str
     group: str
     placeholder: str = ""
-    half: bool = False
+    half_width: bool = False
     upload: bool = False
 
     @property
     def help(self) -> str:
-        """The line under the label."""
+        """What the setting does: the short line under the label."""
         return OWN_TEXTS[self.key][0] if self.key in OWN_TEXTS else self.spec.help
 
     @property
     def details(self) -> str:
-        """When to change it and what it costs: for the info icon and the settings reference."""
+        """When to change the setting and what it costs: shown behind the info icon."""
         return OWN_TEXTS[self.key][1] if self.key in OWN_TEXTS else self.spec.details
 
     @property
     def spec(self) -> Spec:
-        """What is declared about its setting; only for fields that have one."""
+        """The declaration of its setting; only for fields that have one."""
         section, name = self.key.split(".")
         return spec_of(SECTIONS[section], name)
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The only allowed values, empty where there are more."""
+        """The only allowed values; () if there are others."""
         return self.spec.choices
 
     @property
     def optional(self) -> bool:
-        """Whether an empty field means that nothing is set."""
+        """Whether the field may be empty, which means that nothing is set."""
         section, _, name = self.key.partition(".")
         return self.key not in (PRESET_KEY, PRECISION_KEY) and bool(name) and is_optional(SECTIONS[section], name)
 
@@ -78,7 +83,7 @@ def _group(name: str, *fields: tuple[Any, ...]) -> tuple[FormField, ...]:
     return tuple(FormField(key, label, kind, name, *rest) for key, label, kind, *rest in fields)
 
 
-HALF = ("", True)  # placeholder and half of a field
+NUMBER_PAIR = ("", True)  # placeholder and half_width of two numbers in one row
 FIELDS: tuple[FormField, ...] = (
     *_group(
         "Model and data",
@@ -89,84 +94,87 @@ FIELDS: tuple[FormField, ...] = (
     ),
     *_group(
         "Training",
-        ("training.num_epochs", "Epochs", "integer", *HALF),
-        ("training.learning_rate", "Learning rate", "text", *HALF),
-        ("training.batch_size", "Batch size", "integer", *HALF),
-        ("training.gradient_accumulation_steps", "Accumulation steps", "integer", *HALF),
+        ("training.num_epochs", "Epochs", "integer", *NUMBER_PAIR),
+        ("training.learning_rate", "Learning rate", "text", *NUMBER_PAIR),
+        ("training.batch_size", "Batch size", "integer", *NUMBER_PAIR),
+        ("training.gradient_accumulation_steps", "Accumulation steps", "integer", *NUMBER_PAIR),
         (PRECISION_KEY, "Precision", "precision"),
         (PRESET_KEY, "GEKO preset", "preset"),
     ),
     *_group(
         "GEKO",
-        ("geko.enabled", "GEKO on", "check"),
+        ("geko.enabled", "Enable GEKO", "check"),
         ("geko.freeze_confidence", "Freeze confidence", "slider"),
         ("geko.focus_confidence", "Focus confidence", "slider"),
-        ("geko.freeze_quality", "Freeze quality", "slider"),
-        ("geko.min_q_for_freeze", "Minimum Q-value", "slider"),
-        ("geko.bucket_weights", "Weights of HARD, FOCUS, LIGHT", "text"),
-        ("geko.use_curriculum", "Mountain curriculum", "check"),
-        ("geko.frozen_replay", "Replay of FREEZE", "slider"),
-        ("geko.prediction_confidence", "Look-alikes from", "slider"),
+        ("geko.prediction_confidence", "Skip before first visit above (predicted accuracy)", "slider"),
         ("geko.stable_share", "Stable share (free text)", "slider"),
-        ("geko.recheck_ratio", "Re-check of FREEZE", "slider"),
-        ("geko.prune_frozen_after", "Prune after", "integer", *HALF),
-        ("geko.repartition_every", "Sort again every", "integer", *HALF),
-        ("geko.pruned_replay", "Replay of pruned ones", "slider"),
+        ("geko.frozen_replay", "Replay share of FREEZE", "slider"),
+        ("geko.recheck_ratio", "Re-check share of FREEZE", "slider"),
+        ("geko.bucket_weights", "Loss weights of HARD, FOCUS, LIGHT", "text"),
         ("geko.noise_guard", "Noise guard", "check"),
         ("geko.initial_scan", "Initial scan", "check"),
-        ("geko.mastery", "Mastery", "choice"),
-        ("geko.q_value_lr", "Q-value rate", "text", *HALF),
-        ("geko.q_value_loss_scale", "Q-value loss scale", "text", *HALF),
-        ("geko.max_times_seen", "Most visits", "integer", *HALF),
-        ("geko.log_bucket_stats", "Print buckets", "check", *HALF),
+        ("geko.use_curriculum", "Mountain curriculum", "check"),
+        ("geko.mastery", "Mastery criterion", "choice"),
+        ("geko.repartition_every", "Re-partition every (epochs)", "integer", *NUMBER_PAIR),
+        ("geko.max_times_seen", "Max visits per sample", "integer", *NUMBER_PAIR),
+        ("geko.prune_frozen_after", "Prune after (epochs)", "integer", *NUMBER_PAIR),
+        ("geko.log_bucket_stats", "Print bucket counts", "check", *NUMBER_PAIR),
+        ("geko.pruned_replay", "Replay share of pruned samples", "slider"),
+    ),
+    *_group(
+        "Legacy thresholds",
+        ("geko.freeze_quality", "Freeze quality", "slider"),
+        ("geko.min_q_for_freeze", "Minimum Q-value", "slider"),
+        ("geko.q_value_lr", "Q-value rate", "text", *NUMBER_PAIR),
+        ("geko.q_value_loss_scale", "Q-value loss scale", "text", *NUMBER_PAIR),
     ),
     *_group(
         "LoRA",
-        ("lora.enabled", "LoRA", "check"),
-        ("lora.r", "Rank", "integer", *HALF),
-        ("lora.alpha", "Alpha", "integer", *HALF),
+        ("lora.enabled", "Enable LoRA", "check"),
+        ("lora.r", "Rank", "integer", *NUMBER_PAIR),
+        ("lora.alpha", "Alpha", "integer", *NUMBER_PAIR),
         ("lora.dropout", "Dropout", "slider"),
-        ("lora.target_modules", "Target layers", "text", "by the model's family"),
-        ("model.quantization", "Quantised base", "choice"),
+        ("lora.target_modules", "Target modules", "text", "auto"),
+        ("model.quantization", "Quantization", "choice"),
     ),
     *_group(
         "Columns and splits",
-        ("data.prompt_column", "Prompt column", "text", "recognised", True),
-        ("data.completion_column", "Completion column", "text", "recognised", True),
-        ("data.text_column", "Text column", "text", "recognised", True),
-        ("data.messages_column", "Conversation column", "text", "recognised", True),
-        ("data.chat_template", "Chat template for prompts", "check"),
-        ("data.max_length", "Longest sample", "integer"),
+        ("data.prompt_column", "Prompt column", "text", "auto", True),
+        ("data.completion_column", "Completion column", "text", "auto", True),
+        ("data.text_column", "Text column", "text", "auto", True),
+        ("data.messages_column", "Messages column", "text", "auto", True),
+        ("data.chat_template", "Apply the chat template to prompts", "check"),
+        ("data.max_length", "Max length (tokens)", "integer"),
         ("data.eval_ratio", "Held-out share", "slider"),
         ("data.eval_count", "Evaluation samples", "text", "all"),
         ("data.row_flags", "Flagged rows file", "text", "none"),
         ("data.flag_action", "What to do with flagged rows", "choice"),
-        ("data.train_config", "Training configuration", "text", "default", True),
-        ("data.train_split", "Training split", "text", *HALF),
-        ("data.eval_config", "Evaluation configuration", "text", "default", True),
-        ("data.eval_split", "Evaluation split", "text", *HALF),
+        ("data.train_config", "Training subset", "text", "default", True),
+        ("data.train_split", "Training split", "text", *NUMBER_PAIR),
+        ("data.eval_config", "Evaluation subset", "text", "default", True),
+        ("data.eval_split", "Evaluation split", "text", *NUMBER_PAIR),
     ),
     *_group(
         "Efficiency",
         ("training.gradient_checkpointing", "Gradient checkpointing", "check"),
         ("training.use_8bit_optimizer", "8-bit optimizer", "check"),
         ("training.compile_model", "torch.compile", "check"),
-        ("training.auto_find_batch_size", "Smaller batches when memory runs out", "check"),
-        ("training.dataloader_num_workers", "Loader processes", "integer", *HALF),
-        ("training.dataloader_prefetch_factor", "Prefetched batches", "integer", *HALF),
-        ("training.dataloader_persistent_workers", "Keep loader processes", "check"),
+        ("training.auto_find_batch_size", "Auto-reduce batch size on OOM", "check"),
+        ("training.dataloader_num_workers", "Data loader workers", "integer", *NUMBER_PAIR),
+        ("training.dataloader_prefetch_factor", "Prefetch factor", "integer", *NUMBER_PAIR),
+        ("training.dataloader_persistent_workers", "Persistent workers", "check"),
     ),
     *_group(
         "Advanced",
-        ("training.warmup_steps", "Warm-up steps", "integer", *HALF),
-        ("training.weight_decay", "Weight decay", "text", *HALF),
-        ("training.max_grad_norm", "Max gradient norm", "text", *HALF),
-        ("training.seed", "Seed", "integer", *HALF),
-        ("training.eval_steps", "Evaluate every", "integer", *HALF),
-        ("training.save_steps", "Save every", "integer", *HALF),
-        ("training.logging_steps", "Print every", "integer", *HALF),
-        ("training.save_total_limit", "Checkpoints kept", "integer", *HALF),
-        ("training.save_at_end", "Save the model when stopped", "check"),
+        ("training.warmup_steps", "Warmup steps", "integer", *NUMBER_PAIR),
+        ("training.weight_decay", "Weight decay", "text", *NUMBER_PAIR),
+        ("training.max_grad_norm", "Max gradient norm", "text", *NUMBER_PAIR),
+        ("training.seed", "Seed", "integer", *NUMBER_PAIR),
+        ("training.eval_steps", "Evaluate every (steps)", "integer", *NUMBER_PAIR),
+        ("training.save_steps", "Save every (steps)", "integer", *NUMBER_PAIR),
+        ("training.logging_steps", "Print every (steps)", "integer", *NUMBER_PAIR),
+        ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),
+        ("training.save_at_end", "Save a last checkpoint", "check"),
         ("model.revision", "Model revision", "text", "main"),
         ("model.trust_remote_code", "Trust remote code", "check"),
         ("training.resume_from_checkpoint", "Resume from checkpoint", "text", "none"),

@@ -1,4 +1,4 @@
-"""What the presets were measured to cost and to bring; written by `python -m benchmarks.savings`. Knows no widget."""
+"""Measured cost and quality of the presets, written by `python -m benchmarks.savings`. Knows no widget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).with_suffix(".json")
 
 @cache
 def measured() -> dict[str, Any]:
-    """The content of preset_results.json: what was measured on which data, by preset."""
+    """The content of preset_results.json: what was measured, and the figures by preset."""
     found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
     return found
 
@@ -28,10 +28,10 @@ def preset_choices() -> list[tuple[str, str]]:
 
 
 def preset_note() -> str:
-    """What the figures beside the presets are."""
+    """What the figures beside the presets are, for their details."""
     found = measured()
-    return f"Measured: {found['what']}; plain training: {_figures(found['arms']['plain'])}."
+    return f"Measured on {found['what']}; plain training: {_figures(found['arms']['plain'])}."
 
 
 def _figures(arm: dict[str, float]) -> str:
-    return f"{100 * arm['compute']:.0f} % compute, {100 * arm['exact_match']:.1f} % right"
+    return f"{100 * arm['compute']:.0f} % compute, {100 * arm['exact_match']:.1f} % exact match"

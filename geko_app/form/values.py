@@ -1,7 +1,4 @@
-"""The form's values <-> RunConfig; the same as YAML, command and Python; an error -> the field it belongs to.
-
-Knows no widget library.
-"""
+"""The form's values <-> RunConfig; and the field that an error belongs to. Knows no widget library."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ from geko_engine.preflight.checks import preflight
 CUSTOM = "custom"
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-# What the demo's value of a setting depends on: with another model or other data, the usual default is in place.
-FOLLOWS: dict[str, tuple[str, ...]] = {
+# Settings whose demo value only suits the demo's model or data; with others they get their usual default.
+DEMO_ONLY: dict[str, tuple[str, ...]] = {
     "data.eval": ("data.train",),
     "data.max_length": ("model.name", "data.train"),
     "training.learning_rate": ("model.name",),
@@ -28,14 +25,18 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
 
 
 def defaults(runs_folder: str) -> dict[str, Any]:
-    """What each field shows at first: the demo, so that Start works at once."""
+    """The initial value of each field: the demo, so that Start works at once.
+
+    Args:
+        runs_folder: where runs are written.
+    """
     config = RunConfig.demo()
     config.output_dir = runs_folder
     return from_config(config)
 
 
 def from_config(config: RunConfig) -> dict[str, Any]:
-    """Value of each field for a configuration; a number in a text field as a person would type it."""
+    """The value of each field for a configuration; a number in a text field as a person would type it."""
     values = config.to_dict()
     shown: dict[str, Any] = {}
     for field in FIELDS:
@@ -57,12 +58,12 @@ def _shown(field: FormField, value: Any) -> Any:
 
 
 def preset_of(config: GEKOConfig) -> str:
-    """The preset that these settings are, or custom."""
+    """The name of the preset with these settings, or CUSTOM."""
     return next((name for name, preset in PRESETS.items() if preset == config), CUSTOM)
 
 
 def preset_values() -> dict[str, dict[str, Any]]:
-    """For each preset the value of every field of geko, as the form shows it."""
+    """For each preset the value of every GEKO field, as the form shows it."""
     found = {}
     for name, preset in PRESETS.items():
         shown = from_config(RunConfig(geko=preset))
@@ -71,16 +72,16 @@ def preset_values() -> dict[str, dict[str, Any]]:
 
 
 def demo_rules() -> list[dict[str, Any]]:
-    """For each setting in FOLLOWS: what it follows, its value in the demo and its usual one, as the form shows them."""
+    """For each setting in DEMO_ONLY: what it follows, and its values with and without the demo, as the form shows them."""
     demo, usual = from_config(RunConfig.demo()), from_config(RunConfig())
     return [
         {"key": key, "follows": list(followed), "is": DEMO, "demo": demo[key], "usual": usual[key] or ""}
-        for key, followed in FOLLOWS.items()
+        for key, followed in DEMO_ONLY.items()
     ]
 
 
 def changed_fields(values: Mapping[Any, Any]) -> dict[str, str]:
-    """Those of `values` that are texts for text fields or choices of fields that have some; what else comes is dropped."""
+    """The valid ones among values that a script wants to set: texts of text fields, and choices of choice fields."""
     found = {}
     for field in FIELDS:
         value = values.get(field.key)
@@ -90,30 +91,41 @@ def changed_fields(values: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def groups_of(keys: Iterable[str]) -> set[str]:
-    """The groups that hold the fields with these keys."""
+    """The groups of the fields with these keys."""
     wanted = set(keys)
     return {field.group for field in FIELDS if field.key in wanted}
 
 
 def to_config(values: Sequence[Any]) -> RunConfig:
-    """The RunConfig that the form's values, in the order of FIELDS, describe.
+    """The configuration that the form describes.
+
+    Args:
+        values: of the fields, in the order of FIELDS.
 
     Raises:
-        GekoError: with every problem at the dotted key of its field.
+        GekoError: with every problem and the dotted key of its setting.
     """
     overrides = {field.key: _typed(field, value) for field, value in zip(FIELDS, values, strict=True)}
-    overrides.pop(PRESET_KEY)  # it only fills other fields in
+    overrides.pop(PRESET_KEY)  # it only fills in other fields
     precision = overrides.pop(PRECISION_KEY)
     if precision not in PRECISIONS:
-        raise ConfigError(f"{precision!r} is no precision: choose one of {', '.join(PRECISIONS)}.", PRECISION_KEY)
+        raise ConfigError(f"{precision!r} is not a precision: choose one of {', '.join(PRECISIONS)}.", PRECISION_KEY)
     overrides |= {"training.bf16": precision == "bf16", "training.fp16": precision == "fp16"}
     return RunConfig.from_dict(apply_overrides({}, overrides))
 
 
 def problems_of(values: Sequence[Any]) -> dict[str, str]:
-    """Dotted key -> message for everything that is wrong with the form's values; empty when Start may go on."""
+    """Everything that is wrong with the form, as message by field key; {} if a run can start.
+
+    This runs the pre-flight check: it may ask the disk and the Hub.
+
+    Args:
+        values: of the fields, in the order of FIELDS.
+    """
     if len(values) != len(FIELDS):
-        return {"model.name": f"The form has {len(FIELDS)} fields, but {len(values)} values came."}
+        return {
+            "model.name": f"The form has {len(FIELDS)} fields, but {len(values)} values were sent. Reload the page."
+        }
     try:
         found = preflight(to_config(values))
     except GekoError as error:
@@ -122,12 +134,12 @@ def problems_of(values: Sequence[Any]) -> dict[str, str]:
 
 
 def field_of(key: str) -> str:
-    """The field that a setting is changed by."""
+    """The key of the field that changes a setting."""
     return PRECISION_KEY if key in ("training.bf16", "training.fp16") else key
 
 
 def label_of(key: str) -> str:
-    """The label of a field, or the key itself for a setting that is not on the form."""
+    """The label of a setting's field, or the key itself if it has none."""
     return next((field.label for field in FIELDS if field.key == field_of(key)), key)
 
 
@@ -137,6 +149,3 @@ def _typed(field: FormField, value: Any) -> Any:
     if value in ("", None):
         return None if field.kind != "text" or field.optional else ""
     return value
-
-
-# ---------------------------------------------------------------- the same thing in other words

@@ -14,9 +14,9 @@ from geko_app.pages.token_losses import keyed, looking
 from geko_app.samples.exclusions import (
     as_settings,
     export_sentence,
-    mark,
-    marked_rows,
-    marks_version,
+    flagged_rows,
+    flags_version,
+    set_flags,
     write_dataset,
     write_list,
 )
@@ -32,7 +32,7 @@ from geko_engine.exceptions import GekoError, RunError
 
 RUNS_LISTED = 50
 LONGEST_SEARCH = 200  # characters
-AT_ONCE = 1000  # ids that one call may mark
+AT_ONCE = 1000  # ids that one call may flag
 Answer = dict[str, Any]
 
 
@@ -83,7 +83,7 @@ def _server_functions(supervisor: Supervisor, store: SampleStore) -> list[Callab
         return _told(lambda: sample_views.data_map(store.samples(text_of(query, "run"))))
 
     def samples_mark(query: Any) -> Answer:
-        return _told(lambda: _mark(store.samples(text_of(query, "run")), query))
+        return _told(lambda: _flag(store.samples(text_of(query, "run")), query))
 
     def samples_figure(_query: Any) -> Answer:
         return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
@@ -117,9 +117,9 @@ def _told(action: Callable[[], Answer]) -> Answer:
 
 
 def _version(store: SampleStore, run: str) -> str:
-    """Changes with the files and with the marks; those of another tab show up here too."""
+    """A text that changes with the files and the flags of a run, also those set in another tab."""
     try:
-        return f"{run} {store.version(run)} {marks_version(store.folder(run))}"
+        return f"{run} {store.version(run)} {flags_version(store.folder(run))}"
     except GekoError:
         return "gone"
 
@@ -136,32 +136,32 @@ def query_of(query: Any) -> Query:
 
 
 def _overview(samples: Samples) -> Answer:
-    marked = marked_rows(samples.folder)
+    flagged = flagged_rows(samples.folder)
     return {
-        **sample_views.overview(samples, marked),
+        **sample_views.overview(samples, flagged),
         "record": samples.version,
         "marks": as_settings(samples.folder),
-        "export": export_sentence(samples, len(marked)),
+        "export": export_sentence(samples, len(flagged)),
     }
 
 
 def _page(samples: Samples, query: Query) -> Answer:
-    return sample_views.lines(samples, query, marked_rows(samples.folder))
+    return sample_views.lines(samples, query, flagged_rows(samples.folder))
 
 
 def _one(samples: Samples, index: int) -> Answer:
-    return sample_views.opened(samples, min(index, samples.count - 1), marked_rows(samples.folder))
+    return sample_views.opened(samples, min(index, samples.count - 1), flagged_rows(samples.folder))
 
 
-def _mark(samples: Samples, query: Any) -> Answer:
-    """Marks `ids`, or with `all` everything that filter and search let through."""
-    marked = isinstance(query, dict) and query.get("marked") is True
+def _flag(samples: Samples, query: Any) -> Answer:
+    """Flag or unflag `ids`, or with `all` everything that filter and search select."""
+    flagged = isinstance(query, dict) and query.get("marked") is True
     if isinstance(query, dict) and query.get("all") is True:
-        ids = sample_views.matching(samples, query_of(query), marked_rows(samples.folder)).tolist()
+        ids = sample_views.matching(samples, query_of(query), flagged_rows(samples.folder)).tolist()
     else:
         asked = query.get("ids") if isinstance(query, dict) else None
         ids = [i for i in asked[:AT_ONCE] if type(i) is int] if isinstance(asked, list) else []
-    return {"count": mark(samples.folder, sample_views.rows_of(samples, ids), marked=marked)}
+    return {"count": set_flags(samples.folder, sample_views.rows_of(samples, ids), flagged=flagged)}
 
 
 def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
@@ -175,7 +175,7 @@ def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
             samples = store.samples(text_of(query, "run"))
             if text_of(query, "kind") == "list":
                 path = Path(folder.name) / f"{samples.folder.id}-suspicious.csv"
-                write_list(sample_views.suspicious_list(samples, marked_rows(samples.folder)), path)
+                write_list(sample_views.suspicious_list(samples, flagged_rows(samples.folder)), path)
             else:
                 path = Path(folder.name) / f"{samples.folder.id}-cleaned.jsonl"
                 _, cut = write_dataset(samples, path)

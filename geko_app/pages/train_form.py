@@ -64,7 +64,7 @@ def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], lay
     """Neighbours that are half as wide share a row; a field that takes files has its button beside it."""
     rows: list[list[FormField]] = []
     for field in fields:
-        if field.half and rows and len(rows[-1]) == 1 and rows[-1][0].half:
+        if field.half_width and rows and len(rows[-1]) == 1 and rows[-1][0].half_width:
             rows[-1].append(field)
         else:
             rows.append([field])

@@ -1,12 +1,13 @@
-"""What a run keeps of its samples, as arrays and texts. Reads files only when they have changed; knows no page.
+"""What a run keeps of its samples, as arrays and texts, read again only when the files change. Knows no page.
 
-The record and its history are replaced after every epoch, the texts are written once: see geko_engine/texts.py.
+The record and its history are replaced after every epoch; the texts are written once (geko_engine/runs/sample_texts.py).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,16 +29,16 @@ from geko_engine.exceptions import GekoError, RunError
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.sample_records import SampleStates
 
-RUNS_HELD = 3
-SEARCHES_HELD = 8
-BEGINNING = 160  # characters of a text that a line of the table may show
-NOT_KEPT = "This run kept no texts and no history of its samples: it was made by an earlier version of GEKO."
-NEVER_READ = "This run ended before its samples were read, so there are none to show."
-NOT_YET = "The samples of this run show up here as soon as they are read."
+MAX_RUNS = 3
+MAX_SEARCHES = 8
+BEGINNING = 160  # characters of a text in the table
+NOT_KEPT = "This run has no sample texts and no history: it was made by an earlier version of GEKO."
+NEVER_READ = "This run ended before its samples were read, so there is nothing to show."
+NOT_YET = "The samples of this run will appear here as soon as they are read."
 
 
-def changed(path: Path) -> str:
-    """Another text whenever the file at `path` is another one; "0" while there is none."""
+def file_version(path: Path) -> str:
+    """A text that changes with the file at `path`; "0" while there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -46,14 +47,18 @@ def changed(path: Path) -> str:
 
 
 class Texts:
-    """The texts of one run; the beginnings are held, whole texts are read when they are asked for."""
+    """The texts of a run's samples. Their beginnings are kept in memory, whole texts are read on demand.
+
+    Args:
+        path: of the Parquet file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = parquet.ParquetFile(path)
         self.layout = (self._file.metadata.metadata or {}).get(b"layout", b"pair").decode()
         self._starts = np.cumsum([0, *(self._file.metadata.row_group(i).num_rows for i in range(self._groups))])
         self._searches: OrderedDict[str, NDArray] = OrderedDict()
-        self._lock = threading.Lock()  # a ParquetFile is read by one thread at a time
+        self._lock = threading.Lock()  # only one thread at a time may read a ParquetFile
 
     @property
     def _groups(self) -> int:
@@ -72,24 +77,24 @@ class Texts:
         return pa.chunked_array(parts, pa.string()).combine_chunks()
 
     def beginnings(self, ids: NDArray) -> list[str]:
-        """The first characters of each of `ids`."""
+        """The first characters of some samples; `ids` is [n]."""
         found: list[str] = self._beginnings.take(pa.array(ids)).to_pylist()
         return found
 
     def one(self, index: int) -> dict[str, Any]:
-        """All columns of one sample."""
+        """All columns of one sample, by name."""
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         with self._lock:
             table = self._file.read_row_group(group)
         values: dict[str, Any] = table.slice(index - int(self._starts[group]), 1).to_pylist()[0]
         return values
 
-    def batches(self, size: int = 1000) -> Any:
-        """All columns as dictionaries, many rows at a time; for whoever has opened the texts for itself."""
+    def batches(self, size: int = 1000) -> Iterator[list[dict[str, Any]]]:
+        """All columns of all samples, in batches; not locked, so only for texts that nobody else reads."""
         return (batch.to_pylist() for batch in self._file.iter_batches(size))
 
     def containing(self, needle: str) -> NDArray:
-        """Mask [count] of the samples whose text contains `needle`, whatever its case."""
+        """Mask [count] of the samples whose text contains `needle`, in any case."""
         with self._lock:
             if needle not in self._searches:
                 parts = [
@@ -97,19 +102,23 @@ class Texts:
                     for batch in self._file.iter_batches(10_000, columns=["text"])
                 ]
                 self._searches[needle] = np.concatenate(parts) if parts else np.zeros(0, bool)
-                if len(self._searches) > SEARCHES_HELD:
+                if len(self._searches) > MAX_SEARCHES:
                     self._searches.popitem(last=False)
             return self._searches[needle]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """All that is known of the samples of one run; every array is [count].
+    """Everything known about the samples of a run.
 
     Attributes:
-        facts: row, tokens, targets, truncated, equal_to, contradicts (see geko_engine/texts.py).
-        history: loss, confidence, correct, bucket [epochs, count]; epochs, steps [epochs].
+        folder: the run.
         version: changes whenever a file does.
+        config: of the run.
+        states: the sample record.
+        facts: row, tokens, targets, truncated, equal_to, contradicts; each [count].
+        history: loss, confidence, correct, bucket, each [epochs, count]; epochs and steps, each [epochs].
+        texts: of the samples.
     """
 
     folder: RunFolder
@@ -122,15 +131,17 @@ class Samples:
 
     @property
     def count(self) -> int:
+        """Number of samples."""
         return self.states.count
 
     @property
-    def rule(self) -> GEKOConfig:
+    def geko(self) -> GEKOConfig:
+        """The thresholds of the run."""
         return self.config.geko
 
     @cached_property
     def never_freeze(self) -> set[int]:
-        """Row numbers that were marked so for this run; none where that cannot be read any more."""
+        """Row numbers flagged to never freeze in this run; none if that cannot be read any more."""
         try:
             return {row + 1 for row in flagged_rows(self.folder.config_with_saved_flags().data, NEVER_FREEZE)}
         except GekoError:
@@ -138,25 +149,32 @@ class Samples:
 
     @cached_property
     def visited(self) -> NDArray:
+        """Mask [count] of the samples that were trained on or scored."""
         mask: NDArray = self.states.visits() > 0
         return mask
 
     @cached_property
     def q(self) -> NDArray:
-        return self.states.q_value(slice(None), self.rule)
+        """Q-values, [count]."""
+        return self.states.q_value(slice(None), self.geko)
 
     @cached_property
     def suspects(self) -> NDArray:
+        """Mask [count] of the samples that are probably mislabeled."""
         return self.states.suspects()
 
     @cached_property
     def ids_by_row(self) -> dict[int, int]:
-        """Sample id by row number in the source."""
+        """Sample ids by row number."""
         return {row: index for index, row in enumerate(self.facts["row"].tolist())}
 
 
 class SampleStore:
-    """The samples of the runs of `store`; those looked at last are held."""
+    """The samples of the runs of a store; those of the last few runs are kept in memory.
+
+    Args:
+        store: the runs.
+    """
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -165,20 +183,20 @@ class SampleStore:
         self._lock = threading.Lock()
 
     def folder(self, run_id: str) -> RunFolder:
-        """The run named `run_id`. Raises RunError for anything else."""
+        """The folder of a run. Raises RunError if there is none."""
         return self._store.folder(run_id)
 
     def version(self, run_id: str) -> str:
-        """Changes with every file that is read here; asking costs three looks at the disk. Raises RunError."""
+        """A text that changes with the files of a run's samples. Raises RunError if there is no such run."""
         folder = self.folder(run_id)
         paths = (folder.rows_path, folder.samples_path, folder.history_path)
-        return "-".join(map(changed, paths))
+        return "-".join(map(file_version, paths))
 
     def samples(self, run_id: str) -> Samples:
-        """The samples as the files stand now.
+        """The samples of a run, as the files are now.
 
         Raises:
-            RunError: with the sentence for the user where there is nothing to show (yet).
+            RunError: there is nothing to show, or not yet; the message says why.
         """
         version = self.version(run_id)
         with self._lock:
@@ -186,7 +204,7 @@ class SampleStore:
             if held is None or held.version != version:
                 held = self._read(run_id, version)
             self._held[run_id] = held
-            if len(self._held) > RUNS_HELD:
+            if len(self._held) > MAX_RUNS:
                 self._held.popitem(last=False)
             return held
 
@@ -203,17 +221,17 @@ class SampleStore:
             history = load_file(folder.history_path) if folder.history_path.exists() else _no_history(states.count)
             texts = self._texts_of(run_id, folder)
         except (OSError, SafetensorError, pa.ArrowException, GekoError) as error:
-            raise RunError(f"The files of the samples in {folder.id} cannot be read: {error}") from error
+            raise RunError(f"The sample files of {folder.id} cannot be read: {error}") from error
         if len(texts) != states.count or history["loss"].shape[1] != states.count:
-            raise RunError(f"The files of the samples in {folder.id} do not belong together.")
+            raise RunError(f"The sample files of {folder.id} do not belong together.")
         return Samples(folder, version, folder.config(), states, facts, history, texts)
 
     def _texts_of(self, run_id: str, folder: RunFolder) -> Texts:
-        """Written once, so read once."""
-        key = f"{run_id} {changed(folder.texts_path)}"
+        """The texts of a run; written once, so read once."""
+        key = f"{run_id} {file_version(folder.texts_path)}"
         if key not in self._texts:
             self._texts[key] = Texts(folder.texts_path)
-            if len(self._texts) > RUNS_HELD:
+            if len(self._texts) > MAX_RUNS:
                 self._texts.popitem(last=False)
         return self._texts[key]
 

@@ -1,6 +1,6 @@
-"""The samples of a run -> what the Samples page draws: a page of lines, one sample, the data map. Knows no page.
+"""The samples of a run -> what the Samples page draws: one page of the table, one sample, the data map. Pure.
 
-Only what is shown travels: counts, one page of lines, at most MAP_POINTS points.
+Only what is shown is sent: counts, one page of the table, at most MAP_POINTS points.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geko_app.formatting import UNKNOWN
 from geko_app.samples.store import Samples
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
@@ -25,17 +26,25 @@ from geko_engine.selection.sample_reasons import (
     why,
 )
 
-PAGE = 50
+PAGE = 50  # samples
 MAP_POINTS = 5000
-TEXT_SHOWN = 20_000  # characters of the opened sample
+MAX_TEXT = 20_000  # characters shown of one sample
 NAMES = {bucket: "not seen" if bucket == Bucket.UNSEEN else bucket.name for bucket in Bucket}
-SUSPICIOUS, MARKED = "suspicious", "marked"
-FILTERS = ("", *(bucket.name.lower() for bucket in Bucket), SUSPICIOUS, *KINDS, MARKED)
+SUSPICIOUS, FLAGGED = "suspicious", "marked"
+FILTERS = ("", *(bucket.name.lower() for bucket in Bucket), SUSPICIOUS, *KINDS, FLAGGED)
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a tab asks to see; `text` is searched whatever its case, `sort` one of SORTS."""
+    """What a tab wants to see.
+
+    Attributes:
+        filter: one of FILTERS.
+        text: to search for, in any case; "" for all.
+        sort: one of SORTS.
+        down: whether to sort in descending order.
+        page: from 0.
+    """
 
     filter: str = ""
     text: str = ""
@@ -61,8 +70,8 @@ SORTS = {
 }
 
 
-def mask_of(samples: Samples, name: str, marked: set[int]) -> NDArray:
-    """Mask [count] of the samples that the filter `name` lets through; all for "" and for what is no filter."""
+def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray:
+    """Mask [count] of the samples that a filter selects; all for "" and for an unknown filter."""
     kinds = {
         MISLABELED: samples.suspects,
         CONTRADICTS: samples.facts["contradicts"] > 0,
@@ -72,73 +81,73 @@ def mask_of(samples: Samples, name: str, marked: set[int]) -> NDArray:
         return kinds[name]
     if name == SUSPICIOUS:
         return kinds[MISLABELED] | kinds[CONTRADICTS] | kinds[TRUNCATED]
-    if name == MARKED:
-        return np.isin(samples.facts["row"], list(marked))
+    if name == FLAGGED:
+        return np.isin(samples.facts["row"], list(flagged))
     if name in FILTERS[1:]:
         return np.asarray(samples.states.bucket == Bucket[name.upper()])
     return np.ones(samples.count, bool)
 
 
-def matching(samples: Samples, query: Query, marked: set[int]) -> NDArray:
-    """Ids that filter and search let through, in the order of the source."""
-    mask = mask_of(samples, query.filter, marked)
+def matching(samples: Samples, query: Query, flagged: set[int]) -> NDArray:
+    """Ids of the samples that filter and search select, in the order of the source, [n]."""
+    mask = mask_of(samples, query.filter, flagged)
     if query.text:
         mask = mask & samples.texts.containing(query.text)
     return np.flatnonzero(mask)
 
 
 def ordered(samples: Samples, ids: NDArray, query: Query) -> NDArray:
-    """`ids` sorted as asked; equal ones in the order of the source, what was never seen last."""
+    """`ids` [n] in the order of the query; ties in the order of the source, samples without a value last."""
     values = SORTS.get(query.sort, SORTS["row"])(samples)[ids].astype(np.float64)
     return ids[np.argsort(-values if query.down else values, kind="stable")]
 
 
-def overview(samples: Samples, marked: set[int]) -> dict[str, Any]:
-    """Counts of every filter, and how far the run is."""
-    counts = {name: int(mask_of(samples, name, marked).sum()) for name in FILTERS}
+def overview(samples: Samples, flagged: set[int]) -> dict[str, Any]:
+    """The count of every filter, and how far the run is."""
+    counts = {name: int(mask_of(samples, name, flagged).sum()) for name in FILTERS}
     steps, epochs = samples.history["steps"], samples.history["epochs"]
     if len(epochs):
         at = f"{samples.count:,} samples, after epoch {epochs[-1]} (step {steps[-1]:,})"
     elif samples.visited.any():
-        at = f"{samples.count:,} samples, within the first epoch"
+        at = f"{samples.count:,} samples, in the first epoch"
     else:
-        at = f"{samples.count:,} samples, read; what the model makes of them is known after the first epoch"
+        at = f"{samples.count:,} samples; their buckets are known after the first epoch"
     return {"counts": counts, "at": at}
 
 
-def lines(samples: Samples, query: Query, marked: set[int]) -> dict[str, Any]:
+def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
     """One page of the table."""
-    ids = ordered(samples, matching(samples, query, marked), query)
+    ids = ordered(samples, matching(samples, query, flagged), query)
     pages = max(1, -(-len(ids) // PAGE))
     page = min(query.page, pages - 1)
     shown = ids[page * PAGE : (page + 1) * PAGE]
     texts = samples.texts.beginnings(shown)
     return {
-        "lines": [line(samples, int(index), text, marked) for index, text in zip(shown, texts, strict=True)],
+        "lines": [line(samples, int(index), text, flagged) for index, text in zip(shown, texts, strict=True)],
         "total": len(ids),
         "page": page,
         "pages": pages,
     }
 
 
-def line(samples: Samples, index: int, text: str, marked: set[int]) -> dict[str, Any]:
-    """One line of the table, as texts; "–" for what is not known."""
+def line(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str, Any]:
+    """One row of the table, as texts; a dash for what is not known."""
     states, row = samples.states, int(samples.facts["row"][index])
     seen = bool(samples.visited[index])
 
     def shown(value: float, form: str) -> str:
-        return f"{value:{form}}" if seen else "–"
+        return f"{value:{form}}" if seen else UNKNOWN
 
     return {
         "id": index,
         "row": row,
-        "marked": row in marked,
+        "marked": row in flagged,
         "bucket": Bucket(states.bucket[index]).name.lower(),
         "name": NAMES[Bucket(states.bucket[index])],
         "first": shown(states.first_loss[index], ".3f"),
         "loss": shown(states.loss[index], ".3f"),
         "confidence": shown(states.confidence[index], ".2f"),
-        "correct": ("yes" if states.correct[index] else "no") if seen else "–",
+        "correct": ("yes" if states.correct[index] else "no") if seen else UNKNOWN,
         "q": shown(samples.q[index], ".2f"),
         "seen": int(states.seen[index]),
         "step": shown(states.last_step[index], ",d"),
@@ -148,7 +157,7 @@ def line(samples: Samples, index: int, text: str, marked: set[int]) -> dict[str,
 
 
 def signals(samples: Samples, index: int) -> RecordedSample:
-    """What the record knows of one sample."""
+    """What the record knows of one sample; `index` is its id."""
     states = samples.states
     return RecordedSample(
         bucket=int(states.bucket[index]),
@@ -167,7 +176,7 @@ def signals(samples: Samples, index: int) -> RecordedSample:
 
 
 def reasons(samples: Samples, index: int) -> dict[str, str]:
-    """What is suspicious about one sample, by kind."""
+    """What is suspicious about one sample, one sentence by kind."""
     facts = samples.facts
     return suspicions(
         signals(samples, index),
@@ -178,38 +187,47 @@ def reasons(samples: Samples, index: int) -> dict[str, str]:
     )
 
 
-def opened(samples: Samples, index: int, marked: set[int]) -> dict[str, Any]:
-    """One sample: its text with what is learnt, its path over the epochs, and why it is in its bucket."""
+def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
+    """One sample: its text with the target parts, its path over the epochs, and why it is in its bucket."""
     values = samples.texts.one(index)
     facts = samples.facts
     other = int(facts["contradicts"][index])
-    notes = [f"Equal to row {facts['equal_to'][index]:,}."] if facts["equal_to"][index] else []
-    if len(values["text"]) > TEXT_SHOWN or values["cut"]:
-        notes.append(f"Only the first {TEXT_SHOWN:,} characters are shown.")
+    notes = [f"Duplicate of row {facts['equal_to'][index]:,}."] if facts["equal_to"][index] else []
+    if len(values["text"]) > MAX_TEXT or values["cut"]:
+        notes.append(f"Only the first {MAX_TEXT:,} characters are shown.")
     return {
-        **line(samples, index, values["text"], marked),
+        **line(samples, index, values["text"], flagged),
         "pieces": pieces(values["text"], values["learnt"]),
-        "why": why(signals(samples, index), samples.rule),
+        "why": why(signals(samples, index), samples.geko),
         "other": samples.ids_by_row.get(other) if other else None,
         "notes": notes,
-        "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them learnt",
+        "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them targets",
         "path": path(samples, index),
-        "threshold": samples.rule.freeze_confidence if samples.rule.mastery == "exact_match" else None,
+        "threshold": samples.geko.freeze_confidence if samples.geko.mastery == "exact_match" else None,
     }
 
 
 def whole_text(samples: Samples, index: int) -> tuple[str, tuple[tuple[str, bool], ...]]:
-    """(text, its pieces, each learnt or not) of one sample. Raises RunError where it is too long to be kept whole."""
+    """(text, its pieces) of one sample; a piece is (text, whether it is a target).
+
+    Raises:
+        RunError: the text is too long.
+    """
     values = samples.texts.one(index)
     text = values["text"]
-    if values["cut"] or len(text) > TEXT_SHOWN:
-        raise RunError(f"The sample has more than {TEXT_SHOWN:,} characters: its tokens cannot be coloured.")
+    if values["cut"] or len(text) > MAX_TEXT:
+        raise RunError(f"The sample has more than {MAX_TEXT:,} characters: its tokens cannot be coloured.")
     return text, tuple(pieces(text, values["learnt"]))
 
 
 def pieces(text: str, learnt: list[int]) -> list[tuple[str, bool]]:
-    """The text in pieces, each learnt or not, up to TEXT_SHOWN characters."""
-    text, found, last = text[:TEXT_SHOWN], [], 0
+    """The first MAX_TEXT characters of a text in pieces, each (text, whether it is a target).
+
+    Args:
+        text: of a sample.
+        learnt: begin and end of each target part, in characters.
+    """
+    text, found, last = text[:MAX_TEXT], [], 0
     for begin, end in zip(learnt[::2], learnt[1::2], strict=True):
         found += [(text[last:begin], False), (text[begin:end], True)]
         last = end
@@ -217,7 +235,7 @@ def pieces(text: str, learnt: list[int]) -> list[tuple[str, bool]]:
 
 
 def path(samples: Samples, index: int) -> list[dict[str, Any]]:
-    """How the sample stood at the end of each epoch, and now where it was visited since; None where it was not visited."""
+    """The state of a sample after each epoch, and now if it was visited since; loss and confidence are None without a visit."""
     history, states = samples.history, samples.states
     points: list[dict[str, Any]] = [
         {
@@ -244,20 +262,22 @@ def path(samples: Samples, index: int) -> list[dict[str, Any]]:
 
 
 def known(value: float) -> float | None:
-    """The value for JSON, None for what is no number."""
+    """A value for JSON; None if it is not a finite number."""
     return round(float(value), 4) if np.isfinite(value) else None
 
 
 def data_map(samples: Samples) -> dict[str, Any]:
-    """Points by bucket: variability (x) against confidence in the right answer (y) over the epochs.
+    """The data map: one point a sample, by bucket, of confidence (y) against variability (x) over the epochs.
 
-    Both are of the mean probability of a target token, exp(-loss), as in dataset cartography (Swayamdipta and others,
-    2020): the record's own confidence is that in whatever the model answers.
+    Mean and standard deviation of the probability of a target token, exp(-loss), as in dataset cartography (Swayamdipta
+    et al., 2020). The record's own confidence is that in whatever the model answers, right or wrong.
     """
     probability = np.exp(-samples.history["loss"].astype(np.float32))
     visits = np.isfinite(probability).sum(axis=0)
     eligible = np.flatnonzero(visits >= 2)
-    priority = np.random.default_rng(0).random(samples.count)  # fixed, so that the choice stays over the epochs
+    priority = np.random.default_rng(0).random(
+        samples.count
+    )  # fixed, so that the same samples are chosen after every epoch
     chosen = np.sort(eligible[np.argsort(priority[eligible])[:MAP_POINTS]])
     some = probability[:, chosen]
     mean, spread = (np.nanmean(some, axis=0), np.nanstd(some, axis=0)) if len(chosen) else (chosen, chosen)
@@ -274,26 +294,25 @@ def data_map(samples: Samples) -> dict[str, Any]:
 
 
 def map_note(shown: int, eligible: int, count: int) -> str:
-    """What the points of the map are."""
+    """How to read the map, below it."""
     if not eligible:
-        return "The map needs samples that were visited in two epochs; there are none yet."
-    which = f"{shown:,} of them, a fixed random choice" if shown < eligible else "all of them"
+        return "The map needs samples that were visited in at least two epochs; there are none yet."
+    which = f"A fixed random sample of {shown:,} is shown." if shown < eligible else "All of them are shown."
     return (
-        f"{eligible:,} of {count:,} samples were visited in at least two epochs; shown are {which}. At the top what the "
-        "model knows, on the right what it is still learning, at the bottom left what it does not learn: often wrong "
-        "answers."
+        f"{eligible:,} of {count:,} samples were visited in at least two epochs. {which} Top: the model knows them. Right: it "
+        "is still learning them. Bottom left: it does not learn them; their labels are often wrong."
     )
 
 
-def suspicious_list(samples: Samples, marked: set[int]) -> Iterator[dict[str, Any]]:
-    """All suspicious or marked samples for the CSV."""
-    mask = mask_of(samples, SUSPICIOUS, marked) | mask_of(samples, MARKED, marked)
+def suspicious_list(samples: Samples, flagged: set[int]) -> Iterator[dict[str, Any]]:
+    """All suspicious or flagged samples, for the CSV."""
+    mask = mask_of(samples, SUSPICIOUS, flagged) | mask_of(samples, FLAGGED, flagged)
     ids = np.flatnonzero(mask)
     for index, text in zip(ids.tolist(), samples.texts.beginnings(ids), strict=True):
-        values = line(samples, index, text, marked)
+        values = line(samples, index, text, flagged)
         yield {
             "row": values["row"],
-            "marked": "yes" if values["marked"] else "no",
+            "flagged": "yes" if values["marked"] else "no",
             "bucket": values["name"],
             "loss": values["loss"],
             "confidence": values["confidence"],

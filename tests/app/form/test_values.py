@@ -179,7 +179,7 @@ def test_the_command_really_starts_the_run(tmp_path: Any) -> None:
         ("training:\n  num_epochs: 0", "give at least 1"),
         ("a: [", "This is not valid YAML"),
         ("just words", "must be a mapping of keys and values"),
-        ("x" * 200_000, "100,000 are enough"),
+        ("x" * 200_000, "the limit is 100,000"),
     ],
 )
 def test_a_yaml_that_is_wrong_is_refused_in_words(text: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The samples of a run: read when they have changed, sorted, filtered, searched, marked, exported."""
+"""The samples of a run: read when they have changed, sorted, filtered, searched, flagged, exported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from geko_app.runs.store import RunStore
 from geko_app.samples.exclusions import (
     as_settings,
     exported,
-    mark,
-    marked_rows,
-    marks_version,
+    flagged_rows,
+    flags_version,
+    set_flags,
     write_dataset,
     write_list,
 )
@@ -45,8 +45,8 @@ def rows(found: dict[str, Any]) -> list[int]:
     return [line["row"] for line in found["lines"]]
 
 
-def ask(samples: Samples, marked: set[int] | None = None, **query: Any) -> dict[str, Any]:
-    return sample_views.lines(samples, Query(**query), marked or set())
+def ask(samples: Samples, flagged: set[int] | None = None, **query: Any) -> dict[str, Any]:
+    return sample_views.lines(samples, Query(**query), flagged or set())
 
 
 def test_files_are_read_again_only_when_one_of_them_has_changed(store: RunStore) -> None:
@@ -121,9 +121,9 @@ def test_every_column_sorts_both_ways_and_equal_ones_stay_in_the_order_of_the_so
 
 def test_filters_count_what_they_show(store: RunStore) -> None:
     samples = read(store, truncated=[0, 0, 1, 0, 0, 0, 0, 0], contradicts=[5, 0, 0, 0, 1, 0, 0, 0])
-    marked = {4, 8, 99}
-    counts = sample_views.overview(samples, marked)["counts"]
-    shown = {name: rows(ask(samples, marked, filter=name)) for name in sample_views.FILTERS}
+    flagged = {4, 8, 99}
+    counts = sample_views.overview(samples, flagged)["counts"]
+    shown = {name: rows(ask(samples, flagged, filter=name)) for name in sample_views.FILTERS}
     assert counts == {name: len(found) for name, found in shown.items()}
     assert shown["hard"] == shown["wrong"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
     assert shown["suspicious"] == [1, 2, 3, 5, 6] and shown["truncated"] == [3] and shown["marked"] == [4, 8]
@@ -154,7 +154,7 @@ def test_an_opened_sample_has_its_path_and_the_visit_since_the_last_epoch(store:
         (1, 6.0, "hard", False),
         (2, 6.0, "hard", False),
     ]
-    assert found["why"].startswith("HARD") and found["size"] == "12 tokens, 4 of them learnt"
+    assert found["why"].startswith("HARD") and found["size"] == "12 tokens, 4 of them targets"
     write_record_later(folder)
     path = sample_views.opened(SampleStore(store).samples(folder.id), 1, set())["path"]
     assert [(p["epoch"], p["loss"]) for p in path] == [(1, 6.0), (2, 6.0), (3, 0.25)]
@@ -177,31 +177,31 @@ def test_the_map_holds_mean_and_spread_and_a_fixed_choice(store: RunStore) -> No
     samples = read(store, count=6000, epochs=3)
     found = sample_views.data_map(samples)
     ids = [index for trace in found["traces"] for index in trace["id"]]
-    assert len(ids) == 5000 == len(set(ids)) and "5,000 of them, a fixed random choice" in found["note"]
+    assert len(ids) == 5000 == len(set(ids)) and "fixed random sample of 5,000" in found["note"]
     freeze = found["traces"][0]
     assert set(freeze["x"]) == {0.0} and freeze["y"][0] == pytest.approx(np.exp(-0.05), abs=1e-3)
     assert found == sample_views.data_map(samples) and {index % 4 for index in freeze["id"]} == {0}
     few = sample_views.data_map(read(store, count=8))
-    assert sum(len(trace["id"]) for trace in few["traces"]) == 8 and "all of them" in few["note"]
+    assert sum(len(trace["id"]) for trace in few["traces"]) == 8 and "All of them" in few["note"]
 
 
-def test_marks_are_kept_beside_the_run_and_a_damaged_file_counts_as_none(store: RunStore) -> None:
+def test_flags_are_kept_beside_the_run_and_a_damaged_file_counts_as_none(store: RunStore) -> None:
     folder = new_run(store)
-    assert marked_rows(folder) == set()
-    assert mark(folder, [3, 5], marked=True) == 2 and mark(folder, [5], marked=True) == 2
-    assert mark(folder, [3], marked=False) == 1 and marked_rows(folder) == {5}
+    assert flagged_rows(folder) == set()
+    assert set_flags(folder, [3, 5], flagged=True) == 2 and set_flags(folder, [5], flagged=True) == 2
+    assert set_flags(folder, [3], flagged=False) == 1 and flagged_rows(folder) == {5}
     assert [p.name for p in folder.path.iterdir() if "tmp" in p.name or "writing" in p.name] == []
     (folder.path / "row_flags.json").write_text('{"rows": "all"', encoding="utf-8")
-    assert marked_rows(folder) == set()
+    assert flagged_rows(folder) == set()
 
 
 def test_flags_that_version_1_kept_are_read_and_written_under_the_new_name(store: RunStore) -> None:
     folder = new_run(store)
     (folder.path / "marks.json").write_text('{"rows": [3]}', encoding="utf-8")
-    assert marked_rows(folder) == {3} and as_settings(folder)["data.row_flags"].endswith("marks.json")
-    before = marks_version(folder)
-    assert mark(folder, [5], marked=True) == 2 and marked_rows(folder) == {3, 5}
-    assert marks_version(folder) != before and as_settings(folder)["data.row_flags"].endswith("row_flags.json")
+    assert flagged_rows(folder) == {3} and as_settings(folder)["data.row_flags"].endswith("marks.json")
+    before = flags_version(folder)
+    assert set_flags(folder, [5], flagged=True) == 2 and flagged_rows(folder) == {3, 5}
+    assert flags_version(folder) != before and as_settings(folder)["data.row_flags"].endswith("row_flags.json")
 
 
 TOKENIZER = character_tokenizer()
@@ -223,7 +223,7 @@ SHAPES: dict[str, tuple[Format, list[dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_cleaned_dataset_trains_as_the_rows_did(store: RunStore, tmp_path: Path, shape: str) -> None:
-    """Exported, recognised without a setting, tokenised: the same tokens as before, without the marked row."""
+    """Exported, detected without a setting, tokenised: the same tokens as before, without the flagged row."""
     format, data = SHAPES[shape]
     from geko_engine.data.formats import PLAIN_TEMPLATE
 
@@ -232,7 +232,7 @@ def test_the_cleaned_dataset_trains_as_the_rows_did(store: RunStore, tmp_path: P
     rendered = RenderedRows(data, format, TOKENIZER)
     before = tokenise_rendered(rendered, 1000)
     write_sample_texts(folder.path, rendered, before)
-    mark(folder, [2], marked=True)
+    set_flags(folder, [2], flagged=True)
     assert write_dataset(SampleStore(store).samples(folder.id), tmp_path / "clean.jsonl") == (2, 0)
     rows = load_rows(DataConfig(train=str(tmp_path / "clean.jsonl")))
     after = tokenise(rows, recognise(rows, DataConfig(train="x")), TOKENIZER, 1000)
@@ -258,7 +258,7 @@ def test_the_list_is_a_csv_that_no_spreadsheet_runs(store: RunStore, tmp_path: P
     assert write_list(sample_views.suspicious_list(samples, {8}), tmp_path / "list.csv") == 4
     with (tmp_path / "list.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
-    assert [(line["row"], line["marked"]) for line in found] == [("1", "no"), ("2", "no"), ("6", "no"), ("8", "yes")]
+    assert [(line["row"], line["flagged"]) for line in found] == [("1", "no"), ("2", "no"), ("6", "no"), ("8", "yes")]
     assert found[0]["beginning"] == "'=1+1\nx" and found[0]["reasons"].startswith("Truncated to 12 tokens")
 
 
@@ -289,10 +289,10 @@ def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(st
     known = {**(query if isinstance(query, dict) else {}), "run": folder.id}
     for function in functions.values():
         json.dumps(function(known), allow_nan=False)
-    assert marked_rows(folder) == set() and query_of(query).page >= 0
+    assert flagged_rows(folder) == set() and query_of(query).page >= 0
 
 
-def test_a_poll_reads_nothing_while_nothing_has_changed_and_marks_of_another_tab_are_news(store: RunStore) -> None:
+def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab_are_news(store: RunStore) -> None:
     folder = new_run(store)
     functions = {f.__name__: f for f in _server_functions(Supervisor(store), SampleStore(store))}
     first = functions["samples_pull"]({})
@@ -301,8 +301,8 @@ def test_a_poll_reads_nothing_while_nothing_has_changed_and_marks_of_another_tab
     assert "counts" not in again and again["version"] == first["version"]
     assert functions["samples_mark"]({"run": folder.id, "ids": [1, 99, -1], "marked": True})["count"] == 1
     news = functions["samples_pull"]({"version": first["version"]})
-    assert news["counts"]["marked"] == 1 and "without the 1 marked" in news["export"]
+    assert news["counts"]["marked"] == 1 and "without the 1 flagged" in news["export"]
     functions["samples_mark"]({"run": folder.id, "all": True, "filter": "freeze", "marked": True})
-    assert marked_rows(folder) == {1, 2, 5}
+    assert flagged_rows(folder) == {1, 2, 5}
     functions["samples_mark"]({"run": folder.id, "all": True, "text": "question 0", "marked": False})
-    assert marked_rows(folder) == {2, 5}
+    assert flagged_rows(folder) == {2, 5}
