@@ -170,7 +170,6 @@ def test_a_configuration_of_version_1_keeps_its_values(finished: Path) -> None:
             assert new[section][RENAMED[key].split(".")[1]] == values[key.split(".")[1]]
 
 
-@pytest.mark.xfail(strict=True, reason="the new names are not there yet")
 def test_one_line_names_the_new_key_for_each_old_one(finished: Path) -> None:
     shown = geko_train("run/config.yaml", "--show-config", cwd=finished)
     said = shown.stderr.splitlines()
