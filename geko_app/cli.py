@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import re
 import signal
 import socket
 import sys
@@ -29,6 +30,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     parser.add_argument("--runs", default="runs", help="folder for runs (default: ./runs)")
     parser.add_argument("--no-password", action="store_true", help="serve other computers without a password")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name that the page is opened by, such as that of a proxy; repeat it for more (localhost and the "
+        "address of --host are always allowed)",
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="where a reverse proxy puts the page, such as /geko (default: at the top)",
+    )
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
 
@@ -48,9 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _leave)
     try:
         password = check(options)
+        from geko_app.access import Access
+
+        access = Access.of(options.host, tuple(options.allow_host), os.environ.get("SPACE_HOST", ""))
         from geko_app.server import serve
 
-        serve(host=options.host, port=options.port, runs=options.runs, password=password)
+        serve(
+            host=options.host,
+            port=options.port,
+            runs=options.runs,
+            password=password,
+            access=access,
+            root_path=options.root_path.rstrip("/"),
+        )
     except GekoError as error:
         print(f"geko-app: {error}", file=sys.stderr)
         return 2
@@ -73,7 +98,9 @@ def check(options: argparse.Namespace) -> str | None:
     missing = [name for name in ("gradio", "plotly") if importlib.util.find_spec(name) is None]
     if missing:
         raise RunError(f'The page needs {" and ".join(missing)}: run `pip install "geko-finetune[app]"`.')
-    password = os.environ.get(PASSWORD_VARIABLE) or None
+    if options.root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", options.root_path):
+        raise RunError(f"--root-path {options.root_path!r} is no path: give one such as /geko.")
+    password = os.environ.pop(PASSWORD_VARIABLE, None) or None  # no process that the page starts inherits it
     if not is_loopback(options.host) and password is None and not options.no_password:
         raise RunError(
             f"--host {options.host} makes the page reachable from other computers: set a password in the environment "

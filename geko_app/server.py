@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 import plotly
-from starlette.requests import Request
+from gradio.routes import App
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from geko_app.access import Access, AccessMiddleware
 from geko_app.pages import frame
 from geko_app.pages.components import STATIC
 from geko_app.runs.store import RunStore
@@ -24,10 +27,19 @@ from geko_app.workers.supervisor import Supervisor
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
+LOGIN_NOTE = "After five wrong passwords you have to wait. If nothing happens, reload this page: it says how long."
 
 
-def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
-    """Serve until SIGINT or SIGTERM. Raises RunError when the runs folder cannot be written, OSError for the port."""
+def serve(*, host: str, port: int, runs: str, password: str | None, access: Access, root_path: str = "") -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        root_path: where a proxy puts the page, such as "/geko"; "" for the top.
+
+    Raises:
+        RunError: when the runs folder cannot be written.
+        OSError: for the port.
+    """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # before a waiting run is begun here
         signal.signal(number, lambda *_: ended.set())
@@ -39,12 +51,15 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         server_name=host,
         server_port=port,
         auth=("geko", password) if password else None,
+        auth_message=LOGIN_NOTE,
+        root_path=root_path,
+        app_kwargs={"lifespan": guard(access, login=password is not None)},
         quiet=True,
         prevent_thread_lock=True,
         share=False,  # said outright: an environment variable could open a tunnel otherwise
         theme=build_theme(),
         css_paths=[STATIC / name for name in frame.STYLES],
-        head=f'<script defer src="/gradio_api/file={PLOTLY}"></script>',
+        head=f'<script defer src="{root_path}/gradio_api/file={PLOTLY}"></script>',
         js=THEME_ON_LOAD,
         footer_links=[],
         run_history=False,
@@ -63,6 +78,22 @@ def serve(*, host: str, port: int, runs: str, password: str | None) -> None:
         print("Saving the running training before the end; it can be resumed.", flush=True)
     services.shutdown()
     page.close(verbose=False)
+
+
+def guard(access: Access, *, login: bool) -> Callable[[App], AbstractAsyncContextManager[None]]:
+    """Puts the access rules before everything of Gradio, its own answers to foreign origins included."""
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        def signed_in(request: HTTPConnection) -> bool:
+            names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+            return any(request.cookies.get(name) in app.tokens for name in names)
+
+        assert app.middleware_stack is not None  # this runs inside of it
+        app.middleware_stack = AccessMiddleware(app.middleware_stack, access, signed_in if login else None)
+        yield
+
+    return lifespan
 
 
 def download_route(downloads: ModelDownloads) -> Callable[[Request], Response]:
