@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from geko_engine.exceptions import DataError, GekoError, Stopped
+from geko_engine.exceptions import DataError, GekoError, Stopped, is_out_of_memory
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import finite
 
@@ -219,7 +219,7 @@ class InferenceWorker:
 
 def unexpected_error(problem: Exception) -> str:
     """One sentence for the user about an exception that is not ours; it quotes no text of the job."""
-    if type(problem).__name__ == "OutOfMemoryError" or isinstance(problem, MemoryError):
+    if is_out_of_memory(problem):
         return "Memory ran out: wait until the active training has ended, or use a shorter text."
     return f"The model could not be run because of an unexpected error ({type(problem).__name__})."
 

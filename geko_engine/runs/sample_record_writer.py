@@ -1,13 +1,13 @@
-"""What a run keeps of its samples while it goes on: their texts, their record and its history. Knows no page.
+"""Writes the sample record, its history and the sample texts into the run folder. Knows no trainer and no page.
 
-A disk that is full costs the view of the samples, not the training.
+If the disk is full, the page cannot show the samples, but training continues.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyarrow as pa
 from safetensors import SafetensorError
@@ -18,53 +18,61 @@ from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_texts import write_sample_texts
 from geko_engine.storage.atomic_files import replace_file
 
-if TYPE_CHECKING:
-    from geko_engine.training.trainer import GEKOTrainer
-
 FAILURES = (OSError, SafetensorError, pa.ArrowException)
 Emit = Callable[[Event], None]
+Save = Callable[[Path], None]
 
 
-class RecordKeeper:
-    """An on_event that passes events on, and writes record and history beside the run whenever there is news.
+class SampleRecordWriter:
+    """A listener that writes record and history into the run folder after every epoch and every checkpoint.
 
-    That is after every epoch and at every checkpoint, the one of a stop included.
+    Args:
+        folder: of the run.
+        save_record, save_history: called with the path of a file to write.
+        emit: receives one warning if the files cannot be written.
     """
 
-    def __init__(self, folder: RunFolder, trainer: GEKOTrainer, emit: Emit) -> None:
-        self._folder, self._trainer, self._emit, self._warned = folder, trainer, emit, False
+    def __init__(self, folder: RunFolder, save_record: Save, save_history: Save, emit: Emit) -> None:
+        self._folder, self._save_record, self._save_history, self._emit = folder, save_record, save_history, emit
+        self._warned = False
 
     def __call__(self, event: Event) -> None:
-        self._emit(event)
         if isinstance(event, EpochEnded | CheckpointSaved):
-            self.keep()
+            self.flush()
 
-    def keep(self) -> None:
-        """Replace both files, each whole or not at all."""
+    def flush(self) -> None:
+        """Replace both files, each atomically."""
         try:
-            replace_file(self._folder.samples_path, self._trainer.states.save)
-            replace_file(self._folder.history_path, self._trainer.history.save)
+            replace_file(self._folder.samples_path, self._save_record)
+            replace_file(self._folder.history_path, self._save_history)
         except FAILURES as error:
             if not self._warned:
-                self._emit(Message(f"The record of the samples cannot be written: {error}.", "warning"))
+                self._emit(Message(f"The sample record cannot be written: {error}.", "warning"))
             self._warned = True
 
 
-def keep_rows(
-    folder: RunFolder,
-    part: PreparedDataset,
-    emit: Emit,
-    should_stop: Callable[[], bool],
+def write_sample_texts_once(
+    folder: RunFolder, part: PreparedDataset, emit: Emit, should_stop: Callable[[], bool]
 ) -> None:
-    """Write the texts of the training samples, unless this run has them already. Raises Stopped."""
+    """Write the texts of the training samples into the run folder, unless they are there already.
+
+    Args:
+        folder: of the run.
+        part: the training data.
+        emit: receives progress, and a warning if the texts cannot be written.
+        should_stop: called between batches of samples.
+
+    Raises:
+        Stopped: if should_stop returned True.
+    """
     if folder.rows_path.exists():
         return
-    show = functools.partial(_shown, emit)
+    show = functools.partial(_report_progress, emit)
     try:
         write_sample_texts(folder.path, part.rendered, part.data, should_stop=should_stop, on_progress=show)
     except FAILURES as error:
-        emit(Message(f"The texts of the samples cannot be kept beside the run: {error}.", "warning"))
+        emit(Message(f"The texts of the samples cannot be written: {error}.", "warning"))
 
 
-def _shown(emit: Emit, done: int, total: int) -> None:
-    emit(PhaseChanged("tokenising", "keeping the texts", done, total))
+def _report_progress(emit: Emit, done: int, total: int) -> None:
+    emit(PhaseChanged("tokenising", "writing the sample texts", done, total))

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from geko_engine.exceptions import CheckpointError
+from geko_engine.exceptions import CheckpointError, CheckpointNotFoundError
 from geko_engine.storage.disk_space import is_full
 
 MANIFEST = "manifest.json"
@@ -66,10 +66,13 @@ def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
         only: the one file to check, where the others are not needed.
 
     Raises:
+        CheckpointNotFoundError: when there is no checkpoint at `path`.
         CheckpointError: naming what is missing or damaged.
     """
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointNotFoundError(f"{str(path)!r} is no whole checkpoint: it has no {MANIFEST}.") from error
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{str(path)!r} is no whole checkpoint: it has no readable {MANIFEST}.") from error
     if "checksum" in manifest and manifest.pop("checksum") != _checksum(manifest):  # version 1 wrote none

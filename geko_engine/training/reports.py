@@ -34,7 +34,7 @@ class RunInfo:
     """What stays the same in a run. Tokens are real ones (no padding) of one epoch over all samples.
 
     Attributes:
-        batch_size: samples of one optimizer step, all processes together. options: efficiency switches, for the header.
+        batch_size: samples per forward pass of one process. options: efficiency switches, for the header.
     """
 
     model: str
@@ -79,7 +79,7 @@ def run_info(
         eval_samples=eval_samples,
         epochs=args.num_epochs,
         steps_per_epoch=steps,
-        batch_size=engine.step_size,
+        batch_size=args.batch_size,
         tokens_per_epoch=int(samples.lengths.sum()),
         target_tokens_per_epoch=int(samples.targets.sum()),
         parameters=total,

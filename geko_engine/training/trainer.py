@@ -7,7 +7,7 @@ The loop is drawn as pseudo-code in reporting/events.py. Which samples are train
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
 from geko_engine.training.state import TrainerState
 
+Listener = Callable[[Event], None]
 MOST_SKIPPED = 3  # steps in a row without a finite gradient, then the run ends
 
 
@@ -56,8 +57,8 @@ class GEKOTrainer:
         config: which samples get compute (default GEKO_RECOMMENDED). args: how it is trained.
         lora_config: a peft.LoraConfig to apply first.
         compute_confidence, compute_correctness: optional (outputs, batch) -> one value per sample [B].
-        on_event: called with every geko_engine.reporting.events.Event, in the first process only (default: a progress bar,
-            partitions and an end table on standard error).
+        on_event: one listener or several, called with every geko_engine.reporting.events.Event in the first process only
+            (default: a progress bar, partitions and an end table on standard error). More can be added to `listeners`.
         should_stop: asked at every micro-batch; True saves a checkpoint and ends the run as stopped.
 
     Raises:
@@ -76,14 +77,15 @@ class GEKOTrainer:
         compute_confidence: SampleFunction | None = None,
         compute_correctness: SampleFunction | None = None,
         *,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
         should_stop: Callable[[], bool] | None = None,
         model_name: str = "",
     ) -> None:
         self.config, self.args = config or GEKOConfig(), args or GEKOTrainingArgs()
         self.tokenizer, self.model_name = tokenizer, model_name or type(model).__name__
-        self._console = None if on_event else self._default_console()
-        self.on_event = on_event or self._console or (lambda event: None)
+        self._console = self._default_console() if on_event is None else None
+        given: Sequence[Listener | None] = [on_event] if callable(on_event) else on_event or [self._console]
+        self.listeners: list[Listener] = [listener for listener in given if listener is not None]
         self.should_stop = should_stop or (lambda: False)
         set_seed(self.args.seed)
         self.samples = as_samples(train_dataset)
@@ -139,13 +141,17 @@ class GEKOTrainer:
 
     def _emit(self, event: Event) -> None:
         if self.engine.is_main:
-            self.on_event(event)
+            self._notify(event)
+
+    def _notify(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
 
     def _warn(self, text: str) -> None:
-        self.on_event(Message(text, "warning"))
+        self._notify(Message(text, "warning"))
 
     def _log(self, text: str) -> None:
-        self.on_event(Message(text))
+        self._notify(Message(text))
 
     # ------------------------------------------------------------ the run
     def train(self) -> dict[str, Any]:

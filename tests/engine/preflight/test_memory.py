@@ -56,10 +56,10 @@ def test_a_run_that_is_too_large_says_so_and_fits_by_itself_where_it_may(tmp_pat
     assert resource.RLIMIT_AS
     code, events, errors = run_limited(tmp_path / "plain", 600)
     assert (code, events[-1]["field"]) == (1, "training.batch_size") and "Traceback" not in errors
-    assert events[-1]["reason"].startswith("The memory ran out: halve the batch size")
+    assert events[-1]["reason"].startswith("Memory ran out: halve the batch size")
     code, events, errors = run_limited(tmp_path / "auto", 600, "training.auto_find_batch_size=true")
     assert code == 0, errors
-    texts = [event["text"] for event in events if event["type"] == "Message" and "memory ran out" in event["text"]]
-    assert texts and texts[0] == "The memory ran out: going on with batch size 32, 2 accumulation steps."
+    texts = [event["text"] for event in events if event["type"] == "Message" and "Memory ran out" in event["text"]]
+    assert texts and texts[0] == "Memory ran out: continuing with batch size 32 and 2 accumulation steps."
     steps = [event for event in events if event["type"] == "StepCompleted"]
     assert [step["step"] for step in steps] == [1] and steps[0]["samples"] == 64

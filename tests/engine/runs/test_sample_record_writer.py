@@ -144,26 +144,18 @@ def test_a_stop_or_a_failure_while_writing_leaves_what_was_there(tmp_path: Path,
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
 
 
-class _Nowhere:
-    """States and history whose files cannot be written."""
-
-    def save(self, path: Path) -> None:
-        raise OSError("No space left on device")
-
-
 def test_a_full_disk_costs_the_record_beside_the_run_and_one_warning_not_the_run(tmp_path: Path) -> None:
     from geko_engine.reporting.events import EpochEnded
-    from geko_engine.runs.sample_record_writer import RecordKeeper
+    from geko_engine.runs.sample_record_writer import SampleRecordWriter
 
-    told: list[Event] = []
+    def refuse(path: Path) -> None:
+        raise OSError("No space left on device")
 
-    class Trainer:
-        states = history = _Nowhere()
-
-    keeper = RecordKeeper(RunFolder(tmp_path), Trainer(), told.append)  # type: ignore[arg-type]
+    events: list[Event] = []
+    writer = SampleRecordWriter(RunFolder(tmp_path), refuse, refuse, events.append)
     for epoch in (1, 2):
-        keeper(EpochEnded(epoch, epoch, 0.5))
-    warnings = [event for event in told if isinstance(event, Message)]
+        writer(EpochEnded(epoch, epoch, 0.5))
+    warnings = [event for event in events if isinstance(event, Message)]
     assert len(warnings) == 1 and "No space left" in warnings[0].text
 
 

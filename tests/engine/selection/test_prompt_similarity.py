@@ -176,7 +176,7 @@ def test_a_run_leaves_out_what_look_alikes_tell_and_counts_what_it_computed(tmp_
 def test_steps_and_learning_rate_go_on_evenly_over_a_revision(tmp_path: Path) -> None:
     seen: list[Any] = []
     trainer = run_for(tmp_path, args={"num_epochs": 2, "learning_rate": 1e-2})
-    trainer.on_event = lambda e: seen.append(e) if type(e).__name__ == "StepCompleted" else None
+    trainer.listeners = [lambda e: seen.append(e) if type(e).__name__ == "StepCompleted" else None]
     report = trainer.train()
     shares = np.array([event.progress for event in seen])
     assert (np.diff(shares) > 0).all() and shares[-1] == 1.0 and np.diff(shares).max() < 2 * np.diff(shares).mean()
@@ -226,7 +226,7 @@ def test_a_wrong_answer_among_look_alikes_is_a_suspect_after_its_first_visit(tmp
     for guard, told in found.items():
         config = GEKOConfig(prediction_confidence=1, noise_guard=guard)
         trainer = trainer_for(tmp_path / str(guard), small_gpt2(), config, data=data, args={"learning_rate": 1e-2})
-        trainer.on_event = partial(_keep_suspects, told, trainer)
+        trainer.listeners = [partial(_keep_suspects, told, trainer)]
         trainer.train()
     first = found[True][0]
     assert first.sum() >= 5 and wrong[first].mean() > 0.8  # those met after the kind was learnt

@@ -111,7 +111,7 @@ def test_a_run_meets_a_full_disk_at_its_checkpoint_and_goes_on_later(small_disk:
 
     report = run(folder, on_event=fill)
     assert report["end"] == "failed" and says_disk_is_full(report["reason"])
-    assert report["reason"].endswith("it goes on from its checkpoint at step 2.")
+    assert report["reason"].endswith("the run continues from the checkpoint at step 2.")
     assert [path.name for path in folder.checkpoints_path.iterdir()] == ["checkpoint-2"]
     small_disk.free()
     assert run(folder, resume=True)["end"] == "complete"

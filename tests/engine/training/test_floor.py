@@ -351,7 +351,7 @@ def test_samples_are_sorted_anew_every_so_many_epochs(tmp_path: Path, every: int
             visit(trainer.states, 0, confidence=0.7)
             trainer.policy.config = GEKOConfig(repartition_every=every, frozen_replay=1.0, freeze_confidence=0.6)
 
-    trainer.on_event = lower_the_bar
+    trainer.listeners = [lower_the_bar]
     trainer.train()
     assert [entry["epoch"] for entry in trainer.get_efficiency_report()["buckets"] if entry["freeze"]] == sorted_at
 

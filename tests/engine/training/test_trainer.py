@@ -143,7 +143,7 @@ def test_an_epoch_with_frozen_samples_forwards_exactly_that_many_fewer(tmp_path:
                 config=GEKOConfig(frozen_replay=0.0, min_q_for_freeze=0.0),
             )
 
-    trainer.on_event = freeze_some
+    trainer.listeners = [freeze_some]
     trainer.config.min_q_for_freeze = 0.0
     report = trainer.train()
     total, skipped = int(data.lengths.sum()), int(data.lengths[:20].sum())
@@ -250,9 +250,8 @@ def test_where_nothing_freezes_it_says_so_after_the_first_pass(tmp_path: Path) -
     said: list[Message] = []
     ended: list[EpochEnded] = []
     trainer = trainer_for(tmp_path, args={"learning_rate": 1e-9})
-    trainer.on_event = lambda e: (
-        said.append(e) if isinstance(e, Message) else ended.append(e) if isinstance(e, EpochEnded) else None
-    )
+    for kind, events in ((Message, said), (EpochEnded, ended)):
+        trainer.listeners.append(lambda e, kind=kind, events=events: events.append(e) if isinstance(e, kind) else None)
     report = trainer.train()
     told = [message for message in said if "Nothing is mastered so far" in message.text]
     assert [message.level for message in told] == ["warning", "info"]  # a warning once
