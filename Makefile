@@ -1,9 +1,11 @@
-# Every target makes its own virtual environment when it is missing. Needs Python 3.11 or newer.
+# Every target makes its own virtual environment when it is missing. Needs Python 3.11 or newer; `make check` also Node
+# 18.18 or newer, for the page's scripts.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWER := .venv-lower
+NODE_STAMP := node_modules/.installed
 
 .PHONY: app demo test test-fast coverage lower-bounds check docs assets bench screenshots clean
 
@@ -11,6 +13,10 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+$(NODE_STAMP): package.json package-lock.json .npmrc
+	npm ci --silent
+	touch $(NODE_STAMP)
 
 app: $(STAMP)          ## the page at http://localhost:7860
 	$(BIN)/geko-app
@@ -34,11 +40,12 @@ lower-bounds:          ## the fast tests on the oldest versions that pyproject.t
 	# Old versions warn about newer ones of others: here a warning is no error.
 	$(LOWER)/bin/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" -o filterwarnings=default --disable-warnings
 
-check: $(STAMP)        ## lint, the floors of the house, types
+check: $(STAMP) $(NODE_STAMP)  ## lint, formatting, import contracts, types; of the page's scripts too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	npm run --silent check
 
 docs: $(STAMP)         ## the documentation, into site/: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -61,4 +68,4 @@ screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) $(LOWER) .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site
+	rm -rf $(VENV) node_modules $(LOWER) .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site

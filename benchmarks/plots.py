@@ -31,7 +31,7 @@ from benchmarks.compute_budgets import LOSS, RIGHT, curves, means
 from benchmarks.datasets import MIXES
 from benchmarks.tables import of_most_samples
 from geko_app.theme import MOSS, STONE
-from geko_app.views.charts import BUCKET_COLOURS, EVALUATION
+from geko_app.views.charts import BUCKET_COLORS, EVALUATION
 
 INK, SOFT, LINE, PANEL = STONE.c800, STONE.c500, STONE.c200, STONE.c50
 WIDTH = 8.0  # inches: 768 pixels on a page
@@ -92,7 +92,7 @@ def look_of(arm: str) -> Look:
         return Look(MOSS.c500, "o", 5.0, 4, filled=False)
     if arm.startswith(CONTROLS):
         return Look(EVALUATION["light"], "^", 5.5, 2)
-    return Look(BUCKET_COLOURS["FREEZE"], "D", 4.5, 3)
+    return Look(BUCKET_COLORS["freeze"], "D", 4.5, 3)
 
 
 def marker(look: Look) -> dict[str, Any]:

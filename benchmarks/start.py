@@ -121,13 +121,13 @@ class Tab:
 
     def first_point(self) -> bool:
         """Whether the charts have something to draw."""
-        return bool(self.look()["points"])
+        return bool(self.look()["points"]["step"])
 
     def at(self, phase: str) -> bool:
         """Whether the run is in the middle of `phase`."""
         answer = self.look()
         within = phase in (answer["phase"], answer["status"]["detail"])
-        return within and (phase != "training" or len(answer["points"]) >= STEPS_BEFORE_STOP)
+        return within and (phase != "training" or len(answer["points"]["step"]) >= STEPS_BEFORE_STOP)
 
     def stopped(self) -> bool:
         """Whether the run has ended as stopped and its worker is gone."""

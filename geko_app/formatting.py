@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 
+from geko_engine.selection.buckets import Bucket
+
 UNKNOWN = "–"
 PHASE_TITLES = {
     "queued": "Queued",
@@ -20,6 +22,8 @@ PHASE_TITLES = {
     "failed": "Failed",
     "interrupted": "Interrupted",
 }
+# All buckets by their key in events and scripts, in the order of the page.
+BUCKET_LABELS = {bucket.name.lower(): bucket.name for bucket in Bucket} | {"unseen": "not seen"}
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 COUNT_UNITS = ((1e9, " B"), (1e6, " M"), (1e3, " k"))
 BYTE_UNITS = ((1e9, " GB"), (1e6, " MB"), (1e3, " kB"))
@@ -40,8 +44,8 @@ def run_name(run_id: str) -> str:
 
 
 def round_figure(value: float | None) -> float | None:
-    """A value with the precision that a chart can show."""
-    return None if value is None else float(f"{value:.6g}")
+    """A value with the precision that a chart can show; whole numbers stay as they are."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def format_number(value: float | None, form: str) -> str:

@@ -16,10 +16,12 @@ import plotly
 from gradio.routes import App
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from geko_app.access import Access, AccessMiddleware
 from geko_app.pages import frame
-from geko_app.pages.components import STATIC
+from geko_app.pages.components import SCRIPTS_URL, STATIC
 from geko_app.runs.store import RunStore
 from geko_app.theme import build_theme
 from geko_app.workers.model_downloads import ModelDownloads
@@ -47,13 +49,16 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
     services = frame.Services(supervisor, ModelDownloads(supervisor.store.root))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
-    app, _, _ = page.launch(
+    page.launch(
         server_name=host,
         server_port=port,
         auth=("geko", password) if password else None,
         auth_message=LOGIN_NOTE,
         root_path=root_path,
-        app_kwargs={"lifespan": guard(access, login=password is not None)},
+        app_kwargs={
+            "lifespan": guard(access, login=password is not None),
+            "routes": own_routes(services.downloads),
+        },
         quiet=True,
         prevent_thread_lock=True,
         share=False,  # said outright: an environment variable could open a tunnel otherwise
@@ -68,7 +73,6 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
         ssr_mode=False,
         show_error=False,
     )
-    app.add_route("/geko/download/{word}", download_route(services.downloads))
     print(
         f"GEKO is at http://{'localhost' if host == '127.0.0.1' else host}:{port}  (runs in {supervisor.store.root})",
         flush=True,
@@ -94,6 +98,14 @@ def guard(access: Access, *, login: bool) -> Callable[[App], AbstractAsyncContex
         yield
 
     return lifespan
+
+
+def own_routes(downloads: ModelDownloads) -> list[BaseRoute]:
+    """What is served beside Gradio: the page's scripts, and models to download."""
+    return [
+        Mount(f"/{SCRIPTS_URL}", StaticFiles(directory=STATIC)),
+        Route("/geko/download/{word}", download_route(downloads)),
+    ]
 
 
 def download_route(downloads: ModelDownloads) -> Callable[[Request], Response]:

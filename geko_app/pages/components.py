@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,52 @@ ServerFunction = Callable[[Any], Any]
 STATIC = Path(__file__).parent.parent / "static"
 
 
+def _scripts_url() -> str:
+    """Where the server serves the scripts; it changes with them, so that no browser mixes old ones with new ones."""
+    content = b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))
+    return f"geko/static/{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+SCRIPTS_URL = _scripts_url()
+
+
 def static_text(name: str) -> str:
     """The text of a file that ships with the page."""
     return (STATIC / name).read_text(encoding="utf-8")
 
 
 def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None) -> gr.HTML:
-    """One HTML part with its own script, static/<name>.html and .js, the latter after what all scripts share.
+    """One HTML part with its own script: static/<name>.html, and `mount` of static/<name>.js.
 
     Each of `functions` gets one object from the script and is a public endpoint: it checks what it gets.
     """
     return gr.HTML(
         html_template=static_text(f"{name}.html"),
-        js_on_load=static_text("dom.js") + static_text(f"{name}.js"),
+        js_on_load=mount_script(name),
         elem_id=elem_id or f"geko-{name.replace('_', '-')}",
         server_functions=list(functions),
         padding=False,
     )
+
+
+def mount_script(name: str) -> str:
+    """What an HTML part does when it is loaded: call `mount` of static/<name>.js."""
+    sentence = "A part of the page could not be loaded. Reload the page."
+    failed = f"element.insertAdjacentHTML('afterbegin', '<p class=\"geko-error\" role=\"alert\">{sentence}</p>')"
+    return f"""{_module(name)}.then(
+  (script) => script.mount({{ element, server, trigger, props }}),
+  (error) => {{ {failed}; throw error; }},
+);"""
+
+
+def script_call(name: str, function: str, *arguments: Any) -> str:
+    """What Gradio calls with the values of an event: the function that `function(*arguments)` of static/<name>.js gives."""
+    given = ", ".join(json.dumps(argument) for argument in arguments)
+    return f"async (...values) => (await {_module(name)}).{function}({given})(...values)"
+
+
+def _module(name: str) -> str:
+    return f"import(new URL('{SCRIPTS_URL}/{name}.js', document.baseURI))"
 
 
 def answer(action: Callable[[], Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from geko_app.hardware import hardware_strip
 from geko_app.pages import playground, runs, samples, train
-from geko_app.pages.components import static_text
+from geko_app.pages.components import mount_script, static_text
 from geko_app.services import Services
 
 
@@ -35,7 +35,7 @@ STYLES = ("style.css", *(style for page in PAGES for style in page.styles))  # i
 def build(services: Services) -> gr.Blocks:
     """All pages as Gradio blocks."""
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
-        gr.HTML(_head(), padding=False)
+        gr.HTML(_head(), js_on_load=mount_script("theme"), padding=False)
         with gr.Tabs(selected=PAGES[0].title, elem_id="geko-pages"):
             for page in PAGES:
                 with gr.Tab(page.title, id=page.title):

@@ -33,7 +33,7 @@ def build(services: Services, blocks: gr.Blocks) -> None:
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
             layout = train_form.build(supervisor.store, shown)
             with gr.Row(elem_classes="geko-start-row"):
-                look = gr.Button("Look at the data", elem_id="geko-preview-button", min_width=120)
+                look = gr.Button("Preview data & memory", elem_id="geko-preview-button", min_width=120)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):

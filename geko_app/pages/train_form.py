@@ -15,7 +15,7 @@ from geko_app.form import values as form
 from geko_app.form.fields import FIELDS, GROUPS, PRESET_KEY, FormField
 from geko_app.form.preset_results import preset_choices, preset_note
 from geko_app.hardware import precisions
-from geko_app.pages.components import static_text, text_of
+from geko_app.pages.components import mount_script, script_call, text_of
 from geko_app.runs.store import RunStore
 from geko_engine.data.local_files import FILE_KINDS
 from geko_engine.exceptions import GekoError
@@ -140,7 +140,15 @@ def _wire(layout: Layout) -> None:
     rules = form.demo_rules()
     keys = [rule["key"] for rule in rules]
     followed = sorted({key for rule in rules for key in rule["follows"]})
-    _script(layout, "form_demo_defaults.js", [rules, [*followed, *keys]], followed, [*followed, *keys], keys)
+    inputs = [*followed, *keys]
+    gr.on(
+        [layout.fields[key].change for key in followed],
+        fn=None,
+        inputs=[layout.fields[key] for key in inputs],
+        outputs=[layout.fields[key] for key in keys],
+        js=script_call("form_demo_defaults", "demoDefaults", rules, inputs),
+        **QUIET,
+    )
     preset = layout.fields[PRESET_KEY]
     values = form.preset_values()
     gr.on(
@@ -148,7 +156,7 @@ def _wire(layout: Layout) -> None:
         fn=None,
         inputs=[preset, *(layout.fields[key] for key in GEKO_KEYS)],
         outputs=[layout.fields[key] for key in GEKO_KEYS],
-        js=_call("form_presets.js", values, GEKO_KEYS, "values"),
+        js=script_call("form_presets", "presetValues", values, GEKO_KEYS),
         **QUIET,
     )
     gr.on(
@@ -156,27 +164,9 @@ def _wire(layout: Layout) -> None:
         fn=None,
         inputs=[preset, *(layout.fields[key] for key in GEKO_KEYS)],
         outputs=[preset],
-        js=_call("form_presets.js", values, GEKO_KEYS, "name"),
+        js=script_call("form_presets", "presetName", values, GEKO_KEYS),
         **QUIET,
     )
-
-
-def _script(
-    layout: Layout, name: str, arguments: list[Any], triggers: list[str], inputs: list[str], outputs: list[str]
-) -> None:
-    gr.on(
-        [layout.fields[key].change for key in triggers],
-        fn=None,
-        inputs=[layout.fields[key] for key in inputs],
-        outputs=[layout.fields[key] for key in outputs],
-        js=_call(name, *arguments),
-        **QUIET,
-    )
-
-
-def _call(name: str, *arguments: Any) -> str:
-    """The script `name`, a function that takes `arguments` and returns the function that Gradio calls."""
-    return f"({static_text(name)})({', '.join(json.dumps(argument) for argument in arguments)})"
 
 
 def _take_settings(store: RunStore, layout: Layout) -> None:
@@ -224,10 +214,10 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
         fn=None,
         inputs=fields,
         outputs=[],
-        js=_call("form_draft.js", [f.key for f in FIELDS], DRAFTED, "keep"),
+        js=script_call("form_draft", "keepDraft", [f.key for f in FIELDS], DRAFTED),
         **QUIET,
     )
-    restore = _call("form_draft.js", DRAFTED, DRAFTED, "restore")
+    restore = script_call("form_draft", "restoreDraft", DRAFTED)
     restored = blocks.load(fn=None, inputs=drafted, outputs=drafted, js=restore, **QUIET)
     # What is typed in before this would be lost: whoever drives the page waits for it.
     restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)
@@ -244,7 +234,7 @@ def _words(layout: Layout, shown: dict[str, Any]) -> None:
             "The same run in three other forms; they follow the form above. A changed or pasted YAML can be used."
         )
         # The form's fields are no inputs of this: an event that ends late would wipe out what stands at them.
-        heard = gr.HTML(html_template="<span hidden></span>", js_on_load=static_text("form_export.js"), padding=False)
+        heard = gr.HTML(html_template="<span hidden></span>", js_on_load=mount_script("form_export"), padding=False)
         outputs: list[gr.components.Component] = [
             gr.Code(yaml, label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", wrap_lines=True)
         ]

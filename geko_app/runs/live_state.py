@@ -10,32 +10,42 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from geko_app.formatting import format_bytes
 from geko_engine.reporting.events import EVENTS_VERSION
 from geko_engine.selection.explanation import predicted_sentence
 
-Point = tuple[float | None, ...]
-POINT_FIELDS = (
-    "step",
-    "loss",
-    "smoothed",
-    "freeze",
-    "light",
-    "focus",
-    "hard",
-    "tokens",
-    "seconds",
-    "learning_rate",
-    "speed",
-)
-DRAWN_FIELDS = 7  # of a point, the first ones: what the dashboard draws
-Evaluation = tuple[int, float | None, float | None, int, float]  # step, loss, exact match, trained tokens, seconds
 BUCKETS = ("freeze", "light", "focus", "hard")
 ROLLING_STEPS = 20
 SMOOTHING = 0.95  # of the smoothed loss curve
 LOG_LINES = 200
+
+
+class Point(NamedTuple):
+    """Where the run stood after an optimizer step; each field is a column that charts may draw, by its name."""
+
+    step: int
+    loss: float | None  # None where it was no finite number: a gap in the curve
+    smoothed: float | None
+    freeze: float  # buckets as shares of all samples
+    light: float
+    focus: float
+    hard: float
+    tokens: int  # trained so far
+    seconds: float
+    learning_rate: float
+    tokens_per_second: float | None
+
+
+class Evaluation(NamedTuple):
+    """An evaluation, and where the training stood then; columns for charts as those of a Point."""
+
+    step: int
+    loss: float | None
+    exact_match: float | None
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class Snapshot:
 
 
 class RunState:
-    """The fold. `apply` every event in order; history is kept as points (see POINT_FIELDS)."""
+    """The fold. `apply` every event in order; history is kept as points and evaluations."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -158,12 +168,12 @@ class RunState:
 
     def _cut_history(self, step: int) -> None:
         """Forget what came after `step`: a resumed run does it again from its checkpoint."""
-        kept = [point for point in self.points if (point[0] or 0) <= step]
+        kept = [point for point in self.points if point.step <= step]
         if len(kept) < len(self.points):
             self.points, self.generation = kept, self.generation + 1
             self.phases = [phase for phase in self.phases if phase[1] <= step]
-            self.evaluations = [e for e in self.evaluations if e[0] <= step]
-            self._losses = deque((p[1] for p in kept if p[1] is not None), maxlen=ROLLING_STEPS)
+            self.evaluations = [e for e in self.evaluations if e.step <= step]
+            self._losses = deque((p.loss for p in kept if p.loss is not None), maxlen=ROLLING_STEPS)
 
     def _on_Partitioned(self, event: Mapping[str, Any]) -> None:
         self._values["planned"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
@@ -173,19 +183,27 @@ class RunState:
         self._note(event, f"Epoch {event['epoch'] + 1} plans {event['planned']:,} of {total:,} samples{extra}")
 
     def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
-        loss = event["loss"]  # None where it was no finite number: a gap in the curve
+        loss = event["loss"]
         if loss is not None:
             self._smoothing_weight = SMOOTHING * self._smoothing_weight + (1 - SMOOTHING)
             self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
             self._losses.append(loss)
         smoothed = self._smoothed / self._smoothing_weight if self._smoothing_weight else None
         total = max(1, sum(event[name] for name in (*BUCKETS, "unseen")))
-        shares = [event[name] / total for name in BUCKETS]
         self._clock.append((event["step"], event["train_seconds"]))
         self._tokens.append((event["tokens_backwarded"], event["train_seconds"]))
-        spent = event["tokens_backwarded"], event["seconds"]
-        pace = event["learning_rate"], rolling_speed(self._tokens)
-        self.points.append((event["step"], loss, smoothed, *shares, *spent, *pace))
+        self.points.append(
+            Point(
+                step=event["step"],
+                loss=loss,
+                smoothed=smoothed,
+                **{name: event[name] / total for name in BUCKETS},
+                tokens=event["tokens_backwarded"],
+                seconds=event["seconds"],
+                learning_rate=event["learning_rate"],
+                tokens_per_second=rolling_speed(self._tokens),
+            )
+        )
         self._values.update(
             {
                 name: event[name]
@@ -214,9 +232,9 @@ class RunState:
         self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        seconds = self.points[-1][8] if self.points else 0.0  # those of an evaluation's event are its own duration
-        spent = event["tokens_trained"], seconds or 0.0
-        self.evaluations.append((event["step"], event["eval_loss"], event["exact_match"], *spent))
+        seconds = self.points[-1].seconds if self.points else 0.0  # those of an evaluation's event are its own duration
+        spent = event["tokens_trained"], seconds
+        self.evaluations.append(Evaluation(event["step"], event["eval_loss"], event["exact_match"], *spent))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         loss, exact = event["eval_loss"], event["exact_match"]
         self._note(

@@ -1,82 +1,296 @@
-// What all scripts of the pages share; it stands before each. Making nodes, small things kept in the browser, asking again.
-const q = (selector) => element.querySelector(selector);
-const text = (node, value) => { if (node.textContent !== value) node.textContent = value; };
-const theme = () => (document.body.classList.contains('dark') ? 'dark' : 'light');
-const DEAF = 'The page does not answer: is geko-app still running?';
+// What all scripts of the page share: finding and making nodes, settings kept in the browser, turning to another page.
 
-// In this tab (kept), or in this browser (lasting); "" for what is not there.
-function kept(key, value, storage = 'sessionStorage') {
-  try { return value === undefined ? window[storage].getItem(key) || '' : window[storage].setItem(key, value); } catch { return ''; }  // private mode
+export const SERVER_UNREACHABLE = 'The page does not answer. Is geko-app still running?';
+const CONNECTION_LOST = 'Connection lost, trying again';
+
+/**
+ * What Gradio hands to the script of an HTML part.
+ * @typedef {object} Part
+ * @property {HTMLElement} element
+ * @property {Record<string, (query: object) => Promise<any>>} server the part's functions on the server, by name
+ * @property {(event: string, data?: object) => void} trigger
+ * @property {Record<string, unknown>} props
+ */
+
+/** One HTML part of a page with its script. */
+export class View {
+  /** @param {Part} part */
+  constructor({ element, server, trigger, props }) {
+    this.element = element;
+    this.server = server;
+    this.trigger = trigger;
+    this.props = props;
+  }
+
+  /** @param {string} selector */
+  q(selector) {
+    return this.find(selector, HTMLElement);
+  }
+
+  /**
+   * The first node at `selector`, which is of class `kind`.
+   * @template {Element} T
+   * @param {string} selector
+   * @param {new () => T} kind
+   * @returns {T}
+   */
+  find(selector, kind) {
+    const found = this.element.querySelector(selector);
+    if (!(found instanceof kind)) throw new Error(`There is no ${kind.name} at ${selector}.`);
+    return found;
+  }
+
+  /** @param {string} selector */
+  button(selector) {
+    return this.find(selector, HTMLButtonElement);
+  }
+
+  /** @param {string} selector */
+  select(selector) {
+    return this.find(selector, HTMLSelectElement);
+  }
+
+  /** @param {string} selector */
+  input(selector) {
+    return this.find(selector, HTMLInputElement);
+  }
+
+  /** @param {string} selector */
+  textarea(selector) {
+    return this.find(selector, HTMLTextAreaElement);
+  }
+
+  /**
+   * Shows a sentence at `selector`, or hides it when it is empty.
+   * @param {string} selector
+   * @param {string} sentence
+   */
+  showError(selector, sentence) {
+    const target = this.q(selector);
+    target.hidden = !sentence;
+    setText(target, sentence);
+  }
+
+  /** @param {string} selector */
+  showConnectionLost(selector) {
+    setText(this.q(selector), CONNECTION_LOST);
+  }
 }
-function lasting(key, value) { return kept(key, value, 'localStorage'); }
 
-function tell(name, detail) { window.dispatchEvent(new CustomEvent(name, { detail })); }
-
-function turnTo(name) {
-  const pages = [...document.querySelectorAll('#geko-pages button[role="tab"]')];
-  pages.find((page) => page.textContent.trim() === name)?.click();
+/**
+ * @param {Element | null} target
+ * @param {string | number} value
+ */
+export function setText(target, value) {
+  if (target && target.textContent !== String(value)) target.textContent = String(value);
 }
 
-function node(tag, className, content) {
+/**
+ * A new element.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {string} [className]
+ * @param {string | number} [content]
+ */
+export function node(tag, className, content) {
   const made = document.createElement(tag);
   if (className) made.className = className;
-  if (content !== undefined) made.textContent = content;
+  if (content !== undefined) made.textContent = String(content);
   return made;
 }
 
-function button(label, className, onclick) {
+/**
+ * A new button.
+ * @param {string} label
+ * @param {string} className
+ * @param {(event: MouseEvent) => void} onclick
+ */
+export function button(label, className, onclick) {
   const made = node('button', className, label);
   made.type = 'button';
   made.onclick = onclick;
   return made;
 }
 
-function copier(value) {
-  return button('Copy', 'copy', async (event) => {
-    const pressed = event.currentTarget;
-    try { await navigator.clipboard.writeText(value); } catch {  // only https and localhost have a clipboard
-      const area = node('textarea', '', value);
-      document.body.append(area); area.select(); document.execCommand('copy'); area.remove();
-    }
-    pressed.textContent = 'Copied';
-    setTimeout(() => { pressed.textContent = 'Copy'; }, 1500);
+/**
+ * A button that copies `value`.
+ * @param {string} value
+ */
+export function copyButton(value) {
+  const made = button('Copy', 'copy', async () => {
+    await copy(value);
+    made.textContent = 'Copied';
+    setTimeout(() => (made.textContent = 'Copy'), 1500);
+  });
+  return made;
+}
+
+/** @param {string} value */
+async function copy(value) {
+  try {
+    await navigator.clipboard.writeText(value);
+  } catch {
+    // Only https and localhost have a clipboard.
+    const area = node('textarea', '', value);
+    document.body.append(area);
+    area.select();
+    document.execCommand('copy');
+    area.remove();
+  }
+}
+
+/**
+ * A line with a label and a text that can be copied.
+ * @param {string} label
+ * @param {string} value
+ */
+export function copyLine(label, value) {
+  const line = node('p', 'geko-path');
+  line.append(node('span', '', label), node('code', '', value), copyButton(value));
+  return line;
+}
+
+/**
+ * The content of a block of code that can be copied.
+ * @param {string} code
+ * @returns {[HTMLPreElement, HTMLButtonElement]}
+ */
+export function codeWithCopy(code) {
+  return [node('pre', '', code), copyButton(code)];
+}
+
+/**
+ * Name and value pairs of a description list.
+ * @param {[string, string][]} pairs
+ */
+export function descriptionRows(pairs) {
+  return pairs.map(([name, value]) => {
+    const row = node('div');
+    row.append(node('dt', '', name), node('dd', '', value));
+    return row;
   });
 }
 
-// What both models make of a text, each token coloured by its loss.
-function drawLosses(legend, losses, found) {
-  const known = found.sides.filter((side) => side.tokens.length || side.error);
-  legend.hidden = !known.some((side) => side.tokens.length);
-  legend.replaceChildren(...found.legend.map((label, level) => node('li', `t-level-${level}`, label)));
-  losses.replaceChildren(...known.map((side) => {
-    const part = node('div', 't-loss'), head = node('div', 't-loss-head'), line = node('p', 't-tokens');
-    head.append(node('h4', '', side.title), node('span', '', side.mean ? `mean loss ${side.mean}` : ''));
-    line.append(...side.tokens.map(([piece, level, told]) => {
-      const token = node('span', level === null ? 't-given' : `t-level-${level}`, piece.replaceAll('\n', '↵\n') || '·');
-      token.title = told;
-      return token;
-    }));
-    part.append(head, side.error ? node('p', 'geko-error', side.error) : line);
-    return part;
-  }));
+/**
+ * Puts `options` into a select, unless they are there already, and selects `value`, or else the first one.
+ * @param {HTMLSelectElement} select
+ * @param {[string, string][]} options value and label of each
+ * @param {string} value
+ */
+export function fillSelect(select, options, value) {
+  const shown = JSON.stringify(options);
+  if (select.dataset.shown !== shown) {
+    select.dataset.shown = shown;
+    select.replaceChildren(...options.map(([id, label]) => new Option(label, id)));
+  }
+  select.value = options.some(([id]) => id === value) ? value : (options[0]?.[0] ?? '');
 }
 
-// Calls `ask`, which answers how many milliseconds to wait, again and again while this part can be seen.
-// What comes back asks again at once.
-function asking(ask, onerror) {
-  let timer = null, busy = false;
-  async function round() {
-    if (!element.isConnected) return;
-    if (busy) return again(50);
-    let wait = 300;
-    if (document.visibilityState === 'visible' && element.offsetParent !== null) {
-      busy = true;
-      try { wait = await ask(); } catch (error) { wait = 2000; onerror(error); }
-      busy = false;
-    }
-    again(wait);
+/**
+ * Whether a scrolling element shows its end.
+ * @param {HTMLElement} element
+ */
+export function isAtEnd(element) {
+  return element.scrollTop + element.clientHeight >= element.scrollHeight - 8;
+}
+
+/**
+ * Lets the browser save what `href` points to.
+ * @param {string} name
+ * @param {string} href
+ */
+export function download(name, href) {
+  const link = node('a');
+  link.href = href;
+  link.download = name;
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+/**
+ * Lets the browser save a text.
+ * @param {string} name
+ * @param {string} content
+ * @param {string} type
+ */
+export function downloadText(name, content, type) {
+  const url = URL.createObjectURL(new Blob([content], { type }));
+  download(name, url);
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+/**
+ * Reads a setting that this browser keeps, or writes `value`; "" when there is none.
+ * @param {string} key
+ * @param {string} [value]
+ */
+export function localSetting(key, value) {
+  return setting(() => window.localStorage, key, value);
+}
+
+/**
+ * Reads a setting that this tab keeps, or writes `value`; "" when there is none.
+ * @param {string} key
+ * @param {string} [value]
+ */
+export function sessionSetting(key, value) {
+  return setting(() => window.sessionStorage, key, value);
+}
+
+/**
+ * @param {() => Storage} open
+ * @param {string} key
+ * @param {string} [value]
+ */
+function setting(open, key, value) {
+  try {
+    if (value === undefined) return open().getItem(key) ?? '';
+    open().setItem(key, value);
+  } catch {
+    // A private window keeps nothing.
   }
-  function again(wait) { clearTimeout(timer); timer = setTimeout(round, wait || 0); }
-  again(0);
-  return again;
+  return '';
+}
+
+/**
+ * The list of ids that this tab keeps under `key`.
+ * @param {string} key
+ * @returns {string[]}
+ */
+export function sessionList(key) {
+  try {
+    return JSON.parse(sessionSetting(key) || '[]');
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Sends an event to the scripts of the other parts.
+ * @template {keyof WindowEventMap} Name
+ * @param {Name} name
+ * @param {unknown} [detail]
+ */
+export function emit(name, detail) {
+  window.dispatchEvent(new CustomEvent(name, { detail }));
+}
+
+/**
+ * Turns to another page.
+ * @param {string} title
+ */
+export function openPage(title) {
+  const tabs = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('#geko-pages button[role="tab"]'));
+  [...tabs].find((tab) => tab.textContent?.trim() === title)?.click();
+}
+
+/** @returns {'light' | 'dark'} */
+export function theme() {
+  return document.body.classList.contains('dark') ? 'dark' : 'light';
+}
+
+/** @param {number} milliseconds */
+export function sleep(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

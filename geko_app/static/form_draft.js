@@ -1,15 +1,34 @@
-(keys, drafted, wanted) => (...now) => {
-  const name = 'geko-draft-2';
-  try {
-    if (wanted === 'keep') {
-      const values = Object.fromEntries(keys.map((key, i) => [key, now[i]]));
-      window.dispatchEvent(new CustomEvent('geko-form', { detail: now }));
-      localStorage.setItem(name, JSON.stringify(Object.fromEntries(drafted.map((key) => [key, values[key]]))));
-      return [];
+// What was typed into the form survives a reload: it is kept in this browser, and nowhere else.
+
+import { emit, localSetting } from './dom.js';
+
+const KEY = 'geko-draft-2'; // its keys are the settings' names: another number where those change
+
+/**
+ * Keeps the values of the fields `drafted`, and tells the other parts what the form holds.
+ * @param {string[]} keys of all fields, in the order of the values
+ * @param {string[]} drafted
+ */
+export function keepDraft(keys, drafted) {
+  return (/** @type {unknown[]} */ ...now) => {
+    const values = Object.fromEntries(keys.map((key, i) => [key, now[i]]));
+    emit('geko-form', now);
+    localSetting(KEY, JSON.stringify(Object.fromEntries(drafted.map((key) => [key, values[key]]))));
+    return [];
+  };
+}
+
+/**
+ * The values that were kept; fields without one stay as they are.
+ * @param {string[]} drafted
+ */
+export function restoreDraft(drafted) {
+  return (/** @type {unknown[]} */ ...now) => {
+    try {
+      const draft = JSON.parse(localSetting(KEY) || '{}');
+      return drafted.map((key, i) => (key in draft ? draft[key] : now[i]));
+    } catch {
+      return now; // a draft of another version
     }
-    const kept = JSON.parse(localStorage.getItem(name) || '{}');
-    return keys.map((key, i) => (key in kept ? kept[key] : now[i]));
-  } catch {
-    return wanted === 'keep' ? [] : now;  // private mode, or a draft of another version
-  }
+  };
 }

@@ -1,6 +1,11 @@
-// Tells the server what the form says, while the other forms of it can be seen.
-window.addEventListener('geko-form', (event) => {
-  if (!element.isConnected || element.closest('#geko-words').offsetHeight < 100) return;  // folded
-  props.value = JSON.stringify(event.detail);
-  trigger('change');
-});
+// Sends what the form holds to the server, while its YAML, command and Python can be seen.
+
+/** @param {import('./dom.js').Part} part */
+export function mount({ element, props, trigger }) {
+  window.addEventListener('geko-form', (event) => {
+    const group = /** @type {HTMLElement | null} */ (element.closest('#geko-words'));
+    if (!element.isConnected || !group || group.offsetHeight < 100) return; // folded
+    props.value = JSON.stringify(event.detail);
+    trigger('change');
+  });
+}

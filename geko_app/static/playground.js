@@ -1,269 +1,361 @@
-// The Try it page: asks for answers, looks at them by short polls, and draws what is new.
+// The Try it page: asks both models, follows their answers by short polls, and draws what is new.
 // Holds the key of what was asked last; the server knows the rest of it.
-const SIDES = ['base', 'tuned'];
-const LOOK_AGAIN = 10000;  // milliseconds between two looks at the list of runs
 
-let asks = 0, runs = [], chosen = null, remembered = null, listedAt = 0, examplesOf = '', underway = false;
-const visible = () => element.offsetParent !== null && document.visibilityState === 'visible';
-const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-const current = {};  // kind of job -> key that is being followed
+import { fillSelect, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+import { Answers } from './playground_answers.js';
+import { pollJob, pollWhileVisible } from './poll.js';
+import { drawTokenLosses } from './token_losses.js';
 
-// Looks at a job until it is done, or until another one of its kind took its place.
-async function follow(kind, key, draw, had = () => ({})) {
-  current[kind] = key;
-  while (element.isConnected && current[kind] === key) {
-    let pause = 200;
-    if (visible()) {
-      try {
-        const card = await server.look({ key, had: had() });
-        if (current[kind] !== key) return;
-        if (!card) return draw(null);  // the page was started anew: there is no such job any more
-        draw(card);
-        if (!card.running) return;
-      } catch { pause = 2000; }
+/**
+ * @typedef {object} Run
+ * @property {string} id
+ * @property {string} label
+ * @property {string} base the model that it began with
+ * @property {[string, string][]} models that can be asked, the newest first
+ *
+ * @typedef {object} Example
+ * @property {string} ref
+ * @property {string} prompt
+ * @property {string} answer
+ * @property {string} note
+ * @property {number} earlier turns of its conversation before it
+ *
+ * @typedef {object} ExamplesJob
+ * @property {boolean} running
+ * @property {string} error
+ * @property {string[]} notes
+ * @property {{title: string, rows: Example[]}[]} groups
+ *
+ * @typedef {import('./playground_answers.js').AnswerJob} AnswerJob
+ * @typedef {import('./playground_answers.js').Asked} Asked
+ * @typedef {import('./token_losses.js').LossJob} LossJob
+ * @typedef {'answers' | 'examples' | 'losses'} JobKind
+ */
+
+const LIST_EVERY = 10000; // milliseconds
+const ANSWERS_EVERY = 200;
+const JOB_KEY = 'geko-playground-job';
+const RUN_KEY = 'geko-playground-run';
+
+class Playground extends View {
+  /** @param {import('./dom.js').Part} part */
+  constructor(part) {
+    super(part);
+    this.answers = new Answers(part);
+    /** @type {Run[]} */
+    this.runs = [];
+    /** @type {Record<JobKind, string>} keys of the jobs that are followed */
+    this.jobs = { answers: '', examples: '', losses: '' };
+    /** @type {Example | null} the example that was taken and not changed */
+    this.example = null;
+    /** @type {Asked | null} what was asked before a reload, until its example is found */
+    this.recalled = null;
+    this.isRecalled = false;
+    this.examplesOf = '';
+    this.isRunning = false;
+    this.questions = 0;
+    this.wire();
+    pollWhileVisible(
+      this.element,
+      () => this.poll(),
+      () => {}, // what is asked for says that the page does not answer
+    );
+  }
+
+  wire() {
+    const stop = this.button('.t-stop');
+    stop.onclick = () => {
+      stop.disabled = true;
+      this.server.stop({ key: this.jobs.answers });
+    };
+    this.q('.t-send').onclick = () => this.send();
+    this.q('.t-look').onclick = () => this.showLosses();
+    this.select('.t-run').onchange = () => {
+      sessionSetting(RUN_KEY, this.select('.t-run').value);
+      this.chooseRun('final');
+      this.forget();
+    };
+    this.select('.t-which').onchange = () => this.forget();
+    this.textarea('.t-prompt').oninput = () => {
+      this.example = this.recalled = null;
+      this.q('.t-earlier').hidden = true;
+    };
+    this.input('.t-temperature').oninput = () => {
+      this.input('.t-top-p').disabled = !(Number(this.input('.t-temperature').value) > 0);
+    };
+    this.element.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey) || this.isRunning) return;
+      event.preventDefault();
+      this.send();
+    });
+  }
+
+  async poll() {
+    await this.listRuns();
+    if (!this.isRecalled && this.runs.length) {
+      this.isRecalled = true;
+      await this.recall();
     }
-    await wait(pause);
+    return LIST_EVERY;
   }
-}
 
-async function begin(name, query) {
-  try { return await server[name](query); } catch { return { key: '', error: DEAF }; }
-}
-
-function complain(where, error) {
-  q(where).hidden = !error;
-  text(q(where), error);
-}
-
-// ---------------------------------------------------------------- runs and their examples
-
-function fill(select, pairs, value) {
-  const shown = JSON.stringify(pairs);
-  if (select.dataset.shown !== shown) {
-    select.dataset.shown = shown;
-    select.replaceChildren(...pairs.map(([id, label]) => new Option(label, id)));
-  }
-  select.value = pairs.some(([id]) => id === value) ? value : (pairs[0] || [''])[0];
-}
-
-async function list() {
-  listedAt = Date.now();
-  let found;
-  try { found = await server.runs({}); } catch { return; }
-  if (!found) return;  // the server was going down: the next look asks again
-  runs = found.runs;
-  q('.t-none').hidden = runs.length > 0;
-  q('.t-all').hidden = runs.length === 0;
-  if (!runs.length) return;
-  const wanted = q('.t-run').value || kept('geko-playground-run') || found.default;
-  fill(q('.t-run'), runs.map((run) => [run.id, run.label]), runs.some((run) => run.id === wanted) ? wanted : found.default);
-  choose();
-}
-
-function choose(which) {
-  const run = runs.find((one) => one.id === q('.t-run').value);
-  if (!run) return;
-  fill(q('.t-which'), run.models, which || q('.t-which').value);
-  text(q('.t-base'), `Began with ${run.base}`);
-  if (examplesOf === run.id) return;
-  examplesOf = run.id;
-  chosen = null;
-  q('.t-examples').hidden = true;
-  q('.t-earlier').hidden = true;
-  findExamples(run.id);
-}
-
-async function findExamples(run) {
-  text(q('.t-notes'), 'Looking for examples in its data');
-  const { key, error } = await begin('examples', { run });
-  if (examplesOf !== run) return;
-  if (error) return text(q('.t-notes'), error);
-  follow('examples', key, (card) => {
-    if (!card) return text(q('.t-notes'), '');
-    if (card.running) return;
-    text(q('.t-notes'), [card.error, ...card.notes].filter(Boolean).join(' '));
-    drawExamples(card.groups);
-  });
-}
-
-function drawExamples(groups) {
-  q('.t-examples').hidden = !groups.length;
-  q('.t-examples').replaceChildren(...groups.map((group) => {
-    const part = node('div', 't-group'), rows = node('div', 't-rows');
-    rows.append(...group.rows.map((row) => {
-      if (remembered && remembered.example === row.ref && remembered.prompt === row.prompt) take({ ...row, answer: remembered.answer });
-      const chip = node('button', 't-chip');
-      chip.type = 'button';
-      chip.append(node('span', 't-chip-prompt', row.prompt), ...(row.note ? [node('span', 't-chip-note', row.note)] : []));
-      chip.title = row.note ? `${row.prompt}\n${row.note}` : row.prompt;
-      chip.onclick = () => { take(row); send(); };
-      return chip;
-    }));
-    part.append(node('h4', '', group.title), rows);
-    return part;
-  }));
-  remembered = null;
-}
-
-function take(row) {
-  chosen = row;
-  q('.t-prompt').value = row.prompt;
-  q('.t-answer').value = row.answer;
-  q('.t-earlier').hidden = !row.earlier;
-  text(q('.t-earlier'), `Together with ${row.earlier === 1 ? 'the turn' : `the ${row.earlier} turns`} before it in its conversation.`);
-}
-
-// ---------------------------------------------------------------- the two answers
-
-const card = (side) => q(`.t-card[data-side="${side}"]`);
-const points = (value) => [...value];  // characters as Python counts them, not UTF-16 halves
-const drawn = () => Object.fromEntries(SIDES.map((side) => [side, points(card(side).querySelector('.t-text').textContent).length]));
-
-function question() {
-  return {
-    run: q('.t-run').value, which: q('.t-which').value,
-    prompt: chosen ? chosen.prompt : q('.t-prompt').value, answer: q('.t-answer').value, example: chosen ? chosen.ref : '',
-  };
-}
-
-function clear() {
-  for (const side of SIDES) {
-    text(card(side).querySelector('.t-text'), '');
-    card(side).querySelector('.t-text').classList.remove('t-failed');
-    text(card(side).querySelector('.t-status'), '');
-    card(side).dataset.verdict = '';
-    text(card(side).querySelector('.t-verdict'), '');
-  }
-  q('.t-read').hidden = true;
-}
-
-// What stands there was said by another model.
-function turned() {
-  asks += 1;
-  if (underway) server.stop({ key: current.talk });
-  current.talk = current.losses = '';
-  kept('geko-playground-key', '');
-  busy(false);
-  clear();
-  clearLosses();
-}
-
-function busy(running) {
-  underway = running;
-  q('.t-send').disabled = running;
-  q('.t-stop').hidden = !running;
-  q('.t-stop').disabled = false;
-}
-
-async function send() {
-  const number = (selector) => (q(selector).value === '' ? null : Number(q(selector).value));
-  if (current.talk && underway) server.stop({ key: current.talk });
-  current.talk = '';
-  const mine = ++asks;
-  current.losses = '';
-  busy(true);
-  clear();
-  clearLosses();
-  complain('.t-error', '');
-  const { key, error } = await begin('ask', {
-    ...question(), temperature: number('.t-temperature'), top_p: number('.t-top-p'), max_new_tokens: number('.t-longest'),
-  });
-  if (mine !== asks) { if (key) server.stop({ key }); return; }  // another model was chosen meanwhile
-  if (error) { busy(false); return complain('.t-error', error); }
-  kept('geko-playground-key', key);
-  q('.t-cards').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
-  follow('talk', key, drawTalk, drawn);
-}
-
-function drawTalk(found) {
-  if (!found) { kept('geko-playground-key', ''); return busy(false); }
-  for (const side of found.sides) {
-    const where = card(side.side), shown = where.querySelector('.t-text');
-    // The answer grows at its end; where it was told from elsewhere, it is drawn anew.
-    const had = points(shown.textContent), atEnd = shown.scrollTop + shown.clientHeight >= shown.scrollHeight - 8;
-    if (side.text || side.from < had.length) shown.textContent = had.slice(0, side.from).join('') + side.text;
-    if (side.writing && atEnd) shown.scrollTop = shown.scrollHeight;
-    shown.setAttribute('aria-busy', side.writing);
-    shown.classList.toggle('t-writing', side.writing);
-    shown.classList.toggle('t-failed', !!side.error);
-    if (side.error) text(shown, side.error);
-    text(where.querySelector('.t-status'), side.status);
-    where.dataset.verdict = side.verdict;
-    text(where.querySelector('.t-verdict'), side.verdict);
-  }
-  q('.t-read').hidden = !found.read;
-  text(q('.t-read pre'), found.read);
-  text(q('.t-read summary'), `What both models read · ${found.read_tokens} tokens`);
-  complain('.t-error', [found.error, found.note].filter(Boolean).join(' '));
-  busy(found.running);
-}
-
-// What was asked before a reload is shown again.
-async function recall() {
-  const key = kept('geko-playground-key');
-  if (!key) return;
-  let found = null;
-  try { found = await server.look({ key, had: {} }); } catch { return; }
-  if (!found || !found.asked || current.talk) return;
-  q('.t-prompt').value = found.asked.prompt;
-  q('.t-answer').value = found.asked.answer;
-  if (runs.some((run) => run.id === found.asked.run_id)) {
-    remembered = found.asked;
-    examplesOf = '';
-    q('.t-run').value = found.asked.run_id;
-    choose(found.asked.which);
-  }
-  follow('talk', key, drawTalk, drawn);
-}
-
-// ---------------------------------------------------------------- where it is unsure
-
-async function unsure() {
-  complain('.t-unsure-error', '');
-  text(q('.t-unsure-status'), 'Looking');
-  q('.t-look').disabled = true;
-  const { key, error } = await begin('unsure', question());
-  const rest = (sentence) => { q('.t-look').disabled = false; text(q('.t-unsure-status'), ''); complain('.t-unsure-error', sentence); };
-  if (error) return rest(error);
-  follow('losses', key, (found) => {
-    if (!found) return rest('');
-    if (found.running) return;
-    rest(found.error);
-    drawLosses(q('.t-legend'), q('.t-losses'), found);
-  });
-}
-
-function clearLosses() {
-  q('.t-look').disabled = false;
-  q('.t-legend').hidden = true;
-  q('.t-losses').replaceChildren();
-  text(q('.t-unsure-status'), '');
-  complain('.t-unsure-error', '');
-}
-
-// ---------------------------------------------------------------- what is pressed, and the beat
-
-q('.t-send').onclick = send;
-q('.t-stop').onclick = () => { q('.t-stop').disabled = true; server.stop({ key: current.talk }); };
-q('.t-look').onclick = unsure;
-q('.t-run').onchange = () => { kept('geko-playground-run', q('.t-run').value); choose('final'); turned(); };
-q('.t-which').onchange = turned;
-q('.t-prompt').oninput = () => { chosen = null; remembered = null; q('.t-earlier').hidden = true; };
-q('.t-temperature').oninput = () => { q('.t-top-p').disabled = !(Number(q('.t-temperature').value) > 0); };
-element.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !underway) { event.preventDefault(); send(); }
-});
-
-let wasVisible = false, recalled = false;
-async function beat() {
-  while (element.isConnected) {
-    const now = visible();
-    if (now && (!wasVisible || Date.now() - listedAt > LOOK_AGAIN)) {
-      await list();
-      if (!recalled && runs.length) { recalled = true; await recall(); }
+  /**
+   * Starts a job on the server.
+   * @param {string} name
+   * @param {object} query
+   * @returns {Promise<{key: string, error: string}>}
+   */
+  async start(name, query) {
+    try {
+      return await this.server[name](query);
+    } catch {
+      return { key: '', error: SERVER_UNREACHABLE };
     }
-    wasVisible = now;
-    await wait(300);
+  }
+
+  /**
+   * Follows a job until it has ended, or another one of its kind has taken its place.
+   * @template {{running: boolean}} Job
+   * @param {JobKind} kind
+   * @param {string} key
+   * @param {(job: Job | null) => void} draw
+   * @param {() => object} [had] what is drawn of it
+   */
+  follow(kind, key, draw, had = () => ({})) {
+    this.jobs[kind] = key;
+    const isCurrent = () => this.jobs[kind] === key;
+    const ask = async () => (isCurrent() ? this.server.look({ key, had: had() }) : null);
+    const drawCurrent = (/** @type {Job | null} */ job) => {
+      if (isCurrent()) draw(job);
+      return isCurrent();
+    };
+    return pollJob(this.element, ask, drawCurrent, { every: ANSWERS_EVERY });
+  }
+
+  // ---------------------------------------------------------------- runs and their examples
+
+  async listRuns() {
+    /** @type {{runs: Run[], default: string} | null} */
+    const found = await this.server.runs({});
+    if (!found) return; // the server is shutting down
+    this.runs = found.runs;
+    this.q('.t-none').hidden = this.runs.length > 0;
+    this.q('.t-all').hidden = this.runs.length === 0;
+    if (!this.runs.length) return;
+    const wanted = this.select('.t-run').value || sessionSetting(RUN_KEY);
+    const isThere = this.runs.some((run) => run.id === wanted);
+    const options = this.runs.map((run) => /** @type {[string, string]} */ ([run.id, run.label]));
+    fillSelect(this.select('.t-run'), options, isThere ? wanted : found.default);
+    this.chooseRun();
+  }
+
+  /** @param {string} [model] */
+  chooseRun(model) {
+    const run = this.runs.find(({ id }) => id === this.select('.t-run').value);
+    if (!run) return;
+    fillSelect(this.select('.t-which'), run.models, model || this.select('.t-which').value);
+    setText(this.q('.t-base'), `Base model: ${run.base}`);
+    if (this.examplesOf === run.id) return;
+    this.examplesOf = run.id;
+    this.example = null;
+    this.q('.t-examples').hidden = true;
+    this.q('.t-earlier').hidden = true;
+    this.findExamples(run.id);
+  }
+
+  /** @param {string} run */
+  async findExamples(run) {
+    const notes = this.q('.t-notes');
+    setText(notes, 'Loading examples from its data');
+    const { key, error } = await this.start('examples', { run });
+    if (this.examplesOf !== run) return;
+    if (error) {
+      setText(notes, error);
+      return;
+    }
+    this.follow('examples', key, (/** @type {ExamplesJob | null} */ job) => {
+      if (job?.running) return;
+      setText(notes, job ? [job.error, ...job.notes].filter(Boolean).join(' ') : '');
+      if (job) this.drawExamples(job.groups);
+    });
+  }
+
+  /** @param {ExamplesJob['groups']} groups */
+  drawExamples(groups) {
+    const list = this.q('.t-examples');
+    list.hidden = !groups.length;
+    const parts = groups.map(({ title, rows }) => {
+      const part = node('div', 't-group');
+      const chips = node('div', 't-rows');
+      chips.append(...rows.map((row) => this.exampleChip(row)));
+      part.append(node('h4', '', title), chips);
+      return part;
+    });
+    list.replaceChildren(...parts);
+    const { recalled } = this;
+    const same = groups
+      .flatMap(({ rows }) => rows)
+      .find((row) => row.ref === recalled?.example && row.prompt === recalled.prompt);
+    if (same && recalled) this.take({ ...same, answer: recalled.answer });
+    this.recalled = null;
+  }
+
+  /** @param {Example} example */
+  exampleChip(example) {
+    const chip = node('button', 't-chip');
+    chip.type = 'button';
+    chip.append(node('span', 't-chip-prompt', example.prompt));
+    if (example.note) chip.append(node('span', 't-chip-note', example.note));
+    chip.title = example.note ? `${example.prompt}\n${example.note}` : example.prompt;
+    chip.onclick = () => {
+      this.take(example);
+      this.send();
+    };
+    return chip;
+  }
+
+  /** @param {Example} example */
+  take(example) {
+    this.example = example;
+    this.textarea('.t-prompt').value = example.prompt;
+    this.textarea('.t-answer').value = example.answer;
+    this.q('.t-earlier').hidden = !example.earlier;
+    const turns = example.earlier === 1 ? 'the previous turn' : `the ${example.earlier} previous turns`;
+    setText(this.q('.t-earlier'), `Sent with ${turns} of its conversation.`);
+  }
+
+  // ---------------------------------------------------------------- the two answers
+
+  question() {
+    return {
+      run: this.select('.t-run').value,
+      which: this.select('.t-which').value,
+      prompt: this.example ? this.example.prompt : this.textarea('.t-prompt').value,
+      answer: this.textarea('.t-answer').value,
+      example: this.example ? this.example.ref : '',
+    };
+  }
+
+  /** Another model was chosen: what stands there is not its answer. */
+  forget() {
+    this.questions += 1;
+    if (this.isRunning) this.server.stop({ key: this.jobs.answers });
+    this.jobs.answers = '';
+    sessionSetting(JOB_KEY, '');
+    this.setRunning(false);
+    this.answers.clear();
+    this.clearLosses();
+  }
+
+  /** @param {boolean} isRunning */
+  setRunning(isRunning) {
+    this.isRunning = isRunning;
+    this.button('.t-send').disabled = isRunning;
+    this.q('.t-stop').hidden = !isRunning;
+    this.button('.t-stop').disabled = false;
+  }
+
+  async send() {
+    if (this.jobs.answers && this.isRunning) this.server.stop({ key: this.jobs.answers });
+    this.jobs.answers = '';
+    this.questions += 1;
+    const question = this.questions;
+    this.setRunning(true);
+    this.answers.clear();
+    this.clearLosses();
+    this.showError('.t-error', '');
+    const { key, error } = await this.start('ask', {
+      ...this.question(),
+      temperature: this.number('.t-temperature'),
+      top_p: this.number('.t-top-p'),
+      max_new_tokens: this.number('.t-longest'),
+    });
+    if (question !== this.questions) {
+      if (key) this.server.stop({ key }); // another model was chosen meanwhile
+      return;
+    }
+    if (error) {
+      this.setRunning(false);
+      this.showError('.t-error', error);
+      return;
+    }
+    sessionSetting(JOB_KEY, key);
+    this.q('.t-cards').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+    this.followAnswers(key);
+  }
+
+  /** @param {string} key */
+  followAnswers(key) {
+    const draw = (/** @type {AnswerJob | null} */ job) => {
+      if (job) this.answers.draw(job);
+      else sessionSetting(JOB_KEY, '');
+      this.setRunning(job?.running ?? false);
+    };
+    this.follow('answers', key, draw, () => this.answers.drawnCharacters());
+  }
+
+  /**
+   * @param {string} selector
+   * @returns {number | null} null where nothing is typed in
+   */
+  number(selector) {
+    const { value } = this.input(selector);
+    return value === '' ? null : Number(value);
+  }
+
+  /** What was asked before a reload is shown again. */
+  async recall() {
+    const key = sessionSetting(JOB_KEY);
+    if (!key) return;
+    /** @type {AnswerJob | null} */
+    const job = await this.server.look({ key, had: {} });
+    const asked = job?.asked;
+    if (!asked || this.jobs.answers) return;
+    this.textarea('.t-prompt').value = asked.prompt;
+    this.textarea('.t-answer').value = asked.answer;
+    if (this.runs.some((run) => run.id === asked.run_id)) {
+      this.recalled = asked;
+      this.examplesOf = '';
+      this.select('.t-run').value = asked.run_id;
+      this.chooseRun(asked.which);
+    }
+    this.followAnswers(key);
+  }
+
+  // ---------------------------------------------------------------- losses of the tokens
+
+  async showLosses() {
+    this.showError('.t-unsure-error', '');
+    setText(this.q('.t-unsure-status'), 'Loading the models');
+    this.button('.t-look').disabled = true;
+    const { key, error } = await this.start('unsure', this.question());
+    if (error) {
+      this.endLosses(error);
+      return;
+    }
+    this.follow('losses', key, (/** @type {LossJob | null} */ job) => {
+      if (job?.running) return;
+      this.endLosses(job?.error ?? '');
+      if (job) drawTokenLosses(this.q('.t-legend'), this.q('.t-losses'), job);
+    });
+  }
+
+  /** @param {string} error */
+  endLosses(error) {
+    this.button('.t-look').disabled = false;
+    setText(this.q('.t-unsure-status'), '');
+    this.showError('.t-unsure-error', error);
+  }
+
+  clearLosses() {
+    this.jobs.losses = '';
+    this.q('.t-legend').hidden = true;
+    this.q('.t-losses').replaceChildren();
+    this.endLosses('');
   }
 }
-beat();
+
+/** @param {import('./dom.js').Part} part */
+export function mount(part) {
+  new Playground(part);
+}

@@ -1,108 +1,173 @@
-// The card of a look before the start: asks for its look until that has ended, and draws what is known.
-let key = '', samples = [], shown = 0, timer = null;
+// The preview of data and memory before a start: asks for its job until that has ended, and draws what is known.
 
-function drawSample() {
-  q('.l-sample').hidden = !samples.length;
-  if (!samples.length) return;
-  q('.l-text').replaceChildren(...samples[shown].map(([piece, learnt]) => node('span', learnt ? 'learnt' : '', piece)));
-  text(q('.l-number'), `${shown + 1} of ${samples.length}`);
-  q('.l-before').disabled = shown === 0;
-  q('.l-after').disabled = shown === samples.length - 1;
-}
+import { node, setText, View } from './dom.js';
+import { pollJob } from './poll.js';
 
-function turn(by) {
-  shown = Math.max(0, Math.min(samples.length - 1, shown + by));
-  drawSample();
-}
+/**
+ * @typedef {object} Memory
+ * @property {string} verdict
+ * @property {string} sentence
+ * @property {string} note
+ * @property {{part: string, name: string, text: string, share: number}[]} parts
+ *
+ * @typedef {object} Preview
+ * @property {boolean} running
+ * @property {string} status
+ * @property {string} error
+ * @property {string} shape
+ * @property {[string, boolean][][] | null} samples pieces of each, learned or not; null: those that this tab has
+ * @property {import('./dashboard_cards.js').Stat[]} figures
+ * @property {[number, number][]} lengths the longest of a bin, and how many samples are in it
+ * @property {Memory | null} memory
+ * @property {string[]} findings
+ */
 
-function drawFigures(figures) {
-  q('.l-figures').replaceChildren(...figures.map((figure) => {
-    const box = node('div');
-    box.append(node('dt', '', figure.name), node('dd', 'value', figure.value), node('dd', 'note', figure.note));
-    box.title = figure.note;
-    return box;
-  }));
-}
+/** @type {Preview} */
+const STARTING = {
+  running: true,
+  status: 'Starting',
+  error: '',
+  shape: '',
+  samples: null,
+  figures: [],
+  lengths: [],
+  memory: null,
+  findings: [],
+};
+const POLL = 400; // milliseconds
 
-function drawLengths(lengths) {
-  q('.l-lengths').hidden = !lengths.length;
-  if (!lengths.length) return;
-  const most = Math.max(...lengths.map((bin) => bin[1]));
-  q('.l-bins').replaceChildren(...lengths.map(([longest, count], i) => {
-    const bar = node('span');
-    bar.style.height = (count ? Math.max(2, 100 * count / most) : 0) + '%';
-    bar.title = `${i ? lengths[i - 1][0] + 1 : 1} to ${longest} tokens: ${count.toLocaleString('en')} samples`;
-    return bar;
-  }));
-  const axis = q('.l-axis').children, last = lengths[lengths.length - 1][0];
-  ['1', String(Math.round(last / 2)), `${last} tokens`].forEach((label, i) => text(axis[i], label));
-}
-
-function drawMemory(memory) {
-  q('.l-memory').hidden = !memory;
-  if (!memory) return;
-  q('.l-memory').dataset.verdict = memory.verdict;
-  text(q('.l-verdict'), memory.sentence);
-  text(q('.l-note'), memory.note);
-  q('.l-parts').replaceChildren(...memory.parts.map((part) => {
-    const bar = node('span', part.part);
-    bar.style.flexGrow = part.share;
-    bar.title = `${part.name}: ${part.text}`;
-    return bar;
-  }));
-  q('.l-legend').replaceChildren(...memory.parts.map((part) => {
-    const line = node('li', part.part);
-    line.append(node('span', '', part.name), node('strong', '', part.text));
-    return line;
-  }));
-}
-
-function draw(card) {
-  text(q('.l-status'), card.status);
-  q('.l-error').hidden = !card.error;
-  text(q('.l-error'), card.error);
-  text(q('.l-shape'), card.shape);
-  if (card.samples && card.samples.length && !samples.length) { samples = card.samples; shown = 0; drawSample(); }
-  drawFigures(card.figures);
-  drawLengths(card.lengths);
-  drawMemory(card.memory);
-  q('.l-odd').hidden = !card.findings.length;
-  q('.l-findings').replaceChildren(...card.findings.map((sentence) => node('li', '', sentence)));
-}
-
-async function poll() {
-  if (!element.isConnected || !key) return;
-  let wait = 400;
-  try {
-    const asked = key, card = await server.look({ key, samples: samples.length > 0 });
-    if (asked !== key) return;
-    if (!card) return close();  // the page was started anew: there is no such look any more
-    draw(card);
-    if (!card.running) return;
-  } catch (error) {
-    text(q('.l-status'), 'connection lost, trying again');
-    wait = 2000;
+class PreviewCard extends View {
+  /** @param {import('./dom.js').Part} part */
+  constructor(part) {
+    super(part);
+    this.key = '';
+    /** @type {[string, boolean][][]} */
+    this.samples = [];
+    this.shown = 0;
+    this.q('.l-close').onclick = () => this.close();
+    this.q('.l-before').onclick = () => this.turn(-1);
+    this.q('.l-after').onclick = () => this.turn(1);
+    window.addEventListener('geko-preview', ({ detail }) => {
+      if (detail) this.open(detail);
+    });
   }
-  timer = setTimeout(poll, wait);
+
+  /** @param {string} key of the job */
+  open(key) {
+    this.key = key;
+    this.samples = [];
+    this.drawSample();
+    this.draw(STARTING);
+    const card = this.q('.geko-preview');
+    card.hidden = false;
+    card.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+    pollJob(
+      this.element,
+      () => this.server.look({ key, samples: this.samples.length > 0 }),
+      (/** @type {Preview | null} */ job) => {
+        if (key !== this.key) return false;
+        if (job) this.draw(job);
+        else this.close(); // the page was restarted: there is no such job any more
+        return true;
+      },
+      { every: POLL, onError: () => this.showConnectionLost('.l-status') },
+    );
+  }
+
+  close() {
+    this.key = '';
+    this.q('.geko-preview').hidden = true;
+  }
+
+  /** @param {number} by */
+  turn(by) {
+    this.shown = Math.max(0, Math.min(this.samples.length - 1, this.shown + by));
+    this.drawSample();
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  /** @param {Preview} preview */
+  draw(preview) {
+    setText(this.q('.l-status'), preview.status);
+    this.showError('.l-error', preview.error);
+    setText(this.q('.l-shape'), preview.shape);
+    if (preview.samples?.length && !this.samples.length) {
+      this.samples = preview.samples;
+      this.shown = 0;
+      this.drawSample();
+    }
+    this.drawFigures(preview.figures);
+    this.drawLengths(preview.lengths);
+    this.drawMemory(preview.memory);
+    this.q('.l-odd').hidden = !preview.findings.length;
+    this.q('.l-findings').replaceChildren(...preview.findings.map((sentence) => node('li', '', sentence)));
+  }
+
+  drawSample() {
+    const { samples, shown } = this;
+    this.q('.l-sample').hidden = !samples.length;
+    if (!samples.length) return;
+    const pieces = samples[shown].map(([piece, learned]) => node('span', learned ? 'learned' : '', piece));
+    this.q('.l-text').replaceChildren(...pieces);
+    setText(this.q('.l-number'), `${shown + 1} of ${samples.length}`);
+    this.button('.l-before').disabled = shown === 0;
+    this.button('.l-after').disabled = shown === samples.length - 1;
+  }
+
+  /** @param {import('./dashboard_cards.js').Stat[]} figures */
+  drawFigures(figures) {
+    const boxes = figures.map(({ name, value, note }) => {
+      const box = node('div');
+      box.append(node('dt', '', name), node('dd', 'value', value), node('dd', 'note', note));
+      box.title = note;
+      return box;
+    });
+    this.q('.l-figures').replaceChildren(...boxes);
+  }
+
+  /** @param {[number, number][]} lengths */
+  drawLengths(lengths) {
+    this.q('.l-lengths').hidden = !lengths.length;
+    if (!lengths.length) return;
+    const most = Math.max(...lengths.map(([, count]) => count));
+    const bars = lengths.map(([longest, count], i) => {
+      const bar = node('span');
+      bar.style.height = `${count ? Math.max(2, (100 * count) / most) : 0}%`;
+      const shortest = i ? lengths[i - 1][0] + 1 : 1;
+      bar.title = `${shortest} to ${longest} tokens: ${count.toLocaleString('en')} samples`;
+      return bar;
+    });
+    this.q('.l-bins').replaceChildren(...bars);
+    const [last] = lengths[lengths.length - 1];
+    const labels = ['1', String(Math.round(last / 2)), `${last} tokens`];
+    labels.forEach((label, i) => setText(this.q('.l-axis').children[i], label));
+  }
+
+  /** @param {Memory | null} memory */
+  drawMemory(memory) {
+    this.q('.l-memory').hidden = !memory;
+    if (!memory) return;
+    this.q('.l-memory').dataset.verdict = memory.verdict;
+    setText(this.q('.l-verdict'), memory.sentence);
+    setText(this.q('.l-note'), memory.note);
+    const bars = memory.parts.map(({ part, name, text, share }) => {
+      const bar = node('span', part);
+      bar.style.flexGrow = String(share);
+      bar.title = `${name}: ${text}`;
+      return bar;
+    });
+    this.q('.l-parts').replaceChildren(...bars);
+    const legend = memory.parts.map(({ part, name, text }) => {
+      const line = node('li', part);
+      line.append(node('span', '', name), node('strong', '', text));
+      return line;
+    });
+    this.q('.l-legend').replaceChildren(...legend);
+  }
 }
 
-function close() {
-  key = '';
-  clearTimeout(timer);
-  q('.geko-preview').hidden = true;
+/** @param {import('./dom.js').Part} part */
+export function mount(part) {
+  new PreviewCard(part);
 }
-
-window.addEventListener('geko-preview', (event) => {
-  if (!event.detail) return;
-  clearTimeout(timer);
-  key = event.detail;
-  samples = [];
-  drawSample();
-  draw({ status: 'Starting', error: '', shape: '', figures: [], lengths: [], memory: null, findings: [] });
-  q('.geko-preview').hidden = false;
-  q('.geko-preview').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
-  poll();
-});
-q('.l-close').onclick = close;
-q('.l-before').onclick = () => turn(-1);
-q('.l-after').onclick = () => turn(1);

@@ -1,94 +1,212 @@
-// The chosen runs over one another: one chart, their figures, and where their settings differ.
-const AXES = { steps: 'Steps', tokens: 'Trained tokens', seconds: 'Seconds' };
-// Nothing is sent anywhere: Plotly's own button would upload the chart.
-const NO_BUTTONS = ['select2d', 'lasso2d', 'sendChartToCloud'];
-const plotConfig = { responsive: true, displaylogo: false, plotlyServerURL: '', showSendToCloud: false, modeBarButtonsToRemove: NO_BUTTONS };
-const curves = new Map();  // id -> {key, name, curve}
-let chosen = [], axis = kept('geko-axis') in AXES ? kept('geko-axis') : 'steps', chart = null, drawn = '';
-try { chosen = JSON.parse(kept('geko-chosen') || '[]'); } catch { chosen = []; }
+// The chosen runs side by side: their curves in one chart, their figures, and where their settings differ.
 
-function traces(id, colour) {
-  const { name, curve } = curves.get(id), line = { color: colour };
+import { button, emit, node, sessionList, sessionSetting, setText, theme, View } from './dom.js';
+import { PLOT_CONFIG } from './plots.js';
+import { pollWhileVisible } from './poll.js';
+
+/**
+ * @typedef {import('./dashboard_charts.js').Columns} Columns
+ *
+ * @typedef {object} Run
+ * @property {string} id
+ * @property {string} name
+ * @property {string} key changes with the curve
+ * @property {{points: Columns, evaluations: Columns} | null} curve null: the one that this tab has
+ *
+ * @typedef {object} Look
+ * @property {Record<string, any>} layout
+ * @property {string[]} colors
+ *
+ * @typedef {Record<'light' | 'dark', Look> & {axes: Record<string, string>}} Chart
+ *
+ * @typedef {object} Comparison
+ * @property {Run[]} runs
+ * @property {string[][]} figures label and one value for each run
+ * @property {string[][]} differences
+ * @property {string} control
+ * @property {boolean} going
+ */
+
+const DEFAULT_AXIS = 'step';
+const NARROW = 600; // pixels: below, each run has a line of its own in the legend
+const LEGEND_LINE = 29;
+
+class RunComparison extends View {
+  /** @param {import('./dom.js').Part} part */
+  constructor(part) {
+    super(part);
+    /** @type {Map<string, Run>} */
+    this.runs = new Map();
+    this.chosen = sessionList('geko-chosen');
+    this.axis = sessionSetting('geko-axis') || DEFAULT_AXIS;
+    /** @type {Chart | null} */
+    this.chart = null;
+    this.drawn = '';
+    this.q('.p-none').onclick = () => emit('geko-choose-none');
+    const schedulePoll = pollWhileVisible(
+      this.element,
+      () => this.poll(),
+      () => {}, // the list of runs above says that the connection is lost
+    );
+    window.addEventListener('geko-theme', () => schedulePoll());
+    window.addEventListener('geko-chosen', ({ detail }) => {
+      this.chosen = detail;
+      schedulePoll();
+    });
+  }
+
+  async poll() {
+    this.q('.p-compare').hidden = !this.chosen.length;
+    if (!this.chosen.length) return 3000;
+    if (!window.Plotly) return 100;
+    if (!this.chart) {
+      /** @type {Chart} */
+      const chart = await this.server.chart({});
+      this.chart = chart;
+      if (!(this.axis in chart.axes)) this.axis = DEFAULT_AXIS;
+      this.drawAxes(chart);
+    }
+    const { chosen } = this;
+    const had = Object.fromEntries([...this.runs].map(([id, run]) => [id, run.key]));
+    /** @type {Comparison} */
+    const data = await this.server.curves({ runs: chosen, had });
+    if (chosen !== this.chosen) return 0;
+    await this.show(data, this.chart);
+    return data.going ? 1500 : 3000;
+  }
+
+  /**
+   * @param {Comparison} data
+   * @param {Chart} chart
+   */
+  async show(data, chart) {
+    for (const run of data.runs) if (run.curve) this.runs.set(run.id, run);
+    for (const id of this.runs.keys()) if (!this.chosen.includes(id)) this.runs.delete(id);
+    this.chosen = data.runs.map((run) => run.id);
+    const names = data.runs.map((run) => run.name);
+    drawTable(this.q('.p-figures'), names, data.figures);
+    this.drawDifferences(names, data.differences);
+    this.q('.p-control').hidden = !data.control;
+    setText(this.q('.p-control'), data.control);
+    await this.draw(chart);
+  }
+
+  /** @param {Chart} chart */
+  async draw(chart) {
+    const shown = this.chosen.flatMap((id) => this.runs.get(id) ?? []);
+    const { layout: base, colors } = chart[theme()];
+    const key = [theme(), this.axis, ...shown.map((run) => run.id + run.key)].join();
+    if (key === this.drawn) return;
+    this.drawn = key;
+    const layout = structuredClone(base);
+    layout.uirevision = this.axis; // the zoom stays when points come, and goes with another axis
+    layout.xaxis.title.text = chart.axes[this.axis];
+    const target = this.q('.p-chart');
+    if (target.clientWidth < NARROW) layout.height = 320 + LEGEND_LINE * shown.length;
+    const traces = shown.flatMap((run, i) => runTraces(run, this.axis, colors[i]));
+    await Plotly.react(target, traces, layout, PLOT_CONFIG);
+  }
+
+  /** @param {Chart} chart */
+  drawAxes(chart) {
+    const buttons = Object.entries(chart.axes).map(([key, label]) => {
+      const made = button(capitalized(label), '', () => {
+        this.axis = key;
+        sessionSetting('geko-axis', key);
+        this.drawAxes(chart);
+        this.draw(chart);
+      });
+      made.setAttribute('aria-pressed', String(key === this.axis));
+      return made;
+    });
+    this.q('.p-axes').replaceChildren(...buttons);
+  }
+
+  /**
+   * @param {string[]} names
+   * @param {string[][]} differences
+   */
+  drawDifferences(names, differences) {
+    this.q('.p-settings').hidden = names.length < 2;
+    const sentence = differences.length ? 'All other settings are the same.' : 'None: all settings are the same.';
+    setText(this.q('.p-same'), sentence);
+    this.q('.p-differences').hidden = !differences.length;
+    drawTable(this.q('.p-differences'), names, differences);
+  }
+}
+
+/**
+ * @param {Run} run
+ * @param {string} axis
+ * @param {string} color
+ */
+function runTraces({ id, name, curve }, axis, color) {
+  if (!curve) return [];
+  const { points, evaluations } = curve;
+  const common = { name, legendgroup: id };
   return [
     {
-      uid: id + '-train', x: curve[axis], y: curve.train, mode: 'lines', name, legendgroup: id, showlegend: false, opacity: 0.55,
-      line: { ...line, width: 1.2 }, hovertemplate: name + '<br>smoothed training loss %{y:.3f}<extra></extra>',
+      ...common,
+      uid: `${id}-train`,
+      x: points[axis],
+      y: points.smoothed,
+      mode: 'lines',
+      showlegend: false,
+      opacity: 0.55,
+      line: { color, width: 1.2 },
+      hovertemplate: `${name}<br>smoothed training loss %{y:.3f}<extra></extra>`,
     },
     {
-      uid: id + '-eval', x: curve['eval_' + axis], y: curve.eval, mode: 'lines+markers', name, legendgroup: id, cliponaxis: false,
-      line: { ...line, width: 2.2 }, marker: { size: 7, color: colour }, hovertemplate: name + '<br>evaluation loss %{y:.3f}<extra></extra>',
+      ...common,
+      uid: `${id}-eval`,
+      x: evaluations[axis],
+      y: evaluations.loss,
+      mode: 'lines+markers',
+      cliponaxis: false,
+      line: { color, width: 2.2 },
+      marker: { size: 7, color },
+      hovertemplate: `${name}<br>evaluation loss %{y:.3f}<extra></extra>`,
     },
   ];
 }
 
-async function draw() {
-  const shown = chosen.filter((id) => curves.has(id)), look = chart[theme()];
-  const key = [theme(), axis, ...shown.map((id) => id + curves.get(id).key)].join();
-  if (key === drawn) return;
-  drawn = key;
-  const layout = structuredClone(look.layout);
-  layout.uirevision = axis;  // the zoom stays when points come, and goes with another axis
-  layout.xaxis.title.text = chart.axes[axis];
-  const narrow = q('.p-chart').clientWidth < 600;  // there every run has a line of its own in the legend
-  if (narrow) layout.height = 320 + 29 * shown.length;
-  await Plotly.react(q('.p-chart'), shown.flatMap((id, i) => traces(id, look.colours[i])), layout, plotConfig);
-}
-
-function table(place, names, lines) {
+/**
+ * A table with one column for each run.
+ * @param {HTMLElement} target
+ * @param {string[]} names
+ * @param {string[][]} lines label and one value for each run
+ */
+function drawTable(target, names, lines) {
   const key = JSON.stringify([names, lines]);
-  if (place.dataset.key === key) return;
-  place.dataset.key = key;
-  const head = node('thead'), first = node('tr'), body = node('tbody');
-  first.append(node('td', ''), ...names.map((name, i) => {
+  if (target.dataset.key === key) return;
+  target.dataset.key = key;
+  const heads = names.map((name, i) => {
     const cell = node('th', '', name);
     cell.scope = 'col';
     cell.style.setProperty('--run', `var(--g-run-${i + 1})`);
     return cell;
-  }));
+  });
+  const first = node('tr');
+  first.append(node('td', ''), ...heads);
+  const head = node('thead');
   head.append(first);
+  const body = node('tbody');
   for (const [label, ...values] of lines) {
-    const line = node('tr'), title = node('th', '', label);
+    const title = node('th', '', label);
     title.scope = 'row';
+    const line = node('tr');
     line.append(title, ...values.map((value) => node('td', '', value)));
     body.append(line);
   }
-  place.replaceChildren(head, body);
+  target.replaceChildren(head, body);
 }
 
-function settings(names, differences) {
-  q('.p-settings').hidden = names.length < 2;
-  text(q('.p-same'), differences.length ? 'Everything that is not listed is the same.' : 'Nothing: their configurations are the same.');
-  q('.p-differences').hidden = !differences.length;
-  table(q('.p-differences'), names, differences);
+/** @param {string} label */
+function capitalized(label) {
+  return label[0].toUpperCase() + label.slice(1);
 }
 
-function axes() {
-  q('.p-axes').replaceChildren(...Object.entries(AXES).map(([key, label]) => {
-    const made = button(label, '', () => { axis = key; kept('geko-axis', key); axes(); draw(); });
-    made.setAttribute('aria-pressed', String(key === axis));
-    return made;
-  }));
+/** @param {import('./dom.js').Part} part */
+export function mount(part) {
+  new RunComparison(part);
 }
-
-const again = asking(async () => {
-  q('.p-compare').hidden = !chosen.length;
-  if (!chosen.length) return 3000;
-  if (!window.Plotly) return 100;
-  if (!chart) { chart = await server.chart({}); axes(); }
-  const asked = chosen, had = Object.fromEntries([...curves].map(([id, known]) => [id, known.key]));
-  const data = await server.curves({ runs: asked, had });
-  if (asked !== chosen) return 0;
-  for (const run of data.runs) if (run.curve) curves.set(run.id, run);
-  for (const id of curves.keys()) if (!chosen.includes(id)) curves.delete(id);
-  chosen = data.runs.map((run) => run.id);
-  const names = data.runs.map((run) => run.name);
-  table(q('.p-figures'), names, data.figures);
-  settings(names, data.differences);
-  q('.p-control').hidden = !data.control;
-  text(q('.p-control'), data.control);
-  await draw();
-  return data.going ? 1500 : 3000;
-}, () => {});
-
-window.addEventListener('geko-chosen', (event) => { chosen = event.detail; again(0); });
-q('.p-none').onclick = () => tell('geko-choose-none');

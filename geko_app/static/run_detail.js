@@ -1,153 +1,279 @@
 // One run, opened: its figures and files, and what can be done with it.
-let id = kept('geko-opened'), drawn = '', note = null, places = '', configuration = '', packLabel = '';
 
-function place(label, value) {
-  const line = node('p', 'geko-path');
-  line.append(node('span', '', label), node('code', '', value), copier(value));
-  return line;
-}
+import {
+  codeWithCopy,
+  copyLine,
+  descriptionRows,
+  download,
+  downloadText,
+  emit,
+  isAtEnd,
+  node,
+  openPage,
+  SERVER_UNREACHABLE,
+  sessionSetting,
+  setText,
+  sleep,
+  View,
+} from './dom.js';
+import { pollWhileVisible } from './poll.js';
 
-function drawPlaces(data) {
-  const key = JSON.stringify([data.model, data.folder, data.checkpoint, data.code, data.command, data.resumable]);
-  if (key === places) return;
-  places = key;
-  const made = [];
-  if (data.model) made.push(place('Model', data.model));
-  else made.push(node('p', 'geko-hint', data.checkpoint ? 'No model yet: it is saved at the end of the run. What was trained so far is in the newest checkpoint.' : 'No model yet: it is saved at the end of the run.'));
-  if (!data.model && data.checkpoint) made.push(place('Checkpoint', data.checkpoint));
-  made.push(place('Folder', data.folder), place('Run it again', data.command));
-  if (data.code) {
-    const code = node('div', 'geko-code');
-    code.append(node('pre', '', data.code), copier(data.code));
-    made.push(code);
+/**
+ * @typedef {object} Run
+ * @property {string} id
+ * @property {string} name
+ * @property {string} phase
+ * @property {string} title of its status
+ * @property {string} reason
+ * @property {[string, string][]} figures
+ * @property {string} folder
+ * @property {string} model
+ * @property {string} model_size
+ * @property {string} code that loads the model
+ * @property {string} checkpoint
+ * @property {string} command that runs it again
+ * @property {string} config
+ * @property {string} log
+ * @property {string} note
+ * @property {string} size
+ * @property {boolean} report whether there is one
+ * @property {boolean} stoppable
+ * @property {boolean} deletable
+ * @property {boolean} resumable
+ */
+
+const NO_MODEL = 'There is no model yet: it is saved at the end of the run.';
+const ONLY_CHECKPOINT = `${NO_MODEL} The latest checkpoint holds what was trained so far.`;
+const EMPTY_LOG = 'Empty: the training process has printed nothing, or the run was started on the command line.';
+const OPENING = 2000; // milliseconds that an opened run may take to be drawn
+
+class RunDetail extends View {
+  /** @param {import('./dom.js').Part} part */
+  constructor(part) {
+    super(part);
+    this.id = sessionSetting('geko-opened');
+    this.drawn = '';
+    this.places = '';
+    this.config = '';
+    this.downloadLabel = '';
+    /** @type {string | null} as the server has it; null before it was read */
+    this.note = null;
+    this.wire();
+    this.wireDelete();
+    this.wireNote();
+    this.schedulePoll = pollWhileVisible(
+      this.element,
+      () => this.poll(),
+      () => this.showError('.o-error', SERVER_UNREACHABLE),
+    );
+    window.addEventListener('geko-open', ({ detail }) => this.open(detail));
   }
-  q('.o-places').replaceChildren(...made);
-}
 
-function drawFigures(figures) {
-  q('.o-figures').replaceChildren(...figures.map(([name, value]) => {
-    const box = node('div');
-    box.append(node('dt', '', name), node('dd', '', value));
-    return box;
-  }));
-}
-
-function drawTexts(data) {
-  if (configuration !== data.config) {
-    configuration = data.config;
-    q('.o-config .geko-code').replaceChildren(node('pre', '', data.config), copier(data.config));
-    q('.o-config pre').tabIndex = 0;
+  async poll() {
+    if (!this.id) {
+      this.q('.o-run').hidden = true;
+      return 3000;
+    }
+    const { id } = this;
+    /** @type {Run | null} */
+    const data = await this.server.opened({ run: id });
+    if (id !== this.id) return 0;
+    if (!data) {
+      emit('geko-open', '');
+      return 3000;
+    }
+    this.draw(data);
+    this.q('.o-run').hidden = false;
+    return data.stoppable ? 1500 : 3000;
   }
-  const log = q('.o-log pre'), atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
-  text(log, data.log || 'Nothing: the worker has printed nothing, or the run is one of the command line.');
-  if (atEnd) log.scrollTop = log.scrollHeight;
-  const area = q('.o-note textarea');
-  if (note === null || (area.value === note && note !== data.note)) area.value = data.note;  // what is being written stays
-  note = data.note;
-  q('.o-save').disabled = area.value.trim() === note;
+
+  // ---------------------------------------------------------------- drawing
+
+  /** @param {Run} data */
+  draw(data) {
+    const key = JSON.stringify(data);
+    if (key === this.drawn) return;
+    this.drawn = key;
+    this.q('.o-run').dataset.phase = data.phase;
+    setText(this.q('.o-name'), data.name);
+    setText(this.q('.o-status strong'), data.title);
+    setText(this.q('.o-reason'), data.reason);
+    this.q('.o-resume').hidden = !data.resumable;
+    this.q('.o-stop').hidden = !data.stoppable;
+    this.q('.o-pack').hidden = !data.model;
+    this.q('.o-report').hidden = !data.report;
+    this.q('.o-delete-steps').hidden = !data.deletable;
+    this.downloadLabel = `Download model (${data.model_size})`;
+    if (!this.button('.o-pack').disabled) setText(this.q('.o-pack'), this.downloadLabel);
+    setText(this.q('.o-sure'), `Delete ${data.size} permanently`);
+    this.q('.o-figures').replaceChildren(...descriptionRows(data.figures));
+    this.drawPlaces(data);
+    this.drawConfig(data.config);
+    this.drawLog(data.log);
+    this.drawNote(data.note);
+  }
+
+  /** @param {Run} data */
+  drawPlaces({ model, folder, checkpoint, code, command }) {
+    const key = JSON.stringify([model, folder, checkpoint, code, command]);
+    if (key === this.places) return;
+    this.places = key;
+    /** @type {HTMLElement[]} */
+    const lines = [];
+    if (model) lines.push(copyLine('Model', model));
+    else lines.push(node('p', 'geko-hint', checkpoint ? ONLY_CHECKPOINT : NO_MODEL));
+    if (!model && checkpoint) lines.push(copyLine('Checkpoint', checkpoint));
+    lines.push(copyLine('Folder', folder), copyLine('Run it again', command));
+    if (code) {
+      const block = node('div', 'geko-code');
+      block.append(...codeWithCopy(code));
+      lines.push(block);
+    }
+    this.q('.o-places').replaceChildren(...lines);
+  }
+
+  /** @param {string} config */
+  drawConfig(config) {
+    if (config === this.config) return;
+    this.config = config;
+    const [code, copy] = codeWithCopy(config);
+    code.tabIndex = 0;
+    this.q('.o-config .geko-code').replaceChildren(code, copy);
+  }
+
+  /** @param {string} lines */
+  drawLog(lines) {
+    const log = this.q('.o-log pre');
+    const atEnd = isAtEnd(log);
+    setText(log, lines || EMPTY_LOG);
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  }
+
+  /** @param {string} note */
+  drawNote(note) {
+    const area = this.textarea('.o-note textarea');
+    if (this.note === null || (area.value === this.note && note !== this.note)) area.value = note; // edits stay
+    this.note = note;
+    this.button('.o-save').disabled = area.value.trim() === note;
+  }
+
+  // ---------------------------------------------------------------- opening
+
+  /** @param {string} id "" closes it */
+  async open(id) {
+    this.show(id);
+    this.schedulePoll();
+    if (!id) return;
+    const card = this.q('.o-run');
+    for (let waited = 0; waited < OPENING && (card.hidden || !this.drawn); waited += 50) await sleep(50);
+    card.scrollIntoView({ block: 'start', behavior: 'smooth' });
+    card.focus({ preventScroll: true });
+  }
+
+  /** @param {string} id */
+  show(id) {
+    if (id !== this.id) {
+      this.drawn = this.places = this.config = '';
+      this.note = null;
+      this.find('.o-config', HTMLDetailsElement).open = false;
+      this.find('.o-log', HTMLDetailsElement).open = false;
+    }
+    this.id = id;
+    setText(this.q('.o-saved'), '');
+    this.showError('.o-error', '');
+    this.confirmDelete(false);
+  }
+
+  // ---------------------------------------------------------------- buttons
+
+  wire() {
+    this.q('.o-close').onclick = () => emit('geko-open', '');
+    this.q('.o-show').onclick = () => {
+      sessionSetting('geko-shown', this.id);
+      openPage('Train');
+    };
+    this.q('.o-use').onclick = () => {
+      emit('geko-use', { run: this.id });
+      openPage('Train');
+    };
+    this.q('.o-resume').onclick = () => this.act('resume');
+    this.q('.o-stop').onclick = () => this.act('halt');
+    this.q('.o-report').onclick = () => this.saveReport();
+    this.q('.o-pack').onclick = () => this.downloadModel();
+  }
+
+  wireDelete() {
+    this.q('.o-delete').onclick = () => this.confirmDelete(true);
+    this.q('.o-keep').onclick = () => {
+      this.confirmDelete(false);
+      this.q('.o-delete').focus();
+    };
+    this.q('.o-sure').onclick = async () => {
+      this.confirmDelete(false);
+      const { error } = await this.act('remove');
+      if (!error) emit('geko-open', '');
+    };
+  }
+
+  wireNote() {
+    const area = this.textarea('.o-note textarea');
+    area.oninput = () => {
+      this.button('.o-save').disabled = area.value.trim() === this.note;
+      setText(this.q('.o-saved'), '');
+    };
+    this.q('.o-save').onclick = async () => {
+      const { error } = await this.act('keep_note', { text: area.value });
+      setText(this.q('.o-saved'), error ? '' : 'Saved');
+    };
+  }
+
+  /** @param {boolean} isAsked */
+  confirmDelete(isAsked) {
+    this.q('.o-delete').hidden = isAsked;
+    this.q('.o-sure').hidden = !isAsked;
+    this.q('.o-keep').hidden = !isAsked;
+    if (isAsked) this.q('.o-keep').focus();
+  }
+
+  /**
+   * @param {string} name of the server's function
+   * @param {object} [more]
+   * @returns {Promise<{error: string, word?: string}>}
+   */
+  async act(name, more) {
+    let answer = { error: SERVER_UNREACHABLE };
+    try {
+      answer = await this.server[name]({ run: this.id, ...more });
+    } catch {
+      // The sentence is there already.
+    }
+    this.showError('.o-error', answer.error);
+    emit('geko-runs-changed');
+    this.schedulePoll();
+    return answer;
+  }
+
+  async saveReport() {
+    const name = `${this.id}-report.json`;
+    try {
+      downloadText(name, await this.server.report({ run: this.id }), 'application/json');
+    } catch {
+      this.showError('.o-error', SERVER_UNREACHABLE);
+    }
+  }
+
+  async downloadModel() {
+    const button = this.button('.o-pack');
+    button.disabled = true;
+    setText(button, 'Packing …');
+    const { error, word } = await this.act('pack');
+    button.disabled = false;
+    setText(button, this.downloadLabel);
+    if (!error) download('', `geko/download/${word}`);
+  }
 }
 
-function draw(data) {
-  const key = JSON.stringify(data);
-  if (key === drawn) return;
-  drawn = key;
-  q('.o-run').dataset.phase = data.phase;
-  text(q('.o-name'), data.name);
-  text(q('.o-status strong'), data.title);
-  text(q('.o-reason'), data.reason);
-  q('.o-resume').hidden = !data.resumable;
-  q('.o-stop').hidden = !data.stoppable;
-  q('.o-pack').hidden = !data.model;
-  q('.o-report').hidden = !data.report;
-  q('.o-delete-steps').hidden = !data.deletable;
-  if (!q('.o-pack').disabled) text(q('.o-pack'), packLabel = `Download the model, ${data.model_size}`);
-  text(q('.o-sure'), `Delete ${data.size} for good`);
-  drawFigures(data.figures);
-  drawPlaces(data);
-  drawTexts(data);
+/** @param {import('./dom.js').Part} part */
+export function mount(part) {
+  new RunDetail(part);
 }
-
-function sure(asked) {
-  q('.o-delete').hidden = asked;
-  q('.o-sure').hidden = q('.o-keep').hidden = !asked;
-  if (asked) q('.o-keep').focus();
-}
-
-function complain(error) {
-  q('.o-error').hidden = !error;
-  text(q('.o-error'), error);
-}
-
-async function act(name, more) {
-  let answer = { error: DEAF };
-  try { answer = await server[name]({ run: id, ...more }); } catch { /* said below */ }
-  complain(answer.error);
-  tell('geko-runs-changed');
-  again(0);
-  return answer;
-}
-
-function show(run) {
-  if (run !== id) { drawn = places = configuration = ''; note = null; q('.o-config').open = q('.o-log').open = false; }
-  id = run;
-  text(q('.o-saved'), '');
-  complain('');
-  sure(false);
-}
-
-function save(name, href) {
-  const link = node('a');
-  link.href = href;
-  link.download = name;
-  document.body.append(link);
-  link.click();
-  link.remove();
-}
-
-const again = asking(async () => {
-  if (!id) { q('.o-run').hidden = true; return 3000; }
-  const asked = id, data = await server.opened({ run: asked });
-  if (asked !== id) return 0;
-  if (!data) { tell('geko-open', ''); return 3000; }
-  draw(data);
-  q('.o-run').hidden = false;
-  return data.stoppable ? 1500 : 3000;
-}, () => complain(DEAF));
-
-window.addEventListener('geko-open', async (event) => {
-  show(event.detail);
-  again(0);
-  if (!event.detail) return;
-  for (let waited = 0; waited < 40 && (q('.o-run').hidden || !drawn); waited++) await new Promise((done) => setTimeout(done, 50));
-  q('.o-run').scrollIntoView({ block: 'start', behavior: 'smooth' });
-  q('.o-run').focus({ preventScroll: true });
-});
-q('.o-close').onclick = () => tell('geko-open', '');
-q('.o-show').onclick = () => { kept('geko-shown', id); turnTo('Train'); };
-q('.o-use').onclick = () => { tell('geko-use', { run: id }); turnTo('Train'); };
-q('.o-resume').onclick = () => act('resume');
-q('.o-stop').onclick = () => act('halt');
-q('.o-delete').onclick = () => sure(true);
-q('.o-keep').onclick = () => { sure(false); q('.o-delete').focus(); };
-q('.o-sure').onclick = async () => { sure(false); if (!(await act('remove')).error) tell('geko-open', ''); };
-q('.o-note textarea').oninput = (event) => { q('.o-save').disabled = event.target.value.trim() === note; text(q('.o-saved'), ''); };
-q('.o-save').onclick = async () => {
-  const { error } = await act('keep_note', { text: q('.o-note textarea').value });
-  text(q('.o-saved'), error ? '' : 'Saved');
-};
-q('.o-report').onclick = async () => {
-  let content = '';
-  try { content = await server.report({ run: id }); } catch { return complain(DEAF); }
-  const url = URL.createObjectURL(new Blob([content], { type: 'application/json' }));
-  save(id + '-report.json', url);
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
-};
-q('.o-pack').onclick = async (event) => {
-  const pressed = event.currentTarget;
-  pressed.disabled = true;
-  text(pressed, 'Packing …');
-  const { error, word } = await act('pack');
-  pressed.disabled = false;
-  text(pressed, packLabel);
-  if (!error) save('', 'geko/download/' + word);
-};

@@ -1,12 +1,21 @@
-"""Plotly figures of the dashboard, built empty; the page extends their traces. Pure, and knows no run."""
+"""Plotly figures of the page, built empty; the page fills their traces. Pure, and knows no run.
+
+A trace of the dashboard names the column that it draws in `meta`: "points.loss" is `loss` of each Point, "evaluations.loss"
+that of each Evaluation (see runs/live_state.py). A new chart is a function here, a line in CHARTS, and a
+`<div data-chart="its name">` in static/dashboard.html.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-BUCKET_COLOURS = {"FREEZE": "#4a86c5", "LIGHT": "#4fa38b", "FOCUS": "#d9a441", "HARD": "#cf6a5b"}
+from geko_app.formatting import round_figure
+
+BUCKET_COLORS = {"freeze": "#4a86c5", "light": "#4fa38b", "focus": "#d9a441", "hard": "#cf6a5b"}
+AXES = {"step": "optimizer step", "tokens": "trained tokens", "seconds": "seconds of training"}  # by column
 ACCENT = {"light": "#2f6f5e", "dark": "#7cc4ae"}
 EVALUATION = {"light": "#b7791f", "dark": "#d99a3d"}
 INK = {"light": "#33403b", "dark": "#c9d3ce"}
@@ -15,7 +24,7 @@ GRID = {"light": "#e4e9e6", "dark": "#2b3531"}
 
 
 def layout(theme: str, height: int = 300) -> dict[str, Any]:
-    """Layout of both charts in "light" or "dark"; `uirevision` keeps the user's zoom."""
+    """Layout of all charts in "light" or "dark"; `uirevision` keeps the user's zoom."""
     title = {"font": {"size": 12}, "standoff": 8}
     axis = {"gridcolor": GRID[theme], "zeroline": False, "linecolor": GRID[theme], "automargin": True, "title": title}
     return {
@@ -34,45 +43,37 @@ def layout(theme: str, height: int = 300) -> dict[str, Any]:
     }
 
 
+def line(name: str, column: str, color: str, **more: Any) -> go.Scatter:
+    """An empty line that draws `column`."""
+    return go.Scatter(x=[], y=[], mode="lines", name=name, meta=column, line={"color": color, "width": 2}, **more)
+
+
 def loss_figure(theme: str) -> dict[str, Any]:
-    """Loss on trained samples, raw and smoothed, with the evaluation loss over it; all empty."""
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=[], y=[], mode="lines", name="each step", line={"width": 1, "color": ACCENT[theme]}, opacity=0.3
-            ),
-            go.Scatter(x=[], y=[], mode="lines", name="smoothed", line={"width": 2.5, "color": ACCENT[theme]}),
-            go.Scatter(
-                x=[],
-                y=[],
-                mode="lines+markers",
-                name="evaluation",
-                line={"width": 1.5, "dash": "dot", "color": EVALUATION[theme]},
-                marker={"size": 8, "color": EVALUATION[theme]},
-                cliponaxis=False,  # the first one stands on the axis, at step 0
-            ),
-        ],
-        layout(theme),
-    )
+    """Loss on trained samples, raw and smoothed, with the evaluation loss over it."""
+    raw = line("each step", "points.loss", ACCENT[theme], line_width=1, opacity=0.3)
+    smoothed = line("smoothed", "points.smoothed", ACCENT[theme], line_width=2.5)
+    evaluation = line("evaluation", "evaluations.loss", EVALUATION[theme], line_width=1.5, line_dash="dot")
+    evaluation.update(mode="lines+markers", marker={"size": 8, "color": EVALUATION[theme]})
+    evaluation.update(cliponaxis=False)  # the first one is on the axis, at step 0
+    figure = go.Figure([raw, smoothed, evaluation], layout(theme))
     figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
     return figure.to_plotly_json()
 
 
 def bucket_figure(theme: str) -> dict[str, Any]:
-    """Bucket shares over the steps as a stacked area; what is left to 1 has not been seen yet."""
+    """Bucket shares over the steps as a stacked area; the rest up to 1 has not been seen yet."""
     figure = go.Figure(
         [
-            go.Scatter(
-                x=[],
-                y=[],
-                mode="lines",
-                name=name,
+            line(
+                bucket.upper(),
+                f"points.{bucket}",
+                color,
+                line_width=0.5,
+                fillcolor=color,
                 stackgroup="share",
-                line={"width": 0.5, "color": colour},
-                fillcolor=colour,
                 hovertemplate="%{y:.1%}",
             )
-            for name, colour in BUCKET_COLOURS.items()
+            for bucket, color in BUCKET_COLORS.items()
         ],
         layout(theme),
     )
@@ -82,15 +83,8 @@ def bucket_figure(theme: str) -> dict[str, Any]:
 
 def pace_figure(theme: str) -> dict[str, Any]:
     """Learning rate, and trained tokens per second on an axis of its own."""
-    figure = go.Figure(
-        [
-            go.Scatter(x=[], y=[], mode="lines", name="learning rate", line={"width": 2, "color": ACCENT[theme]}),
-            go.Scatter(
-                x=[], y=[], mode="lines", name="tokens/s", yaxis="y2", line={"width": 1.5, "color": EVALUATION[theme]}
-            ),
-        ],
-        layout(theme, height=220),
-    )
+    speed = line("tokens/s", "points.tokens_per_second", EVALUATION[theme], line_width=1.5, yaxis="y2")
+    figure = go.Figure([line("learning rate", "points.learning_rate", ACCENT[theme]), speed], layout(theme, height=220))
     figure.update_yaxes(rangemode="tozero", tickformat=".1~e", title_text="learning rate")
     # Ticks of its own: those of the first axis fall on odd numbers here.
     second = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero", "automargin": True}
@@ -101,16 +95,33 @@ def pace_figure(theme: str) -> dict[str, Any]:
     return figure.to_plotly_json()
 
 
-RUN_COLOURS = {
+CHARTS: dict[str, Callable[[str], dict[str, Any]]] = {  # by `data-chart`: theme -> figure
+    "loss": loss_figure,
+    "buckets": bucket_figure,
+    "pace": pace_figure,
+}
+
+
+def figures() -> dict[str, Any]:
+    """The dashboard's charts in both themes, and the titles of the axes that they can be drawn over."""
+    charts = {name: {theme: make(theme) for theme in ("light", "dark")} for name, make in CHARTS.items()}
+    return {"charts": charts, "axes": AXES}
+
+
+def columns(rows: Sequence[Any], names: Iterable[str]) -> dict[str, list[float | None]]:
+    """The values that charts draw: the fields `names` of all rows, by name."""
+    return {name: [round_figure(getattr(row, name)) for row in rows] for name in names}
+
+
+RUN_COLORS = {
     "light": ("#2f6f5e", "#b7791f", "#4a6fb5", "#b0507a", "#6b7d2c", "#7a5bb0"),
     "dark": ("#7cc4ae", "#e0ab5c", "#86aee6", "#e28db2", "#b3c76a", "#b79ce6"),
 }
-RUNS_AT_ONCE = len(RUN_COLOURS["light"])
-AXES = {"steps": "optimizer step", "tokens": "trained tokens", "seconds": "seconds of training"}
+RUNS_AT_ONCE = len(RUN_COLORS["light"])
 
 
 def compare_layout(theme: str) -> dict[str, Any]:
-    """Layout of the chart that lays runs over one another; its traces are the page's."""
+    """Layout of the chart that compares runs; the page adds the traces."""
     figure = go.Figure(layout=layout(theme, height=380))
     figure.update_layout(
         showlegend=True, legend={"orientation": "h", "y": -0.2, "x": 0, "title": {"text": ""}}, hovermode="closest"
@@ -120,13 +131,13 @@ def compare_layout(theme: str) -> dict[str, Any]:
 
 
 def compare() -> dict[str, Any]:
-    """What the comparing chart needs, by theme: {"light": {"layout": ..., "colours": ...}, ..., "axes": ...}."""
-    themes = {theme: {"layout": compare_layout(theme), "colours": RUN_COLOURS[theme]} for theme in RUN_COLOURS}
+    """What the chart that compares runs needs, by theme: {"light": {"layout": ..., "colors": ...}, ..., "axes": ...}."""
+    themes = {theme: {"layout": compare_layout(theme), "colors": RUN_COLORS[theme]} for theme in RUN_COLORS}
     return {**themes, "axes": AXES}
 
 
 def map_figure(theme: str) -> dict[str, Any]:
-    """Confidence against variability, one trace a bucket in the order of BUCKET_COLOURS; all empty."""
+    """Confidence against variability, one trace a bucket in the order of BUCKET_COLORS; all empty."""
     figure = go.Figure(
         [
             go.Scattergl(
@@ -134,20 +145,14 @@ def map_figure(theme: str) -> dict[str, Any]:
                 y=[],
                 customdata=[],
                 mode="markers",
-                name=name,
-                marker={"size": 6, "color": colour, "opacity": 0.65},
+                name=bucket.upper(),
+                marker={"size": 6, "color": color, "opacity": 0.65},
                 hovertemplate="confidence %{y:.2f}, variability %{x:.2f}",
             )
-            for name, colour in BUCKET_COLOURS.items()
+            for bucket, color in BUCKET_COLORS.items()
         ],
         {**layout(theme, 340), "hovermode": "closest"},
     )
     figure.update_xaxes(title_text="variability (standard deviation over the epochs)", rangemode="normal")
     figure.update_yaxes(title_text="confidence in the right answer (mean)", range=[-0.02, 1.02])
     return figure.to_plotly_json()
-
-
-def figures() -> dict[str, Any]:
-    """The dashboard's charts in both themes, {"loss": {"light": ..., "dark": ...}, ...}, and the names of its axes."""
-    made = {"loss": loss_figure, "buckets": bucket_figure, "pace": pace_figure}
-    return {name: {theme: make(theme) for theme in ("light", "dark")} for name, make in made.items()} | {"axes": AXES}

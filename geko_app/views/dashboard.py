@@ -9,6 +9,7 @@ from typing import Any
 
 from geko_app.form.values import field_of, groups_of, label_of
 from geko_app.formatting import (
+    BUCKET_LABELS,
     format_count,
     format_duration,
     format_eta,
@@ -17,12 +18,12 @@ from geko_app.formatting import (
     format_percent,
     format_time,
     phase_title,
-    round_figure,
     run_name,
 )
-from geko_app.runs.live_state import BUCKETS, RunState, Snapshot
+from geko_app.runs.live_state import BUCKETS, Evaluation, Point, RunState, Snapshot
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.store import RunEntry
+from geko_app.views.charts import columns
 from geko_app.views.run_summary import summary
 from geko_engine.runs.folder import RunFolder, Status
 
@@ -83,10 +84,8 @@ def payload(
         "run": folder.id,
         "had": dataclasses.asdict(had),
         "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
-        "points": [[round_figure(value) for value in point] for point in points],
-        "evaluations": [
-            [e[0], round_figure(e[1]), e[3], round_figure(e[4])] for e in state.evaluations[had.evaluations :]
-        ],
+        "points": columns(points, Point._fields),
+        "evaluations": columns(state.evaluations[had.evaluations :], Evaluation._fields),
         "log": [[format_time(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
@@ -192,7 +191,7 @@ def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     names = [*BUCKETS, "unseen"] if snapshot.buckets.get("unseen") else BUCKETS
     return [
         {
-            "name": "not seen" if name == "unseen" else name.upper(),
+            "name": BUCKET_LABELS[name],
             "bucket": name,
             "count": f"{snapshot.buckets.get(name, 0):,}",
             "share": round(snapshot.buckets.get(name, 0) / total, 4),

@@ -20,12 +20,12 @@ from geko_app.formatting import (
     format_loss,
     format_percent,
     phase_title,
-    round_figure,
     run_name,
 )
 from geko_app.runs.live_state import RunState
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, RunFacts
+from geko_app.views.charts import AXES, columns
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
 
@@ -231,17 +231,9 @@ def setting_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def curve(state: RunState) -> dict[str, list[float | None]]:
-    """The loss curves of a run by steps, trained tokens and seconds; points are thinned, evaluations are not."""
-    points = state.points_since(0, CURVE_POINTS)
-    evaluations = state.evaluations
+def curve(state: RunState) -> dict[str, dict[str, list[float | None]]]:
+    """The history of one run as columns, thinned; evaluations are all there."""
     return {
-        "steps": [point[0] for point in points],
-        "tokens": [point[7] for point in points],
-        "seconds": [round_figure(point[8]) for point in points],
-        "train": [round_figure(point[2]) for point in points],
-        "eval_steps": [evaluation[0] for evaluation in evaluations],
-        "eval_tokens": [evaluation[3] for evaluation in evaluations],
-        "eval_seconds": [round_figure(evaluation[4]) for evaluation in evaluations],
-        "eval": [round_figure(evaluation[1]) for evaluation in evaluations],
+        "points": columns(state.points_since(0, CURVE_POINTS), (*AXES, "smoothed")),
+        "evaluations": columns(state.evaluations, (*AXES, "loss")),
     }

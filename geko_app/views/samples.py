@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geko_app.formatting import UNKNOWN
+from geko_app.formatting import BUCKET_LABELS, UNKNOWN
+from geko_app.runs.live_state import BUCKETS
 from geko_app.samples.store import Samples
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
@@ -29,9 +30,8 @@ from geko_engine.selection.sample_reasons import (
 PAGE = 50  # samples
 MAP_POINTS = 5000
 MAX_TEXT = 20_000  # characters shown of one sample
-NAMES = {bucket: "not seen" if bucket == Bucket.UNSEEN else bucket.name for bucket in Bucket}
 SUSPICIOUS, FLAGGED = "suspicious", "marked"
-FILTERS = ("", *(bucket.name.lower() for bucket in Bucket), SUSPICIOUS, *KINDS, FLAGGED)
+FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *KINDS, FLAGGED)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def ordered(samples: Samples, ids: NDArray, query: Query) -> NDArray:
 
 
 def overview(samples: Samples, flagged: set[int]) -> dict[str, Any]:
-    """The count of every filter, and how far the run is."""
+    """The buckets, the count of every filter, and how far the run is."""
     counts = {name: int(mask_of(samples, name, flagged).sum()) for name in FILTERS}
     steps, epochs = samples.history["steps"], samples.history["epochs"]
     if len(epochs):
@@ -112,7 +112,7 @@ def overview(samples: Samples, flagged: set[int]) -> dict[str, Any]:
         at = f"{samples.count:,} samples, in the first epoch"
     else:
         at = f"{samples.count:,} samples; their buckets are known after the first epoch"
-    return {"counts": counts, "at": at}
+    return {"buckets": list(BUCKET_LABELS.items()), "counts": counts, "at": at}
 
 
 def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
@@ -134,6 +134,7 @@ def line(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str
     """One row of the table, as texts; a dash for what is not known."""
     states, row = samples.states, int(samples.facts["row"][index])
     seen = bool(samples.visited[index])
+    bucket = Bucket(states.bucket[index]).name.lower()
 
     def shown(value: float, form: str) -> str:
         return f"{value:{form}}" if seen else UNKNOWN
@@ -142,8 +143,8 @@ def line(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str
         "id": index,
         "row": row,
         "marked": row in flagged,
-        "bucket": Bucket(states.bucket[index]).name.lower(),
-        "name": NAMES[Bucket(states.bucket[index])],
+        "bucket": bucket,
+        "name": BUCKET_LABELS[bucket],
         "first": shown(states.first_loss[index], ".3f"),
         "loss": shown(states.loss[index], ".3f"),
         "confidence": shown(states.confidence[index], ".2f"),
@@ -288,7 +289,7 @@ def data_map(samples: Samples) -> dict[str, Any]:
             "x": np.round(spread[bucket == b].astype(float), 4).tolist(),
             "y": np.round(mean[bucket == b].astype(float), 4).tolist(),
         }
-        for b in (Bucket.FREEZE, Bucket.LIGHT, Bucket.FOCUS, Bucket.HARD)
+        for b in (Bucket[name.upper()] for name in BUCKETS)
     ]
     return {"traces": traces, "note": map_note(len(chosen), len(eligible), samples.count)}
 

@@ -33,7 +33,7 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_
     expect(card).to_contain_text("free some space there, old runs first")
     expect(card).to_contain_text(f"the run continues from the checkpoint at step {kept.name.split('-')[-1]}")
     assert "Traceback" not in page.locator("body").inner_text()
-    card.get_by_role("button", name="See what the runs take").click()
+    card.get_by_role("button", name="See the size of each run").click()
     expect(page.locator(".r-table tbody tr")).to_have_count(1)
     page.get_by_role("tab", name="Train").click()
 

@@ -65,7 +65,7 @@ def test_the_look_shows_samples_findings_memory_and_time(page: Page, server: Ser
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     fill(page, {"data.train": str(path)})
     page.locator("#geko-preview-button").click()
-    expect(page.locator(".l-text .learnt").first).to_contain_text("1", timeout=WAIT)
+    expect(page.locator(".l-text .learned").first).to_contain_text("1", timeout=WAIT)
     expect(page.locator(".l-verdict")).to_contain_text("it fits", timeout=WAIT)
     expect(page.locator(".l-figures")).to_contain_text("of 42 rows")
     expect(page.locator(".l-findings")).to_contain_text("1 row equal to an earlier one: 41")
@@ -127,19 +127,19 @@ def test_the_charts_are_drawn_over_tokens_too_and_saved_as_a_table(page: Page, s
     config = RunConfig.demo()
     config.output_dir = str(server.folder / "runs")
     ended(RunStore(config.output_dir), config)
-    xs = "Array.from(document.querySelector('.c-loss').data[0].x)"
-    page.wait_for_function(f"document.querySelector('.c-loss').data && {xs}.length > 2")
+    xs = "Array.from(document.querySelector('[data-chart=loss]').data[0].x)"
+    page.wait_for_function(f"document.querySelector('[data-chart=loss]').data && {xs}.length > 2")
     steps = page.evaluate(xs)
     page.locator(".t-axis").select_option("tokens")
     page.wait_for_function(f"{xs}.length === {len(steps)} && {xs}[0] !== {steps[0]}")
-    assert page.evaluate("document.querySelector('.c-loss').layout.xaxis.title.text") == "trained tokens"
+    assert page.evaluate("document.querySelector('[data-chart=loss]').layout.xaxis.title.text") == "trained tokens"
     page.locator(".t-log").click()
-    page.wait_for_function("document.querySelector('.c-loss').layout.yaxis.type === 'log'")
+    page.wait_for_function("document.querySelector('[data-chart=loss]').layout.yaxis.type === 'log'")
     page.wait_for_function(f"{xs}.length === {len(steps)}")
     with page.expect_download() as download:
-        page.locator(".t-csv[data-chart=loss]").click()
+        page.locator("[data-csv=loss]").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
     assert lines[0] == "trained tokens,each step,smoothed,evaluation" and len(lines) > len(steps)
     with page.expect_download() as picture:
-        page.locator(".t-png[data-chart=loss]").click()
+        page.locator("[data-png=loss]").click()
     assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")

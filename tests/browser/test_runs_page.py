@@ -64,7 +64,7 @@ def test_a_live_run_beside_another_changes_in_list_and_chart_and_keeps_the_zoom(
     page.reload()  # what was chosen is still chosen
     open_runs(page, 2)
     expect(page.locator(".p-compare")).to_be_visible()
-    page.get_by_role("button", name="Choose none").click()
+    page.get_by_role("button", name="Clear selection").click()
     expect(page.locator(".p-compare")).to_be_hidden()
 
 
@@ -80,12 +80,12 @@ def test_a_run_is_opened_noted_downloaded_shown_and_deleted(page: Page, server: 
     expect(card.locator(".o-resume")).to_be_visible()
 
     card.get_by_label("Note").fill("too short")
-    card.get_by_role("button", name="Save the note").click()
+    card.get_by_role("button", name="Save note").click()
     expect(line(page, folder)).to_contain_text("too short")
     assert (folder.path / "note.txt").read_text(encoding="utf-8") == "too short"
 
     with page.expect_download() as download:
-        card.get_by_role("button", name="Download the model, 2.0 MB").click()
+        card.get_by_role("button", name="Download model (2 MB)").click()
     download.value.save_as(tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert archive.namelist() == [f"{folder.id}-model/weights"] and archive.testzip() is None
@@ -130,7 +130,7 @@ def test_a_runs_settings_fill_the_form_in_and_its_control_is_one_press_away(page
     done = run(server, learning_rate=3e-4, num_epochs=7)
     open_runs(page, 1)
     line(page, done).locator("td").nth(2).click()
-    page.get_by_role("button", name="Change and run again").click()
+    page.get_by_role("button", name="Edit and run again").click()
     expect(page.locator("#field-training-num_epochs input")).to_have_value("7")
     expect(page.locator("#field-training-learning_rate input, #field-training-learning_rate textarea")).to_have_value(
         "0.0003"

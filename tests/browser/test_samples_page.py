@@ -55,7 +55,7 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     expect(page.locator(".m-why")).to_have_text(
         "HARD, confidently wrong: the answer is wrong, but its confidence 0.90 is above 0.60."
     )
-    expect(page.locator(".m-text .learnt")).to_have_text("answer 117")
+    expect(page.locator(".m-text .learned")).to_have_text("answer 117")
     expect(page.locator(".m-path circle")).to_have_count(6)
 
     page.locator(".m-all").click()
@@ -81,7 +81,7 @@ def test_marks_are_taken_along_to_the_next_run(page: Page, server: Server) -> No
     fill(page, {"training.num_epochs": "9"})
     show_samples(page)
     expect(page.locator(".m-use")).to_be_disabled()
-    page.get_by_label("Mark row 2", exact=True).check()
+    page.get_by_label("Flag row 2", exact=True).check()
     page.locator(".m-use").click()
     marks = page.locator("#field-data-row_flags input, #field-data-row_flags textarea").first
     expect(marks).to_be_visible()  # its group is unfolded
@@ -95,7 +95,7 @@ def test_the_tokens_of_the_opened_sample_are_coloured_by_both_models(page: Page,
     train(server)
     show_samples(page)
     page.locator(".m-open").first.click()
-    text = page.locator(".m-text .learnt").inner_text()
+    text = page.locator(".m-text .learned").inner_text()
     page.locator(".m-look").click()
     expect(page.locator(".m-losses .t-loss h4")).to_have_text(["Base model", "Tuned model"], timeout=WAIT)
     learnt = page.locator(".m-losses .t-loss").nth(1).locator(".t-tokens span[class^=t-level]")

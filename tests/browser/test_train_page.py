@@ -20,7 +20,9 @@ from tests.app.views.test_runs import REPORT, events
 from tests.browser.conftest import WAIT, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-POINTS = "(() => { const c = document.querySelector('.c-loss'); return c && c.data ? c.data[0].x.length : 0; })()"
+POINTS = (
+    "(() => { const c = document.querySelector('[data-chart=loss]'); return c && c.data ? c.data[0].x.length : 0; })()"
+)
 MANY_STEPS = {"training.num_epochs": "50", "data.sample_count": "2000"}
 FEW_STEPS = {"training.num_epochs": "2", "data.sample_count": "320"}
 
@@ -61,17 +63,20 @@ def test_start_watch_reload_zoom_stop_and_resume(page: Page, server: Server) -> 
     wait_for_points(page, 5)
     expect(page.locator(".b-start")).to_have_text("Start another")
 
-    assert page.locator('.c-loss [data-title*="Share"]').count() == 0  # nothing offers to send a chart away
-    page.evaluate("Plotly.relayout(document.querySelector('.c-loss'), {'xaxis.range': [1, 4]})")
+    assert page.locator('[data-chart=loss] [data-title*="Share"]').count() == 0  # nothing offers to send a chart away
+    page.evaluate("Plotly.relayout(document.querySelector('[data-chart=loss]'), {'xaxis.range': [1, 4]})")
     seen = page.evaluate(POINTS)
     wait_for_points(page, seen + 5)
-    assert page.evaluate("document.querySelector('.c-loss').layout.xaxis.range") == [1, 4]  # zoom survives updates
+    assert page.evaluate("document.querySelector('[data-chart=loss]').layout.xaxis.range") == [
+        1,
+        4,
+    ]  # zoom survives updates
 
     seen = page.evaluate(POINTS)
     page.reload()
     wait_for_points(page, seen)  # the history is there again, and it goes on
     wait_for_points(page, seen + 5)
-    numbers = page.evaluate("document.querySelector('.c-loss').data[0].x")
+    numbers = page.evaluate("document.querySelector('[data-chart=loss]').data[0].x")
     assert numbers == sorted(set(numbers))  # no point twice
 
     page.locator(".b-stop").click()
@@ -84,7 +89,7 @@ def test_start_watch_reload_zoom_stop_and_resume(page: Page, server: Server) -> 
     stopped_at = int(checkpoint.name.split("-")[1])
     page.locator(".b-resume").click()
     wait_for_points(page, stopped_at + 3)
-    steps = page.evaluate("document.querySelector('.c-loss').data[0].x")
+    steps = page.evaluate("document.querySelector('[data-chart=loss]').data[0].x")
     assert steps == list(range(1, len(steps) + 1))  # it went on where it stopped
     page.locator(".b-stop").click()
     wait_for_phase(page, "stopped")

@@ -124,15 +124,15 @@ def test_the_events_of_a_finished_run_are_drawn(store: RunStore) -> None:
     for _, event in folder.events():
         state.apply(event)
     shown = payload(folder, state, Cursor(), alive=False)
-    assert len(shown["points"]) == len(steps(events(folder.events_path))) == 100
-    assert len(shown["evaluations"]) == 3
+    assert len(shown["points"]["step"]) == len(steps(events(folder.events_path))) == 100
+    assert len(shown["evaluations"]["step"]) == 3
     final = json.loads(folder.report_path.read_text("utf-8"))["final_buckets"]
     assert {line["bucket"]: line["count"] for line in shown["buckets"]} == {k: f"{v:,}" for k, v in final.items()}
     assert shown["phase"] == "complete" and not shown["resumable"]
     assert "155 of 400 samples" in shown["mastery"] and "39 samples" in shown["mastery"]
     assert shown["summary"]["rows"]
     drawn = curve(state)
-    assert drawn["steps"] == list(range(1, 101)) and drawn["eval_steps"] == [0, 50, 100]
+    assert drawn["points"]["step"] == list(range(1, 101)) and drawn["evaluations"]["step"] == [0, 50, 100]
 
 
 def test_the_samples_of_a_finished_run_are_shown(store: RunStore) -> None:

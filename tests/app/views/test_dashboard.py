@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from geko_app import formatting
+from geko_app.pages.components import static_text
 from geko_app.runs.live_state import LOG_LINES, RunState, Snapshot
 from geko_app.runs.store import RunStore
 from geko_app.views import charts, dashboard
@@ -173,12 +175,12 @@ def test_under_the_buckets_stands_what_look_alikes_told_in_the_last_epoch(store:
 def test_a_poll_gets_only_what_is_new(store: RunStore, config: RunConfig) -> None:
     folder, state = store.create(config), fold(STARTED, *[step(i) for i in range(1, 11)])
     first = dashboard.payload(folder, state, dashboard.Cursor(), alive=True)
-    assert len(first["points"]) == 10 and first["next"]["points"] == 10 and len(first["log"]) == 1
+    assert len(first["points"]["step"]) == 10 and first["next"]["points"] == 10 and len(first["log"]) == 1
     state.apply({"time": 0.0, **step(11).to_dict()})
     update = dashboard.payload(folder, state, dashboard.Cursor(**first["next"]), alive=True)
-    assert [p[0] for p in update["points"]] == [11] and update["had"]["points"] == 10 and update["log"] == []
+    assert update["points"]["step"] == [11] and update["had"]["points"] == 10 and update["log"] == []
     stale = dashboard.payload(folder, state, dashboard.Cursor(generation=7, points=10), alive=True)
-    assert len(stale["points"]) == 11 and stale["had"]["points"] == 0
+    assert len(stale["points"]["step"]) == 11 and stale["had"]["points"] == 0
     assert len(json.dumps(update, allow_nan=False)) < 5000
 
 
@@ -255,10 +257,26 @@ def test_a_runs_folder_that_cannot_be_written_is_named() -> None:
         RunStore("/proc/runs")
 
 
-def test_charts_start_empty_in_both_themes_and_keep_zoom() -> None:
+def test_each_trace_and_each_axis_names_a_column_that_every_poll_has(store: RunStore, config: RunConfig) -> None:
+    shown = dashboard.payload(store.create(config), fold(STARTED, step(1)), dashboard.Cursor(), alive=True)
     figures = charts.figures()
-    assert list(figures.pop("axes")) == ["steps", "tokens", "seconds"]
-    for chart in figures.values():
+    for chart in figures["charts"].values():
+        for trace in chart["light"]["data"]:
+            source, column = trace["meta"].split(".")
+            assert column in shown[source]
+    for axis in figures["axes"]:
+        assert axis in shown["points"] and axis in shown["evaluations"]
+
+
+def test_the_dashboard_has_a_place_and_both_downloads_for_each_chart() -> None:
+    html = static_text("dashboard.html")
+    for attribute in ("chart", "csv", "png"):
+        assert re.findall(rf'data-{attribute}="(\w+)"', html) == list(charts.CHARTS)
+    assert re.findall(r'<option value="(\w+)"', html) == list(charts.AXES)
+
+
+def test_charts_start_empty_in_both_themes_and_keep_zoom() -> None:
+    for chart in charts.figures()["charts"].values():
         for figure in chart.values():
             assert figure["layout"]["uirevision"] == "keep" and all(len(trace["x"]) == 0 for trace in figure["data"])
     assert [t["name"] for t in charts.bucket_figure("light")["data"]] == ["FREEZE", "LIGHT", "FOCUS", "HARD"]

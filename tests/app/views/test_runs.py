@@ -187,10 +187,10 @@ def test_only_settings_that_differ_are_listed() -> None:
 def test_curves_come_by_steps_tokens_and_seconds_and_are_thinned() -> None:
     state = fold(*events(steps=5000))
     curve = runs.curve(state)
-    assert len(curve["steps"]) <= runs.CURVE_POINTS + 1 and curve["steps"][-1] == 5000
-    assert curve["tokens"][-1] == 80 * 5000 and curve["seconds"][-1] == 5000
-    assert (curve["eval_steps"], curve["eval_tokens"]) == ([0, 5000], [0, 400_000])
-    assert curve["eval_seconds"] == [0, 5000] and curve["eval"] == [0.8, 0.5]
+    points, evaluations = curve["points"], curve["evaluations"]
+    assert len(points["step"]) <= runs.CURVE_POINTS + 1 and points["step"][-1] == 5000
+    assert points["tokens"][-1] == 80 * 5000 and points["seconds"][-1] == 5000
+    assert evaluations == {"step": [0, 5000], "tokens": [0, 400_000], "seconds": [0, 5000], "loss": [0.8, 0.5]}
 
 
 def test_a_tab_is_sent_only_the_curves_that_it_has_not(
@@ -209,8 +209,8 @@ def test_a_tab_is_sent_only_the_curves_that_it_has_not(
 def test_the_chart_has_a_colour_for_each_run_in_both_themes() -> None:
     chart = charts.compare()
     for theme in ("light", "dark"):
-        assert len(set(chart[theme]["colours"])) == charts.RUNS_AT_ONCE
-        assert chart[theme]["layout"]["showlegend"] and set(chart["axes"]) == {"steps", "tokens", "seconds"}
+        assert len(set(chart[theme]["colors"])) == charts.RUNS_AT_ONCE
+        assert chart[theme]["layout"]["showlegend"] and set(chart["axes"]) == {"step", "tokens", "seconds"}
 
 
 @pytest.mark.parametrize("query", [None, 7, [], {}, {"run": None}, {"run": "../x"}, {"runs": "x"}, {"runs": [1, None]}])
