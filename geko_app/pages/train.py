@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -112,9 +111,8 @@ def _look_starter(previews: PreviewJobs) -> Callable[..., tuple[str, str]]:
         problems = form.problems_of(values[:-1])
         if problems:
             return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
-        token = token_of(values)
         try:
-            return previews.start(form.to_config(values[:-1]), os.environ | ({"HF_TOKEN": token} if token else {})), ""
+            return previews.start(form.to_config(values[:-1]), token_of(values)), ""
         except GekoError as error:
             return "", str(error)
 

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import death_reason
 from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
@@ -65,19 +66,20 @@ class PreviewJobs:
         self._jobs: dict[str, PreviewJob] = {}
         self._lock = threading.Lock()
 
-    def start(self, config: RunConfig, environment: Mapping[str, str]) -> str:
+    def start(self, config: RunConfig, token: str = "") -> str:
         """Start a preview of `config`, or find the one that exists.
 
         Args:
             config: what to preview.
-            environment: of the worker process.
+            token: Hub token; passed to the worker by a pipe.
 
         Returns:
             The key of the job.
 
         Raises:
-            RunError: the disk is full.
+            RunError: the disk is full, or the token cannot be one.
         """
+        check_token(token)
         with self._lock:
             for key, job in self._jobs.items():
                 if job.config == config and (job.alive or job.read()[-1].get("end") == "complete"):
@@ -87,13 +89,7 @@ class PreviewJobs:
                 folder = RunFolder(tempfile.mkdtemp(prefix="geko-preview-"))
                 folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
             with folder.log_path.open("ab") as log:
-                process = subprocess.Popen(
-                    [*self._command, str(folder.path)],
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    env=dict(environment),
-                )
+                process = start_worker([*self._command, str(folder.path)], token, stdout=log, stderr=log)
             self._jobs[folder.id] = PreviewJob(folder, process, config)
             return folder.id
 

@@ -17,6 +17,7 @@ from dataclasses import asdict
 
 from geko_app.runs.queue import MARKER, RunQueue, is_queued
 from geko_app.runs.store import RunStore
+from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
@@ -63,7 +64,7 @@ class Supervisor:
 
         Args:
             config: what to train.
-            token: Hub token; passed to the worker in its environment and kept in this process's memory only.
+            token: Hub token; passed to the worker by a pipe and kept in this process's memory only.
 
         Returns:
             The id of the run.
@@ -71,6 +72,7 @@ class Supervisor:
         Raises:
             RunError: its folder cannot be created, or the disk is full.
         """
+        check_token(token)
         with self._lock, explain_write_errors(self.store.root):
             folder = self.store.create(config)
             if token:
@@ -218,15 +220,19 @@ class Supervisor:
         arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
         # Waiting OpenMP threads sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
-        environment |= {"HF_TOKEN": self._tokens[folder.id]} if folder.id in self._tokens else {}
         folder.clear_stop()
         (folder.path / MARKER).unlink(missing_ok=True)
         if resume:
             self._clear_end(folder)
         with folder.log_path.open("ab") as log:
             # Its own session: killing the server, or Ctrl-C in its terminal, leaves the run alone.
-            process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
+            process = start_worker(
+                arguments,
+                self._tokens.get(folder.id, ""),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
             )
         self._follow(folder, process)
 

@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 
+from geko_app.workers.hub_token import TOKEN_OPTION, receive_token
 from geko_engine.exceptions import RunError
 from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.run import run
@@ -30,7 +31,10 @@ def main() -> int:
     parser.add_argument("folder")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--preview", action="store_true")
+    parser.add_argument(TOKEN_OPTION, action="store_true", dest="token_on_stdin")
     options = parser.parse_args()
+    if options.token_on_stdin:
+        receive_token()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     folder = RunFolder.open(options.folder)

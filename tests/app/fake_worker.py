@@ -5,7 +5,7 @@ stop: waits for the stop flag.
 ordered: waits for the stop flag, or for a file `end` in its folder that holds the end to take.
 ignore-flag: ignores the flag, ends on SIGTERM.
 ignore-all: ignores the flag and SIGTERM.
-token: reports how long the Hub token in its environment is.
+token: reports how long the Hub token on its standard input is, and whether its environment has one.
 crash: exits with code 3 and writes no end.
 silent: exits before it writes anything.
 """
@@ -33,7 +33,7 @@ def main() -> int:
         if behaviour == "crash":
             return 3
         if behaviour == "token":
-            write(Message(f"{len(os.environ['HF_TOKEN'])} characters"))
+            write(Message(f"{len(sys.stdin.read())} characters, environment: {'HF_TOKEN' in os.environ}"))
         if behaviour in ("ignore-flag", "ignore-all"):
             threading.Event().wait(60)
         if behaviour == "stop":

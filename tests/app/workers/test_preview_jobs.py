@@ -80,22 +80,22 @@ def test_an_estimated_time_is_one_figure(seconds: float, text: str) -> None:
 
 
 def test_the_same_configuration_is_previewed_once_and_few_at_a_time(previews: PreviewJobs, config: RunConfig) -> None:
-    first = previews.start(config, os.environ)
-    assert previews.start(RunConfig.from_dict(config.to_dict()), os.environ) == first
+    first = previews.start(config)
+    assert previews.start(RunConfig.from_dict(config.to_dict())) == first
     process, folder = previews._jobs[first].process, previews._jobs[first].folder.path
     for seed in range(MAX_ACTIVE):
         other = RunConfig.from_dict(config.to_dict())
         other.training.seed = seed
-        previews.start(other, os.environ)
+        previews.start(other)
     assert previews.events(first) is None and process.poll() is not None and not Path(folder).exists()
 
 
 def test_a_preview_whose_process_dies_says_so(previews: PreviewJobs, config: RunConfig) -> None:
-    key = previews.start(config, os.environ)
+    key = previews.start(config)
     os.kill(previews._jobs[key].process.pid, signal.SIGKILL)
     events = wait_for_end(previews, key)
     assert "SIGKILL" in card(events)["error"] and previews.events("nothing") is None
-    assert previews.start(config, os.environ) != key, "what failed is tried again"
+    assert previews.start(config) != key, "what failed is tried again"
 
 
 @pytest.mark.parametrize("command", [TRAINING_COMMAND, INFERENCE_COMMAND])
@@ -114,9 +114,9 @@ def test_a_real_preview_of_the_demo(config: RunConfig, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     previews = PreviewJobs()
     config.data.sample_count = 500
-    key = previews.start(config, os.environ)
+    key = previews.start(config, "hf_unused")
     events = wait_for_end(previews, key)
     shown = card(events)
     assert shown["error"] == "" and shown["memory"]["verdict"] == "fits" and len(shown["samples"]) == 20
-    assert previews.start(config, os.environ) == key, "it is complete, so it is shown again"
+    assert previews.start(config) == key, "it is complete, so it is shown again"
     previews.shutdown()

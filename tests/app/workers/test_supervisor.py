@@ -127,13 +127,18 @@ def test_a_complete_run_is_not_resumed(start: Callable) -> None:
             supervisor.resume(name)
 
 
-def test_a_hub_token_reaches_the_worker_and_no_file(
-    store: RunStore, config: RunConfig, worker_command: Callable[[str], tuple[str, ...]]
+def test_a_hub_token_reaches_the_worker_and_neither_a_file_nor_its_environment(
+    store: RunStore,
+    config: RunConfig,
+    worker_command: Callable[[str], tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     supervisor = Supervisor(store, command=worker_command("token"))
     run_id = supervisor.start(config, "hf_secret_of_mine")
     supervisor._followers[run_id].join(60)
     folder = store.folder(run_id)
-    assert [event["text"] for _, event in folder.events() if event["type"] == "Message"] == ["17 characters"]
+    said = [event["text"] for _, event in folder.events() if event["type"] == "Message"]
+    assert said == ["17 characters, environment: False"]
     for path in folder.path.rglob("*"):
         assert not path.is_file() or "hf_secret_of_mine" not in path.read_text(encoding="utf-8")
