@@ -102,6 +102,19 @@ def test_the_readme_fits_a_page_and_names_the_commands() -> None:
     assert yaml.safe_load(text.split("---")[1])["sdk"] == "docker"
 
 
+LABEL = re.compile(r"\*\*([A-Z][^*:]+?)[.:]?\*\*|^\| ([A-Z][A-Za-z /]+) \| ", re.MULTILINE)
+NO_LABELS = {"Figure", "Bucket"}  # heads of tables
+
+
+def test_labels_in_the_guide_to_the_dashboard_are_those_of_the_page() -> None:
+    files = [*(ROOT / "geko_app").rglob("*.py"), *(ROOT / "geko_app" / "static").iterdir()]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    text = (ROOT / "docs" / "dashboard.md").read_text(encoding="utf-8")
+    labels = {found[1] or found[2] for found in LABEL.finditer(text)} - NO_LABELS
+    assert len(labels) > 20
+    assert {label for label in labels if label not in source} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_to_files_of_this_repository(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
