@@ -132,8 +132,9 @@ def test_what_users_read_is_plain(page: Path) -> None:
     assert BANNED.findall(page.read_text(encoding="utf-8")) == []
 
 
-def test_the_listed_errors_are_plain(site: Path) -> None:
-    assert BANNED.findall(words((site / "troubleshooting.html").read_text(encoding="utf-8"))) == []
+@pytest.mark.parametrize("name", ["settings.html", "troubleshooting.html"])
+def test_the_generated_lists_are_plain(site: Path, name: str) -> None:
+    assert BANNED.findall(words((site / name).read_text(encoding="utf-8"))) == []
 
 
 # ------------------------------------------------------------ the site
