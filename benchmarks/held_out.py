@@ -22,7 +22,7 @@ def held_out_figures(trainer: GEKOTrainer, rows: Sequence[Row], held_out: Tokeni
 
     Of a short answer all tokens must be the most likely ones, of a long one those of its results.
     """
-    found = trainer.engine.scan(held_out, np.arange(len(held_out)), lambda: False, lambda done, total: None)
+    found = trainer.engine.score_samples(held_out, np.arange(len(held_out)), lambda: False, lambda done, total: None)
     if "results" in rows[0]:
         right = results_right(trainer.model, trainer.tokenizer, rows)
     else:

@@ -112,7 +112,7 @@ def scan_and_pass(size: Size, rows: Rows) -> tuple[float, float]:
     trainer = run_geko(model, rows, size.batch, on_event=lambda event: None)
     trained = time.perf_counter() - seen.starts[0]
     began, before = time.perf_counter(), seen.tokens
-    trainer.engine.scan(trainer.samples, np.arange(len(rows)), lambda: False, lambda done, total: None)
+    trainer.engine.score_samples(trainer.samples, np.arange(len(rows)), lambda: False, lambda done, total: None)
     scanned = time.perf_counter() - began
     if seen.tokens != 2 * before:
         raise RuntimeError(f"Unequal work: {before} tokens trained and {seen.tokens - before} scanned.")

@@ -1,4 +1,4 @@
-"""Forward-only passes over samples: scans and evaluation. Knows the scorer and the collator, and no rule."""
+"""Scoring samples without training them, for scans and evaluation. Knows scorer and collator, but no selection rule."""
 
 from __future__ import annotations
 
@@ -13,19 +13,29 @@ from torch import nn
 
 from geko_engine.data.batches import Collator
 from geko_engine.exceptions import Stopped
+from geko_engine.scoring.sample_scores import BatchScores
 
 SCORES = 7  # rows of as_columns
-SCAN_FACTOR = 4  # batches may be larger than in training: nothing is kept for a backward pass
+SCAN_FACTOR = 4  # batches may be larger than in training: nothing is stored for a backward pass
 SIMILAR = (
     1.1  # but not where the longest sample of a batch is so many times its shortest: padding costs more than it saves
 )
 
 
 @dataclass(frozen=True)
-class Scan:
-    """Scores of the samples `ids` [n]; the arrays are aligned with it.
+class SampleScores:
+    """Scores of n samples, as arrays on the host; all are [n] and aligned with `ids`, but for probability.
 
-    probability: of each target, sample by sample, float32 [sum of targets]; empty unless asked for.
+    Attributes:
+        ids: of the samples.
+        loss_sum: negative log-likelihood summed over the targets, in nats.
+        targets: number of target tokens.
+        loss: loss_sum / targets.
+        correct: whether every target is the most likely token.
+        confidence, min_target_probability: see BatchScores.
+        probability: of each target token, sample by sample, float32 [sum of targets]; empty unless requested.
+        tokens: real tokens of all samples.
+        padding: padding tokens of all batches.
     """
 
     ids: NDArray
@@ -46,11 +56,11 @@ class Scan:
 
     @property
     def exact_match(self) -> float:
-        """Share of samples whose every target is the most likely token."""
+        """Share of samples whose targets are all the most likely token."""
         return float(self.correct.mean())
 
 
-def scan(
+def score_samples(
     scored: nn.Module,
     samples: Any,
     ids: NDArray,
@@ -63,11 +73,23 @@ def scan(
     rank: int = 0,
     processes: int = 1,
     with_tokens: bool = False,
-) -> Scan:
-    """Score `ids` without gradient and dropout, in batches of similar length; of them the share of process `rank`.
+) -> SampleScores:
+    """Score samples without gradient and dropout, in batches of similar length.
+
+    Args:
+        scored: module that returns BatchScores for a batch.
+        samples: dataset with `lengths`, indexed by id.
+        ids: which samples, [n].
+        collate: makes a batch of a list of samples.
+        batch_size: of training; batches of short samples are larger.
+        device: on which to compute.
+        should_stop: called before every batch.
+        on_progress: called with (samples done, samples in all) after every batch.
+        rank, processes: score only the share of process `rank`.
+        with_tokens: return the probability of every target token too.
 
     Raises:
-        Stopped: when should_stop says so between two batches; nothing has been recorded then.
+        Stopped: if should_stop returned True.
     """
     order = ids[np.argsort(samples.lengths[ids], kind="stable")]
     parts = list(_batches(order, samples.lengths[order], batch_size))
@@ -94,19 +116,21 @@ def scan(
     table = np.concatenate(columns, axis=1) if columns else np.zeros((SCORES, 0))
     tokens = int(samples.lengths[own].sum())
     loss_sum, targets, loss, correct, confidence, min_target_probability, width = table
-    told, padding = np.concatenate(probabilities), int(width.sum()) - tokens
-    return Scan(own, loss_sum, targets, loss, correct > 0.5, confidence, min_target_probability, told, tokens, padding)
+    probability, padding = np.concatenate(probabilities), int(width.sum()) - tokens
+    return SampleScores(
+        own, loss_sum, targets, loss, correct > 0.5, confidence, min_target_probability, probability, tokens, padding
+    )
 
 
-def combine(shares: Sequence[Scan]) -> Scan:
-    """One scan from the shares of several processes."""
+def combine(shares: Sequence[SampleScores]) -> SampleScores:
+    """The scores of all processes as one."""
     names = ("ids", "loss_sum", "targets", "loss", "correct", "confidence", "min_target_probability", "probability")
     joined: dict[str, Any] = {name: np.concatenate([getattr(share, name) for share in shares]) for name in names}
-    return Scan(**joined, tokens=sum(s.tokens for s in shares), padding=sum(s.padding for s in shares))
+    return SampleScores(**joined, tokens=sum(s.tokens for s in shares), padding=sum(s.padding for s in shares))
 
 
-def in_id_order(found: Scan) -> Scan:
-    """The same scan sorted by sample id: a scan goes by length and by process."""
+def in_id_order(found: SampleScores) -> SampleScores:
+    """The same scores sorted by sample id. `score_samples` returns them in order of length."""
     order = np.argsort(found.ids)
     probability = found.probability
     if len(probability):
@@ -117,8 +141,8 @@ def in_id_order(found: Scan) -> Scan:
     return replace(found, probability=probability, **moved)
 
 
-def as_columns(scores: Any, width: int) -> NDArray:
-    """SampleScores -> one float64 array [SCORES, B]: one transfer from the device.
+def as_columns(scores: BatchScores, width: int) -> NDArray:
+    """BatchScores -> one float64 array [SCORES, B]: one transfer from the device.
 
     Rows: loss_sum, targets, loss, correct, confidence, min_target_probability, and `width`, the padded length of the batch.
     """

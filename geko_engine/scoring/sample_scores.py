@@ -1,7 +1,7 @@
-"""One forward pass -> loss, confidence and correctness of every sample in it. Knows torch, and nothing of GEKO's rule.
+"""One forward pass -> loss, confidence and correctness of each sample in the batch. Knows torch, but no selection rule.
 
-Only the positions whose next token is a target go through the head of the model, and one pass over their logits gives
-the training loss and all statistics: tracking every sample costs less than plain training does.
+Only positions whose next token is a target go through the model's head, and one pass over their logits computes the
+training loss and all scores. So tracking every sample costs less than plain training.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ SampleFunction = Callable[[Any, dict[str, Tensor]], Tensor]
 
 
 @dataclass
-class SampleScores:
-    """What one forward pass tells about its B samples; all tensors but objective and probability have shape [B].
+class BatchScores:
+    """Scores of the B samples of one forward pass; all tensors but objective and probability have shape [B].
 
     Attributes:
-        objective: loss_sum times the weights of the samples, summed to a scalar; it alone carries the gradient, which
-            may have been computed already: backward goes through it once.
+        objective: loss_sum times the sample weights, summed to a scalar. The only tensor with a gradient, and
+            backward may be called on it only once.
         loss_sum: negative log-likelihood summed over the sample's targets, in nats.
         targets: number of target tokens.
         loss: loss_sum / targets (0 without targets).
         correct: every target is the most likely token.
         confidence: smallest target probability when correct, else the mean probability of the most likely token.
         min_target_probability: smallest target probability.
-        probability: of each target token, sample by sample, [K]; None where the model tells only losses.
-        exact: True when the signals are the sample's own, False when they were copied from a batch mean.
+        probability: of each target token, sample by sample, [K]; None if the model returns only losses.
+        exact: True if the scores are the sample's own, False if they are copies of the batch mean.
     """
 
     objective: Tensor
@@ -52,13 +52,13 @@ class SampleScores:
 
 
 class Scorer:
-    """Scores batches with `model`; lets only target rows through its output embedding where there is one.
+    """Computes BatchScores. Only target rows go through the model's output embedding, if it has one.
 
     Args:
         model: anything that takes input_ids and attention_mask and returns an object with `.logits` [B, T, V],
             or takes labels too and returns `.loss`, one per sample or one for the batch.
-        compute_confidence, compute_correctness: optional (outputs, batch) -> [B]; where given, they decide.
-        warn: called with one sentence when only batch-level signals are to be had.
+        compute_confidence, compute_correctness: optional (outputs, batch) -> [B]; they replace the built-in scores.
+        warn: called with one sentence if the model returns only one loss a batch.
     """
 
     def __init__(
@@ -70,22 +70,22 @@ class Scorer:
     ) -> None:
         self.compute_confidence, self.compute_correctness, self._warn = compute_confidence, compute_correctness, warn
         self._warned = False
-        # An adapter's wrapper takes anything and hands it on, so the module inside is asked.
+        # An adapter's wrapper accepts any argument and passes it on, so inspect the module inside.
         named: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         self._parameters = inspect.signature(named.forward).parameters
         labels = self._parameters.get("labels")
         self._needs_labels = labels is not None and labels.default is inspect.Parameter.empty
-        # The user's functions expect the logits of every position, so nothing may be left out for them.
+        # The user's functions expect the logits of every position.
         self._head = None if compute_confidence or compute_correctness else Head(model)
 
-    def __call__(self, model: nn.Module, batch: dict[str, Tensor], weights: Tensor | None = None) -> SampleScores:
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor], weights: Tensor | None = None) -> BatchScores:
         """Scores of `batch`: input_ids, attention_mask, labels, all [B, T] with IGNORE_INDEX where not a target.
 
         Args:
-            weights: [B] float32, of each sample in the objective (default: 1).
+            weights: [B] float32, weight of each sample in the objective (default 1).
 
         Raises:
-            ModelError: when the output has neither `.logits` nor `.loss`.
+            ModelError: if the output has neither `.logits` nor `.loss`.
         """
         next_labels = pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)
         count, length = next_labels.shape
@@ -105,7 +105,7 @@ class Scorer:
         if logits is None:
             return self._from_loss(outputs, batch, weights)
         flat = logits.flatten(0, -2)
-        if len(flat) != len(rows):  # nothing was left out before the head, or the model does not call its head
+        if len(flat) != len(rows):  # the model has no head that could be hooked, or does not call it
             flat = flat.index_select(0, rows)
         return self._own_signals(per_sample(loss_of_logits(flat, target, row_weight), sample, count), outputs, batch)
 
@@ -124,26 +124,26 @@ class Scorer:
         kinds = {parameter.kind for parameter in self._parameters.values()}
         return name in self._parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
-    def _from_loss(self, outputs: Any, batch: dict[str, Tensor], weights: Tensor) -> SampleScores:
+    def _from_loss(self, outputs: Any, batch: dict[str, Tensor], weights: Tensor) -> BatchScores:
         loss = getattr(outputs, "loss", None)
         if loss is None:
-            raise ModelError("The model's output has neither .logits nor .loss, so there is nothing to train on.")
+            raise ModelError("The model's output has neither .logits nor .loss: return one of them.")
         size = len(batch["labels"])
         targets = (batch["labels"][:, 1:] != IGNORE_INDEX).sum(1).float()
         exact = loss.ndim == 1 and len(loss) == size
         if not exact and not self._warned:
             self._warned = True
             self._warn(
-                "The model returns only one loss for the whole batch: all samples of a batch share its signals. "
-                "Return .logits or one loss per sample for true per-sample tracking."
+                "The model returns one loss for the whole batch, so all samples of a batch get the same scores. "
+                "Return .logits or one loss per sample to track each sample."
             )
         each = (loss if exact else loss.reshape(-1).mean().expand(size)).float()
         objective, each = (each * targets * weights).sum(), each.detach()
         confidence = torch.exp(-each)
-        scores = SampleScores(objective, each * targets, targets, each, each < 0.5, confidence, confidence, exact)
+        scores = BatchScores(objective, each * targets, targets, each, each < 0.5, confidence, confidence, exact)
         return self._own_signals(scores, outputs, batch)
 
-    def _own_signals(self, scores: SampleScores, outputs: Any, batch: dict[str, Tensor]) -> SampleScores:
+    def _own_signals(self, scores: BatchScores, outputs: Any, batch: dict[str, Tensor]) -> BatchScores:
         for name, function in (("confidence", self.compute_confidence), ("correct", self.compute_correctness)):
             if function is None:
                 continue
@@ -157,7 +157,7 @@ class Scorer:
         return scores
 
 
-def per_sample(tokens: TokenLoss, sample: Tensor, count: int) -> SampleScores:
+def per_sample(tokens: TokenLoss, sample: Tensor, count: int) -> BatchScores:
     """Scores of `count` samples from those of K target tokens and the sample [K] that each belongs to."""
     probability, highest = tokens.probability, tokens.highest
 
@@ -171,6 +171,6 @@ def per_sample(tokens: TokenLoss, sample: Tensor, count: int) -> SampleScores:
     confidence = torch.where(correct, min_target_probability, total(highest) / divisor)
     loss_sum = total(tokens.loss)
     loss = loss_sum / divisor
-    return SampleScores(
+    return BatchScores(
         tokens.objective, loss_sum, targets, loss, correct, confidence, min_target_probability, probability=probability
     )

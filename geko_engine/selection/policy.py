@@ -67,7 +67,7 @@ class SampleSignals:
     Attributes:
         loss: mean negative log-likelihood per target token, in nats.
         correct: bool, every target is the most likely token.
-        confidence: see SampleScores in geko_engine.scoring.
+        confidence: see BatchScores in geko_engine.scoring.
         min_target_probability: smallest probability of a target.
         target_probabilities: of each target, sample by sample, [sum of targets]; empty unless a scan asked for them.
     """

@@ -22,7 +22,7 @@ from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, Collator
 from geko_engine.launch import process_count
 from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing
-from geko_engine.scoring.evaluation import SCORES, Scan, as_columns, combine, scan
+from geko_engine.scoring.evaluation import SCORES, SampleScores, as_columns, combine, score_samples
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.training.optimizer import build_optimizer
 from geko_engine.training.plan_loader import rank_positions
@@ -143,7 +143,7 @@ class TrainingEngine:
         return int(total) > 0
 
     # ------------------------------------------------------------ without training
-    def scan(
+    def score_samples(
         self,
         samples: Any,
         ids: NDArray,
@@ -151,9 +151,9 @@ class TrainingEngine:
         on_progress: Callable[[int, int], None],
         *,
         with_tokens: bool = False,
-    ) -> Scan:
+    ) -> SampleScores:
         """Score `ids` without gradient, each process a share of the batches. Raises Stopped."""
-        found = scan(
+        found = score_samples(
             self.scored,
             samples,
             ids,

@@ -20,7 +20,7 @@ from geko_engine.reporting.events import (
     RunStarted,
     StepCompleted,
 )
-from geko_engine.scoring.evaluation import Scan
+from geko_engine.scoring.evaluation import SampleScores
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.policy import EpochSummary, SelectionPolicy
 from geko_engine.training.engine import TrainingEngine
@@ -175,7 +175,7 @@ def skipped_sentence(samples: Any, ids: NDArray, loss_sum: NDArray, step: int) -
     return f"The {what} of step {step:,} is not finite, so its update was skipped ({kind}s {shown})."
 
 
-def evaluated(state: TrainerState, found: Scan, seconds: float) -> Evaluated:
+def evaluated(state: TrainerState, found: SampleScores, seconds: float) -> Evaluated:
     """What the evaluation set came to."""
     return Evaluated(
         state.step,

@@ -27,7 +27,7 @@ from geko_engine.models.quantization import prepare_quantized_for_training
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
-from geko_engine.scoring.evaluation import Scan, in_id_order
+from geko_engine.scoring.evaluation import SampleScores, in_id_order
 from geko_engine.scoring.sample_scores import SampleFunction, Scorer
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
@@ -209,7 +209,7 @@ class GEKOTrainer:
         self._end_epoch()
 
     def _begin_epoch(self) -> bool:
-        """Scan what the policy asks for, and plan; False when nothing is left to train on and the run is over."""
+        """SampleScores what the policy asks for, and plan; False when nothing is left to train on and the run is over."""
         progress = self.progress
         self._scan_if_asked(When.EPOCH_START)
         plan = self.policy.begin_epoch(EpochInfo(progress.epoch, progress.step, self.share_done))
@@ -336,7 +336,7 @@ class GEKOTrainer:
         self._emit(event)
         return event
 
-    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str, *, with_tokens: bool = False) -> Scan:
+    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str, *, with_tokens: bool = False) -> SampleScores:
         """Score `ids`; a scan without a phase is too short to be shown."""
         shown = [0.0]
 
@@ -347,7 +347,7 @@ class GEKOTrainer:
 
         if phase:
             self._emit(PhaseChanged(phase, message, 0, len(ids)))
-        return self.engine.scan(samples, ids, self.should_stop, show, with_tokens=with_tokens)
+        return self.engine.score_samples(samples, ids, self.should_stop, show, with_tokens=with_tokens)
 
     # ------------------------------------------------------------ where the run stands
     @property

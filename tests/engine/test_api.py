@@ -361,4 +361,4 @@ def test_a_module_with_only_a_loss_trains_and_warns_once(capsys: pytest.CaptureF
     report = GEKOTrainer(OnlyLoss(), Rows(32), eval_dataset=Rows(16, seed=9), args=args).train()
     assert report["eval_loss_after"] < report["eval_loss_before"] - 0.5
     said = capsys.readouterr().err
-    assert said.count("[GEKO] Warning: The model returns only one loss for the whole batch") == 1
+    assert said.count("[GEKO] Warning: The model returns one loss for the whole batch") == 1

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from geko_engine.scoring.chunked_loss import PLAIN, Tail, chunk_rows, loss_of_hidden
 from geko_engine.scoring.output_head import Head
-from geko_engine.scoring.sample_scores import SampleScores, Scorer
+from geko_engine.scoring.sample_scores import BatchScores, Scorer
 from tests.engine.conftest import small_gpt2, small_llama
 from tests.engine.families import SMALL
 from tests.engine.scoring.test_sample_scores import padded_batch
@@ -61,7 +61,7 @@ def assert_as_reference(model: nn.Module, **tolerance: float) -> Scorer:
     objective, losses = reference(model, batch, WEIGHTS)
     expected = gradients(model, objective)
     for _ in range(2):  # the first batch is the one that proves it
-        scores: SampleScores = scorer(model, batch, WEIGHTS)
+        scores: BatchScores = scorer(model, batch, WEIGHTS)
         assert scores.loss_sum.tolist() == pytest.approx(losses, rel=1e-4)
         got = gradients(model, scores.objective)
         assert got.keys() == expected.keys()

@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 
 from geko_engine import GEKOConfig
 from geko_engine.data.batches import Collator
-from geko_engine.scoring.evaluation import as_columns, in_id_order, scan
+from geko_engine.scoring.evaluation import as_columns, in_id_order, score_samples
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.selection.geko_policy import GekoPolicy
 from geko_engine.selection.policy import EpochInfo, SampleSignals, When
@@ -49,7 +49,7 @@ def foreign_loop(model: torch.nn.Module, data: Any, config: GEKOConfig, args: An
 
     def look(when: When, done: int = 0) -> None:
         if request := policy.scan_request(when, done):
-            found = in_id_order(scan(scored, data, request.ids, collate, batch_size=size, **options))
+            found = in_id_order(score_samples(scored, data, request.ids, collate, batch_size=size, **options))
             signals = (found.loss, found.correct, found.confidence, found.min_target_probability, found.probability)
             policy.scanned(request, SampleSignals(*signals))
 

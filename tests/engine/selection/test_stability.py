@@ -16,7 +16,7 @@ from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import Stopped
 from geko_engine.reporting.events import EpochEnded
-from geko_engine.scoring.evaluation import combine, in_id_order, scan
+from geko_engine.scoring.evaluation import combine, in_id_order, score_samples
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.geko_policy import GekoPolicy, InfoBatchPolicy, policy_for
@@ -170,7 +170,7 @@ def test_the_panel_is_seen_sample_by_sample(tmp_path: Path) -> None:
     trainer = a_quarter_through(tmp_path)
     first_scan(trainer)
     panel = choose_panel(text_data(), trainer.args.seed)
-    found = trainer.engine.scan(text_data(), panel, lambda: False, lambda done, total: None)
+    found = trainer.engine.score_samples(text_data(), panel, lambda: False, lambda done, total: None)
     starts = np.cumsum(text_data().targets[panel]) - text_data().targets[panel]
     smallest = np.minimum.reduceat(rule(trainer).panel, starts)
     np.testing.assert_allclose(smallest[np.searchsorted(panel, found.ids)], found.min_target_probability, rtol=1e-5)
@@ -180,7 +180,7 @@ def test_several_processes_see_the_same_panel(tmp_path: Path) -> None:
     trainer = run_for(tmp_path)
     panel, machine = choose_panel(text_data(), trainer.args.seed), trainer.engine
     shares = [
-        scan(
+        score_samples(
             machine.scored,
             text_data(),
             panel,
