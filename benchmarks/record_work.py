@@ -129,6 +129,7 @@ def step_seconds(count: int, folder: str) -> float:
         learnt=np.ones(4 * count, bool),
         offsets=np.arange(count + 1, dtype=np.int64) * 4,
         rows=np.arange(count, dtype=np.int32),
+        parts=np.zeros(count, np.int32),
         digests=np.arange(count, dtype=np.uint64),
     )
     ends: list[float] = []

@@ -180,10 +180,18 @@ def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> tuple[Any, Any]:
     """(GEKOTrainer, SampleRecordWriter) of the run."""
-    from geko_engine.data.preparation import load_raw_rows, prepare, refuse_unlearnable, render_rows, report_download
+    from geko_engine.data.preparation import (
+        learnt_end,
+        load_raw_rows,
+        prepare,
+        refuse_unlearnable,
+        render_rows,
+        report_download,
+    )
     from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer, longest_input
     from geko_engine.models.lora import lora_config_for
     from geko_engine.models.precision import set_thread_count
+    from geko_engine.models.saving import set_end_token
     from geko_engine.runs.sample_record_writer import SampleRecordWriter, write_sample_texts_once
     from geko_engine.training.trainer import GEKOTrainer
 
@@ -199,6 +207,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
         write_sample_texts_once(folder, prepared[0], emit, stop)
+    set_end_token(model, tokenizer, learnt_end(prepared[0].rendered.format, tokenizer))
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))

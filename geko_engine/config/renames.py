@@ -15,6 +15,7 @@ KEYS = {
     "geko.settled_share": "geko.stable_share",
 }
 VALUES: dict[str, dict[str, str]] = {
+    "data.chat_template": {"true": "chat", "false": "raw"},
     "data.flag_action": {"never freeze": "never_freeze"},
     "geko.mastery": {"exact": "exact_match", "relative": "below_mean_loss"},
 }
@@ -50,6 +51,7 @@ def upgrade(values: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[st
         if not isinstance(inner, dict):
             continue
         value = inner.get(name)
+        value = str(value).lower() if isinstance(value, bool) else value
         if isinstance(value, str) and value in replacements:
             inner[name] = replacements[value]
             renamed.append(f"{key}: {value} is now {key}: {replacements[value]}")

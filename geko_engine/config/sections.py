@@ -123,10 +123,37 @@ class DataConfig:
         "Column with conversations; empty to detect it.",
         "Each message has role and content, or from and value. Set it if the preview shows the wrong column.",
     )
-    chat_template: bool = setting(
-        False,
-        "Format prompt and completion with the model's chat template.",
-        "Switch it on for chat models; conversations always use the template. Adds a few tokens to each sample.",
+    context_column: str | None = setting(
+        None,
+        "Column with further input for the prompt; empty to detect it.",
+        "For example the passage that a question is about. It becomes part of the prompt and is not learned.",
+    )
+    system_column: str | None = setting(
+        None,
+        "Column with a system prompt for each row; empty to detect it.",
+        "It becomes the first turn of the conversation, or the beginning of the prompt.",
+    )
+    label_column: str | None = setting(
+        None,
+        "Column with labels: the answers to learn, or true and false.",
+        "Without a completion column, the label is the answer to the text (classification). With one, rows whose label is false are left out.",
+    )
+    weight_column: str | None = setting(
+        None,
+        "Column with weights; rows with weight 0 are left out.",
+        "Other weights count as 1.",
+    )
+    chat_template: str = setting(
+        "auto",
+        "How prompt and completion are formatted; conversations always use a template.",
+        "auto uses the model's chat template if it has one, because that is how it will be asked. raw writes the text alone. chat always uses the model's template; plain, alpaca and chatml replace it, for base models.",
+        choices=("auto", "raw", "chat", "plain", "alpaca", "chatml"),
+    )
+    truncation_side: str = setting(
+        "right",
+        "Where samples longer than max_length are cut.",
+        "right cuts the end, so that earlier answers stay. left cuts the beginning, so that the last answer stays.",
+        choices=("right", "left"),
     )
     max_length: int = setting(
         512,

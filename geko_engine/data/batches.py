@@ -26,23 +26,29 @@ class TokenizedData:
 
     Attributes:
         tokens: int32 [total]. learnt: bool [total], whether a token is a target. offsets: int64 [count + 1].
-        rows: int32 [count], row number in the source (from 0), since unusable rows are left out.
+        rows: int32 [count], row number in the source (from 0), since unusable rows are left out; ascending.
+        parts: int32 [count], which sample of its row it is: a row may make one for each answer.
         digests: uint64 [count], equal for samples with equal tokens.
         truncated: row numbers that were cut. empty: left out, nothing to learn in them. masked: left out, all of
             their targets lie beyond the cut. duplicates: kept, but equal to an earlier row.
         unusable: row number -> why it could not be rendered.
+        notes: what of the rows is not learnt as it stands there ("with ...") -> their numbers.
+        remarks: what was done to rows that changes nothing of what their answers say -> their numbers.
     """
 
     tokens: NDArray
     learnt: NDArray
     offsets: NDArray
     rows: NDArray
+    parts: NDArray
     digests: NDArray
     truncated: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     masked: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
     unusable: dict[int, str] = field(default_factory=dict)
+    notes: dict[str, list[int]] = field(default_factory=dict)
+    remarks: dict[str, list[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,12 +81,13 @@ class TokenizedData:
             np.concatenate([self.learnt[part] for part in parts]),
             np.concatenate([[0], np.cumsum(self.lengths[ids])]).astype(np.int64),
             self.rows[ids],
+            self.parts[ids],
             self.digests[ids],
         )
 
 
 def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedData, TokenizedData]:
-    """Hold out a random share of the samples; equal samples always stay on the same side.
+    """Hold out a random share of the samples; equal samples, and those of one row, always stay on the same side.
 
     Args:
         data: the samples.
@@ -95,7 +102,7 @@ def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedDat
     """
     distinct = np.unique(data.digests)
     chosen = np.random.default_rng(seed).permutation(distinct)[: max(1, round(ratio * len(distinct)))]
-    held = np.isin(data.digests, chosen)
+    held = _with_relatives(data, np.isin(data.digests, chosen))
     if held.all():
         raise DataError(
             f"{len(distinct)} different samples are too few to hold out {ratio:g} of them: give an evaluation set.",
@@ -104,7 +111,18 @@ def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedDat
     train = data.subset(np.flatnonzero(~held))
     train.truncated, train.empty, train.masked = data.truncated, data.empty, data.masked
     train.duplicates, train.unusable = data.duplicates, data.unusable
+    train.notes, train.remarks = data.notes, data.remarks
     return train, data.subset(np.flatnonzero(held))
+
+
+def _with_relatives(data: TokenizedData, held: NDArray) -> NDArray:
+    """The mask `held` [count] with all samples of the same rows and all that equal them."""
+    while True:
+        wider = np.isin(data.rows, data.rows[held])
+        wider |= np.isin(data.digests, data.digests[wider])
+        if (wider == held).all():
+            return held
+        held = wider
 
 
 def overlap(train: TokenizedData, evaluation: TokenizedData) -> list[int]:

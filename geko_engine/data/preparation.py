@@ -17,11 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import DataConfig
 from geko_engine.data import token_cache
 from geko_engine.data.batches import TokenizedData, hold_out, overlap
 from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
-from geko_engine.data.formats import PLAIN_TEMPLATE, Format, Row, recognise
+from geko_engine.data.formats import (
+    TEMPLATES,
+    ChatTemplate,
+    Format,
+    Row,
+    begin_with_bos,
+    brings_template,
+    column_names,
+    give_template,
+    recognise,
+    restore_integers,
+)
+from geko_engine.data.formats.recognition import AUTO
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise_rendered
@@ -29,6 +42,7 @@ from geko_engine.exceptions import DataError, Stopped
 from geko_engine.reporting.events import Event, Message, PhaseChanged
 
 FIRST_ROWS = 1000  # are checked before a model is loaded
+PLAIN, LEFT = "plain", "left"
 ROWS_NAMED = 10  # row numbers in a sentence
 Emit = Callable[[Event], None]
 
@@ -105,21 +119,24 @@ def report_download(emit: Emit, what: str, unit: int, done: int, total: int) -> 
 def render_rows(config: RunConfig, rows: dict[str, list[Row]], tokenizer: Any, emit: Emit) -> dict[str, RenderedRows]:
     """Recognise the format of each dataset; its rows are rendered when they are first needed.
 
-    A tokenizer without a chat template gets GEKO's plain one when conversations need it; it is saved with the model.
+    A tokenizer without a chat template gets one of GEKO's when conversations need it; it is saved with the model.
 
     Args:
+        config: of the run.
         rows: what `load_raw_rows` found; emptied, so that the caller holds no second copy.
+        tokenizer: may get a chat template.
+        emit: gets a message for what is changed.
 
     Raises:
         DataError: at the field where the way out is.
     """
+    read = {name: (*restore_integers(mine), recognise(mine, config.data, tokenizer)) for name, mine in rows.items()}
+    rows.clear()
     found = {}
-    for name in list(rows):
-        mine = rows.pop(name)
-        format = recognise(mine, config.data)
-        use_template(format, tokenizer, emit)
+    for name, (mine, restored, format) in read.items():
+        use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
-        found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer)
+        found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored)
     return found
 
 
@@ -145,9 +162,9 @@ def prepare(
     for name, source in (("training", config.data.train), ("evaluation", config.data.eval or "")):
         if name in rendered:
             mine = rendered[name]
-            with _limit_explained(config, longest):
-                data = _tokens(mine, limit, functools.partial(_tokenised, emit, name), should_stop)
-            found = [*_excluded(mine), *findings(data, limit, whose)]
+            with _limit_explained(config, longest), _at_its_own_field(name):
+                data = _tokens(mine, config.data, limit, functools.partial(_tokenised, emit, name), should_stop)
+            found = [*_excluded(mine), *findings(data, limit, whose), *column_findings(mine)]
             kept = among(data.rows, never_freeze if name == "training" else ())
             parts.append(PreparedDataset(name, source, mine, data, len(mine), found, kept))
     if len(parts) == 2:
@@ -163,7 +180,8 @@ def refuse_unlearnable(config: RunConfig, rendered: RenderedRows, longest: int) 
     """Raise DataError when none of the first training rows has anything to learn: seconds after the start, not hours."""
     if any(row is not None for row in rendered.rows[:FIRST_ROWS]):
         with _limit_explained(config, longest):
-            tokenise_rendered(rendered, min(config.data.max_length, longest), first=FIRST_ROWS)
+            limit, keep_end = min(config.data.max_length, longest), config.data.truncation_side == LEFT
+            tokenise_rendered(rendered, limit, keep_end=keep_end, first=FIRST_ROWS)
 
 
 def limit_of(config: RunConfig, longest: int) -> str:
@@ -184,6 +202,17 @@ def _limit_explained(config: RunConfig, longest: int) -> Iterator[None]:
             "Shorten the prompts, or choose a model that takes more.",
             "data.train",
         ) from error
+
+
+@contextlib.contextmanager
+def _at_its_own_field(name: str) -> Iterator[None]:
+    """What is wrong with the evaluation data is shown at its own field."""
+    try:
+        yield
+    except DataError as error:
+        if name == "evaluation" and error.field == "data.train":
+            raise DataError(str(error), "data.eval") from error
+        raise
 
 
 def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | None]:
@@ -215,15 +244,37 @@ def _held_out(train: PreparedDataset, config: RunConfig) -> list[PreparedDataset
     ]
 
 
-def use_template(format: Format, tokenizer: Any, emit: Emit) -> None:
-    """Give a tokenizer that has no chat template GEKO's plain one where conversations are to be rendered."""
-    if format.uses_chat_template and not getattr(tokenizer, "chat_template", None):
-        tokenizer.chat_template = PLAIN_TEMPLATE
-        emit(
-            Message(
-                "The tokenizer has no chat template: a plain one (User: …, Assistant: …) is used and saved with it."
+def use_template(format: Format, tokenizer: Any, emit: Emit, choice: str = AUTO) -> None:
+    """Give the tokenizer the chat template that is wanted, or one where it has none and conversations are rendered.
+
+    Args:
+        format: of the rows.
+        tokenizer: may be changed; it is saved with the model.
+        emit: gets a message for what is changed, and a warning where nothing teaches the end of an answer.
+        choice: the setting data.chat_template.
+    """
+    if format.uses_chat_template:
+        if choice in TEMPLATES:
+            give_template(tokenizer, choice)
+        elif not getattr(tokenizer, "chat_template", None):
+            give_template(tokenizer, PLAIN)
+            emit(
+                Message(
+                    "The tokenizer has no chat template: a plain one (User: …, Assistant: …) is used and saved with it."
+                )
             )
+        if begin_with_bos(tokenizer) and brings_template(tokenizer):
+            emit(Message("The chat template now begins with the tokenizer's BOS token, and is saved so.", "warning"))
+    if not learnt_end(format, tokenizer):
+        emit(
+            Message("The tokenizer has no end of sequence: nothing teaches the model where an answer ends.", "warning")
         )
+
+
+def learnt_end(format: Format, tokenizer: Any) -> str:
+    """The token that the model learns to end an answer with, as text; empty where it learns none."""
+    end = ChatTemplate.of(tokenizer).end if format.uses_chat_template else ""
+    return str(end or tokenizer.eos_token or "")
 
 
 def _tokenised(emit: Emit, name: str, done: int, total: int) -> None:
@@ -231,12 +282,17 @@ def _tokenised(emit: Emit, name: str, done: int, total: int) -> None:
 
 
 def _tokens(
-    rendered: RenderedRows, limit: int, progress: Callable[[int, int], None], should_stop: Callable[[], bool]
+    rendered: RenderedRows,
+    config: DataConfig,
+    limit: int,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
 ) -> TokenizedData:
-    key = token_cache.key_of(rendered, limit, should_stop)
+    keep_end = config.truncation_side == LEFT
+    key = token_cache.key_of(rendered, limit, should_stop, keep_end=keep_end)
     data = token_cache.load(key)
     if data is None:
-        data = tokenise_rendered(rendered, limit, should_stop=should_stop, on_progress=progress)
+        data = tokenise_rendered(rendered, limit, keep_end=keep_end, should_stop=should_stop, on_progress=progress)
         token_cache.store(key, data)
     progress(len(rendered), len(rendered))
     return data
@@ -249,6 +305,8 @@ def findings(data: TokenizedData, limit: int, whose: str = "max_length") -> list
         _finding("empty", data.empty, "without anything to learn, left out"),
         _finding("masked", data.masked, f"with nothing to learn within {limit} tokens ({whose}), left out"),
         _finding("duplicate", data.duplicates, "equal to an earlier one"),
+        *(_finding("changed", rows, what) for what, rows in data.notes.items()),
+        *(_finding("remark", rows, what) for what, rows in data.remarks.items()),
     ]
     for reason in dict.fromkeys(data.unusable.values()):
         rows = [row for row, why in data.unusable.items() if why == reason]
@@ -256,7 +314,30 @@ def findings(data: TokenizedData, limit: int, whose: str = "max_length") -> list
     return [finding for finding in found if finding.rows]
 
 
+def column_findings(rendered: RenderedRows) -> list[Finding]:
+    """Columns that are not read, and those whose whole numbers had become fractions."""
+    rows = [(number, row) for number, row in enumerate(rendered.rows) if row is not None]
+    unread = [name for name in column_names([row for _, row in rows]) if name not in rendered.format.columns]
+    filled = [number for number, row in rows if any(row.get(name) is not None for name in unread)]
+    found = [
+        _finding(
+            "remark", numbers, f"whose {name!r} is learnt as the whole number that it was before the column had gaps"
+        )
+        for name, numbers in rendered.restored.items()
+    ]
+    if filled:
+        where = f", filled in {_numbered(filled)}" if len(filled) < len(rows) else ""
+        found.append(
+            Finding("unread", [n + 1 for n in filled], f"Columns that are not read: {', '.join(unread)}{where}")
+        )
+    return found
+
+
 def _finding(kind: str, rows: list[int], what: str) -> Finding:
-    numbers = [row + 1 for row in rows]
-    shown = ", ".join(str(number) for number in numbers[:ROWS_NAMED]) + (", …" if len(numbers) > ROWS_NAMED else "")
-    return Finding(kind, numbers, f"{len(numbers):,} {'row' if len(numbers) == 1 else 'rows'} {what}: {shown}")
+    return Finding(kind, [row + 1 for row in rows], _numbered(rows, f" {what}"))
+
+
+def _numbered(rows: list[int], what: str = "") -> str:
+    """How many rows, `what` of them, and the first of their numbers."""
+    shown = ", ".join(str(row + 1) for row in rows[:ROWS_NAMED]) + (", …" if len(rows) > ROWS_NAMED else "")
+    return f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}{what}: {shown}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geko_engine.data.formats import Format, Rendering, Row, UnusableRow
@@ -15,25 +15,33 @@ class RenderedRows:
         rows: the rows in the order of the source; None for one that is left out, so that the others keep their numbers.
         format: how they are read.
         tokenizer: its chat template renders conversations.
+        restored: column -> numbers of the rows whose whole numbers had become fractions there.
     """
 
-    def __init__(self, rows: Sequence[Row | None], format: Format, tokenizer: Any) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row | None],
+        format: Format,
+        tokenizer: Any,
+        restored: Mapping[str, list[int]] | None = None,
+    ) -> None:
         self.rows, self.format, self.tokenizer = rows, format, tokenizer
-        self._rendered: dict[int, Rendering | str] = {}  # a row that cannot be rendered has its reason
+        self.restored = {name: numbers for name, numbers in (restored or {}).items() if name in format.columns}
+        self._rendered: dict[int, list[Rendering] | str] = {}  # a row that cannot be rendered has its reason
 
     def __len__(self) -> int:
         """All rows of the source, those that are left out included."""
         return len(self.rows)
 
-    def __getitem__(self, number: int) -> Rendering | None:
-        """Row `number`, counted from 0, or None where it is left out.
+    def __getitem__(self, number: int) -> list[Rendering]:
+        """The samples of row `number`, counted from 0; none where it is left out.
 
         Raises:
             UnusableRow: when the row cannot be rendered, with the reason.
         """
         row = self.rows[number]
         if row is None:
-            return None
+            return []
         if number not in self._rendered:
             try:
                 self._rendered[number] = self.format.render(row, self.tokenizer)

@@ -21,10 +21,10 @@ from geko_engine.data.batches import TokenizedData
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import Stopped
 
-LAYOUT = 2  # of the files, and of how a row becomes tokens: raise it when either changes
+LAYOUT = 3  # of the files, and of how a row becomes tokens: raise it when either changes
 MAX_BYTES = 4 << 30
-ARRAYS = ("tokens", "learnt", "offsets", "rows", "digests")
-LISTS = ("truncated", "empty", "masked", "duplicates")
+ARRAYS = ("tokens", "learnt", "offsets", "rows", "parts", "digests")
+LISTS = ("truncated", "empty", "masked", "duplicates", "notes", "remarks")
 ROWS_AT_A_TIME = 10_000
 
 
@@ -34,7 +34,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GEKO_CACHE") or Path(base) / "geko") / "tokens"
 
 
-def key_of(rendered: RenderedRows, max_length: int, should_stop: Callable[[], bool]) -> str:
+def key_of(rendered: RenderedRows, max_length: int, should_stop: Callable[[], bool], *, keep_end: bool = False) -> str:
     """Digest of everything that decides the tokens of `rendered`.
 
     Raises:
@@ -44,7 +44,9 @@ def key_of(rendered: RenderedRows, max_length: int, should_stop: Callable[[], bo
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     special = (tokenizer.special_tokens_map, getattr(tokenizer, "chat_template", None), type(tokenizer).__name__)
-    digest = blake2b(repr((LAYOUT, repr(rendered.format), max_length, special, vocabulary)).encode(), digest_size=16)
+    digest = blake2b(
+        repr((LAYOUT, repr(rendered.format), max_length, keep_end, special, vocabulary)).encode(), digest_size=16
+    )
     for first in range(0, len(rows), ROWS_AT_A_TIME):
         if should_stop():
             raise Stopped

@@ -1,13 +1,14 @@
 """Rendered rows to token ids and labels. Knows tokenizers, and no model and no file.
 
-The pieces of a rendered row are tokenised apart, as a prompt is at inference, and joined. Rows that no chat template
-renders end with the end of sequence, which is learnt; a chat template brings its own end.
+The whole text of a sample is tokenised at once, and the learnt tokens are found by their characters. A sample begins with
+what the tokenizer begins a text with (BOS), once. Rows that no chat template renders end with the end of sequence, which
+is learnt, once; a chat template brings its own end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -16,20 +17,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Format, Row, Segment, UnusableRow
+from geko_engine.data.formats import EMPTY, Format, Rendering, Row, Segment, UnusableRow
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import DataError, Stopped
 
 TOKENISE_ROWS = 1000  # rows of a batch; the stop flag is read between two
+CUT_ANSWERS = "with answers that are not learnt, because they lie beyond the cut"
 
 
 @dataclass
 class _Encoded:
-    """One row: its ids and which of them are learnt, both [length]."""
+    """One sample: its place, its ids and which of them are learnt, both [length]."""
 
     row: int
-    ids: list[int]
-    learnt: list[bool]
+    part: int
+    ids: NDArray
+    learnt: NDArray
+
+
+@dataclass
+class _Collected:
+    """What has been found so far; row numbers from 0."""
+
+    limit: int
+    keep_end: bool
+    begins: int  # tokens that the tokenizer begins every text with
+    kept: list[_Encoded] = field(default_factory=list)
+    truncated: list[int] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
+    masked: list[int] = field(default_factory=list)
+    unusable: dict[int, str] = field(default_factory=dict)
+    notes: dict[str, list[int]] = field(default_factory=dict)
+    remarks: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, sample: _Encoded) -> None:
+        if not sample.learnt[1:].any():
+            self.empty.append(sample.row)
+            return
+        left = self._cut(sample)
+        if not left.learnt[1:].any():
+            self.masked.append(sample.row)
+            return
+        if len(left.ids) < len(sample.ids):
+            self.truncated.append(sample.row)
+            if _answers(left.learnt) < _answers(sample.learnt):
+                _add(self.notes, [CUT_ANSWERS], sample.row)
+        self.kept.append(left)
+
+    def _cut(self, sample: _Encoded) -> _Encoded:
+        if len(sample.ids) <= self.limit:
+            return sample
+        kept = np.arange(self.limit)
+        if self.keep_end:  # the beginning of the text is cut, but not the token that every text begins with
+            kept[self.begins :] = np.arange(len(sample.ids) - self.limit + self.begins, len(sample.ids))
+        return _Encoded(sample.row, sample.part, sample.ids[kept], sample.learnt[kept])
+
+
+def _add(rows: dict[str, list[int]], sentences: Sequence[str], row: int) -> None:
+    for sentence in sentences:
+        rows.setdefault(sentence, []).append(row)
+
+
+def _answers(learnt: NDArray) -> int:
+    """How many runs of learnt tokens there are."""
+    return int(learnt[0]) + int((learnt[1:] & ~learnt[:-1]).sum())
 
 
 def tokenise(
@@ -43,15 +94,17 @@ def tokenise_rendered(
     rendered: RenderedRows,
     max_length: int,
     *,
+    keep_end: bool = False,
     first: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TokenizedData:
-    """All rows as token ids, cut at `max_length` tokens; rows without a target are left out and listed.
+    """All rows as token ids, cut at `max_length` tokens; samples without a target are left out and listed.
 
     Args:
         rendered: the rows; those that are left out of them are not listed.
         max_length: tokens.
+        keep_end: cut longer samples at their beginning instead of their end.
         first: only so many rows from the beginning.
         should_stop: asked every TOKENISE_ROWS rows.
         on_progress: called with the rows done and the rows to do.
@@ -61,120 +114,137 @@ def tokenise_rendered(
         DataError: when no row is left.
     """
     total = len(rendered) if first is None else min(first, len(rendered))
-    unusable: dict[int, str] = {}
-    truncated: list[int] = []
-    empty: list[int] = []
-    masked: list[int] = []
-    kept: list[_Encoded] = []
-    for sample in _encoded(rendered, total, unusable, should_stop, on_progress):
-        if not any(sample.learnt[1:]):
-            empty.append(sample.row)
-        elif not any(sample.learnt[1:max_length]):
-            masked.append(sample.row)
-        else:
-            if len(sample.ids) > max_length:
-                truncated.append(sample.row)
-            kept.append(_Encoded(sample.row, sample.ids[:max_length], sample.learnt[:max_length]))
-    if not kept:
-        raise _nothing_to_learn(rendered, total, max_length, len(masked), unusable)
-    data = _flat(kept)
-    data.truncated, data.empty, data.masked, data.unusable = truncated, empty, masked, unusable
-    return data
+    found = _Collected(max_length, keep_end, len(begin_ids(rendered.tokenizer)))
+    for begin in range(0, total, TOKENISE_ROWS):
+        if should_stop():
+            raise Stopped
+        end = min(begin + TOKENISE_ROWS, total)
+        samples: list[tuple[int, int, Rendering]] = []
+        for number in range(begin, end):
+            try:
+                parts = rendered[number]
+            except UnusableRow as reason:
+                found.unusable[number] = str(reason)
+            else:
+                for sample in parts[:1]:
+                    _add(found.notes, sample.notes, number)
+                    _add(found.remarks, sample.remarks, number)
+                samples += [(number, part, sample) for part, sample in enumerate(parts)]
+        for encoded in _encode_batch(samples, rendered.format, rendered.tokenizer):
+            found.add(encoded)
+        on_progress(end, total)
+    if not found.kept:
+        raise _nothing_to_learn(rendered, total, max_length, found)
+    return _flat(found)
 
 
-def _flat(kept: list[_Encoded]) -> TokenizedData:
+def _flat(found: _Collected) -> TokenizedData:
+    kept = found.kept
     offsets = np.concatenate([[0], np.cumsum([len(sample.ids) for sample in kept])]).astype(np.int64)
-    tokens = np.fromiter((token for sample in kept for token in sample.ids), np.int32, offsets[-1])
-    learnt = np.fromiter((flag for sample in kept for flag in sample.learnt), bool, offsets[-1])
+    tokens = np.concatenate([sample.ids for sample in kept])
     digests = np.array([_digest(tokens[a:b]) for a, b in pairwise(offsets)], np.uint64)
     rows = np.array([sample.row for sample in kept], np.int32)
     first = np.unique(digests, return_index=True)[1]
-    duplicates: list[int] = np.delete(rows, first).tolist()
-    return TokenizedData(tokens, learnt, offsets, rows, digests, duplicates=duplicates)
+    return TokenizedData(
+        tokens,
+        np.concatenate([sample.learnt for sample in kept]),
+        offsets,
+        rows,
+        np.array([sample.part for sample in kept], np.int32),
+        digests,
+        truncated=list(dict.fromkeys(found.truncated)),
+        empty=list(dict.fromkeys(found.empty)),
+        masked=list(dict.fromkeys(found.masked)),
+        duplicates=list(dict.fromkeys(np.delete(rows, first).tolist())),
+        unusable=found.unusable,
+        notes={sentence: list(dict.fromkeys(numbers)) for sentence, numbers in found.notes.items()},
+        remarks=found.remarks,
+    )
 
 
 def _digest(tokens: NDArray) -> int:
     return int.from_bytes(blake2b(tokens.tobytes(), digest_size=8).digest(), "little")
 
 
-def _nothing_to_learn(
-    rendered: RenderedRows, total: int, max_length: int, masked: int, unusable: dict[int, str]
-) -> DataError:
+def _nothing_to_learn(rendered: RenderedRows, total: int, max_length: int, found: _Collected) -> DataError:
     """The error at the field where the way out is."""
     what = "first rows" if total < len(rendered) else "rows"
     count = sum(row is not None for row in rendered.rows[:total])
     asked = f"None of the {count:,} {what}"
-    if masked:
+    if found.masked:
+        masked = len(found.masked)
         return DataError(
             f"{asked} has anything to learn: {masked:,} have their completion beyond max_length = "
             f"{max_length} tokens. Raise it.",
             "data.max_length",
         )
-    if unusable:
-        row, reason = next(iter(unusable.items()))
-        return DataError(f"{asked} can be used. Row {row + 1}: {reason}.", "data.train")
     column = rendered.format.answer_column
+    if found.unusable and not (column and all(EMPTY in reason for reason in found.unusable.values())):
+        row, reason = next(iter(found.unusable.items()))
+        return DataError(f"{asked} can be used. Row {row + 1}: {reason}.", "data.train")
     if column:
         message = f"{asked} has anything to learn: every completion is empty. Name another column than {column!r}."
         return DataError(message, "data.completion_column")
     return DataError(f"{asked} has anything to learn: every text is empty.", "data.train")
 
 
-def _encoded(
-    rendered: RenderedRows,
-    total: int,
-    unusable: dict[int, str],
-    should_stop: Callable[[], bool],
-    on_progress: Callable[[int, int], None],
-) -> Iterator[_Encoded]:
-    """Yield every row that can be rendered; the others go to `unusable` with their reason."""
-    for begin in range(0, total, TOKENISE_ROWS):
-        if should_stop():
-            raise Stopped
-        end = min(begin + TOKENISE_ROWS, total)
-        batch: list[tuple[int, list[Segment]]] = []
-        for number in range(begin, end):
-            try:
-                found = rendered[number]
-            except UnusableRow as reason:
-                unusable[number] = str(reason)
-            else:
-                batch += [(number, found.segments)] if found else []
-        yield from _encode_batch(batch, rendered.format, rendered.tokenizer)
-        on_progress(end, total)
-
-
 def encode(pieces: list[Segment], format: Format, tokenizer: Any) -> tuple[list[int], list[bool]]:
     """One rendered row as its ids and which of them are learnt, as `tokenise` has them before the cut."""
-    sample = next(_encode_batch([(0, pieces)], format, tokenizer))
-    return sample.ids, sample.learnt
+    (sample,) = _encode_batch([(0, 0, Rendering(pieces))], format, tokenizer)
+    return sample.ids.tolist(), sample.learnt.tolist()
 
 
-def _encode_batch(rendered: list[tuple[int, list[Segment]]], format: Format, tokenizer: Any) -> Iterator[_Encoded]:
-    """All segments of many rows in two calls of the tokenizer, which works on them in parallel."""
-    special = not format.uses_chat_template  # a chat template writes its special tokens itself
-    begins = _ids(tokenizer, [pieces[0][0] for _, pieces in rendered], special)
-    others = iter(_ids(tokenizer, [text for _, pieces in rendered for text, _ in pieces[1:]], False))
-    end = tokenizer.eos_token_id
-    for (row, pieces), begin in zip(rendered, begins, strict=True):
-        sample = _Encoded(row, [], [])
-        for index, (text, learnt) in enumerate(pieces):
-            ids = begin if index == 0 else next(others)
-            sample.ids += ids
-            sample.learnt += [learnt and bool(text)] * len(ids)
-        if special and end is not None:
-            sample.ids.append(end)
-            sample.learnt.append(any(sample.learnt))  # nothing is learnt from an empty completion
-        yield sample
+def begin_ids(tokenizer: Any) -> list[int]:
+    """The ids that the tokenizer begins every text with: BOS, or none."""
+    with_special = tokenizer("a", verbose=False)["input_ids"]
+    plain = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]
+    for begin in range(len(with_special) - len(plain) + 1):
+        if with_special[begin : begin + len(plain)] == plain:
+            return list(with_special[:begin])
+    return []
 
 
-def _ids(tokenizer: Any, texts: list[str], special: bool) -> list[list[int]]:
-    """Ids of each text without an end of sequence: some tokenizers append it by themselves."""
-    if not texts:
-        return []
-    end = tokenizer.eos_token_id
-    found: list[list[int]] = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
-    for ids in found if special else ():
-        while ids and ids[-1] == end:
-            ids.pop()
-    return found
+def _encode_batch(samples: list[tuple[int, int, Rendering]], format: Format, tokenizer: Any) -> Iterator[_Encoded]:
+    """Many samples in one call of the tokenizer, which works on them in parallel."""
+    if not samples:
+        return
+    begin, end = begin_ids(tokenizer), tokenizer.eos_token_id
+    appended = not format.uses_chat_template and end is not None
+    texts = [sample.text for _, _, sample in samples]
+    for (row, part, _), (ids, flags) in zip(samples, _flagged(texts, samples, tokenizer), strict=True):
+        if begin and ids[: len(begin)].tolist() != begin:
+            ids, flags = np.concatenate([begin, ids]), np.concatenate([np.zeros(len(begin), bool), flags])
+        if appended:
+            length = len(ids)
+            while length and ids[length - 1] == end:
+                length -= 1
+            learnt = bool(flags.any())  # nothing is learnt from an empty completion
+            ids, flags = np.append(ids[:length], end), np.append(flags[:length], learnt)
+        yield _Encoded(row, part, ids.astype(np.int32), flags)
+
+
+def _flagged(
+    texts: list[str], samples: list[tuple[int, int, Rendering]], tokenizer: Any
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """(ids, whether each is learnt) of each text without special tokens that are not written in it."""
+    if not getattr(tokenizer, "is_fast", False):
+        yield from (_flagged_in_pieces(sample.segments, tokenizer) for _, _, sample in samples)
+        return
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    for (_, _, sample), ids, offsets in zip(samples, found["input_ids"], found["offset_mapping"], strict=True):
+        places = np.array(offsets, np.int64).reshape(-1, 2)
+        flags = np.zeros(len(ids), bool)
+        for begin, end in sample.spans:
+            flags |= (places[:, 0] < end) & (places[:, 1] > begin) & (places[:, 0] < places[:, 1])
+        yield np.array(ids, np.int64), flags
+
+
+def _flagged_in_pieces(segments: list[Segment], tokenizer: Any) -> tuple[NDArray, NDArray]:
+    """For tokenizers that do not say which characters a token is made of: each piece is tokenised by itself."""
+    ids: list[int] = []
+    flags: list[bool] = []
+    for text, learnt in segments:
+        piece = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids += piece
+        flags += [learnt] * len(piece)
+    return np.array(ids, np.int64), np.array(flags, bool)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import TokenizedData
 from geko_engine.data.formats import Format, Row, Segment, UnusableRow, format_as_configured, recognise
 from geko_engine.data.preparation import prepare, render_rows, use_template
@@ -62,11 +63,11 @@ def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -
     count = min(100, config.data.sample_count or 100)
     try:
         rows = load_rows(replace(config.data, sample_count=count), should_stop=should_stop)
-        format = recognise(rows, config.data)
+        format = recognise(rows, config.data, tokenizer)
     except GekoError as error:
         format = format_as_configured(config.data)
         note = f"The run's data cannot be read, so its layout is guessed. {error}"
-    use_template(format, tokenizer, lambda event: None)
+    use_template(format, tokenizer, lambda event: None, config.data.chat_template)
     return format, note
 
 
@@ -86,6 +87,13 @@ def find_examples(
     return found, list(dict.fromkeys(notes))
 
 
+def _format_of(rows: list[Row], config: DataConfig, tokenizer: Any) -> Format:
+    """The format of `rows`; the tokenizer gets its template."""
+    format = recognise(rows, config, tokenizer)
+    use_template(format, tokenizer, lambda event: None, config.chat_template)
+    return format
+
+
 def _first(asked: int | None) -> int:
     return min(FIRST_ROWS, asked or FIRST_ROWS)
 
@@ -97,7 +105,7 @@ def _evaluation(
         return []
     few = replace(config.data, eval_count=_first(config.data.eval_count))
     rows = load_rows(few, evaluation=True, should_stop=should_stop)
-    return _usable("evaluation", list(enumerate(rows)), recognise(rows, config.data), tokenizer, {})
+    return _usable("evaluation", list(enumerate(rows)), _format_of(rows, config.data, tokenizer), tokenizer, {})
 
 
 def _training(
@@ -105,7 +113,7 @@ def _training(
 ) -> list[Example]:
     few = replace(config.data, sample_count=_first(config.data.sample_count))
     rows = load_rows(few, should_stop=should_stop)
-    return _usable("training", list(enumerate(rows)), recognise(rows, config.data), tokenizer, {})
+    return _usable("training", list(enumerate(rows)), _format_of(rows, config.data, tokenizer), tokenizer, {})
 
 
 def _hard_and_held_out(
@@ -150,7 +158,6 @@ def _hardest(record: Any, data: TokenizedData) -> tuple[list[int], dict[int, str
 def _usable(
     group: str, rows: Sequence[Numbered], format: Format, tokenizer: Any, notes: dict[int, str]
 ) -> list[Example]:
-    use_template(format, tokenizer, lambda event: None)
     return list(islice(_examples(group, rows, format, tokenizer, notes), EACH))
 
 
@@ -159,7 +166,7 @@ def _examples(
 ) -> Iterator[Example]:
     for number, row in rows:
         try:
-            pieces = format.render(row, tokenizer).segments
+            pieces = format.render(row, tokenizer)[-1].segments
         except UnusableRow:
             continue
         if not format.has_answers:

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from geko_engine.data.formats import Format, Segment, UnusableRow
+from geko_engine.data.formats import ChatTemplate, Format, Segment, UnusableRow
 from geko_engine.data.tokenization import encode
 from geko_engine.exceptions import DataError
 from geko_engine.models.loading import longest_input
@@ -139,6 +139,8 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """Tokens that end an answer: the tokenizer's, which was learnt, and those that the model came with."""
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     found = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
+    if tokenizer.chat_template:
+        found.append(tokenizer.convert_tokens_to_ids(ChatTemplate.of(tokenizer).end or tokenizer.eos_token))
     return sorted({token for token in found if token is not None})
 
 

@@ -34,6 +34,31 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
         tokenizer.save_pretrained(path)
 
 
+def set_end_token(model: Any, tokenizer: Any, token: str) -> None:
+    """Let generation stop at the token that the model has learnt to end an answer with, wherever the model is loaded.
+
+    Tokenizer, generation_config.json and config.json are what transformers, vLLM and converters to GGUF read it from.
+
+    Args:
+        model: its generation settings keep the ends that they had and get this one first.
+        tokenizer: its end of sequence becomes this token.
+        token: as text; nothing is changed where it is empty.
+    """
+    if not token:
+        return
+    number = tokenizer.convert_tokens_to_ids(token)
+    if tokenizer.eos_token != token:
+        tokenizer.eos_token = token
+    settings = getattr(model, "generation_config", None)
+    if settings is not None:
+        before = settings.eos_token_id
+        known = before if isinstance(before, list) else [before]
+        ends = list(dict.fromkeys([number, *(end for end in known if end is not None)]))
+        settings.eos_token_id = ends if len(ends) > 1 else number
+    if getattr(model, "config", None) is not None:
+        model.config.eos_token_id = number
+
+
 def require_finite(model: nn.Module) -> None:
     """Raise RunError, naming the tensor, when a trainable weight is NaN or infinite: nothing good comes of saving it."""
     for name, parameter in model.named_parameters():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
-from geko_engine.data.formats import Segment, UnusableRow, column_names, recognise
+from geko_engine.data.formats import Format, Segment, UnusableRow, column_names, recognise, restore_integers
 from geko_engine.data.preparation import (
     PreparedDataset,
     load_raw_rows,
@@ -27,6 +27,7 @@ from geko_engine.data.preparation import (
     use_template,
 )
 from geko_engine.data.sources import load_rows
+from geko_engine.data.tokenization import begin_ids
 from geko_engine.exceptions import DataError, GekoError, Stopped
 from geko_engine.models.loading import load_config_and_tokenizer, longest_input
 from geko_engine.models.precision import set_thread_count
@@ -92,24 +93,33 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
     """
     count = min(FIRST_ROWS, config.data.sample_count or FIRST_ROWS)
     rows = load_rows(replace(config.data, sample_count=count))
-    format = recognise(rows, config.data)
-    use_template(format, tokenizer, emit)
+    rows, _ = restore_integers(rows)
+    format = recognise(rows, config.data, tokenizer)
+    use_template(format, tokenizer, emit, config.data.chat_template)
     shown: list[list[Segment]] = []
     reasons: list[str] = []
     left_out = flagged_rows(config.data, EXCLUDE)
     for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
         try:
-            pieces = format.render(row, tokenizer).segments
+            samples = format.render(row, tokenizer)
         except UnusableRow as reason:
             reasons.append(str(reason))
             continue
-        end = [] if format.uses_chat_template or not tokenizer.eos_token else [(tokenizer.eos_token, True)]
-        shown.append([*_shortened(pieces), *end])
-        if len(shown) == SAMPLES_SHOWN:
+        shown += [_with_ends(sample.segments, format, tokenizer) for sample in samples]
+        if len(shown) >= SAMPLES_SHOWN:
             break
     if not shown:
         raise DataError(f"None of the first {len(rows)} rows can be used: {reasons[0]}.", "data.train")
-    return DataPreviewed(column_names(rows), format.sentence, shown)
+    return DataPreviewed(column_names(rows), format.sentence, shown[:SAMPLES_SHOWN])
+
+
+def _with_ends(pieces: list[Segment], format: Format, tokenizer: Any) -> list[Segment]:
+    """The pieces with the special tokens that stand around them in training, as text."""
+    text = "".join(piece for piece, _ in pieces)
+    begin, end = tokenizer.decode(begin_ids(tokenizer)), tokenizer.eos_token or ""
+    before = [(begin, False)] if begin and not text.startswith(begin) else []
+    after = [(end, True)] if end and not format.uses_chat_template and not text.endswith(end) else []
+    return [*before, *_shortened(pieces), *after]
 
 
 def _shortened(pieces: list[Segment]) -> list[Segment]:

@@ -72,8 +72,9 @@ def write_sample_texts(
             for first in range(0, len(data), ROWS_AT_A_TIME):
                 if should_stop():
                     raise Stopped
-                chosen = data.rows[first : first + ROWS_AT_A_TIME].tolist()
-                kept = [_text(found) for number in chosen if (found := rendered[number])]
+                batch = slice(first, first + ROWS_AT_A_TIME)
+                chosen = zip(data.rows[batch].tolist(), data.parts[batch].tolist(), strict=True)
+                kept = [_text(rendered[number][part]) for number, part in chosen]
                 digests[:, first : first + len(kept)] = np.array([digest for digest, _ in kept], np.uint64).T
                 file.write_table(pa.Table.from_pylist([values for _, values in kept], SCHEMA))
                 on_progress(first + len(kept), len(data))
@@ -91,22 +92,16 @@ def _text(rendering: Rendering) -> tuple[tuple[int, int], dict[str, Any]]:
     cut = max(len(rendering.text), len(turns or "")) > TEXT_LIMIT
     values = {
         "text": rendering.text[:TEXT_LIMIT],
-        "learnt": learnt_spans(rendering.segments, TEXT_LIMIT),
+        "learnt": learnt_spans(rendering, TEXT_LIMIT),
         "messages": None if cut else turns,
         "cut": cut,
     }
     return _digests(rendering.segments), values
 
 
-def learnt_spans(pieces: Sequence[Segment], limit: int) -> list[int]:
-    """Begin and end of each learnt piece in the joined text, one after the other, up to `limit` characters."""
-    spans: list[int] = []
-    end = 0
-    for text, learnt in pieces:
-        begin, end = end, end + len(text)
-        if learnt and begin < limit and text:
-            spans += [begin, min(end, limit)]
-    return spans
+def learnt_spans(rendering: Rendering, limit: int) -> list[int]:
+    """Begin and end of each learnt piece in the text, one after the other, up to `limit` characters."""
+    return [place for begin, end in rendering.spans if begin < limit for place in (begin, min(end, limit))]
 
 
 def _digests(pieces: Sequence[Segment]) -> tuple[int, int]:

@@ -16,20 +16,34 @@ class UnusableRow(Exception):
 
 @dataclass(frozen=True)
 class Rendering:
-    """A row as the model reads it.
+    """One sample as the model reads it; a row gives one, or one for each answer where its template asks for it.
 
     Attributes:
         segments: the pieces of text in their order, each learnt or not.
         turns: the conversation that they were made of, for formats that have one.
+        notes: what of the row is not learnt as it stands there; each completes "N rows ...".
+        remarks: what was done to the row that changes nothing of what its answers say; in the same form.
     """
 
     segments: list[Segment]
     turns: list[Turn] | None = None
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """All pieces, joined."""
         return "".join(text for text, _ in self.segments)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First character and the one after the last of each learnt piece in `text`."""
+        found, end = [], 0
+        for text, learnt in self.segments:
+            begin, end = end, end + len(text)
+            if learnt and text:
+                found.append((begin, end))
+        return found
 
 
 class Format(Protocol):
@@ -51,11 +65,15 @@ class Format(Protocol):
         """Which columns are read as what, in one sentence for the user."""
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+
+    @property
     def answer_column(self) -> str | None:
         """The column that the learnt text comes from, where it is a column of its own."""
 
-    def render(self, row: Row, tokenizer: Any) -> Rendering:
-        """`row` as the model reads it.
+    def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
+        """`row` as the model reads it: one sample, or one for each answer.
 
         Raises:
             UnusableRow: when it cannot be rendered, with the reason.

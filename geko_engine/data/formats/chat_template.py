@@ -1,72 +1,180 @@
-"""A conversation through a tokenizer's chat template, and where the assistant's answers are in the rendered text.
+"""A tokenizer's chat template: what it renders, what it leaves out, and which token ends an answer in it.
 
-Knows turns, and no rows.
+Knows turns, and no rows. What a template does is found out once, by rendering a few words with it.
 """
 
 from __future__ import annotations
 
+import re
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from geko_engine.data.formats.base import Segment, Turn, UnusableRow
+from geko_engine.data.formats.base import Turn, UnusableRow
 
-# For tokenizers that bring none; needs no special token but the end of sequence, and is saved with the model.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}Assistant: {{ message['content'] }}{{ eos_token }}\n"
-    "{% else %}{{ message['role'].capitalize() }}: {{ message['content'] }}\n{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+NAMES = re.compile(r"\.(\w+)|['\"](\w+)['\"]")
+TOKEN = re.compile(r"[<\[|].*[>\]|]", re.DOTALL)  # what an added token must be like to end an answer
+SYSTEM, QUESTION, ANSWER, NEXT, THOUGHT = (
+    "probe of rules",
+    "probe of asking",
+    "probe of saying",
+    "probe of more",
+    "probe of thinking",
 )
 
 
-def answers_of(turns: list[Turn]) -> list[int]:
-    """Which turns the assistant says something in."""
-    spoken = (i for i, turn in enumerate(turns) if turn["role"] == "assistant")
-    return [i for i in spoken if turns[i]["content"] or turns[i].get("tool_calls")]
+class Refused(UnusableRow):
+    """The template raised an error; its own words are in the reason."""
 
 
-def render_turns(turns: list[Turn], tokenizer: Any) -> list[Segment]:
-    """Cut the rendered conversation where the assistant begins and ends to speak, as at inference.
+class ChatTemplate:
+    """The chat template of one tokenizer, as it stands now.
 
-    A template may render earlier turns otherwise than the last one (some drop their reasoning): then only the last
-    answer is learnt.
+    Args:
+        tokenizer: has a chat template.
     """
-    answers = answers_of(turns)
-    if not answers:
-        raise UnusableRow("the conversation has no answer of the assistant")
-    turns = turns[: answers[-1] + 1]  # what comes after the last answer teaches nothing
-    whole = apply_template(turns, tokenizer)
-    for chosen in (answers, answers[-1:]):
-        cuts = _cuts(turns, chosen, whole, tokenizer)
-        if cuts is not None:
-            break
-    else:
-        raise UnusableRow("the chat template does not show where the assistant's answer begins")
-    pieces: list[Segment] = []
-    last = 0
-    for begin, end in cuts:
-        # What a template sets behind the end of the turn, a line break mostly, is not the answer any more.
-        stop = tokenizer.eos_token
-        ended = whole.rfind(stop, begin, end) + len(stop) if stop and stop in whole[begin:end] else end
-        pieces += [(whole[last:begin], False), (whole[begin:ended], True)]
-        last = ended
-    return [piece for piece in [*pieces, (whole[last:], False)] if piece[0]]
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = weakref.proxy(tokenizer)
+        self._eos = tokenizer.eos_token or ""
+        template = tokenizer.chat_template
+        self._source = "\n".join(template.values()) if isinstance(template, dict) else str(template)
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> ChatTemplate:
+        """The chat template of `tokenizer`; probed once for as long as the tokenizer does not change."""
+        state = repr((tokenizer.chat_template, tokenizer.special_tokens_map))
+        known = _KNOWN.get(tokenizer)
+        if known is None or known[0] != state:
+            known = _KNOWN[tokenizer] = (state, cls(tokenizer))
+        return known[1]
+
+    def render(self, turns: Sequence[Turn], tools: list[Any] | None = None, *, begin: bool = False) -> str:
+        """The conversation as text.
+
+        Args:
+            turns: the conversation.
+            tools: descriptions of the tools that the assistant may call.
+            begin: whether the beginning of an answer is to stand at the end, as when the model is asked.
+
+        Raises:
+            Refused: when the template raises an error, with its own words.
+        """
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    list(turns), tools=tools, tokenize=False, add_generation_prompt=begin
+                )
+            )
+        except Exception as error:  # templates raise jinja2's errors, and those of Python, with their own sentences
+            raise Refused(f"the chat template refuses it: {error}") from error
+
+    def masked(self, turns: Sequence[Turn], tools: list[Any] | None = None) -> list[tuple[int, int]]:
+        """Where the template itself says that the assistant speaks: spans of characters; none where it does not say so."""
+        if not GENERATION.search(self._source):
+            return []
+        from transformers.utils.chat_template_utils import render_jinja_template  # noqa: TID251 - with a tokenizer only
+
+        try:
+            _, found = render_jinja_template(
+                [list(turns)],
+                tools=tools,
+                chat_template=self._tokenizer.get_chat_template(None, tools),
+                return_assistant_tokens_mask=True,
+                **self._tokenizer.special_tokens_map,
+            )
+        except Exception as error:
+            raise Refused(f"the chat template refuses it: {error}") from error
+        return [(int(begin), int(end)) for begin, end in found[0]]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every key that the template may read of a turn."""
+        return frozenset(name for found in NAMES.findall(self._source) for name in found if name)
+
+    @cached_property
+    def end(self) -> str:
+        """The token that ends every answer, as text; empty where the template marks no end."""
+        turns = [_turn("user", QUESTION), _turn("assistant", ANSWER)]
+        try:
+            last = self.render(turns).rpartition(ANSWER)[2]
+            inner = self.render([*turns, _turn("user", NEXT)]).rpartition(ANSWER)[2]
+        except Refused:
+            return self._eos
+        return self._first_token(last[: common_length(last, inner)])
+
+    @cached_property
+    def beginning(self) -> str:
+        """What the template writes of a short conversation; empty where it refuses it."""
+        try:
+            return self.render([_turn("user", QUESTION), _turn("assistant", ANSWER)])
+        except Refused:
+            return ""
+
+    @cached_property
+    def merges_system(self) -> bool:
+        """Whether the template refuses or leaves out a system turn, which then stands before the first question."""
+        turns = [_turn("user", QUESTION), _turn("assistant", ANSWER)]
+        return self._shows(turns, [ANSWER]) and not self._shows([_turn("system", SYSTEM), *turns], [SYSTEM])
+
+    @cached_property
+    def merges_users(self) -> bool:
+        """Whether the template refuses two turns of the user in a row."""
+        turns = [_turn("user", NEXT), _turn("user", QUESTION), _turn("assistant", ANSWER)]
+        return self._shows(turns[1:], [ANSWER]) and not self._shows(turns, [ANSWER])
+
+    @cached_property
+    def shows_calls(self) -> bool:
+        """Whether the template renders tool calls."""
+        return any(self._shows(_calling(arguments), ["probe_tool"]) for arguments in ({"a": 1}, '{"a": 1}'))
+
+    @cached_property
+    def takes_arguments_as_text(self) -> bool:
+        """Whether the template joins the arguments of a call to its text as they are, instead of encoding them."""
+        return not self._shows(_calling({"a": 1}), ["probe_tool"]) and self.shows_calls
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether the template renders the descriptions of tools."""
+        tool = {"name": "probe_tool", "description": "probe", "parameters": {"type": "object", "properties": {}}}
+        tools = [{"type": "function", "function": tool}]
+        return self._shows([_turn("user", QUESTION)], ["probe_tool"], tools)
+
+    @cached_property
+    def shows_reasoning(self) -> bool:
+        """Whether the template renders what the assistant thinks before its last answer."""
+        turn = {**_turn("assistant", ANSWER), "reasoning_content": THOUGHT}
+        return self._shows([_turn("user", QUESTION), turn], [THOUGHT, ANSWER])
+
+    def _shows(self, turns: list[Turn], texts: list[str], tools: list[Any] | None = None) -> bool:
+        try:
+            text = self.render(turns, tools)
+        except Refused:
+            return False
+        return all(part in text for part in texts)
+
+    def _first_token(self, text: str) -> str:
+        """The first added token in `text`, the longest where several begin there; empty where there is none."""
+        added = self._tokenizer.added_tokens_decoder.values()
+        names = {str(token) for token in added if token.special or TOKEN.fullmatch(str(token))} | {self._eos}
+        found = [(text.find(name), -len(name), name) for name in names if name and name in text]
+        return min(found)[2] if found else ""
 
 
-def _cuts(turns: list[Turn], answers: list[int], whole: str, tokenizer: Any) -> list[tuple[int, int]] | None:
-    """Where each answer begins and ends in `whole`, or None when its beginning renders otherwise alone."""
-    found = []
-    for index in answers:
-        before = apply_template(turns[:index], tokenizer, begin=True) if index else ""
-        until = whole if index == len(turns) - 1 else apply_template(turns[: index + 1], tokenizer)
-        if not whole.startswith(before) or not whole.startswith(until) or len(before) > len(until):
-            return None
-        found.append((len(before), len(until)))
-    return found
+_KNOWN: weakref.WeakKeyDictionary[Any, tuple[str, ChatTemplate]] = weakref.WeakKeyDictionary()
 
 
-def apply_template(turns: list[Turn], tokenizer: Any, *, begin: bool = False) -> str:
-    try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=begin))
-    except Exception as error:  # templates raise jinja2's errors with their own sentences
-        raise UnusableRow(f"the chat template refuses it: {error}") from error
+def common_length(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _turn(role: str, content: str) -> Turn:
+    return {"role": role, "content": content}
+
+
+def _calling(arguments: Any) -> list[Turn]:
+    call = {"id": "call00000", "type": "function", "function": {"name": "probe_tool", "arguments": arguments}}
+    return [_turn("user", QUESTION), {**_turn("assistant", ""), "tool_calls": [call]}]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from geko_engine.data.formats.base import Rendering, Row, Segment, Turn, UnusableRow
-from geko_engine.data.formats.chat_template import answers_of, apply_template, render_turns
-from geko_engine.data.formats.text import join_lines, prompt_columns
-from geko_engine.data.formats.values import text_of
+from geko_engine.data.formats.answers import fit, render_dialogue
+from geko_engine.data.formats.base import Rendering, Row, Segment, UnusableRow
+from geko_engine.data.formats.cells import Cells
+from geko_engine.data.formats.chat_template import ChatTemplate
+from geko_engine.data.formats.columns import Beside, pair_sentence, with_context
+from geko_engine.data.formats.turns import Dialogue, answers_of, tools_in, turns_in
 
-ROLES = {  # ShareGPT's names, and those of its relatives
-    "human": "user",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "function": "tool",
-    "observation": "tool",
-}
+EMPTY = "its completion is empty"
+PROMPT_ANSWER = "with answers of the assistant in the prompt, which are not learnt"
 
 
 class _Turns:
@@ -28,23 +22,50 @@ class _Turns:
     layout: ClassVar[str] = "conversation"
     uses_chat_template: ClassVar[bool] = True
     has_answers: ClassVar[bool] = True
+    beside: Beside
 
-    def turns(self, row: Row) -> list[Turn]:
-        """The turns of a row as role and content, whatever they are called there. Raises UnusableRow."""
+    def dialogue(self, row: Row) -> Dialogue:
+        """The turns of a row, whatever they are called there. Raises UnusableRow."""
+        cells = Cells(row)
+        self.beside.refuse_unwanted(cells)
+        dialogue = Dialogue(notes=cells.notes)
+        system = cells.text(self.beside.system)
+        if system:
+            dialogue.say("system", system)
+        for role, text in self.beside.earlier(cells):
+            dialogue.say(role, text)
+        self._say(cells, dialogue)
+        if self.beside.tools:
+            dialogue.tools = tools_in(cells.value(self.beside.tools), self.beside.tools)
+        if not dialogue.turns:
+            raise UnusableRow("it holds no turn")
+        if system and len(dialogue.turns) > 1 and dialogue.turns[1]["role"] == "system":
+            own = dialogue.turns.pop(1)["content"]
+            dialogue.learnt.pop(1)
+            dialogue.turns[0]["content"] = system if own.strip() == system.strip() else f"{system}\n\n{own}"
+        return dialogue
+
+    def _say(self, cells: Cells, dialogue: Dialogue) -> None:
         raise NotImplementedError
 
-    def render(self, row: Row, tokenizer: Any) -> Rendering:
-        turns = self.turns(row)
-        return Rendering(render_turns(turns, tokenizer), turns)
+    def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
+        return render_dialogue(self.dialogue(row), tokenizer)
 
     def render_pair(self, prompt: str, answer: str, tokenizer: Any) -> list[Segment]:
-        return render_turns([_turn("user", prompt), _turn("assistant", answer)], tokenizer)
+        dialogue = Dialogue()
+        dialogue.say("user", prompt)
+        dialogue.say("assistant", answer)
+        return render_dialogue(dialogue, tokenizer)[0].segments
 
     def opening(self, prompt: str, tokenizer: Any) -> str:
-        return apply_template([_turn("user", prompt)], tokenizer, begin=True)
+        dialogue = Dialogue()
+        dialogue.say("user", prompt)
+        template = ChatTemplate.of(tokenizer)
+        fit(dialogue, template)
+        return template.render(dialogue.turns, begin=True)
 
     def question(self, row: Row) -> tuple[str, int]:
-        turns = self.turns(row)
+        turns = self.dialogue(row).turns
         answers = answers_of(turns)
         asked = turns[: answers[-1]] if answers else turns
         return (str(asked[-1]["content"]), len(asked) - 1) if asked else ("", 0)
@@ -56,26 +77,27 @@ class Conversation(_Turns):
 
     Args:
         messages: the column.
+        beside: further columns that are read.
     """
 
     messages: str
+    beside: Beside = Beside()
 
     answer_column: ClassVar[None] = None
 
     @property
-    def sentence(self) -> str:
-        return f"Conversations in {self.messages!r}, through the chat template; the assistant's turns are learnt."
+    def columns(self) -> tuple[str, ...]:
+        return (self.messages, *self.beside.names)
 
-    def turns(self, row: Row) -> list[Turn]:
-        found = row.get(self.messages)
-        if isinstance(found, str):
-            try:
-                found = json.loads(found)
-            except json.JSONDecodeError as error:
-                raise UnusableRow(f"the column {self.messages!r} holds a text, not a list of turns") from error
-        if not isinstance(found, list):
-            raise UnusableRow(f"the column {self.messages!r} holds no list of turns")
-        return normalised_turns(found)
+    @property
+    def sentence(self) -> str:
+        return (
+            f"Conversations in {self.messages!r}{self.beside.phrase}, through the chat template; "
+            "the assistant's turns are learnt."
+        )
+
+    def _say(self, cells: Cells, dialogue: Dialogue) -> None:
+        dialogue.read(turns_in(cells.value(self.messages), self.messages))
 
 
 @dataclass(frozen=True)
@@ -85,12 +107,20 @@ class PromptCompletionChat(_Turns):
     Args:
         prompt: the column of the prompt.
         completion: the column of the completion.
-        context: the column of further input, which stands below the prompt.
+        context: the column of further input, which stands in the prompt.
+        beside: further columns that are read.
+        labels: whether the completion is the label of a class.
     """
 
     prompt: str
     completion: str
     context: str | None = None
+    beside: Beside = Beside()
+    labels: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.prompt, self.completion, self.context) if name) + self.beside.names
 
     @property
     def answer_column(self) -> str:
@@ -98,43 +128,25 @@ class PromptCompletionChat(_Turns):
 
     @property
     def sentence(self) -> str:
-        return (
-            f"Prompt in {prompt_columns(self)}, completion in {self.completion!r} through the chat template; "
-            "the completion is learnt."
-        )
+        return pair_sentence(self.prompt, self.completion, self.context, self.beside, labels=self.labels, chat=True)
 
-    def turns(self, row: Row) -> list[Turn]:
-        asked, answer = row.get(self.prompt), row.get(self.completion)
-        text = join_lines(text_of(row, self.prompt), text_of(row, self.context))
-        return [
-            *(normalised_turns(asked) if isinstance(asked, list) else [_turn("user", text)]),
-            *(
-                normalised_turns(answer)
-                if isinstance(answer, list)
-                else [_turn("assistant", text_of(row, self.completion))]
-            ),
-        ]
+    def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
+        if Cells(row).value(self.completion) in (None, "", []):
+            raise UnusableRow(f"{EMPTY} (column {self.completion!r})")
+        return render_dialogue(self.dialogue(row), tokenizer)
 
-
-def _turn(role: str, content: str) -> Turn:
-    return {"role": role, "content": content}
-
-
-def normalised_turns(found: list[Any]) -> list[Turn]:
-    """Turns with the keys and role names of chat templates. Raises UnusableRow when a turn has no role."""
-    turns: list[Turn] = []
-    for number, turn in enumerate(found, 1):
-        role = turn.get("role", turn.get("from")) if isinstance(turn, dict) else None
-        if not isinstance(role, str):
-            raise UnusableRow(f"turn {number} has no role: it needs role and content, or from and value")
-        others = {k: v for k, v in turn.items() if k not in ("role", "from", "content", "value") and v is not None}
-        content = _content(turn.get("content", turn.get("value")))
-        turns.append({**others, "role": ROLES.get(role.lower(), role.lower()), "content": content})
-    return turns
-
-
-def _content(content: Any) -> str:
-    """Text of a turn; a list of parts (as multimodal data has it) gives its texts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in content)
-    return "" if content is None else str(content)
+    def _say(self, cells: Cells, dialogue: Dialogue) -> None:
+        asked, answer = cells.value(self.prompt), cells.value(self.completion)
+        context = cells.text(self.context)
+        if isinstance(asked, list):
+            before = len(dialogue.turns)
+            dialogue.read(asked, learnt=False)
+            dialogue.notes += [PROMPT_ANSWER] if answers_of(dialogue.turns[before:]) else []
+            if context:
+                dialogue.say("user", context)
+        else:
+            dialogue.say("user", with_context(self.prompt, cells.text(self.prompt), context))
+        if isinstance(answer, list):
+            dialogue.read(answer)
+        else:
+            dialogue.say("assistant", cells.text(self.completion))

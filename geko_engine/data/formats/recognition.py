@@ -1,12 +1,20 @@
-"""Which format the rows of a dataset have: by the columns that the user names, else by the usual names."""
+"""Which format the rows of a dataset have: by the columns that the user names, else by the usual names.
+
+Many rows decide, not one: the first usual format that fits at least half of them, else the one that fits most.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.formats.base import Format, Row
+from geko_engine.data.formats.cells import as_text
+from geko_engine.data.formats.columns import Beside
 from geko_engine.data.formats.conversation import Conversation, PromptCompletionChat
+from geko_engine.data.formats.own_templates import brings_template
 from geko_engine.data.formats.text import PlainText, PromptCompletion
 from geko_engine.exceptions import DataError
 
@@ -20,9 +28,23 @@ COLUMN_PAIRS = (
     ("instruction", "response"),
     ("input", "output"),
 )
-CONTEXTS = {"instruction": ("input", "context")}  # what stands below the prompt, where the data has it
+CONTEXTS = {"instruction": ("input", "context")}  # further input, where the data has it
+OTHER_CONTEXTS = ("context",)
 MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
 TEXT_COLUMNS = ("text", "content")
+CLASSIFIED_COLUMNS = ("text", "sentence", "content", "utterance", "review")
+LABEL_COLUMNS = ("label_text", "label", "labels", "category", "intent", "class", "sentiment")
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+HISTORY_COLUMNS = ("history",)
+TOOL_COLUMNS = ("tools", "functions")
+ROWS_ASKED = 2000  # spread over the data
+LABEL_LENGTH = 80  # characters; longer is no label
+FEW_LABELS = 20
+RAW, AUTO = "raw", "auto"
+
+
+Fits = Callable[[Row], bool]
+Candidate = tuple[Fits, Callable[[], Format]]  # whether a usual format fits a row, and what makes it
 
 
 def column_names(rows: Sequence[Row]) -> list[str]:
@@ -30,36 +52,19 @@ def column_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 
-def recognise(rows: Sequence[Row], config: DataConfig) -> Format:
-    """The format of the columns named in `config`, else the first usual one whose columns are there.
+def recognise(rows: Sequence[Row], config: DataConfig, tokenizer: Any = None) -> Format:
+    """The format of the columns named in `config`, else a usual one.
+
+    Args:
+        rows: all rows of a dataset, at least one.
+        config: names columns, and says whether prompts go through the chat template.
+        tokenizer: whether it brings a chat template decides where the settings leave it open.
 
     Raises:
-        DataError: when a named column does not exist, when only half of a pair is named, or when nothing is known.
+        DataError: when a named column does not exist, when only half of a pair is named, when the rows are preference
+            data, or when nothing is known.
     """
-    present = column_names(rows[:100])
-    named = {
-        "prompt": config.prompt_column,
-        "completion": config.completion_column,
-        "text": config.text_column,
-        "messages": config.messages_column,
-    }
-    for name, column in named.items():
-        if column and column not in present:
-            raise DataError(f"There is no column {column!r}; there are: {', '.join(present)}.", f"data.{name}_column")
-    chosen = [name for name in ("messages", "text") if named[name]]
-    pair = bool(named["prompt"] or named["completion"])
-    if len(chosen) + pair > 1:
-        raise DataError(
-            "Name one of them: a conversation column, a text column, or prompt and completion.",
-            f"data.{chosen[-1]}_column",
-        )
-    if named["messages"]:
-        return Conversation(named["messages"])
-    if named["text"]:
-        return PlainText(named["text"])
-    if pair:
-        return _pair(rows, config, *_both(named["prompt"], named["completion"]))
-    return _usual_format(rows, present, config)
+    return _Recognition(rows, config, tokenizer).found()
 
 
 def format_as_configured(config: DataConfig) -> Format:
@@ -69,39 +74,159 @@ def format_as_configured(config: DataConfig) -> Format:
     if config.messages_column:
         return Conversation(config.messages_column)
     names = config.prompt_column or "prompt", config.completion_column or "completion"
-    return PromptCompletionChat(*names) if config.chat_template else PromptCompletion(*names)
+    return PromptCompletion(*names) if config.chat_template in (AUTO, RAW) else PromptCompletionChat(*names)
 
 
-def _both(prompt: str | None, completion: str | None) -> tuple[str, str]:
-    if prompt and completion:
-        return prompt, completion
-    missing = "completion" if prompt else "prompt"
-    raise DataError("Name both the prompt column and the completion column.", f"data.{missing}_column")
+class _Recognition:
+    def __init__(self, rows: Sequence[Row], config: DataConfig, tokenizer: Any) -> None:
+        self._present = column_names(rows)
+        self._rows = [rows[i] for i in range(0, len(rows), max(1, len(rows) // ROWS_ASKED))]
+        self._config, self._tokenizer = config, tokenizer
+        self._beside = Beside(
+            self._named("system") or self._first(SYSTEM_COLUMNS),
+            self._first(HISTORY_COLUMNS),
+            self._first(TOOL_COLUMNS),
+            self._named("weight"),
+        )
+
+    def found(self) -> Format:
+        prompt, completion, text = (self._named(name) for name in ("prompt", "completion", "text"))
+        messages, label = self._named("messages"), self._named("label")
+        chosen = [name for name, value in (("messages", messages), ("text", text)) if value]
+        if len(chosen) + bool(prompt or completion) > 1:
+            raise DataError(
+                "Name one of them: a conversation column, a text column, or prompt and completion.",
+                f"data.{chosen[-1]}_column",
+            )
+        if messages:
+            return Conversation(messages, self._with(label))
+        if label and not completion:
+            asked = prompt or text or self._first(CLASSIFIED_COLUMNS)
+            if asked:
+                return self._pair(asked, label, self._named("context"), labels=True)
+        if text:
+            return PlainText(text, Beside(weight=self._beside.weight))
+        if prompt or completion:
+            return self._pair(*self._both(prompt, completion), self._named("context"), label=label)
+        return self._usual(label)
+
+    def _named(self, name: str) -> str | None:
+        column: str | None = getattr(self._config, f"{name}_column")
+        if column and column not in self._present:
+            raise DataError(
+                f"There is no column {column!r}; there are: {', '.join(self._present)}.", f"data.{name}_column"
+            )
+        return column or None
+
+    def _first(self, names: Sequence[str]) -> str | None:
+        return next((name for name in names if name in self._present), None)
+
+    def _with(self, label: str | None) -> Beside:
+        beside = self._beside
+        return Beside(beside.system, beside.history, beside.tools, beside.weight, label)
+
+    def _both(self, prompt: str | None, completion: str | None) -> tuple[str, str]:
+        if prompt and completion:
+            return prompt, completion
+        missing = "completion" if prompt else "prompt"
+        raise DataError("Name both the prompt column and the completion column.", f"data.{missing}_column")
+
+    def _usual(self, label: str | None) -> Format:
+        candidates = [*self._conversations(label), *self._pairs(label), *self._labelled(), *self._texts()]
+        self._refuse_preferences()
+        fitting = [sum(map(fits, self._rows)) for fits, _ in candidates]
+        if not candidates:
+            raise DataError(
+                f"None of the columns {', '.join(self._present)} is known. Name the prompt and completion columns, "
+                "the text column, or the conversation column.",
+                "data.prompt_column",
+            )
+        enough = (i for i, count in enumerate(fitting) if 2 * count >= len(self._rows))
+        return candidates[next(enough, fitting.index(max(fitting)))][1]()
+
+    def _conversations(self, label: str | None) -> list[Candidate]:
+        names = [name for name in MESSAGE_COLUMNS if name in self._present]
+        for _ in names[:1]:
+            self._refuse_marked(label, "messages")
+        return [(_holds(_is_turns, name), partial(Conversation, name, self._with(label))) for name in names]
+
+    def _pairs(self, label: str | None) -> list[Candidate]:
+        pairs = [(a, b) for a, b in COLUMN_PAIRS if a in self._present and b in self._present]
+        if pairs:
+            self._refuse_marked(label, " and ".join(pairs[0]))
+        return [
+            (_holds(_is_filled, *pair), partial(self._pair, *pair, self._context_of(*pair), label=label))
+            for pair in pairs
+        ]
+
+    def _labelled(self) -> list[Candidate]:
+        text, label = self._first(CLASSIFIED_COLUMNS), self._first(LABEL_COLUMNS)
+        if not text or not label or text == label:
+            return []
+        labels = [as_text(value) for row in self._rows if isinstance(value := row.get(label), str | int)]
+        few = 0 < len(set(labels)) <= max(FEW_LABELS, len(labels) // 4)
+        if not few or len(labels) < len(self._rows) / 2 or max(map(len, labels)) > LABEL_LENGTH:
+            return []
+        return [(_holds(_is_filled, text), partial(self._pair, text, label, None, labels=True))]
+
+    def _texts(self) -> list[Candidate]:
+        names = [name for name in TEXT_COLUMNS if name in self._present]
+        names += self._present if len(self._present) == 1 else []
+        beside = Beside(weight=self._beside.weight)
+        return [(_holds(_is_filled, name), partial(PlainText, name, beside)) for name in dict.fromkeys(names)]
+
+    def _context_of(self, prompt: str, completion: str) -> str | None:
+        names = CONTEXTS.get(prompt, OTHER_CONTEXTS)
+        return self._named("context") or self._first([name for name in names if name not in (prompt, completion)])
+
+    def _pair(
+        self,
+        prompt: str,
+        completion: str,
+        context: str | None,
+        *,
+        label: str | None = None,
+        labels: bool = False,
+    ) -> PromptCompletion | PromptCompletionChat:
+        kind = PromptCompletionChat if self._is_chat(prompt, completion) else PromptCompletion
+        return kind(prompt, completion, context, self._with(label), labels)
+
+    def _is_chat(self, prompt: str, completion: str) -> bool:
+        """Whether the pair becomes turns: it holds turns, the settings ask for it, or it will be asked in turns."""
+        if any(isinstance(row.get(name), list) for row in self._rows for name in (prompt, completion)):
+            return True
+        if self._config.chat_template != AUTO:
+            return self._config.chat_template != RAW
+        turns = (self._beside.system, self._beside.history, self._beside.tools)
+        filled = any(_is_filled(row.get(name)) for name in turns if name for row in self._rows)
+        return filled or (self._tokenizer is not None and brings_template(self._tokenizer))
+
+    def _refuse_preferences(self) -> None:
+        if {"chosen", "rejected"} <= set(self._present) and not any(n in self._present for n in MESSAGE_COLUMNS):
+            raise DataError(
+                "These are preference data, as for DPO: the columns chosen and rejected. GEKO learns answers, not "
+                "preferences. To learn the chosen ones, name 'chosen' as the completion column and the prompt's column, "
+                "or as the conversation column where it holds whole conversations.",
+                "data.train",
+            )
+
+    def _refuse_marked(self, label: str | None, what: str) -> None:
+        marks = [row["label"] for row in self._rows if row.get("label") is not None]
+        if label is None and marks and all(isinstance(mark, bool) for mark in marks):
+            raise DataError(
+                f"These are preference data, as for KTO: {what}, and a label that says whether an answer is good. "
+                "GEKO learns answers, not preferences. To learn the good ones alone, name 'label' as the label column.",
+                "data.label_column",
+            )
 
 
-def _usual_format(rows: Sequence[Row], present: list[str], config: DataConfig) -> Format:
-    for messages in MESSAGE_COLUMNS:
-        if messages in present:
-            return Conversation(messages)
-    for prompt, completion in COLUMN_PAIRS:
-        if prompt in present and completion in present:
-            context = next((name for name in CONTEXTS.get(prompt, ()) if name in present), None)
-            return _pair(rows, config, prompt, completion, context)
-    for text in TEXT_COLUMNS:
-        if text in present:
-            return PlainText(text)
-    if len(present) == 1:
-        return PlainText(present[0])
-    raise DataError(
-        f"None of the columns {', '.join(present)} is known. Name the prompt and completion columns, the text column, "
-        "or the conversation column.",
-        "data.prompt_column",
-    )
+def _holds(test: Callable[[Any], bool], *columns: str) -> Fits:
+    return lambda row: all(test(row.get(column)) for column in columns)
 
 
-def _pair(
-    rows: Sequence[Row], config: DataConfig, prompt: str, completion: str, context: str | None = None
-) -> PromptCompletion | PromptCompletionChat:
-    """Prompt and completion may be lists of turns themselves: those need the chat template too."""
-    chat = config.chat_template or isinstance(rows[0].get(prompt), list)
-    return (PromptCompletionChat if chat else PromptCompletion)(prompt, completion, context)
+def _is_filled(value: Any) -> bool:
+    return not (value is None or value in ("", []) or value != value)  # NaN differs from itself
+
+
+def _is_turns(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from geko_engine.data.formats.base import Rendering, Row, Segment
-from geko_engine.data.formats.values import text_of
+from geko_engine.data.formats.cells import Cells
+from geko_engine.data.formats.columns import Beside, join_lines, pair_sentence, with_context
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,11 @@ class PlainText:
 
     Args:
         text: the column.
+        beside: further columns that are read.
     """
 
     text: str
+    beside: Beside = Beside()
 
     layout: ClassVar[str] = "text"
     uses_chat_template: ClassVar[bool] = False
@@ -25,11 +28,17 @@ class PlainText:
     answer_column: ClassVar[None] = None
 
     @property
-    def sentence(self) -> str:
-        return f"Plain text in {self.text!r}; all of it is learnt."
+    def columns(self) -> tuple[str, ...]:
+        return (self.text, *self.beside.names)
 
-    def render(self, row: Row, tokenizer: Any) -> Rendering:
-        return Rendering([(text_of(row, self.text), True)])
+    @property
+    def sentence(self) -> str:
+        return f"Plain text in {self.text!r}{self.beside.phrase}; all of it is learnt."
+
+    def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
+        cells = Cells(row)
+        self.beside.refuse_unwanted(cells)
+        return [Rendering([(cells.text(self.text), True)], notes=tuple(cells.notes))]
 
     def render_pair(self, prompt: str, answer: str, tokenizer: Any) -> list[Segment]:
         return [(prompt, False), (answer, True)]
@@ -48,16 +57,24 @@ class PromptCompletion:
     Args:
         prompt: the column of the prompt.
         completion: the column of the completion.
-        context: the column of further input, which stands below the prompt.
+        context: the column of further input, which is part of the prompt.
+        beside: further columns that are read; rules and earlier turns stand above the prompt.
+        labels: whether the completion is the label of a class.
     """
 
     prompt: str
     completion: str
     context: str | None = None
+    beside: Beside = Beside()
+    labels: bool = False
 
     layout: ClassVar[str] = "pair"
     uses_chat_template: ClassVar[bool] = False
     has_answers: ClassVar[bool] = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.prompt, self.completion, self.context) if name) + self.beside.names
 
     @property
     def answer_column(self) -> str:
@@ -65,10 +82,13 @@ class PromptCompletion:
 
     @property
     def sentence(self) -> str:
-        return f"Prompt in {prompt_columns(self)}, completion in {self.completion!r}; the completion is learnt."
+        return pair_sentence(self.prompt, self.completion, self.context, self.beside, labels=self.labels, chat=False)
 
-    def render(self, row: Row, tokenizer: Any) -> Rendering:
-        return Rendering(self.render_pair(self.question(row)[0], text_of(row, self.completion), tokenizer))
+    def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
+        cells = Cells(row)
+        self.beside.refuse_unwanted(cells)
+        pair = self.render_pair(self._prompt(cells), cells.text(self.completion), tokenizer)
+        return [Rendering(pair, notes=tuple(cells.notes))]
 
     def render_pair(self, prompt: str, answer: str, tokenizer: Any) -> list[Segment]:
         return [(self.opening(prompt, tokenizer), False), (answer, True)]
@@ -77,14 +97,9 @@ class PromptCompletion:
         return prompt + "\n"
 
     def question(self, row: Row) -> tuple[str, int]:
-        return join_lines(text_of(row, self.prompt), text_of(row, self.context)), 0
+        return self._prompt(Cells(row)), 0
 
-
-def prompt_columns(read: Any) -> str:
-    """The columns of the prompt, for a sentence."""
-    return f"{read.prompt!r} with {read.context!r} below it" if read.context else f"{read.prompt!r}"
-
-
-def join_lines(*parts: str) -> str:
-    """The parts that are not empty, one below the other."""
-    return "\n".join(part for part in parts if part)
+    def _prompt(self, cells: Cells) -> str:
+        asked = with_context(self.prompt, cells.text(self.prompt), cells.text(self.context))
+        earlier = [text for _, text in self.beside.earlier(cells)]
+        return join_lines([cells.text(self.beside.system), *earlier, cells.text(self.beside.tools), asked])

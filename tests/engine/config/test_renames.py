@@ -45,6 +45,13 @@ def test_old_names_and_values_are_read_and_reported_in_one_sentence() -> None:
     assert len(said) == 1
 
 
+@pytest.mark.parametrize(("old", "new"), [(True, "chat"), (False, "raw"), ("true", "chat")])
+def test_a_switch_for_the_chat_template_is_read_as_a_choice(old: object, new: str) -> None:
+    said: list[str] = []
+    config = RunConfig.from_dict({"data": {"chat_template": old}}, on_renamed=said.append)
+    assert config.data.chat_template == new and "is now data.chat_template: " + new in said[0]
+
+
 def test_python_code_with_old_names_gets_a_future_warning() -> None:
     with pytest.warns(FutureWarning, match=r"data\.marks is now data\.row_flags") as caught:
         RunConfig.from_dict(OLD)

@@ -77,7 +77,7 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     ),
     "pair in the chat template": (
         {"instruction": "add", "input": "1 2", "output": "3"},
-        {"chat_template": True},
+        {"chat_template": "chat"},
         "user=\nadd\n1 2|\nassistant=\n3|\n",
         "3|",
     ),
@@ -106,12 +106,13 @@ def test_the_plain_template_reads_as_people_write(tokenizer: Any) -> None:
     assert text.startswith(prompt), "at inference the model sees what it has seen in training"
 
 
-def test_a_template_that_forgets_learns_the_last_answer_only(tokenizer: Any) -> None:
+def test_a_template_that_forgets_learns_every_answer_as_inference_sees_it(tokenizer: Any) -> None:
     tokenizer.chat_template = FORGETFUL
     turns = [dict(turn, reasoning="hm") if turn["role"] == "assistant" else turn for turn in TURNS]
-    found = Conversation("messages").render({"messages": turns}, tokenizer).segments
-    assert [text for text, learnt in found if learnt] == ["hm+4<eos>"]
-    assert "".join(text for text, _ in found).count("hm") == 1
+    first, last = Conversation("messages").render({"messages": turns}, tokenizer)
+    assert [text for text, learnt in first.segments if learnt] == ["hm+Hello.<eos>"]
+    assert [text for text, learnt in last.segments if learnt] == ["hm+4<eos>"]
+    assert last.text.count("hm") == 1 and len(last.remarks) == 1
 
 
 UNUSABLE: dict[str, tuple[Any, str]] = {

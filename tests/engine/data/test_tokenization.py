@@ -130,7 +130,7 @@ def test_a_model_name_that_cannot_be_one(name: str, sentence: str) -> None:
 def test_names_that_may_be_right_pass(model_folder: Path) -> None:
     assert not any(model_problem(name) for name in ("demo", "gpt2", "owner/name", str(model_folder)))
     assert not any(data_problem(name) for name in ("demo", "squad", "owner/name"))
-    assert "holds no config.json" in model_problem(str(model_folder.parent))
+    assert "has no config.json" in model_problem(str(model_folder.parent))
     assert "There is no file" in data_problem("rows.jsonl") and "No data is named" in data_problem(" ")
 
 

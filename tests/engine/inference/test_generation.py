@@ -45,9 +45,9 @@ def prepared(row: dict[str, Any], **config: Any) -> tuple[Format, Any]:
     return format, tokenizer
 
 
-@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("chat", ["raw", "chat"])
 @pytest.mark.parametrize("name", list(ROWS))
-def test_a_prompt_is_read_as_it_was_in_training(name: str, chat: bool) -> None:
+def test_a_prompt_is_read_as_it_was_in_training(name: str, chat: str) -> None:
     format, tokenizer = prepared(ROWS[name], chat_template=chat)
     learnt = tokenise([ROWS[name]], format, tokenizer, 1000)
     ids = prompt_ids(pieces_of(format.question(ROWS[name])[0], "", format, tokenizer), format, tokenizer)

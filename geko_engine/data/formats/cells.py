@@ -1,0 +1,126 @@
+"""Cells of a table as text and as values, and what had to be changed to read them. Knows no format."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import math
+import uuid
+from typing import Any
+
+from geko_engine.data.formats.base import Row, UnusableRow
+
+BOOLEANS = "whose {column!r} is true or false, which is learnt as the word"
+FALSE_WORDS = {"false", "no", "off", "0", "0.0"}
+
+
+class Cells:
+    """The cells of one row.
+
+    Args:
+        row: the row as it came from its file.
+
+    Attributes:
+        notes: what was changed to read the cells that were asked for; each completes "N rows ...".
+    """
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.notes: list[str] = []
+
+    def value(self, column: str | None) -> Any:
+        """The cell without the null values in it; None where it is missing or NaN. Raises UnusableRow."""
+        if not column:
+            return None
+        try:
+            return without_nulls(self.row.get(column))
+        except UnusableRow as reason:
+            raise UnusableRow(f"the column {column!r} holds {reason}") from None
+
+    def text(self, column: str | None) -> str:
+        """The cell as text: empty where it is missing, JSON where it is a list or an object. Raises UnusableRow."""
+        found = self.value(column)
+        if isinstance(found, bool):
+            self.notes.append(BOOLEANS.format(column=column))
+        text = as_text(found)
+        if not is_unicode(text):
+            raise UnusableRow(f"the column {column!r} holds half a character (a lone surrogate)")
+        return text
+
+    def is_off(self, column: str | None) -> bool:
+        """Whether the cell says no: false, 0, or a word for it."""
+        found = self.value(column)
+        return found is not None and is_off(found)
+
+
+def is_off(value: Any) -> bool:
+    """Whether a weight or a yes-or-no says that something is not to be learnt."""
+    return value.strip().lower() in FALSE_WORDS if isinstance(value, str) else not value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a tokenizer can read the text: it holds no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_text(value: Any) -> str:
+    """A value without nulls as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=as_text)
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    return "" if value is None else str(value)
+
+
+def without_nulls(value: Any) -> Any:
+    """`value` without null and NaN at any depth; tables fill the keys that other rows have with them.
+
+    Raises:
+        UnusableRow: when it holds bytes, or what no text can be made of.
+    """
+    if isinstance(value, dict):
+        kept = {str(name): without_nulls(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [item for item in map(without_nulls, value) if item is not None]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise UnusableRow("bytes, not text")
+    known = str | int | float | dt.date | dt.time | dt.timedelta | decimal.Decimal | uuid.UUID
+    if isinstance(value, known):
+        return value
+    if hasattr(value, "tolist"):  # arrays and scalars of numpy
+        return without_nulls(value.tolist())
+    raise UnusableRow(f"a {type(value).__name__}, not text")
+
+
+def restore_integers(rows: list[Row]) -> tuple[list[Row], dict[str, list[int]]]:
+    """Whole numbers that a table turned into fractions because the column has gaps, as whole numbers again.
+
+    Args:
+        rows: the rows of one dataset.
+
+    Returns:
+        The rows, and for each column that was restored the numbers of its rows, counted from 0.
+    """
+    restored = {}
+    for column in {name for row in rows for name, value in row.items() if isinstance(value, float)}:
+        cells = ((i, row.get(column)) for i, row in enumerate(rows))
+        there = {i: value for i, value in cells if value is not None and value == value}  # NaN differs from itself
+        whole = all(isinstance(value, float) and value.is_integer() for value in there.values())
+        if whole and 0 < len(there) < len(rows):
+            restored[column] = list(there)
+    if restored:
+        rows = [dict(row) for row in rows]
+        for column, numbers in restored.items():
+            for number in numbers:
+                rows[number][column] = int(rows[number][column])
+    return rows, restored
