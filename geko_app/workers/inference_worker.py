@@ -103,16 +103,16 @@ class InferenceWorker:
 
     def _open_run(self, job: Message) -> dict[str, Any]:
         """The run of a job: asked, tokenizer, longest, format, note; read again only for another run."""
-        from geko_engine.inference.examples import layout
-        from geko_engine.inference.run_models import FINAL, Asked, open_run
+        from geko_engine.inference.examples import dataset_format
+        from geko_engine.inference.run_models import FINAL, ModelChoice, load_run_config_and_tokenizer
         from geko_engine.models.loading import longest_input
 
-        asked = Asked.of(RunFolder.open(job["run"]), job.get("which", FINAL))
+        asked = ModelChoice.of(RunFolder.open(job["run"]), job.get("which", FINAL))
         record = asked.folder.samples_path  # rewritten when a run is resumed
         key = (job["run"], record.stat().st_mtime_ns if record.is_file() else 0)
         if self._run.get("key") != key:
-            settings, tokenizer = open_run(asked, lambda: self._inbox.is_cancelled(job))
-            format, note = layout(asked.config, tokenizer, lambda: self._inbox.is_cancelled(job))
+            settings, tokenizer = load_run_config_and_tokenizer(asked, lambda: self._inbox.is_cancelled(job))
+            format, note = dataset_format(asked.config, tokenizer, lambda: self._inbox.is_cancelled(job))
             self._run = {
                 "key": key,
                 "tokenizer": tokenizer,

@@ -1,1 +1,1 @@
-"""The base and the tuned model of a run, asked. Knows no training loop."""
+"""Running the base and the tuned model of a run. Knows no training loop."""

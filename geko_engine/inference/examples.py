@@ -1,6 +1,6 @@
-"""Examples of a run's data to ask its models about: what it is confidently wrong about first. Knows rows and the record.
+"""Example prompts from a run's data, HARD samples first. Knows rows and the sample record.
 
-The answer of an example is taken from its row as it was learnt; nothing is generated here.
+The answer of an example comes from its row; nothing is generated here.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.sample_records import SampleStates
 
-EACH = 6  # examples of a group
-FIRST_ROWS = 200  # are read where a few will do
-LARGEST = 200_000  # samples of a run whose rows are all read again to find the hard ones
-TEXT_SHOWN = 40  # words of a plain text that stand as a prompt
+EACH = 6  # examples per group
+FIRST_ROWS = 200  # rows to read if a few are enough
+LARGEST = 200_000  # most samples of a run whose rows are all read again to find the HARD ones
+TEXT_SHOWN = 40  # words of a plain text used as a prompt
 Numbered = tuple[int, Row]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row to ask about.
+    """One row as an example.
 
     Attributes:
-        ref: group and row number, such as "evaluation:17". before: what the model reads, rendered as in training.
-        answer_piece: what it learnt to write then, as rendered; `answer` is the same for a person.
+        ref: group and row number, such as "evaluation:17". before: the rendered prompt, as in training.
+        answer_piece: the rendered answer, as in training; `answer` is its readable text.
         earlier: turns before the prompt that go with it. exact: whether an answer can be right or wrong.
     """
 
@@ -57,7 +57,7 @@ class Example:
         return [*self.before, (self.answer_piece, True)]
 
 
-def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> tuple[Format, str]:
+def dataset_format(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> tuple[Format, str]:
     """(format of the run's rows, "" or why it had to be guessed); the tokenizer gets its template."""
     note = ""
     count = min(100, config.data.sample_count or 100)
@@ -66,7 +66,7 @@ def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -
         format = recognise(rows, config.data, tokenizer)
     except GekoError as error:
         format = format_as_configured(config.data)
-        note = f"The run's data cannot be read, so its layout is guessed. {error}"
+        note = f"The run's data cannot be read, so its format is taken from the settings. {error}"
     use_template(format, tokenizer, lambda event: None, config.data.chat_template)
     return format, note
 
@@ -74,7 +74,7 @@ def layout(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -
 def find_examples(
     folder: RunFolder, config: RunConfig, tokenizer: Any, longest: int, should_stop: Callable[[], bool]
 ) -> tuple[list[Example], list[str]]:
-    """(hard samples, then evaluation rows, else training rows; sentences about what could not be had)."""
+    """(examples, notes): HARD samples and evaluation rows, or training rows if there are none; notes say what is missing."""
     found: list[Example] = []
     notes: list[str] = []
     for group in (_hard_and_held_out, _evaluation, _training):
@@ -148,8 +148,8 @@ def _hardest(record: Any, data: TokenizedData) -> tuple[list[int], dict[int, str
     # Where the label is probably wrong, the model may be right: those come last.
     hard = hard[np.lexsort((-states.confidence[hard], suspects[hard]))][: 4 * EACH]
     notes = {
-        int(data.rows[i]): f"{100 * float(states.confidence[i]):.0f} % sure, loss {float(states.loss[i]):.2f}"
-        + ("; perhaps a wrong label" if suspects[i] else "")
+        int(data.rows[i]): f"{100 * float(states.confidence[i]):.0f} % confident, loss {float(states.loss[i]):.2f}"
+        + ("; possibly mislabeled" if suspects[i] else "")
         for i in hard
     }
     return list(notes), notes

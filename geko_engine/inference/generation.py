@@ -1,6 +1,6 @@
-"""A prompt as a run's model reads it, what the model answers token by token, and what each token of a text costs it.
+"""Prompts as a run's model reads them, generation token by token, and the loss of each token of a text.
 
-Knows models, tokenizers and the layouts of rows; no file, no run and no process.
+Knows models, tokenizers and dataset formats, but no files, runs or processes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from geko_engine.exceptions import DataError
 from geko_engine.models.loading import longest_input
 
 INCOMPLETE = "\ufffd"  # what the first bytes of a character decode to
-CONTEXT = 8  # tokens before a token that decide how it is written
-LONGEST_SCORED = 1024  # tokens of a text whose losses are asked for
+CONTEXT = 8  # tokens before a token that affect how it is decoded
+LONGEST_SCORED = 1024  # most tokens of a text to compute losses of
 OnText = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an answer is drawn; temperature 0 takes the most likely token every time."""
+    """How to generate; temperature 0 is greedy decoding."""
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -39,7 +39,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote, and how it ended: "end of text", "limit" or "stopped"."""
+    """A generated answer. `end` is "end of text", "limit" or "stopped"."""
 
     text: str
     tokens: int
@@ -71,7 +71,7 @@ def prompt_ids(pieces: list[Segment], format: Format, tokenizer: Any) -> list[in
 
 
 def readable(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Text of `ids` without special tokens and without the space around it."""
+    """The text of `ids` without special tokens and surrounding spaces."""
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 
@@ -85,7 +85,7 @@ class _Stop(StoppingCriteria):
 
 
 class _Listener(BaseStreamer):
-    """Gets the prompt first, then token by token; tells the whole text so far, characters that are whole only."""
+    """Receives the prompt, then each token, and reports the text so far without incomplete characters."""
 
     def __init__(self, tokenizer: Any, on_text: OnText) -> None:
         self._tokenizer, self._on_text = tokenizer, on_text
@@ -99,21 +99,29 @@ class _Listener(BaseStreamer):
         self._prompted = True
 
     def end(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
 
 def generate(
     model: Any, tokenizer: Any, ids: list[int], options: Options, on_text: OnText, should_stop: Callable[[], bool]
 ) -> Answer:
-    """Let `model` go on from `ids`; `on_text` gets (text so far, tokens so far) at each token.
+    """Generate an answer.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        tokenizer: of the model.
+        ids: of the prompt.
+        options: how to generate.
+        on_text: called with (text so far, tokens so far) after each token.
+        should_stop: called at each token; True ends the answer.
 
     Raises:
-        DataError: when the prompt fills all positions that the model has.
+        DataError: if the prompt fills all positions of the model.
     """
     room = longest_input(model.config) - len(ids)
     if room < 1:
         raise DataError(
-            f"The prompt has {len(ids):,} tokens, and the model can take {longest_input(model.config):,}: shorten it."
+            f"The prompt has {len(ids):,} tokens, but the model takes at most {longest_input(model.config):,}: shorten it."
         )
     ends = end_tokens(model, tokenizer)
     torch.manual_seed(options.seed)
@@ -136,7 +144,7 @@ def generate(
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: the tokenizer's, which was learnt, and those that the model came with."""
+    """Ids that end an answer: the tokenizer's end of sequence, which was trained, and those of the model's own config."""
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     found = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id]
     if tokenizer.chat_template:
@@ -145,14 +153,14 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _settings(options: Options, room: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
-    """Every setting that a model may bring along is said outright: both sides are drawn in the same way."""
+    """All generation settings are explicit, so that base and tuned model generate in the same way."""
     drawn = options.temperature > 0
     return GenerationConfig(
         max_new_tokens=min(options.max_new_tokens, room),
         do_sample=drawn,
         temperature=options.temperature if drawn else 1.0,
         top_p=options.top_p if drawn else 1.0,
-        top_k=0 if drawn else 50,  # 50 is the value that greedy decoding does not warn of
+        top_k=0 if drawn else 50,  # greedy decoding warns of any value but 50
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
         num_beams=1,
@@ -163,14 +171,22 @@ def _settings(options: Options, room: int, ends: list[int], tokenizer: Any) -> G
 
 
 def token_losses(model: Any, tokenizer: Any, ids: list[int], learnt: Sequence[bool]) -> list[tuple[str, float | None]]:
-    """(text, loss in nats) of each token; None for those that are not learnt and for the first one.
+    """(text, loss in nats) of each token; the loss is None for tokens that are not targets, and for the first one.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        tokenizer: of the model.
+        ids: of the text, [n].
+        learnt: whether each token is a target, [n].
 
     Raises:
-        DataError: when the text is longer than LONGEST_SCORED tokens, or than the model can take.
+        DataError: if the text has more than LONGEST_SCORED tokens, or more than the model takes.
     """
     longest = min(LONGEST_SCORED, longest_input(model.config))
     if len(ids) > longest:
-        raise DataError(f"The text has {len(ids):,} tokens; the losses of {longest:,} can be shown: shorten it.")
+        raise DataError(
+            f"The text has {len(ids):,} tokens, but losses can be shown for at most {longest:,}: shorten it."
+        )
     whole = torch.tensor([ids], device=next(model.parameters()).device)
     with torch.inference_mode():
         logits = model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, :-1]
@@ -180,7 +196,7 @@ def token_losses(model: Any, tokenizer: Any, ids: list[int], learnt: Sequence[bo
 
 
 def token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
-    """What each token adds to the text; bytes of one character are shown at the last of them."""
+    """The text that each token adds. A character of several tokens is shown at the last of them."""
     texts = []
     for index in range(len(ids)):
         before = ids[max(0, index - CONTEXT) : index]

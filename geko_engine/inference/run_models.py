@@ -1,7 +1,7 @@
-"""The base model and the tuned one of a run, for asking them: loaded when needed, at most two at a time.
+"""The base and the tuned model of a run, loaded when needed, at most two at a time.
 
-Knows run folders, checkpoints and adapters; nothing of prompts and of how they are answered. Adapters are laid over the
-base that is held already, and switched off while the base itself is asked.
+Knows run folders, checkpoints and adapters, but no prompts and no generation. Adapters are added to the loaded base
+model, and disabled while the base model itself is used.
 """
 
 from __future__ import annotations
@@ -31,75 +31,80 @@ from geko_engine.training.checkpoint_files import read_manifest
 
 FINAL = "final"
 WEIGHTS = "weights.safetensors"
-BESIDE_WEIGHTS = 1.15  # of the weights: what an answer takes beside them
-ALWAYS = 200_000_000  # bytes beside any model
+NEEDED_PER_WEIGHT = 1.15  # memory for generation as a factor on the weights
+NEEDED_ALWAYS = 200_000_000  # bytes, for any model
 ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A run, and which of its models: FINAL or the name of a checkpoint."""
+class ModelChoice:
+    """One tuned model of a run.
+
+    Attributes:
+        folder, config: of the run.
+        which: FINAL or the name of a checkpoint.
+    """
 
     folder: RunFolder
     config: RunConfig
     which: str = FINAL
 
     @classmethod
-    def of(cls, folder: RunFolder, which: str = FINAL) -> Asked:
+    def of(cls, folder: RunFolder, which: str = FINAL) -> ModelChoice:
         return cls(folder, folder.config_with_saved_flags(), which)
 
     @property
     def path(self) -> Path:
-        """The folder that the tuned weights are in."""
+        """The folder of the tuned weights."""
         return self.folder.model_path if self.which == FINAL else self.folder.checkpoints_path / self.which
 
     @property
     def base_key(self) -> tuple[Any, ...]:
-        """The same for runs whose base model is the same in memory."""
+        """Equal for runs that can share the base model in memory."""
         model, training = self.config.model, self.config.training
         return (model.name, model.revision, model.trust_remote_code, model.quantization, training.bf16, training.fp16)
 
     @property
     def tuned_key(self) -> tuple[Any, ...]:
-        """Changes when the weights are written anew."""
+        """Changes when the weights are rewritten."""
         files = (self.path / name for name in (WEIGHTS, "config.json", "adapter_config.json"))
         return (self.path.resolve(), [file.stat().st_mtime_ns for file in files if file.is_file()])
 
     @property
     def saved_model(self) -> ModelConfig:
-        """How the model that the run saved is loaded."""
+        """The settings to load the model that the run saved."""
         return replace(self.config.model, name=str(self.folder.model_path.resolve()), revision=None)
 
 
-def open_run(asked: Asked, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
-    """(config.json, tokenizer) of a run's models, from its own folder where it saved them. Raises as `load_config_and_tokenizer`."""
+def load_run_config_and_tokenizer(asked: ModelChoice, should_stop: ShouldStop | None = None) -> tuple[Any, Any]:
+    """(config, tokenizer) of a run's models, from the run folder if they were saved. Raises like load_config_and_tokenizer."""
     saved = (asked.folder.model_path / "config.json").is_file()
     return load_config_and_tokenizer(asked.saved_model if saved else asked.config.model, should_stop=should_stop)
 
 
 @dataclass
-class _Held:
+class _Loaded:
     key: tuple[Any, ...]
     model: Any
-    adapts: bool = False  # laid over the base, and shares its weights
+    adapts: bool = False  # an adapter on the base model, which shares its weights
 
 
 class RunModels:
-    """Holds at most a base model and a tuned one; both in evaluation mode."""
+    """Keeps at most one base model and one tuned model, both in evaluation mode."""
 
     def __init__(self) -> None:
-        self._base: _Held | None = None
-        self._tuned: _Held | None = None
+        self._base: _Loaded | None = None
+        self._tuned: _Loaded | None = None
 
     @contextlib.contextmanager
-    def base(self, asked: Asked, should_stop: ShouldStop | None = None) -> Iterator[Any]:
-        """The model that the run began with.
+    def base(self, asked: ModelChoice, should_stop: ShouldStop | None = None) -> Iterator[Any]:
+        """The model that the run started from.
 
         Raises:
-            GekoError: when it cannot be loaded, or does not fit.
+            GekoError: if it cannot be loaded or does not fit into memory.
         """
-        self._let_go_of_others(asked)
-        model = self._hold_base(asked, should_stop).model
+        self._unload_others(asked)
+        model = self._load_base(asked, should_stop).model
         if self._tuned is not None and self._tuned.adapts:
             with self._tuned.model.disable_adapter():
                 yield model
@@ -107,15 +112,15 @@ class RunModels:
             yield model
 
     @contextlib.contextmanager
-    def tuned(self, asked: Asked, should_stop: ShouldStop | None = None) -> Iterator[Any]:
-        """The model that the run made, or had at a checkpoint. Raises GekoError as `base` does."""
-        self._let_go_of_others(asked)
+    def tuned(self, asked: ModelChoice, should_stop: ShouldStop | None = None) -> Iterator[Any]:
+        """The model that the run saved, or had at a checkpoint. Raises GekoError like `base`."""
+        self._unload_others(asked)
         if self._tuned is None:
             self._tuned = self._load_tuned(asked, should_stop)
         yield self._tuned.model
 
-    def _let_go_of_others(self, asked: Asked) -> None:
-        """Only what belongs to `asked` stays in memory."""
+    def _unload_others(self, asked: ModelChoice) -> None:
+        """Unload every model that is not one of `asked`."""
         other_base = self._base is not None and self._base.key != asked.base_key
         if self._tuned is not None and (self._tuned.key != asked.tuned_key or (other_base and self._tuned.adapts)):
             if self._tuned.adapts and self._base is not None:
@@ -127,33 +132,33 @@ class RunModels:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _hold_base(self, asked: Asked, should_stop: ShouldStop | None) -> _Held:
+    def _load_base(self, asked: ModelChoice, should_stop: ShouldStop | None) -> _Loaded:
         if self._base is None:
-            self._base = _Held(asked.base_key, _loaded(asked, asked.config.model, should_stop))
+            self._base = _Loaded(asked.base_key, _loaded(asked, asked.config.model, should_stop))
         return self._base
 
-    def _load_tuned(self, asked: Asked, should_stop: ShouldStop | None) -> _Held:
+    def _load_tuned(self, asked: ModelChoice, should_stop: ShouldStop | None) -> _Loaded:
         adapts = asked.config.lora.enabled
         if asked.which != FINAL:
             read_manifest(asked.path, WEIGHTS)
-            base = self._hold_base(asked, should_stop).model if adapts else None
+            base = self._load_base(asked, should_stop).model if adapts else None
             model = base if adapts else _loaded(asked, asked.config.model, should_stop)
-            return _Held(asked.tuned_key, self._with_checkpoint(asked, model), adapts)
+            return _Loaded(asked.tuned_key, self._with_checkpoint(asked, model), adapts)
         if not (asked.path / ("adapter_config.json" if adapts else "config.json")).is_file():
-            raise ModelError(f"The run {asked.folder.id} has saved no model yet: choose one of its checkpoints.")
+            raise ModelError(f"The run {asked.folder.id} has not saved a model yet: choose one of its checkpoints.")
         if not adapts:
-            return _Held(asked.tuned_key, _loaded(asked, asked.saved_model, should_stop))
+            return _Loaded(asked.tuned_key, _loaded(asked, asked.saved_model, should_stop))
         if not is_peft_available():
             raise ModelError(
-                'What this run saved are LoRA adapters, and they need peft: install it with `pip install "geko-finetune[peft]"`.'
+                'This run saved LoRA adapters, which need peft: install it with `pip install "geko-finetune[peft]"`.'
             )
         silence_bitsandbytes()
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(self._hold_base(asked, should_stop).model, str(asked.path))
-        return _Held(asked.tuned_key, model.eval(), adapts=True)
+        model = PeftModel.from_pretrained(self._load_base(asked, should_stop).model, str(asked.path))
+        return _Loaded(asked.tuned_key, model.eval(), adapts=True)
 
-    def _with_checkpoint(self, asked: Asked, model: Any) -> Any:
+    def _with_checkpoint(self, asked: ModelChoice, model: Any) -> Any:
         """`model`, built as the run built it, with the trainable tensors of the checkpoint."""
         try:
             tensors = load_file(str(asked.path / WEIGHTS))
@@ -169,32 +174,37 @@ class RunModels:
         return adapted.eval()
 
 
-def _loaded(asked: Asked, config: ModelConfig, should_stop: ShouldStop | None) -> Any:
-    """A model of the run, on the GPU where there is one with room for it."""
+def _loaded(asked: ModelChoice, config: ModelConfig, should_stop: ShouldStop | None) -> Any:
+    """Load a model of the run, on the GPU if there is one with enough memory."""
     size = _size(asked, should_stop)
-    problem = room_problem(size, psutil.virtual_memory().available)
+    problem = memory_problem(size, psutil.virtual_memory().available)
     if problem:
         raise ModelError(problem)
     model, _ = load_model_and_tokenizer(config, asked.config.training, should_stop=should_stop)
     if torch.cuda.is_available() and not is_quantized(model):
-        model = model.to("cuda" if not room_problem(size, torch.cuda.mem_get_info()[0]) else "cpu")
+        model = model.to("cuda" if not memory_problem(size, torch.cuda.mem_get_info()[0]) else "cpu")
     return model.eval()
 
 
-def _size(asked: Asked, should_stop: ShouldStop | None) -> int:
-    settings, _ = open_run(asked, should_stop)
+def _size(asked: ModelChoice, should_stop: ShouldStop | None) -> int:
+    settings, _ = load_run_config_and_tokenizer(asked, should_stop)
     try:
         return weight_bytes(replace(asked.config, lora=replace(asked.config.lora, enabled=False)), settings)
-    except Exception:  # noqa: BLE001 - an architecture may do anything without weights; loading will tell
+    except Exception:  # noqa: BLE001 - an architecture may fail without weights; loading reports it
         return 0
 
 
-def room_problem(weights: int, free: int) -> str:
-    """Why a model whose weights take so many bytes is not loaded into so many free ones, or ""."""
-    needed = round(BESIDE_WEIGHTS * weights) + ALWAYS if weights else 0
+def memory_problem(weights: int, free: int) -> str:
+    """Why a model does not fit into memory, or "".
+
+    Args:
+        weights: bytes of its weights; 0 if unknown.
+        free: bytes.
+    """
+    needed = round(NEEDED_PER_WEIGHT * weights) + NEEDED_ALWAYS if weights else 0
     if needed <= free:
         return ""
     return (
-        f"The model needs about {in_gigabytes(needed)} of memory, and {in_gigabytes(free)} are free: wait for the end of a "
-        "running training, or ask a smaller model."
+        f"The model needs about {in_gigabytes(needed)} of memory, but {in_gigabytes(free)} are free: wait until the "
+        "active training has ended, or use a smaller model."
     )

@@ -1,4 +1,4 @@
-"""What can be said of a run before anything is loaded: names, files, folders, access to the Hub. Torch-free."""
+"""Checks before anything is loaded: names, files, folders, access to the Hub. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geko_engine.models.names import model_problem
 
 
 def preflight(config: RunConfig) -> list[Problem]:
-    """What is wrong with a run that can be told at once: names, files and folders. Reads one row of each local file."""
+    """(dotted field, message) of every problem with names, files and folders. Reads one row of each local file."""
     return [
         (name, text)
         for name, text in (
@@ -35,9 +35,9 @@ def preflight(config: RunConfig) -> list[Problem]:
 
 
 def data_problem(name: str) -> str:
-    """Why `name` cannot be a dataset, or ""; a local file is opened and its first row read."""
+    """Why `name` cannot be a dataset, or "". Reads the first row of a local file."""
     if not name.strip():
-        return "No data is named: give a Hub id, a local file, or 'demo'."
+        return "No data is given: give a Hub id, a local file, or 'demo'."
     if name == DEMO:
         return ""
     if not is_local(name):
@@ -50,24 +50,22 @@ def data_problem(name: str) -> str:
 
 
 def folder_problem(name: str) -> str:
-    """Why runs cannot be written below the folder `name`, or ""."""
+    """Why runs cannot be written to the folder `name`, or ""."""
     if not name.strip():
-        return "No output folder is named."
+        return "No output folder is given: give the folder for runs."
     path = Path(name).expanduser().absolute()
     existing = next(p for p in (path, *path.parents) if p.exists())
     if not existing.is_dir():
         return f"{str(existing)!r} is a file, not a folder: choose another output folder."
     try:
-        tempfile.TemporaryFile(
-            dir=existing
-        ).close()  # asking for permission bits is not enough: root, full disks, /proc
+        tempfile.TemporaryFile(dir=existing).close()  # permission bits are not enough: root, full disks, /proc
     except OSError as error:
         return f"The folder {str(existing)!r} cannot be written ({error.strerror}): choose another output folder."
     return ""
 
 
 def checkpoint_problem(name: str | None) -> str:
-    """Why the folder `name` is no checkpoint to go on from, or ""."""
+    """Why the folder `name` is not a checkpoint to start from, or ""."""
     if not name:
         return ""
     path = Path(name).expanduser()
@@ -75,20 +73,20 @@ def checkpoint_problem(name: str | None) -> str:
         return ""
     inside = sorted(p.parent.name for p in path.glob("**/manifest.json"))[:3]
     hint = (
-        f" It holds {', '.join(inside)}: give one of them."
+        f" It contains {', '.join(inside)}: give one of them."
         if inside
-        else " It looks like runs/<id>/checkpoints/checkpoint-1000."
+        else " A checkpoint is a folder such as runs/<id>/checkpoints/checkpoint-1000."
     )
-    return f"{name!r} is no whole checkpoint.{hint}"
+    return f"{name!r} is not a complete checkpoint.{hint}"
 
 
 def hub_problems(config: RunConfig) -> list[Problem]:
-    """Which models and datasets of a run the Hub refuses; asks about all of them at once, for some 10 seconds at most."""
-    asked = {"data.train": config.data.train, "data.eval": config.data.eval or DEMO}
-    if asked["data.eval"] == asked["data.train"]:
-        asked.pop("data.eval")
+    """(dotted field, message) of models and datasets without access. Asks for all at once; about 10 seconds at most."""
+    datasets = {"data.train": config.data.train, "data.eval": config.data.eval or DEMO}
+    if datasets["data.eval"] == datasets["data.train"]:
+        datasets.pop("data.eval")
     repos = [("model.name", config.model.name, "model", config.model.revision)]
-    repos += [(field, name, "dataset", None) for field, name in asked.items()]
+    repos += [(field, name, "dataset", None) for field, name in datasets.items()]
     repos = [repo for repo in repos if repo[1] != DEMO and not is_local(repo[1])]
     with ThreadPoolExecutor(max(1, len(repos))) as pool:
         errors = pool.map(lambda repo: access_error(*repo[1:]), repos)
@@ -96,9 +94,18 @@ def hub_problems(config: RunConfig) -> list[Problem]:
 
 
 def check_hub_access(config: RunConfig, should_stop: ShouldStop) -> None:
-    """Before anything is loaded: a gated model is told together with missing data, not after a long download of it."""
+    """Check access to all repositories of a run, so that all problems are reported together and before a download.
+
+    Args:
+        config: of the run.
+        should_stop: True cancels the check.
+
+    Raises:
+        ConfigError: with one problem for each repository without access.
+        Stopped: if should_stop returned True.
+    """
     problems = run_cancellable(functools.partial(hub_problems, config), should_stop)
     if len(problems) == 1:
         field, text = problems[0]
-        raise ConfigError(text, field)  # the field stands beside the sentence, not in it
+        raise ConfigError(text, field)  # the message of one problem does not repeat its field
     raise_problems(problems)

@@ -1,7 +1,7 @@
-"""Will it fit, and how long will it take: told before the start, from a forward pass that computes nothing.
+"""Estimates memory and time of a run before it starts, from a forward pass on fake tensors.
 
-The model is built of fake tensors, which have shapes and no content, and run once at the longest batch. What autograd
-would keep is added up, so any architecture is counted as it is, and a model of any size takes seconds and no memory.
+Fake tensors have shapes but no content. The model is run once with the longest batch, and the tensors that autograd
+would store are added up. This works for any architecture, and takes seconds and hardly any memory for any model size.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from geko_engine.scoring.output_head import fuses, output_embedding, settings, t
 
 FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
 ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
-QUANTISED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
-RECOMPUTED = 1.5  # of what one layer keeps: where layers are computed anew, it and its gradients come together; benchmarks/memory_estimate.py
-WORKSPACE = 0.10  # of all the rest: what operations need for a moment; benchmarks/memory_estimate.py
+QUANTIZED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
+RECOMPUTED = 1.5  # factor on one layer's activations with gradient checkpointing: recomputed activations and their gradients coexist; benchmarks/memory_estimate.py
+WORKSPACE = 0.10  # share of everything else: temporary memory of operations; benchmarks/memory_estimate.py
 SPARE = 0.90  # share of the memory that a run may fill before "fits" becomes "tight"
 MATMUL_SHARE = (
     0.9  # of the speed of a matrix product of the model's width, that a step's reach; benchmarks/memory_estimate.py
@@ -49,7 +49,7 @@ class Footprint:
     """What one training step needs, counted on fake tensors; bytes, operations and floating-point operations.
 
     weights, gradients, optimizer: of the model. activations: kept for the backward pass at the longest batch.
-    recomputed: of them, those of the one layer that is computed anew, and their gradients; 0 without checkpointing.
+    recomputed: of them, those of the one layer that is recomputed, and their gradients; 0 without gradient checkpointing.
     logits: what the loss takes: logits of a chunk of the batch's target rows and the gradients that are computed with
     them, or of all rows where head and loss are not computed together. flops: of the matrix products of its forward pass on
     `tokens` tokens; written: bytes that its other operations write; operations: their number, all in all.
@@ -97,7 +97,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
     """The footprint of a step with `batch_size` samples of `length` tokens, `targets` of them targets in all.
 
     Raises:
-        RuntimeError and others: where an architecture does not run on fake tensors; nothing can be told then.
+        RuntimeError and others: if the architecture does not run on fake tensors.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):
@@ -131,10 +131,10 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
 
 
 def weight_bytes(config: RunConfig, model_config: Any) -> int:
-    """Bytes that the weights of a run's model take, adapters included, told without loading them.
+    """Bytes of the weights of a run's model, adapters included, computed without loading them.
 
     Raises:
-        RuntimeError and others: where an architecture cannot be built without weights.
+        RuntimeError and others: if the architecture cannot be built without weights.
     """
     with torch.device("meta"):
         return _weight_bytes(_empty_model(config, model_config), config.model.quantization)
@@ -167,7 +167,7 @@ def _empty_model(config: RunConfig, model_config: Any) -> nn.Module:
 
 def _weight_bytes(model: nn.Module, quantization: str) -> int:
     everything: int = sum(p.numel() for p in model.parameters()) * FLOAT
-    if quantization not in QUANTISED_BYTES:
+    if quantization not in QUANTIZED_BYTES:
         return everything
     head: Any = getattr(model, "get_output_embeddings", lambda: None)()
     linear = sum(
@@ -175,7 +175,7 @@ def _weight_bytes(model: nn.Module, quantization: str) -> int:
         for module in model.modules()
         if isinstance(module, nn.Linear) and module is not head and not module.weight.requires_grad
     )
-    return everything - round(linear * (FLOAT - QUANTISED_BYTES[quantization]))
+    return everything - round(linear * (FLOAT - QUANTIZED_BYTES[quantization]))
 
 
 def _forward(model: nn.Module, config: RunConfig, batch: int, length: int, targets: int) -> tuple[int, int]:
@@ -284,27 +284,27 @@ def verdict(found: Footprint, free: int) -> tuple[str, str]:
 
 
 def _ways_out(found: Footprint) -> str:
-    """What to change, beginning with what takes the most."""
+    """What to change, starting with the largest part."""
     passing = found.activations + found.logits
     smaller = "halve the batch size and double the accumulation steps"
     if found.recomputed:
-        batches = f"{smaller}, or shorten max_length"
+        batches = f"{smaller}, or lower max_length"
     else:
-        batches = f"{smaller}, switch on gradient checkpointing, or shorten max_length"
+        batches = f"{smaller}, switch on gradient checkpointing, or lower max_length"
     if found.trainable < found.parameters:
-        weights = "quantise the base model's weights, or take a smaller model"
+        weights = "quantize the base model, or use a smaller model"
     else:
-        weights = "switch on LoRA or the 8-bit optimizer, or take a smaller model"
+        weights = "switch on LoRA or the 8-bit optimizer, or use a smaller model"
     return batches if passing > found.weights + found.gradients + found.optimizer else weights
 
 
 def in_gigabytes(count: int) -> str:
-    """Bytes for a person."""
+    """A number of bytes in GB or MB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def available_memory() -> tuple[int, int]:
-    """(bytes that are free for a run, bytes in all) on the GPU, else in this machine's memory."""
+    """(free bytes, total bytes) of the GPU, or of main memory if there is no GPU."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()
     memory = psutil.virtual_memory()

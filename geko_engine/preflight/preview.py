@@ -1,7 +1,6 @@
-"""A look before the start: what the model will see, what is odd about the rows, whether it fits, how long it takes.
+"""Preview of a run: what the model will see, problems in the rows, whether it fits into memory, how long it takes.
 
-Loads the tokenizer and the model's config.json, never its weights. The tokens are kept, so the run that follows does not
-make them again.
+Loads the tokenizer and the model's config.json, never its weights. The tokens are cached for the run that follows.
 """
 
 from __future__ import annotations
@@ -53,8 +52,17 @@ Emit = Callable[[Event], None]
 
 
 def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> str:
-    """Look at everything that `config` names; returns complete, stopped or failed and emits exactly one RunEnded."""
-    end, reason, field = "complete", "Everything was looked at.", ""
+    """Check everything that a run would use, without training. Emits exactly one RunEnded event.
+
+    Args:
+        config: of the run.
+        emit: called with every event.
+        should_stop: called often; True ends the preview as "stopped".
+
+    Returns:
+        "complete", "stopped" or "failed".
+    """
+    end, reason, field = "complete", "Everything was checked.", ""
     try:
         _inspect(config, emit, should_stop)
     except Stopped:
@@ -62,7 +70,7 @@ def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> s
     except GekoError as error:
         end, reason, field = "failed", str(error), error.problems[0][0]
     except Exception as error:
-        emit(RunEnded("failed", f"An error that GEKO did not expect ({type(error).__name__}: {error}).", {}))
+        emit(RunEnded("failed", f"Unexpected error ({type(error).__name__}: {error}).", {}))
         raise
     emit(RunEnded(end, reason, {}, field))
     return end
@@ -82,14 +90,19 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
         emit(checked(part))
     emit(PhaseChanged("scanning", "memory and time"))
     found = estimate(config, model_config, prepared[0].data.lengths, prepared[0].data.targets)
-    emit(found or Message("What a step needs cannot be told for this architecture.", "warning"))
+    emit(found or Message("Memory and time cannot be estimated for this architecture.", "warning"))
 
 
 def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
-    """The first samples as they will be learnt, from the first rows alone.
+    """The first samples as the model will see them, from the first rows only.
+
+    Args:
+        config: of the run.
+        tokenizer: gets a chat template if it has none and the data needs one.
+        emit: called with a message about that.
 
     Raises:
-        DataError: when none of the first rows can be rendered.
+        DataError: if none of the first rows can be rendered.
     """
     count = min(FIRST_ROWS, config.data.sample_count or FIRST_ROWS)
     rows = load_rows(replace(config.data, sample_count=count))
@@ -133,7 +146,7 @@ def _shortened(pieces: list[Segment]) -> list[Segment]:
 
 
 def checked(part: PreparedDataset) -> DataChecked:
-    """What one dataset holds, for the page."""
+    """The event that summarizes one dataset."""
     data = part.data
     return DataChecked(
         part.name,
@@ -152,28 +165,32 @@ def checked(part: PreparedDataset) -> DataChecked:
 
 
 def histogram(lengths: NDArray) -> list[tuple[int, int]]:
-    """(longest length of the bin, count) of bins of equal width in whole tokens, the shortest first."""
+    """Histogram of lengths as (largest length of the bin, count), with bins of equal width, shortest first.
+
+    Args:
+        lengths: tokens of each sample, [n].
+    """
     width = max(1, -(-int(lengths.max()) // BINS))
     bins = np.bincount((lengths - 1) // width)
     return [((index + 1) * width, int(count)) for index, count in enumerate(bins)]
 
 
 def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: NDArray) -> StepEstimated | None:
-    """Memory of the worst step and time of the run; None where the architecture does not run on fake tensors.
+    """Memory of the largest step and time of the run, or None if the architecture does not run on fake tensors.
 
     Args:
         lengths, targets: tokens and target tokens of each sample, [count].
 
     Raises:
-        GekoError: what the user can solve, such as a layer for LoRA that is not there.
+        GekoError: for what the user can solve, such as a LoRA target that does not exist.
     """
     args = config.training
-    longest = np.argsort(lengths)[::-1][: args.batch_size]  # the first step of a run takes them
+    longest = np.argsort(lengths)[::-1][: args.batch_size]  # the first step of a run trains on these
     try:
         found = footprint(config, model_config, len(longest), int(lengths[longest].max()), int(targets[longest].sum()))
     except GekoError:
         raise
-    except Exception:  # noqa: BLE001 - an architecture may do anything that fake tensors cannot
+    except Exception:  # noqa: BLE001 - an architecture may do what fake tensors cannot
         return None
     steps = args.num_epochs * steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
@@ -195,7 +212,7 @@ def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: ND
 
 
 def _speed(parameters: int, hidden_size: int, dtype: torch.dtype) -> Speed:
-    """What this machine does with as many threads as the run would use."""
+    """Speed of this machine with the number of threads that the run would use."""
     threads = torch.get_num_threads()
     set_thread_count(parameters)
     try:

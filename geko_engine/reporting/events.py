@@ -1,6 +1,6 @@
-"""What a run tells the world: frozen dataclasses, handed to one `on_event` callable. Knows no screen.
+"""The events of a run: frozen dataclasses, passed to the listeners. Knows no screen.
 
-The loop, once, with the place where each event is emitted:
+The training loop, with the place where each event is emitted:
 
     LogOpened                                  # by the writer of events.jsonl
     PhaseChanged("starting"), load model; PhaseChanged("tokenising"), render and tokenise the rows
@@ -10,7 +10,7 @@ The loop, once, with the place where each event is emitted:
         partition -> Partitioned; plan
         PhaseChanged("scanning"), re-check     # forward only, counted
         for step in plan:                      # a step = one optimizer step; the plan is revised on the way
-            for micro-batch in step: forward, record, backward;   should_stop() is asked here
+            for micro-batch in step: forward, record, backward;   should_stop() is called here
             optimizer step -> StepCompleted
             CheckpointSaved, Evaluated         # when due
         EpochEnded
@@ -49,7 +49,7 @@ class LogOpened(Event):
 
 @dataclass(frozen=True)
 class PhaseChanged(Event):
-    """The run is now doing something else, or has got further with it (done of total; total 0 = unknown)."""
+    """The run entered another phase, or made progress in it (done of total; total 0 = unknown)."""
 
     phase: str
     message: str = ""
@@ -136,7 +136,7 @@ class StepCompleted(Event):
 class EpochEnded(Event):
     """`epoch` epochs are done, by optimizer step `step`. `loss`: mean over the target tokens of this epoch.
 
-    predicted_left_out: samples left out because their look-alikes are answered right; predicted_met: such samples that
+    predicted_left_out: samples left out because similar samples are answered correctly; predicted_met: such samples that
     were trained on all the same; predicted_right: of these, answered right. criterion: what is left out from now on,
     and why, in words.
     """
@@ -165,7 +165,7 @@ class Evaluated(Event):
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """A checkpoint is whole on disk."""
+    """A checkpoint was saved."""
 
     step: int
     path: str
@@ -174,7 +174,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class ModelSaved(Event):
-    """The tuned model (or adapter) and its tokenizer are whole on disk. `bytes` is the folder's size."""
+    """The tuned model (or adapter) and its tokenizer were saved. `bytes` is the size of the folder."""
 
     path: str
     bytes: int
@@ -221,7 +221,7 @@ class DataChecked(Event):
 
 @dataclass(frozen=True)
 class StepEstimated(Event):
-    """Will it fit, and how long will it take; bytes and seconds. `verdict` is fits, tight or too much.
+    """Estimated memory in bytes and time in seconds. `verdict` is fits, tight or too much.
 
     parts: bytes by part. needed: bytes at the worst moment. seconds: of the whole run if nothing were skipped.
     """

@@ -30,7 +30,7 @@ EVENTS = [
         1_000_000, 2000, {"weights": 4_000_000, "gradients": 0, "optimizer": 0, "activations": 4_000_000, "logits": 0},
         8_800_000, 10**10, 2 * 10**10, 60, 200.0, "fits", "It fits.",
     ),
-    RunEnded("complete", "Everything was looked at.", {}),
+    RunEnded("complete", "Everything was checked.", {}),
 ]  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_names_that_may_be_right_pass(model_folder: Path) -> None:
     assert not any(model_problem(name) for name in ("demo", "gpt2", "owner/name", str(model_folder)))
     assert not any(data_problem(name) for name in ("demo", "squad", "owner/name"))
     assert "has no config.json" in model_problem(str(model_folder.parent))
-    assert "There is no file" in data_problem("rows.jsonl") and "No data is named" in data_problem(" ")
+    assert "There is no file" in data_problem("rows.jsonl") and "No data is given" in data_problem(" ")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

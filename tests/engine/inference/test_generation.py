@@ -17,7 +17,7 @@ from geko_engine.data.preparation import use_template
 from geko_engine.data.tokenization import encode, tokenise
 from geko_engine.demo import demo_path
 from geko_engine.exceptions import DataError
-from geko_engine.inference.examples import find_examples, layout
+from geko_engine.inference.examples import dataset_format, find_examples
 from geko_engine.inference.generation import (
     Options,
     end_tokens,
@@ -27,7 +27,7 @@ from geko_engine.inference.generation import (
     token_losses,
     token_texts,
 )
-from geko_engine.inference.run_models import room_problem
+from geko_engine.inference.run_models import memory_problem
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from tests.engine.conftest import character_tokenizer, small_llama
@@ -103,7 +103,7 @@ def test_what_a_model_brings_along_does_not_change_how_it_is_asked() -> None:
 def test_a_prompt_that_leaves_no_room_is_refused_and_one_that_leaves_little_gets_it() -> None:
     model, tokenizer = small_llama(max_position_embeddings=16).eval(), character_tokenizer()
     assert answer(model, tokenizer, "a" * 14, Options(max_new_tokens=50))[0].tokens == 2
-    with pytest.raises(DataError, match="16 tokens, and the model can take 16"):
+    with pytest.raises(DataError, match="16 tokens, but the model takes at most 16"):
         answer(model, tokenizer, "a" * 16, Options())
 
 
@@ -140,9 +140,9 @@ def test_tokens_are_shown_so_that_together_they_are_the_text() -> None:
 
 
 def test_a_model_that_does_not_fit_is_told_with_both_figures() -> None:
-    assert room_problem(8_000_000_000, 20_000_000_000) == ""
-    assert room_problem(0, 1) == ""  # what cannot be counted is tried
-    problem = room_problem(8_000_000_000, 6_000_000_000)
+    assert memory_problem(8_000_000_000, 20_000_000_000) == ""
+    assert memory_problem(0, 1) == ""  # what cannot be counted is tried
+    problem = memory_problem(8_000_000_000, 6_000_000_000)
     assert "9.4 GB" in problem and "6.0 GB" in problem
 
 
@@ -169,7 +169,7 @@ def conversations(tmp_path: Path, model_folder: Path) -> RunFolder:
 
 def test_examples_of_conversations_are_their_last_answers(conversations: RunFolder) -> None:
     config, tokenizer = conversations.config(), character_tokenizer()
-    format, note = layout(config, tokenizer, lambda: False)
+    format, note = dataset_format(config, tokenizer, lambda: False)
     found, notes = find_examples(conversations, config, tokenizer, 128, lambda: False)
     held = [example for example in found if example.group == "evaluation"]
     assert format.messages == "messages" and held and note == "" and notes == []
@@ -180,9 +180,9 @@ def test_examples_of_conversations_are_their_last_answers(conversations: RunFold
         assert example.before[-1][0].endswith(f"{example.prompt}\nAssistant:")
 
 
-def test_data_that_is_gone_leaves_a_layout_that_is_guessed(conversations: RunFolder, tmp_path: Path) -> None:
+def test_data_that_is_gone_takes_the_format_from_the_settings(conversations: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "chat.jsonl").unlink()
-    format, note = layout(conversations.config(), character_tokenizer(), lambda: False)
-    assert not format.uses_chat_template and "guessed" in note
+    format, note = dataset_format(conversations.config(), character_tokenizer(), lambda: False)
+    assert not format.uses_chat_template and "taken from the settings" in note
     found, notes = find_examples(conversations, conversations.config(), character_tokenizer(), 128, lambda: False)
     assert found == [] and len(notes) == 1
