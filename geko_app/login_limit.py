@@ -32,7 +32,7 @@ class LoginLimit:
         count, last = self._attempts.get(network_of(address), (0, 0.0))
         if count < FREE or self._clock() - last > FORGOTTEN_AFTER:
             return 0
-        return max(0, math.ceil(last + min(2 ** min(count - FREE, 20), LONGEST) - self._clock()))
+        return int(max(0, math.ceil(last + min(2 ** min(count - FREE, 20), LONGEST) - self._clock())))
 
     def attempt(self, address: str) -> int:
         """Count an attempt and return 0, or return the seconds to wait without counting."""

@@ -23,6 +23,7 @@ from geko_app.access import Access, AccessMiddleware
 from geko_app.pages import frame
 from geko_app.pages.components import SCRIPTS_URL, STATIC
 from geko_app.runs.store import RunStore
+from geko_app.services import Services
 from geko_app.theme import build_theme
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
@@ -46,7 +47,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
     for number in (signal.SIGINT, signal.SIGTERM):  # before a waiting run is begun here
         signal.signal(number, lambda *_: ended.set())
     supervisor = Supervisor(RunStore(runs))
-    services = frame.Services(supervisor, ModelDownloads(supervisor.store.root))
+    services = Services(supervisor, ModelDownloads(supervisor.store.root))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
     page.launch(

@@ -121,14 +121,14 @@ def _with_smaller_batches(
             )
         return size
 
-    @find_executable_batch_size(starting_batch_size=first[0], reduce_batch_size_fn=smaller)
     def attempt(batch_size: int) -> dict[str, Any]:
         steps = first[0] * first[1] // batch_size
         args = dataclasses.replace(config.training, batch_size=batch_size, gradient_accumulation_steps=steps)
         again = resume or batch_size < first[0]
         return _train(folder, dataclasses.replace(config, training=args), emit, stop, again)
 
-    report: dict[str, Any] = attempt()
+    retrying = find_executable_batch_size(attempt, starting_batch_size=first[0], reduce_batch_size_fn=smaller)
+    report: dict[str, Any] = retrying()
     return report
 
 

@@ -57,7 +57,7 @@ class Texts:
         self._file = parquet.ParquetFile(path)
         self.layout = (self._file.metadata.metadata or {}).get(b"layout", b"pair").decode()
         self._starts = np.cumsum([0, *(self._file.metadata.row_group(i).num_rows for i in range(self._groups))])
-        self._searches: OrderedDict[str, NDArray] = OrderedDict()
+        self._searches: OrderedDict[str, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()  # only one thread at a time may read a ParquetFile
 
     @property
@@ -76,7 +76,7 @@ class Texts:
             ]
         return pa.chunked_array(parts, pa.string()).combine_chunks()
 
-    def beginnings(self, ids: NDArray) -> list[str]:
+    def beginnings(self, ids: NDArray[Any]) -> list[str]:
         """The first characters of some samples; `ids` is [n]."""
         found: list[str] = self._beginnings.take(pa.array(ids)).to_pylist()
         return found
@@ -93,7 +93,7 @@ class Texts:
         """All columns of all samples, in batches; not locked, so only for texts that nobody else reads."""
         return (batch.to_pylist() for batch in self._file.iter_batches(size))
 
-    def containing(self, needle: str) -> NDArray:
+    def containing(self, needle: str) -> NDArray[Any]:
         """Mask [count] of the samples whose text contains `needle`, in any case."""
         with self._lock:
             if needle not in self._searches:
@@ -125,8 +125,8 @@ class Samples:
     version: str
     config: RunConfig
     states: SampleStates
-    facts: dict[str, NDArray]
-    history: dict[str, NDArray]
+    facts: dict[str, NDArray[Any]]
+    history: dict[str, NDArray[Any]]
     texts: Texts
 
     @property
@@ -148,18 +148,18 @@ class Samples:
             return set()
 
     @cached_property
-    def visited(self) -> NDArray:
+    def visited(self) -> NDArray[Any]:
         """Mask [count] of the samples that were trained on or scored."""
-        mask: NDArray = self.states.visits() > 0
+        mask: NDArray[Any] = self.states.visits() > 0
         return mask
 
     @cached_property
-    def q(self) -> NDArray:
+    def q(self) -> NDArray[Any]:
         """Q-values, [count]."""
         return self.states.q_value(slice(None), self.geko)
 
     @cached_property
-    def suspects(self) -> NDArray:
+    def suspects(self) -> NDArray[Any]:
         """Mask [count] of the samples that are probably mislabeled."""
         return self.states.suspects()
 
@@ -236,7 +236,7 @@ class SampleStore:
         return self._texts[key]
 
 
-def _no_history(count: int) -> dict[str, NDArray]:
+def _no_history(count: int) -> dict[str, NDArray[Any]]:
     none = np.zeros((0, count), np.float16)
     steps = np.zeros(0, np.int32)
     return {"loss": none, "confidence": none, "correct": none, "bucket": none, "epochs": steps, "steps": steps}

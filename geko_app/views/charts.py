@@ -23,6 +23,12 @@ TOOLS = "#84938c"  # the buttons of a chart, in both themes
 GRID = {"light": "#e4e9e6", "dark": "#2b3531"}
 
 
+def _as_json(figure: go.Figure) -> dict[str, Any]:
+    """The figure as the page's plotly.js takes it."""
+    values: dict[str, Any] = figure.to_plotly_json()
+    return values
+
+
 def layout(theme: str, height: int = 300) -> dict[str, Any]:
     """Layout of all charts in "light" or "dark"; `uirevision` keeps the user's zoom."""
     title = {"font": {"size": 12}, "standoff": 8}
@@ -57,7 +63,7 @@ def loss_figure(theme: str) -> dict[str, Any]:
     evaluation.update(cliponaxis=False)  # the first one is on the axis, at step 0
     figure = go.Figure([raw, smoothed, evaluation], layout(theme))
     figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
-    return figure.to_plotly_json()
+    return _as_json(figure)
 
 
 def bucket_figure(theme: str) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def bucket_figure(theme: str) -> dict[str, Any]:
         layout(theme),
     )
     figure.update_yaxes(range=[0, 1], tickformat=".0%", title_text="share of the samples")
-    return figure.to_plotly_json()
+    return _as_json(figure)
 
 
 def pace_figure(theme: str) -> dict[str, Any]:
@@ -92,7 +98,7 @@ def pace_figure(theme: str) -> dict[str, Any]:
     figure.update_layout(
         margin={"t": 22}, yaxis2={**second, "title": {"text": "tokens per second", "font": {"size": 12}}}
     )
-    return figure.to_plotly_json()
+    return _as_json(figure)
 
 
 CHARTS: dict[str, Callable[[str], dict[str, Any]]] = {  # by `data-chart`: theme -> figure
@@ -127,7 +133,7 @@ def compare_layout(theme: str) -> dict[str, Any]:
         showlegend=True, legend={"orientation": "h", "y": -0.2, "x": 0, "title": {"text": ""}}, hovermode="closest"
     )
     figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
-    return figure.to_plotly_json()["layout"]
+    return dict(_as_json(figure)["layout"])
 
 
 def compare() -> dict[str, Any]:
@@ -155,4 +161,4 @@ def map_figure(theme: str) -> dict[str, Any]:
     )
     figure.update_xaxes(title_text="variability (standard deviation over the epochs)", rangemode="normal")
     figure.update_yaxes(title_text="confidence in the right answer (mean)", range=[-0.02, 1.02])
-    return figure.to_plotly_json()
+    return _as_json(figure)

@@ -5,7 +5,7 @@ Only what is shown is sent: counts, one page of the table, at most MAP_POINTS po
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,11 @@ class Query:
     page: int = 0
 
 
-def _visited(samples: Samples, values: NDArray) -> NDArray:
+def _visited(samples: Samples, values: NDArray[Any]) -> NDArray[Any]:
     return np.where(samples.visited, values, np.nan)
 
 
-SORTS = {
+SORTS: dict[str, Callable[[Samples], NDArray[Any]]] = {
     "row": lambda s: s.facts["row"],
     "bucket": lambda s: s.states.bucket,
     "first": lambda s: _visited(s, s.states.first_loss),
@@ -70,7 +70,7 @@ SORTS = {
 }
 
 
-def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray:
+def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray[Any]:
     """Mask [count] of the samples that a filter selects; all for "" and for an unknown filter."""
     kinds = {
         MISLABELED: samples.suspects,
@@ -80,7 +80,7 @@ def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray:
     if name in kinds:
         return kinds[name]
     if name == SUSPICIOUS:
-        return kinds[MISLABELED] | kinds[CONTRADICTS] | kinds[TRUNCATED]
+        return np.asarray(kinds[MISLABELED] | kinds[CONTRADICTS] | kinds[TRUNCATED])
     if name == FLAGGED:
         return np.isin(samples.facts["row"], list(flagged))
     if name in FILTERS[1:]:
@@ -88,7 +88,7 @@ def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray:
     return np.ones(samples.count, bool)
 
 
-def matching(samples: Samples, query: Query, flagged: set[int]) -> NDArray:
+def matching(samples: Samples, query: Query, flagged: set[int]) -> NDArray[Any]:
     """Ids of the samples that filter and search select, in the order of the source, [n]."""
     mask = mask_of(samples, query.filter, flagged)
     if query.text:
@@ -96,7 +96,7 @@ def matching(samples: Samples, query: Query, flagged: set[int]) -> NDArray:
     return np.flatnonzero(mask)
 
 
-def ordered(samples: Samples, ids: NDArray, query: Query) -> NDArray:
+def ordered(samples: Samples, ids: NDArray[Any], query: Query) -> NDArray[Any]:
     """`ids` [n] in the order of the query; ties in the order of the source, samples without a value last."""
     values = SORTS.get(query.sort, SORTS["row"])(samples)[ids].astype(np.float64)
     return ids[np.argsort(-values if query.down else values, kind="stable")]

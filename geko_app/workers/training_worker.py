@@ -54,8 +54,8 @@ def _work(folder: RunFolder, *, resume: bool, preview: bool) -> bool:
         if preview:
             from geko_engine.preflight.preview import inspect
 
-            return inspect(folder.config(), write, stop) == "failed"
-        return run(folder, on_event=write, should_stop=stop, resume=resume)["end"] == "failed"
+            return bool(inspect(folder.config(), write, stop) == "failed")
+        return bool(run(folder, on_event=write, should_stop=stop, resume=resume)["end"] == "failed")
 
 
 if __name__ == "__main__":

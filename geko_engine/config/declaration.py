@@ -58,7 +58,8 @@ def spec_of(cls: type, name: str) -> Spec:
     """The Spec of the field `name` of the settings class `cls`. Raises KeyError if there is none."""
     for field in dataclasses.fields(cls):
         if field.name == name:
-            return field.metadata["spec"]
+            spec: Spec = field.metadata["spec"]
+            return spec
     raise KeyError(name)
 
 

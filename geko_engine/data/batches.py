@@ -36,12 +36,12 @@ class TokenizedData:
         remarks: what was done to rows that changes nothing of what their answers say -> their numbers.
     """
 
-    tokens: NDArray
-    learnt: NDArray
-    offsets: NDArray
-    rows: NDArray
-    parts: NDArray
-    digests: NDArray
+    tokens: NDArray[Any]
+    learnt: NDArray[Any]
+    offsets: NDArray[Any]
+    rows: NDArray[Any]
+    parts: NDArray[Any]
+    digests: NDArray[Any]
     truncated: list[int] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     masked: list[int] = field(default_factory=list)
@@ -53,23 +53,23 @@ class TokenizedData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, NDArray]:
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
         part = slice(self.offsets[index], self.offsets[index + 1])
         ids = self.tokens[part]
         return {"input_ids": ids, "labels": np.where(self.learnt[part], ids, IGNORE_INDEX).astype(np.int64)}
 
     @cached_property
-    def lengths(self) -> NDArray:
+    def lengths(self) -> NDArray[Any]:
         """Real tokens of each sample, [count]."""
         return np.diff(self.offsets)
 
     @cached_property
-    def targets(self) -> NDArray:
+    def targets(self) -> NDArray[Any]:
         """Target tokens of each sample, [count]; a sample's first token is never one."""
         counted = np.add.reduceat(self.learnt, self.offsets[:-1], dtype=np.int64)
-        return counted - self.learnt[self.offsets[:-1]]
+        return np.asarray(counted - self.learnt[self.offsets[:-1]])
 
-    def subset(self, ids: NDArray) -> TokenizedData:
+    def subset(self, ids: NDArray[Any]) -> TokenizedData:
         """The samples `ids`, without the lists of rows.
 
         Args:
@@ -115,7 +115,7 @@ def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedDat
     return train, data.subset(np.flatnonzero(held))
 
 
-def _with_relatives(data: TokenizedData, held: NDArray) -> NDArray:
+def _with_relatives(data: TokenizedData, held: NDArray[Any]) -> NDArray[Any]:
     """The mask `held` [count] with all samples of the same rows and all that equal them."""
     while True:
         wider = np.isin(data.rows, data.rows[held])
@@ -149,7 +149,7 @@ class DatasetView:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict[str, NDArray]:
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
         item = self.dataset[int(index)]
         if not hasattr(item, "keys") or "input_ids" not in item:
             found = f"the keys {sorted(item.keys())}" if hasattr(item, "keys") else f"a {type(item).__name__}"
@@ -176,7 +176,7 @@ class Collator:
     multiple: int = 1  # of the batch's length, so that a compiled model meets few lengths
     limit: int = NO_LIMIT  # the model's own: padding never goes beyond it
 
-    def __call__(self, samples: Sequence[dict[str, NDArray]]) -> dict[str, Tensor]:
+    def __call__(self, samples: Sequence[dict[str, NDArray[Any]]]) -> dict[str, Tensor]:
         longest = max(len(sample["input_ids"]) for sample in samples)
         longest = max(longest, min(self.limit, -(-longest // self.multiple) * self.multiple))
         ids = np.full((len(samples), longest), self.pad_token_id, np.int64)

@@ -37,7 +37,7 @@ def flagged_rows(config: DataConfig, action: str) -> set[int]:
     )
 
 
-def among(rows: NDArray, wanted: Iterable[int]) -> NDArray:
+def among(rows: NDArray[Any], wanted: Iterable[int]) -> NDArray[Any]:
     """Mask [count] of those of `rows` that are in `wanted`."""
     return np.isin(rows, np.fromiter(wanted, np.int64))
 

@@ -81,7 +81,7 @@ class PreparedDataset:
     data: TokenizedData
     row_count: int
     findings: list[Finding]
-    never_freeze: NDArray
+    never_freeze: NDArray[Any]
 
 
 def load_raw_rows(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, list[Row]]:

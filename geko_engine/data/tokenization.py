@@ -31,8 +31,8 @@ class _Encoded:
 
     row: int
     part: int
-    ids: NDArray
-    learnt: NDArray
+    ids: NDArray[Any]
+    learnt: NDArray[Any]
 
 
 @dataclass
@@ -78,7 +78,7 @@ def _add(rows: dict[str, list[int]], sentences: Sequence[str], row: int) -> None
         rows.setdefault(sentence, []).append(row)
 
 
-def _answers(learnt: NDArray) -> int:
+def _answers(learnt: NDArray[Any]) -> int:
     """How many runs of learnt tokens there are."""
     return int(learnt[0]) + int((learnt[1:] & ~learnt[:-1]).sum())
 
@@ -162,7 +162,7 @@ def _flat(found: _Collected) -> TokenizedData:
     )
 
 
-def _digest(tokens: NDArray) -> int:
+def _digest(tokens: NDArray[Any]) -> int:
     return int.from_bytes(blake2b(tokens.tobytes(), digest_size=8).digest(), "little")
 
 
@@ -225,7 +225,7 @@ def _encode_batch(samples: list[tuple[int, int, Rendering]], format: Format, tok
 
 def _flagged(
     texts: list[str], samples: list[tuple[int, int, Rendering]], tokenizer: Any
-) -> Iterator[tuple[NDArray, NDArray]]:
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """(ids, whether each is learnt) of each text without special tokens that are not written in it."""
     if not getattr(tokenizer, "is_fast", False):
         yield from (_flagged_in_pieces(sample.segments, tokenizer) for _, _, sample in samples)
@@ -239,7 +239,7 @@ def _flagged(
         yield np.array(ids, np.int64), flags
 
 
-def _flagged_in_pieces(segments: list[Segment], tokenizer: Any) -> tuple[NDArray, NDArray]:
+def _flagged_in_pieces(segments: list[Segment], tokenizer: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """For tokenizers that do not say which characters a token is made of: each piece is tokenised by itself."""
     ids: list[int] = []
     flags: list[bool] = []

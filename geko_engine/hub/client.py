@@ -307,7 +307,7 @@ def _first_line(error: Exception) -> str:
 def hub_id_problem(name: str, kind: str) -> str:
     """Why `name` cannot be a Hub id, or ""."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # there, but not in __all__
 
     try:
         validate_repo_id(name)

@@ -135,7 +135,7 @@ def progress_bar(progress: DownloadProgress) -> type[Any]:
     """A class for huggingface_hub's `tqdm_class` that draws nothing and writes bytes and total to `progress`."""
     from tqdm.std import tqdm
 
-    class Bar(tqdm):
+    class Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs only
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **{**options, "file": io.StringIO()})
 

@@ -75,7 +75,7 @@ def readable(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 
-class _Stop(StoppingCriteria):
+class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self._should_stop, self.stopped = should_stop, False
 
@@ -84,7 +84,7 @@ class _Stop(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self.stopped, dtype=torch.bool, device=input_ids.device)
 
 
-class _Listener(BaseStreamer):
+class _Listener(BaseStreamer):  # type: ignore[misc]
     """Receives the prompt, then each token, and reports the text so far without incomplete characters."""
 
     def __init__(self, tokenizer: Any, on_text: OnText) -> None:

@@ -106,7 +106,7 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
         with warnings.catch_warnings():
             # peft uses a deprecated interface of transformers; users cannot change that.
             warnings.simplefilter("ignore", FutureWarning)
-            adapted = get_peft_model(model, lora_config)
+            adapted: nn.Module = get_peft_model(model, lora_config)
     except ValueError as error:  # a pattern without a match, or a model family that peft does not know
         raise ConfigError(
             f"LoRA cannot be applied ({str(error).splitlines()[0]}). The model's linear layers: {_linear_names(model)}.",

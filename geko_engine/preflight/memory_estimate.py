@@ -162,7 +162,8 @@ def _empty_model(config: RunConfig, model_config: Any) -> nn.Module:
     lora = lora_config_for(config.lora, model)
     if lora is not None:
         model = apply_lora(model, lora, lambda text: None)
-    return model.train()
+    empty: nn.Module = model.train()
+    return empty
 
 
 def _weight_bytes(model: nn.Module, quantization: str) -> int:
@@ -224,7 +225,7 @@ class _Counter(TorchDispatchMode):
     """Counts operations as they reach the device, and the bytes that all but matrix products and views write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch declares none
         self.count = self.written = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -164,7 +164,7 @@ def checked(part: PreparedDataset) -> DataChecked:
     )
 
 
-def histogram(lengths: NDArray) -> list[tuple[int, int]]:
+def histogram(lengths: NDArray[Any]) -> list[tuple[int, int]]:
     """Histogram of lengths as (largest length of the bin, count), with bins of equal width, shortest first.
 
     Args:
@@ -175,7 +175,9 @@ def histogram(lengths: NDArray) -> list[tuple[int, int]]:
     return [((index + 1) * width, int(count)) for index, count in enumerate(bins)]
 
 
-def estimate(config: RunConfig, model_config: Any, lengths: NDArray, targets: NDArray) -> StepEstimated | None:
+def estimate(
+    config: RunConfig, model_config: Any, lengths: NDArray[Any], targets: NDArray[Any]
+) -> StepEstimated | None:
     """Memory of the largest step and time of the run, or None if the architecture does not run on fake tensors.
 
     Args:

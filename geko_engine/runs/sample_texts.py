@@ -115,7 +115,7 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _facts(data: TokenizedData, digests: NDArray, has_answers: bool) -> dict[str, NDArray]:
+def _facts(data: TokenizedData, digests: NDArray[Any], has_answers: bool) -> dict[str, NDArray[Any]]:
     rows = (data.rows + 1).astype(np.int32)
     none = np.zeros(len(data), np.int32)
     return {
@@ -128,14 +128,14 @@ def _facts(data: TokenizedData, digests: NDArray, has_answers: bool) -> dict[str
     }
 
 
-def equal_to(digests: NDArray, rows: NDArray) -> NDArray:
+def equal_to(digests: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """Row number of the first sample with the same digest, [count]; 0 for the first ones themselves."""
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     original = rows[first[inverse]]
     return np.where(original == rows, 0, original).astype(np.int32)
 
 
-def contradictions(prompts: NDArray, answers: NDArray, rows: NDArray) -> NDArray:
+def contradictions(prompts: NDArray[Any], answers: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """Row number of the first sample with the same prompt and another answer, [count]; 0 where there is none."""
     found = np.zeros(len(rows), np.int32)
     _, group, sizes = np.unique(prompts, return_inverse=True, return_counts=True)

@@ -101,7 +101,7 @@ class _LossOfLogits(torch.autograd.Function):
 
 def loss_of_logits(logits: Tensor, target: Tensor, weight: Tensor) -> TokenLoss:
     """From logits [K, V], whose memory is written over in the backward pass; target and weight: [K]."""
-    loss, probability, highest = _LossOfLogits.apply(logits, target)
+    loss, probability, highest = _LossOfLogits.apply(logits, target)  # type: ignore[no-untyped-call]  # torch declares none
     return TokenLoss((loss * weight).sum(), loss.detach(), probability, highest)
 
 
@@ -198,7 +198,7 @@ def loss_of_hidden(hidden: Tensor, head: nn.Linear, tail: Tail, target: Tensor, 
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else head.weight.dtype
     options = (tail, dtype, torch.is_grad_enabled())
-    return TokenLoss(*_LossOfHidden.apply(hidden, head.weight, head.bias, target, weight, options))
+    return TokenLoss(*_LossOfHidden.apply(hidden, head.weight, head.bias, target, weight, options))  # type: ignore[no-untyped-call]
 
 
 def bytes_of_loss(head: nn.Linear, count: int, dtype: torch.dtype) -> int:

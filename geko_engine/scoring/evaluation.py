@@ -38,14 +38,14 @@ class SampleScores:
         padding: padding tokens of all batches.
     """
 
-    ids: NDArray
-    loss_sum: NDArray
-    targets: NDArray
-    loss: NDArray
-    correct: NDArray
-    confidence: NDArray
-    min_target_probability: NDArray
-    probability: NDArray
+    ids: NDArray[Any]
+    loss_sum: NDArray[Any]
+    targets: NDArray[Any]
+    loss: NDArray[Any]
+    correct: NDArray[Any]
+    confidence: NDArray[Any]
+    min_target_probability: NDArray[Any]
+    probability: NDArray[Any]
     tokens: int
     padding: int
 
@@ -63,7 +63,7 @@ class SampleScores:
 def score_samples(
     scored: nn.Module,
     samples: Any,
-    ids: NDArray,
+    ids: NDArray[Any],
     collate: Collator,
     *,
     batch_size: int,
@@ -94,7 +94,7 @@ def score_samples(
     order = ids[np.argsort(samples.lengths[ids], kind="stable")]
     parts = list(_batches(order, samples.lengths[order], batch_size))
     done = np.cumsum([0, *map(len, parts)])
-    columns: list[NDArray] = []
+    columns: list[NDArray[Any]] = []
     probabilities = [np.zeros(0, np.float32)]
     training = scored.training
     scored.eval()
@@ -141,7 +141,7 @@ def in_id_order(found: SampleScores) -> SampleScores:
     return replace(found, probability=probability, **moved)
 
 
-def as_columns(scores: BatchScores, width: int) -> NDArray:
+def as_columns(scores: BatchScores, width: int) -> NDArray[Any]:
     """BatchScores -> one float64 array [SCORES, B]: one transfer from the device.
 
     Rows: loss_sum, targets, loss, correct, confidence, min_target_probability, and `width`, the padded length of the batch.
@@ -158,7 +158,7 @@ def as_columns(scores: BatchScores, width: int) -> NDArray:
     return table.cpu().numpy()
 
 
-def _batches(ids: NDArray, lengths: NDArray, batch_size: int) -> Iterator[NDArray]:
+def _batches(ids: NDArray[Any], lengths: NDArray[Any], batch_size: int) -> Iterator[NDArray[Any]]:
     """`ids`, sorted by their `lengths`, in batches of `batch_size` and up to SCAN_FACTOR times that while SIMILAR."""
     start = 0
     while start < len(ids):

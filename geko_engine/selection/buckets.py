@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Bucket(IntEnum):
         return self.name
 
 
-def bias_corrected_q(q: NDArray, visits: NDArray, rate: float) -> NDArray:
+def bias_corrected_q(q: NDArray[Any], visits: NDArray[Any], rate: float) -> NDArray[Any]:
     """Q-value in [0, 1] from the moving average `q` that started at 0, after `visits` updates at `rate`.
 
     Without the correction 9 to 19 visits pass before the value means anything; with it the first one does.
@@ -32,29 +33,31 @@ def bias_corrected_q(q: NDArray, visits: NDArray, rate: float) -> NDArray:
     return np.where(visits > 0, q / weight, 0.0)
 
 
-def update_q(q: NDArray, loss: NDArray, config: GEKOConfig) -> NDArray:
+def update_q(q: NDArray[Any], loss: NDArray[Any], config: GEKOConfig) -> NDArray[Any]:
     """The moving average after one more visit with `loss` (nats per target token)."""
     reward = 1.0 - np.minimum(loss / config.q_value_loss_scale, 1.0)
     return (1.0 - config.q_value_lr) * q + config.q_value_lr * reward
 
 
-def quality(last_loss: NDArray, best_loss: NDArray) -> NDArray:
+def quality(last_loss: NDArray[Any], best_loss: NDArray[Any]) -> NDArray[Any]:
     """1 - min(1, how much the loss has risen since its best visit): only getting worse counts.
 
     With freeze_confidence 0.85 a mastered sample's loss is below 0.163, so its quality is above 0.83: at the
     default thresholds this condition cannot bind. It does when freeze_confidence is lowered.
     """
-    return 1.0 - np.clip(last_loss - best_loss, 0.0, 1.0)
+    return np.asarray(1.0 - np.clip(last_loss - best_loss, 0.0, 1.0))
 
 
-def partition(correct: NDArray, confidence: NDArray, mastered: NDArray, seen: NDArray, config: GEKOConfig) -> NDArray:
+def partition(
+    correct: NDArray[Any], confidence: NDArray[Any], mastered: NDArray[Any], seen: NDArray[Any], config: GEKOConfig
+) -> NDArray[Any]:
     """Bucket id [N] (uint8) of every sample; what was never seen stays UNSEEN."""
     wrong = np.where(confidence > config.focus_confidence, Bucket.HARD, Bucket.FOCUS)
     known = np.where(mastered, Bucket.FREEZE, np.where(correct, Bucket.LIGHT, wrong))
     return np.where(seen, known, Bucket.UNSEEN).astype(np.uint8)
 
 
-def bucket_loss_weights(bucket: NDArray, weights: tuple[float, float, float]) -> NDArray:
+def bucket_loss_weights(bucket: NDArray[Any], weights: tuple[float, float, float]) -> NDArray[Any]:
     """Loss weight [N] (float32) from the (HARD, FOCUS, LIGHT) weights, normalised to mean 1 over these samples.
 
     UNSEEN samples count as FOCUS, FREEZE ones (only replayed ones come here) as LIGHT but never as 0, since

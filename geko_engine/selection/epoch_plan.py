@@ -35,11 +35,11 @@ class Plan:
         replayed, left_out, suspects: counts of samples, for the events.
     """
 
-    order: NDArray
-    loss_weights: NDArray
-    starts: NDArray
-    sizes: NDArray
-    plain_tokens_per_step: NDArray
+    order: NDArray[Any]
+    loss_weights: NDArray[Any]
+    starts: NDArray[Any]
+    sizes: NDArray[Any]
+    plain_tokens_per_step: NDArray[Any]
     share: float = 1.0
     replayed: int = 0
     left_out: int = 0
@@ -53,11 +53,11 @@ class Plan:
         """Share of the epoch that is done after `steps` of this plan."""
         return (1.0 - self.share) + self.share * (steps / max(1, self.steps))
 
-    def ids(self, step: int) -> NDArray:
+    def ids(self, step: int) -> NDArray[Any]:
         """Sample ids of one step."""
         return self.order[self.starts[step] : self.starts[step] + self.sizes[step]]
 
-    def weights(self, step: int) -> NDArray:
+    def weights(self, step: int) -> NDArray[Any]:
         """Loss weights of one step, aligned with `ids`."""
         return self.loss_weights[self.starts[step] : self.starts[step] + self.sizes[step]]
 
@@ -76,13 +76,13 @@ def steps_per_epoch(count: int, step_size: int) -> int:
     return -(-count // step_size)
 
 
-def replay_shares(states: SampleStates, config: GEKOConfig) -> NDArray:
+def replay_shares(states: SampleStates, config: GEKOConfig) -> NDArray[Any]:
     """Share at which each sample is replayed while it is FREEZE, [count] float32."""
     pruned_share = min(config.pruned_replay, config.frozen_replay)
     return np.where(states.pruned(config), pruned_share, config.frozen_replay).astype(np.float32)
 
 
-def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, seed: int) -> NDArray:
+def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, seed: int) -> NDArray[Any]:
     """Ids [n], sorted, to score without training before `epoch`: a share of FREEZE; all before the first one if asked for."""
     if epoch == 0:
         return np.arange(states.count if config.initial_scan else 0, dtype=np.int32)
@@ -93,11 +93,11 @@ def choose_rechecks(states: SampleStates, config: GEKOConfig, *, epoch: int, see
 
 def select(
     states: SampleStates,
-    bucket: NDArray,
+    bucket: NDArray[Any],
     config: GEKOConfig,
     rng: np.random.Generator,
     bucket_weights: tuple[float, float, float],
-) -> tuple[NDArray, NDArray, dict[str, int]]:
+) -> tuple[NDArray[Any], NDArray[Any], dict[str, int]]:
     """Ids to train on, their loss weights, and the counts of what was replayed or left out.
 
     Args:
@@ -150,7 +150,7 @@ def is_mastered(states: SampleStates, since_step: int, config: GEKOConfig) -> bo
 
 def plan_epoch(
     states: SampleStates,
-    lengths: NDArray,
+    lengths: NDArray[Any],
     config: GEKOConfig,
     *,
     epoch: int,
@@ -159,7 +159,7 @@ def plan_epoch(
     bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     longest_first: bool = False,
     everything: bool = False,
-    bucket: NDArray | None = None,
+    bucket: NDArray[Any] | None = None,
 ) -> Plan:
     """The plan of `epoch` (from 0).
 
@@ -193,7 +193,7 @@ def plan_epoch(
     )
 
 
-def step_bounds(planned: int, count: int, step_size: int) -> NDArray:
+def step_bounds(planned: int, count: int, step_size: int) -> NDArray[Any]:
     """Bounds [steps + 1] of the steps in which `planned` samples are trained on, where plain training has `count`.
 
     As many steps as plain training, of even sizes, but none below SMALLEST_STEP; plain training's own when all are
@@ -205,16 +205,16 @@ def step_bounds(planned: int, count: int, step_size: int) -> NDArray:
     return even_bounds(planned, min(steps_per_epoch(count, step_size), max(1, planned // smallest)))
 
 
-def even_bounds(planned: int, steps: int) -> NDArray:
+def even_bounds(planned: int, steps: int) -> NDArray[Any]:
     """Bounds of `steps` steps that share `planned` samples evenly; [0] when there are none."""
     return np.arange(steps + 1) * planned // steps if planned else np.zeros(1, int)
 
 
-def distribute_tokens(order: NDArray, starts: NDArray, lengths: NDArray, total: float) -> NDArray:
+def distribute_tokens(order: NDArray[Any], starts: NDArray[Any], lengths: NDArray[Any], total: float) -> NDArray[Any]:
     """`total` tokens of plain training, shared out to the steps by their own tokens."""
     if not len(starts):
         return np.zeros(0)
     ascending = np.argsort(starts)
     own = np.empty(len(starts))
     own[ascending] = np.add.reduceat(lengths[order].astype(float), starts[ascending])
-    return own * (total / own.sum())
+    return np.asarray(own * (total / own.sum()))

@@ -155,7 +155,7 @@ class GekoPolicy(BucketPolicy):
         self.plan = plan or self.plan
         return plan
 
-    def observe(self, ids: NDArray, signals: SampleSignals, step: int) -> None:
+    def observe(self, ids: NDArray[Any], signals: SampleSignals, step: int) -> None:
         self.prediction.observe(ids, signals.correct)
         super().observe(ids, signals, step)
 

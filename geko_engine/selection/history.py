@@ -6,6 +6,7 @@ Four epochs of 1,000,000 samples are 28 MB, in memory, in each checkpoint and be
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class History:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._rows: list[dict[str, NDArray]] = []
+        self._rows: list[dict[str, NDArray[Any]]] = []
         self._visits = np.zeros(count, np.uint32)  # of each sample at the last append
         self._epochs: list[int] = []
         self._steps: list[int] = []
@@ -42,15 +43,15 @@ class History:
         return len(self._rows)
 
     @property
-    def epochs(self) -> NDArray:
+    def epochs(self) -> NDArray[Any]:
         return np.array(self._epochs, np.int32)
 
     @property
-    def steps(self) -> NDArray:
+    def steps(self) -> NDArray[Any]:
         return np.array(self._steps, np.int32)
 
     @property
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         none = np.zeros((0, self.count))
         return {
             name: np.stack([row[name] for row in self._rows]) if self._rows else none.astype(dtype)
@@ -73,11 +74,11 @@ class History:
         self._epochs.append(epoch)
         self._steps.append(step)
 
-    def state_dict(self) -> dict[str, NDArray]:
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays."""
         return {**self.arrays, "visits": self._visits, "epochs": self.epochs, "steps": self.steps}
 
-    def load_state_dict(self, state: dict[str, NDArray]) -> None:
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         """Go on from what `state_dict` gave. Raises CheckpointError when it is of another number of samples."""
         if len(state["visits"]) != self.count:
             raise CheckpointError(
@@ -97,6 +98,6 @@ class History:
         self.load_state_dict(load_arrays(path))
 
 
-def _where(visited: NDArray, values: NDArray) -> NDArray:
+def _where(visited: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     """The values of the visited ones as float16, clipped to its range; nan for the others."""
     return np.where(visited, np.clip(values, -LARGEST, LARGEST), np.nan).astype(np.float16)

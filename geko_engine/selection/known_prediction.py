@@ -101,7 +101,7 @@ class KnownPrediction:
         """Whether enough of the predicted samples that were met all the same in this epoch were answered correctly."""
         return self.met < FEWEST_TESTED or self.right >= LEAST_RIGHT * self.met
 
-    def observe(self, ids: NDArray, correct: NDArray) -> None:
+    def observe(self, ids: NDArray[Any], correct: NDArray[Any]) -> None:
         """Note how the predicted samples among `ids` [n] fared; `correct` is bool [n]. Call before the record changes."""
         predicted = self._states.predicted_status[ids] == Prediction.KNOWN
         self.met += int(predicted.sum())
@@ -123,7 +123,7 @@ class KnownPrediction:
             setattr(self, name, value)
 
 
-def part_of(plan: Plan, done: int, share: float) -> NDArray:
+def part_of(plan: Plan, done: int, share: float) -> NDArray[Any]:
     """Ids in the steps of `plan` from `done` on, up to the share `share` of the epoch."""
     return np.concatenate([plan.order[:0], *(plan.ids(step) for step in range(done, _until(plan, done, share)))])
 
@@ -138,8 +138,8 @@ def revise(
     plan: Plan,
     done: int,
     share: float,
-    predicted: NDArray,
-    lengths: NDArray,
+    predicted: NDArray[Any],
+    lengths: NDArray[Any],
     rng: np.random.Generator,
     *,
     config: GEKOConfig,
@@ -179,7 +179,7 @@ def revise(
     )
 
 
-def _positions(plan: Plan, first: int, last: int) -> NDArray:
+def _positions(plan: Plan, first: int, last: int) -> NDArray[Any]:
     """Positions in `plan.order` that the steps from `first` up to `last` hold, step by step."""
     spans = zip(plan.starts[first:last], plan.sizes[first:last], strict=True)
     return np.concatenate([np.arange(0), *(np.arange(start, start + size) for start, size in spans)])

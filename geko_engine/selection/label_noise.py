@@ -5,6 +5,8 @@ A wrong label is found after one visit so; without similar prompts it takes two.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +19,25 @@ OUTLIER_Z = 5.0  # robust standard deviations above the loss predicted from simi
 SUSPECT_PROBABILITY = 0.01  # of its least likely target token
 
 
-def suspected(bucket: NDArray, hard_streak: NDArray, loss_outlier: NDArray, min_target_probability: NDArray) -> NDArray:
+def suspected(
+    bucket: NDArray[Any], hard_streak: NDArray[Any], loss_outlier: NDArray[Any], min_target_probability: NDArray[Any]
+) -> NDArray[Any]:
     """Mask [n] of samples that are probably mislabeled.
 
     They are HARD and have a target that the model rules out, twice in a row; or once, where `loss_outlier` (0 or 1)
     says that similar prompts have far lower losses. All arguments are [n].
     """
     often_enough = (hard_streak >= SUSPECT_VISITS) | (loss_outlier > 0)
-    return (bucket == Bucket.HARD) & often_enough & (min_target_probability < SUSPECT_PROBABILITY)
+    return np.asarray((bucket == Bucket.HARD) & often_enough & (min_target_probability < SUSPECT_PROBABILITY))
 
 
 def loss_outliers(
-    samples: SelectionData, met: NDArray, bucket: NDArray, loss: NDArray, min_target_probability: NDArray
-) -> tuple[NDArray, NDArray]:
+    samples: SelectionData,
+    met: NDArray[Any],
+    bucket: NDArray[Any],
+    loss: NDArray[Any],
+    min_target_probability: NDArray[Any],
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The samples of an epoch that a second such visit would make suspects, and whether their loss is an outlier.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,15 @@ class RecordSignals:
     mean_loss: mean of the last losses of all visited samples at the last partition; nan before the first one.
     """
 
-    loss: NDArray
-    correct: NDArray
-    confidence: NDArray
-    q_value: NDArray
-    quality: NDArray
+    loss: NDArray[Any]
+    correct: NDArray[Any]
+    confidence: NDArray[Any]
+    q_value: NDArray[Any]
+    quality: NDArray[Any]
     mean_loss: float
 
 
-RELATIONS: dict[str, Callable[[NDArray, float], NDArray]] = {
+RELATIONS: dict[str, Callable[[NDArray[Any], float], NDArray[Any]]] = {
     "above": np.greater,
     "at least": np.greater_equal,
     "below": np.less,
@@ -43,13 +44,13 @@ class Condition:
     """
 
     name: str
-    value: NDArray
+    value: NDArray[Any]
     relation: str
     threshold: float
     threshold_name: str = ""
 
     @property
-    def met(self) -> NDArray:
+    def met(self) -> NDArray[Any]:
         """Mask [n]."""
         return RELATIONS[self.relation](self.value, self.threshold)
 
@@ -73,7 +74,7 @@ class Mastery:
     replay_weight_exponent: float
     full_epoch_ratio: float = 0.0
 
-    def mastered(self, signals: RecordSignals, config: GEKOConfig) -> NDArray:
+    def mastered(self, signals: RecordSignals, config: GEKOConfig) -> NDArray[Any]:
         """Mask [n] of mastered samples."""
         mask = signals.correct.astype(bool) if self.needs_correct else np.ones(len(signals.loss), bool)
         for condition in self.conditions(signals, config):

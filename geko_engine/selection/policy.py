@@ -72,13 +72,13 @@ class SampleSignals:
         target_probabilities: of each target, sample by sample, [sum of targets]; empty unless a scan asked for them.
     """
 
-    loss: NDArray
-    correct: NDArray
-    confidence: NDArray
-    min_target_probability: NDArray
-    target_probabilities: NDArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    loss: NDArray[Any]
+    correct: NDArray[Any]
+    confidence: NDArray[Any]
+    min_target_probability: NDArray[Any]
+    target_probabilities: NDArray[Any] = field(default_factory=lambda: np.zeros(0, np.float32))
 
-    def of(self, mask: NDArray) -> SampleSignals:
+    def of(self, mask: NDArray[Any]) -> SampleSignals:
         """Those of the samples in `mask` [n], without the probabilities of single targets."""
         arrays = (self.loss, self.correct, self.confidence, self.min_target_probability)
         return SampleSignals(*(array[mask] for array in arrays))
@@ -93,7 +93,7 @@ class ScanRequest:
         phase, message: how it is shown to the user; "" for a scan too short to be shown.
     """
 
-    ids: NDArray
+    ids: NDArray[Any]
     with_tokens: bool = False
     phase: str = ""
     message: str = ""
@@ -141,7 +141,7 @@ class SelectionPolicy(Protocol):
     def replan(self, steps_done: int) -> Plan | None:
         """What replaces the rest of the present plan after `steps_done` of its steps; None to go on."""
 
-    def observe(self, ids: NDArray, signals: SampleSignals, step: int) -> None:
+    def observe(self, ids: NDArray[Any], signals: SampleSignals, step: int) -> None:
         """What optimizer step `step` saw of the samples it trained on."""
 
     def end_epoch(self) -> EpochSummary:

@@ -28,21 +28,21 @@ ITERATIONS, RATE = 60, 0.1  # of Adam, on all samples at once
 class _HashedFeatures:
     """The distinct features of n samples: those of sample i begin at starts[i]; scale [n] evens out their number."""
 
-    features: NDArray
-    starts: NDArray
-    counts: NDArray
-    scale: NDArray
+    features: NDArray[Any]
+    starts: NDArray[Any]
+    counts: NDArray[Any]
+    scale: NDArray[Any]
 
-    def dot(self, weights: NDArray) -> NDArray:
+    def dot(self, weights: NDArray[Any]) -> NDArray[Any]:
         """Sum of the weights of each sample's features, scaled, [n]."""
-        return np.add.reduceat(weights[self.features], self.starts) * self.scale
+        return np.asarray(np.add.reduceat(weights[self.features], self.starts) * self.scale)
 
-    def transposed(self, values: NDArray) -> NDArray:
+    def transposed(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sum over the samples of their values [n], feature by feature, [FEATURES]."""
         return np.bincount(self.features, np.repeat(values * self.scale, self.counts), FEATURES)
 
 
-def _hashed_features(samples: SelectionData, ids: NDArray) -> _HashedFeatures:
+def _hashed_features(samples: SelectionData, ids: NDArray[Any]) -> _HashedFeatures:
     """Features of the samples `ids` [n]. `samples[i]` is a dict with input_ids and labels."""
     parts = [_prompt_tokens(samples[int(i)]).astype(np.uint64) for i in ids]
     parts = [p if len(p) <= TOKENS else np.concatenate([p[: TOKENS // 2], p[-TOKENS // 2 :]]) for p in parts]
@@ -58,23 +58,23 @@ def _hashed_features(samples: SelectionData, ids: NDArray) -> _HashedFeatures:
     return _HashedFeatures(distinct % FEATURES, np.cumsum(counts) - counts, counts, 2.0 / np.sqrt(counts))
 
 
-def _prompt_tokens(sample: Any) -> NDArray:
+def _prompt_tokens(sample: Any) -> NDArray[Any]:
     """The tokens that are not targets. Answers must not count as similarity, or wrong ones could not stand out.
 
     Plain text has no prompt; there all tokens count.
     """
     ids = np.asarray(sample["input_ids"])
-    prompt: NDArray = ids[np.asarray(sample["labels"]) != ids]
+    prompt: NDArray[Any] = ids[np.asarray(sample["labels"]) != ids]
     return prompt if len(prompt) > 1 else ids
 
 
-def _hash(values: NDArray) -> NDArray:
+def _hash(values: NDArray[Any]) -> NDArray[Any]:
     """uint64 -> columns in [0, FEATURES), by the multiplicative hash of the golden ratio; it may overflow."""
     with np.errstate(over="ignore"):
         return (values * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - 13)).astype(np.int64)
 
 
-def probabilities(samples: SelectionData, met: NDArray, right: NDArray, query: NDArray) -> NDArray:
+def probabilities(samples: SelectionData, met: NDArray[Any], right: NDArray[Any], query: NDArray[Any]) -> NDArray[Any]:
     """Probability [m] that each sample of `query` [m] would be answered correctly.
 
     Args:
@@ -88,7 +88,9 @@ def probabilities(samples: SelectionData, met: NDArray, right: NDArray, query: N
     return _predict(samples, met[-MOST:], right[-MOST:].astype(float), query, _sigmoid)
 
 
-def loss_z_scores(samples: SelectionData, met: NDArray, loss: NDArray, positions: NDArray) -> NDArray:
+def loss_z_scores(
+    samples: SelectionData, met: NDArray[Any], loss: NDArray[Any], positions: NDArray[Any]
+) -> NDArray[Any]:
     """How far the losses of some samples lie above those predicted from the others, in robust standard deviations, [m].
 
     Args:
@@ -111,14 +113,16 @@ def loss_z_scores(samples: SelectionData, met: NDArray, loss: NDArray, positions
     return above / max(deviation, 1e-6)
 
 
-def predict_values(samples: SelectionData, known: NDArray, values: NDArray, query: NDArray) -> NDArray:
+def predict_values(
+    samples: SelectionData, known: NDArray[Any], values: NDArray[Any], query: NDArray[Any]
+) -> NDArray[Any]:
     """The values [m] of the samples `query` [m], predicted by least squares from the `values` [n] of `known` [n]."""
     middle, spread = values.mean(), max(float(values.std()), 1e-12)  # the fit is made for values of the size of 1
-    predicted: NDArray = middle + spread * _predict(samples, known, (values - middle) / spread, query, _identity)
+    predicted: NDArray[Any] = middle + spread * _predict(samples, known, (values - middle) / spread, query, _identity)
     return predicted
 
 
-def cross_predict(samples: SelectionData, known: NDArray, values: NDArray) -> NDArray:
+def cross_predict(samples: SelectionData, known: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
     """The value of each of `known` [n], predicted from the other folds alone, [n]."""
     predicted, fold = np.empty(len(known)), np.arange(len(known)) % FOLDS
     for part in range(FOLDS):
@@ -127,18 +131,20 @@ def cross_predict(samples: SelectionData, known: NDArray, values: NDArray) -> ND
     return predicted
 
 
-Link = Callable[[NDArray], NDArray]
+Link = Callable[[NDArray[Any]], NDArray[Any]]
 
 
-def _sigmoid(values: NDArray) -> NDArray:
-    return 1 / (1 + np.exp(-values))
+def _sigmoid(values: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(1 / (1 + np.exp(-values)))
 
 
-def _identity(values: NDArray) -> NDArray:
+def _identity(values: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
-def _predict(samples: SelectionData, known: NDArray, target: NDArray, query: NDArray, link: Link) -> NDArray:
+def _predict(
+    samples: SelectionData, known: NDArray[Any], target: NDArray[Any], query: NDArray[Any], link: Link
+) -> NDArray[Any]:
     """The prediction [m] for `query` [m] of a model fitted to the `target` [n] of `known` [n]."""
     weights, bias = _fit(_hashed_features(samples, known), target, link)
     score = np.empty(len(query))
@@ -147,7 +153,7 @@ def _predict(samples: SelectionData, known: NDArray, target: NDArray, query: NDA
     return link(score)
 
 
-def _fit(bags: _HashedFeatures, target: NDArray, link: Link) -> tuple[NDArray, float]:
+def _fit(bags: _HashedFeatures, target: NDArray[Any], link: Link) -> tuple[NDArray[Any], float]:
     """Weights of the features, and the bias: Adam on the mean log loss or squared error, with L2 on the features.
 
     With its own link either loss has the gradient link(score) - target.

@@ -73,21 +73,21 @@ class BucketCounts:
 class SampleStates:
     """The record of `count` samples; every field of FIELDS is an array [count] with its name."""
 
-    loss: NDArray
-    first_loss: NDArray
-    best_loss: NDArray
-    confidence: NDArray
-    min_target_probability: NDArray
-    q_ema: NDArray
-    last_step: NDArray
-    seen: NDArray
-    checked: NDArray
-    bucket: NDArray
-    correct: NDArray
-    hard_streak: NDArray
-    frozen_epochs: NDArray
-    predicted_status: NDArray
-    loss_outlier: NDArray
+    loss: NDArray[Any]
+    first_loss: NDArray[Any]
+    best_loss: NDArray[Any]
+    confidence: NDArray[Any]
+    min_target_probability: NDArray[Any]
+    q_ema: NDArray[Any]
+    last_step: NDArray[Any]
+    seen: NDArray[Any]
+    checked: NDArray[Any]
+    bucket: NDArray[Any]
+    correct: NDArray[Any]
+    hard_streak: NDArray[Any]
+    frozen_epochs: NDArray[Any]
+    predicted_status: NDArray[Any]
+    loss_outlier: NDArray[Any]
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -99,15 +99,15 @@ class SampleStates:
         self._counts = self._count(self.bucket)
 
     @property
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Every field by its name; the arrays are the record itself, not copies."""
         return {name: getattr(self, name) for name in FIELDS}
 
-    def visits(self, ids: Any = slice(None)) -> NDArray:
+    def visits(self, ids: Any = slice(None)) -> NDArray[Any]:
         """Visits of any kind of `ids`, int64."""
-        return self.seen[ids].astype(np.int64) + self.checked[ids]
+        return np.asarray(self.seen[ids].astype(np.int64) + self.checked[ids])
 
-    def met_since(self, step: int) -> NDArray:
+    def met_since(self, step: int) -> NDArray[Any]:
         """Ids of the samples that were met after optimizer step `step`, in the order in which they came up."""
         met = np.flatnonzero(self.last_step > step)
         return met[np.argsort(self.last_step[met], kind="stable")]
@@ -118,11 +118,11 @@ class SampleStates:
 
     def record(
         self,
-        ids: NDArray,
-        loss: NDArray,
-        confidence: NDArray,
-        correct: NDArray,
-        min_target_probability: NDArray,
+        ids: NDArray[Any],
+        loss: NDArray[Any],
+        confidence: NDArray[Any],
+        correct: NDArray[Any],
+        min_target_probability: NDArray[Any],
         *,
         step: int,
         config: GEKOConfig,
@@ -166,10 +166,10 @@ class SampleStates:
         return BucketCounts(*self._counts.tolist())
 
     @staticmethod
-    def _count(bucket: NDArray) -> NDArray:
+    def _count(bucket: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(bucket, minlength=len(Bucket))
 
-    def suspects(self) -> NDArray:
+    def suspects(self) -> NDArray[Any]:
         """Mask [count] of samples that are probably mislabeled."""
         return suspected(self.bucket, self.hard_streak, self.loss_outlier, self.min_target_probability)
 
@@ -177,22 +177,22 @@ class SampleStates:
         """Take back every `prediction` of this kind."""
         self.predicted_status *= self.predicted_status != prediction
 
-    def pruned(self, config: GEKOConfig) -> NDArray:
+    def pruned(self, config: GEKOConfig) -> NDArray[Any]:
         """Mask [count] of samples that were FREEZE for more than prune_frozen_after epochs; none while that is 0."""
         if not config.prune_frozen_after:
             return np.zeros(self.count, bool)
-        mask: NDArray = (self.bucket == Bucket.FREEZE) & (self.frozen_epochs > config.prune_frozen_after)
+        mask: NDArray[Any] = (self.bucket == Bucket.FREEZE) & (self.frozen_epochs > config.prune_frozen_after)
         return mask
 
     def lift_pruning(self) -> None:
         """Every frozen sample counts as newly frozen, so that pruned ones are replayed as others are."""
         self.frozen_epochs[:] = np.minimum(self.frozen_epochs, 1)
 
-    def q_value(self, ids: Any, config: GEKOConfig) -> NDArray:
+    def q_value(self, ids: Any, config: GEKOConfig) -> NDArray[Any]:
         """Bias-corrected Q-value in [0, 1] of `ids`."""
         return bias_corrected_q(self.q_ema[ids], self.visits(ids), config.q_value_lr)
 
-    def _buckets(self, ids: Any, config: GEKOConfig) -> NDArray:
+    def _buckets(self, ids: Any, config: GEKOConfig) -> NDArray[Any]:
         correct, confidence, loss = self.correct[ids].astype(bool), self.confidence[ids], self.loss[ids]
         signals = RecordSignals(
             loss, correct, confidence, self.q_value(ids, config), quality(loss, self.best_loss[ids]), self.mean_loss
@@ -202,11 +202,11 @@ class SampleStates:
         kept = mastered & self.never_freeze[ids]  # LIGHT instead
         return partition(correct | kept, confidence, mastered & ~kept, self.visits(ids) > 0, config)
 
-    def state_dict(self) -> dict[str, NDArray]:
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """All arrays by name, and the mean loss."""
         return self.arrays | {"mean_loss": np.array([self.mean_loss])}
 
-    def load_state_dict(self, state: dict[str, NDArray]) -> None:
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         """Go on from what `state_dict` gave, this version's or version 1's.
 
         Raises:

@@ -14,11 +14,11 @@ class SelectionData(Protocol):
     """What a policy reads of the training samples."""
 
     @property
-    def lengths(self) -> NDArray:
+    def lengths(self) -> NDArray[Any]:
         """Tokens of each sample, [count]."""
 
     @property
-    def targets(self) -> NDArray:
+    def targets(self) -> NDArray[Any]:
         """Target tokens of each sample, [count]."""
 
     def __len__(self) -> int: ...

@@ -44,7 +44,7 @@ class StableSamples:
         churn, others: mean churn of the panel members predicted to be stable (each from the others), and of the rest.
     """
 
-    mask: NDArray
+    mask: NDArray[Any]
     churn: float
     others: float
 
@@ -73,14 +73,14 @@ class Stability:
         self.panel = np.zeros(0, np.float32)
         self.asked = False
         self.results: list[dict[str, float]] = []
-        self._scanned: NDArray | None = None  # the panel at the end of this epoch
+        self._scanned: NDArray[Any] | None = None  # the panel at the end of this epoch
 
     @property
     def is_enabled(self) -> bool:
         """Whether anything may be skipped as stable."""
         return self.config.stable_share > 0
 
-    def first_scan(self, plan: Plan | None, steps_done: int, *, epoch: int, since: int) -> NDArray | None:
+    def first_scan(self, plan: Plan | None, steps_done: int, *, epoch: int, since: int) -> NDArray[Any] | None:
         """The panel's ids, once a quarter of the first epoch is done and hardly any answer was right so far."""
         if self.asked or epoch or plan is None or plan.share_done(steps_done) < FIRST_SCAN:
             return None
@@ -91,7 +91,7 @@ class Stability:
         self.asked = True
         return None
 
-    def next_scan(self, epoch: int, *, since: int, step: int) -> NDArray | None:
+    def next_scan(self, epoch: int, *, since: int, step: int) -> NDArray[Any] | None:
         """The panel's ids at the end of an epoch that another follows; None without a panel.
 
         Args:
@@ -104,7 +104,7 @@ class Stability:
             return None
         return choose_panel(self._samples, self._seed)
 
-    def scanned(self, probabilities: NDArray) -> None:
+    def scanned(self, probabilities: NDArray[Any]) -> None:
         """The target probabilities of the panel, member by member; empty where the model gives only losses."""
         if self.asked:
             self._scanned = probabilities
@@ -149,7 +149,7 @@ class Stability:
         self.panel, self.asked, self.results = np.asarray(state["panel"]), state["asked"], state["results"]
 
 
-def choose_panel(samples: SelectionData, seed: int) -> NDArray:
+def choose_panel(samples: SelectionData, seed: int) -> NDArray[Any]:
     """Ids of the panel's members, sorted; none where there are too few samples. Those without a target cannot change."""
     able = np.flatnonzero(samples.targets > 0)
     size = min(PANEL, len(able) // PANEL_PART)
@@ -158,18 +158,18 @@ def choose_panel(samples: SelectionData, seed: int) -> NDArray:
     return np.sort(np.random.default_rng((seed, 3)).choice(able, size, replace=False))
 
 
-def prediction_churn(before: NDArray, now: NDArray, targets: NDArray) -> NDArray:
+def prediction_churn(before: NDArray[Any], now: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
     """Mean change of the probability of each sample's targets, in [0, 1], [n].
 
     Args:
         before, now: probabilities, sample by sample, [sum of targets]. targets: of each sample, [n], none 0.
     """
     moved = np.abs(now - before)
-    churn: NDArray = np.add.reduceat(moved, np.cumsum(targets) - targets) / targets
+    churn: NDArray[Any] = np.add.reduceat(moved, np.cumsum(targets) - targets) / targets
     return churn
 
 
-def find_stable(samples: SelectionData, panel: NDArray, churn: NDArray, share: float) -> StableSamples:
+def find_stable(samples: SelectionData, panel: NDArray[Any], churn: NDArray[Any], share: float) -> StableSamples:
     """The samples that change least: as many as hold `share` of all churn, predicted from the `panel` [n] and its `churn` [n]."""
     own = lowest_with_share(cross_predict(samples, panel, churn), share)
     nothing = np.zeros(len(samples), bool)
@@ -184,7 +184,7 @@ def find_stable(samples: SelectionData, panel: NDArray, churn: NDArray, share: f
     return StableSamples(mask, float(stable.mean()), float(others.mean()))
 
 
-def lowest_with_share(churn: NDArray, share: float) -> NDArray:
+def lowest_with_share(churn: NDArray[Any], share: float) -> NDArray[Any]:
     """Mask [n] of the smallest values of `churn` [n] that together hold at most `share` of their sum, none above MOST_CHURN.
 
     Predictions below 0 count as 0.

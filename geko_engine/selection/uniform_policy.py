@@ -81,11 +81,11 @@ class UniformPolicy:
     def replan(self, steps_done: int) -> Plan | None:
         return None
 
-    def observe(self, ids: NDArray, signals: SampleSignals, step: int) -> None:
+    def observe(self, ids: NDArray[Any], signals: SampleSignals, step: int) -> None:
         self.step = step
         self._record(ids, signals, trained=True)
 
-    def _record(self, ids: NDArray, signals: SampleSignals, *, trained: bool) -> None:
+    def _record(self, ids: NDArray[Any], signals: SampleSignals, *, trained: bool) -> None:
         self.states.record(
             ids,
             signals.loss,

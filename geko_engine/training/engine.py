@@ -79,7 +79,7 @@ class TrainingEngine:
             set_seed(args.seed + self.rank)  # or every process would draw the same dropout masks
 
     # ------------------------------------------------------------ training
-    def backward(self, micro: dict[str, Tensor], weights: NDArray, targets: int, *, last: bool) -> NDArray:
+    def backward(self, micro: dict[str, Tensor], weights: NDArray[Any], targets: int, *, last: bool) -> NDArray[Any]:
         """One micro-batch forward and backward; returns its scores, [SCORES, b].
 
         Args:
@@ -115,7 +115,7 @@ class TrainingEngine:
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         return norm is None or bool(torch.isfinite(torch.as_tensor(norm)))
 
-    def gather_step(self, columns: NDArray, count: int) -> NDArray:
+    def gather_step(self, columns: NDArray[Any], count: int) -> NDArray[Any]:
         """The scores of all `count` samples of a step in the order of the plan, from each process's own columns."""
         if self.processes == 1:
             return columns
@@ -130,7 +130,7 @@ class TrainingEngine:
             whole[:, share] = table[rank, :, : len(share)]
         return whole
 
-    def _positions(self, count: int, rank: int) -> NDArray:
+    def _positions(self, count: int, rank: int) -> NDArray[Any]:
         """Positions in a step of `count` samples that process `rank` scores and that are recorded."""
         own = rank_positions(count, self.args.batch_size, rank, self.processes)
         return np.concatenate([np.zeros(0, np.int64), *(positions for positions, real in own if real)])
@@ -146,7 +146,7 @@ class TrainingEngine:
     def score_samples(
         self,
         samples: Any,
-        ids: NDArray,
+        ids: NDArray[Any],
         should_stop: Callable[[], bool],
         on_progress: Callable[[int, int], None],
         *,

@@ -48,4 +48,5 @@ def build_optimizer(model: nn.Module, args: GEKOTrainingArgs) -> torch.optim.Opt
             'The 8-bit optimizer needs bitsandbytes: install it with `pip install "geko-finetune[bnb]"`, or switch use_8bit_optimizer off.',
             "training.use_8bit_optimizer",
         ) from error
-    return AdamW8bit(groups, lr=args.learning_rate)
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=args.learning_rate)
+    return optimizer

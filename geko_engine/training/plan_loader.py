@@ -19,7 +19,7 @@ from geko_engine.selection.epoch_plan import Plan
 WORKERS_ON_GPU = 2  # tokens are ready-made, so more would only wait
 
 
-def rank_positions(count: int, batch_size: int, rank: int, processes: int) -> Iterator[tuple[NDArray, bool]]:
+def rank_positions(count: int, batch_size: int, rank: int, processes: int) -> Iterator[tuple[NDArray[Any], bool]]:
     """For each micro-batch of a step of `count` samples: the positions that process `rank` takes, and True.
 
     Every process gets the same number of micro-batches. Where there are fewer samples than processes, those that

@@ -159,7 +159,7 @@ def step_completed(
     )
 
 
-def skipped_sentence(samples: Any, ids: NDArray, loss_sum: NDArray, step: int) -> str:
+def skipped_sentence(samples: Any, ids: NDArray[Any], loss_sum: NDArray[Any], step: int) -> str:
     """Which samples of a step made its gradient useless.
 
     Args:

@@ -243,7 +243,7 @@ class GEKOTrainer:
         shares = list(rank_positions(len(ids), self.args.batch_size, engine.rank, engine.processes))
         targets = int(self.samples.targets[ids].sum())
         random_states = checkpoint.random_states() if len(shares) > 1 else {}
-        columns: list[NDArray] = []
+        columns: list[NDArray[Any]] = []
         for positions, real in shares:
             if columns and engine.any(self.should_stop()):
                 engine.optimizer.zero_grad()
@@ -258,7 +258,7 @@ class GEKOTrainer:
         self._record_step(ids, targets, table)
         self._check_step(ids, table[0], updated=updated)
 
-    def _record_step(self, ids: NDArray, targets: int, columns: NDArray) -> None:
+    def _record_step(self, ids: NDArray[Any], targets: int, columns: NDArray[Any]) -> None:
         progress = self.progress
         loss_sum, _, loss, correct, confidence, min_target_probability, width = columns
         progress.epoch_plain_tokens += float(self._current_plan().plain_tokens_per_step[progress.step_in_plan])
@@ -273,7 +273,7 @@ class GEKOTrainer:
         progress.epoch_targets += targets
         self.last_loss, self.last_samples = float(loss_sum.sum() / max(1, targets)), len(ids)
 
-    def _check_step(self, ids: NDArray, loss_sum: NDArray, *, updated: bool) -> None:
+    def _check_step(self, ids: NDArray[Any], loss_sum: NDArray[Any], *, updated: bool) -> None:
         """Name what made a gradient useless. Raises RunError when it happened in too many steps in a row."""
         progress = self.progress
         if updated and np.isfinite(self.last_loss):
@@ -336,7 +336,9 @@ class GEKOTrainer:
         self._emit(event)
         return event
 
-    def _scan(self, samples: Any, ids: NDArray, phase: str, message: str, *, with_tokens: bool = False) -> SampleScores:
+    def _scan(
+        self, samples: Any, ids: NDArray[Any], phase: str, message: str, *, with_tokens: bool = False
+    ) -> SampleScores:
         """Score `ids`; a scan without a phase is too short to be shown."""
         shown = [0.0]
 
