@@ -134,7 +134,7 @@ def measured(ask: Query, repetitions: int, before: Callable[[], object] = lambda
 
 def dashboard(supervisor: Supervisor, run: str, repetitions: int) -> dict[str, Any]:
     """A poll for the whole history, one with nothing new, and one after each new step; the run goes on meanwhile."""
-    pull = named(train._server_functions(supervisor))["pull"]
+    pull = named(train._dashboard_endpoints(supervisor))["pull"]
     folder, steps = supervisor.store.folder(run), itertools.count(STEPS + 1)
     cursor: dict[str, Any] = {}
 
@@ -163,26 +163,26 @@ def dashboard(supervisor: Supervisor, run: str, repetitions: int) -> dict[str, A
 
 def samples_page(supervisor: Supervisor, run: str, repetitions: int) -> dict[str, Any]:
     """The Samples page from files that nobody has read yet, and then what a user does on it."""
-    fresh = lambda: named(samples._server_functions(supervisor, SampleStore(supervisor.store)))  # noqa: E731
+    fresh = lambda: named(samples._endpoints(supervisor, SampleStore(supervisor.store)))  # noqa: E731
     held, numbers, sorts = fresh(), itertools.count(10_000), itertools.cycle(["loss", "confidence", "q", "bucket"])
 
     def first() -> Any:
         functions = fresh()
-        return [functions["samples_pull"]({"run": run}), functions["samples_page"]({"run": run})]
+        return [functions["pull"]({"run": run}), functions["page"]({"run": run})]
 
     def page(**view: Any) -> Any:
-        return held["samples_page"]({"run": run, **view})
+        return held["page"]({"run": run, **view})
 
-    version = held["samples_pull"]({"run": run})["version"]
+    version = held["pull"]({"run": run})["version"]
     page()
     ask: dict[str, Query] = {
         "Samples: first load": first,
-        "Samples: nothing new": lambda: held["samples_pull"]({"run": run, "version": version}),
+        "Samples: nothing new": lambda: held["pull"]({"run": run, "version": version}),
         "Samples: sort": lambda: page(sort=next(sorts), down=True),
         "Samples: filter": lambda: page(filter="hard"),
         "Samples: search": lambda: page(text=str(next(numbers))),  # another text each time: none is remembered
-        "Samples: open one": lambda: held["samples_one"]({"run": run, "id": 7 * next(numbers) % SAMPLES}),
-        "Samples: map": lambda: held["samples_map"]({"run": run}),
+        "Samples: open one": lambda: held["sample"]({"run": run, "id": 7 * next(numbers) % SAMPLES}),
+        "Samples: map": lambda: held["data_map"]({"run": run}),
     }
     return {name: measured(query, repetitions) for name, query in ask.items()}
 
@@ -190,13 +190,13 @@ def samples_page(supervisor: Supervisor, run: str, repetitions: int) -> dict[str
 def runs_page(supervisor: Supervisor, repetitions: int) -> dict[str, Any]:
     """The list of runs as nobody has read it yet, and with nothing new."""
     table = RunTable(supervisor)
-    news = named(runs._list_functions(table))["news"]
-    had = news({})
-    seen = {"book": had["book"], "number": had["number"]}
+    changes = named(runs._list_endpoints(table))["changes"]
+    had = changes({})
+    seen = {"generation": had["generation"], "number": had["number"]}
     return {
         f"Runs: first load of {RUNS}": measured(lambda: RunTable(supervisor).changes("", 0), repetitions),
-        "Runs: first load of another tab": measured(lambda: news({}), repetitions),
-        "Runs: nothing new": measured(lambda: news(seen), repetitions),
+        "Runs: first load of another tab": measured(lambda: changes({}), repetitions),
+        "Runs: nothing new": measured(lambda: changes(seen), repetitions),
     }
 
 

@@ -42,7 +42,7 @@ class Page:
     """The Samples page as a tab finds it after a start of the server, and the seconds of what was asked of it."""
 
     def __init__(self, supervisor: Supervisor, run: str) -> None:
-        self._functions = named(samples._server_functions(supervisor, SampleStore(supervisor.store)))
+        self._functions = named(samples._endpoints(supervisor, SampleStore(supervisor.store)))
         self._run = run
         self.seconds: dict[str, float] = {}
 
@@ -63,11 +63,11 @@ def seconds(root: str, run: str, count: int, repetitions: int) -> list[dict[str,
     found = []
     for number in range(repetitions + 1):
         page = Page(supervisor, run)
-        seen = page.ask("first read", samples_pull={}, samples_page={})
-        page.ask("sort", samples_page={"sort": next(sorts), "down": True})
-        page.ask("filter", samples_page={"filter": "hard"})
-        page.ask("a page of rows", samples_page={"page": number})
+        seen = page.ask("first read", pull={}, page={})
+        page.ask("sort", page={"sort": next(sorts), "down": True})
+        page.ask("filter", page={"filter": "hard"})
+        page.ask("a page of rows", page={"page": number})
         renew(folder, count)
-        page.ask("update", samples_pull={"version": seen["version"]}, samples_page={})
+        page.ask("update", pull={"version": seen["version"]}, page={})
         found.append(page.seconds)
     return found[1:]  # the first one reads from the disk

@@ -97,7 +97,7 @@ class Tab:
     def __init__(self, folder: str) -> None:
         os.environ["GEKO_CACHE"] = str(Path(folder) / "cache")  # reaches the worker with the environment
         self.supervisor = Supervisor(RunStore(Path(folder) / "runs"))
-        functions = {function.__name__: function for function in train._server_functions(self.supervisor)}
+        functions = {function.__name__: function for function in train._dashboard_endpoints(self.supervisor)}
         self._pull, self._stop = functions["pull"], functions["stop"]
         self.run = ""
 

@@ -1,4 +1,4 @@
-"""Serves the page until a signal asks for the end; then lets a running worker save. Knows no layout."""
+"""Serves the page until a signal; then lets the active worker save. Knows no layout."""
 
 from __future__ import annotations
 
@@ -34,17 +34,22 @@ LOGIN_NOTE = "After five wrong passwords you have to wait. If nothing happens, r
 
 
 def serve(*, host: str, port: int, runs: str, password: str | None, access: Access, root_path: str = "") -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve the page until SIGINT or SIGTERM.
 
     Args:
+        host: address to listen on.
+        port: to listen on.
+        runs: folder for runs.
+        password: for the user "geko"; None to ask for none.
+        access: who may use the page.
         root_path: where a proxy puts the page, such as "/geko"; "" for the top.
 
     Raises:
-        RunError: when the runs folder cannot be written.
-        OSError: for the port.
+        RunError: the folder for runs cannot be written.
+        OSError: the port cannot be used.
     """
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):  # before a waiting run is begun here
+    for number in (signal.SIGINT, signal.SIGTERM):  # before the supervisor starts a queued run
         signal.signal(number, lambda *_: ended.set())
     supervisor = Supervisor(RunStore(runs))
     services = Services(supervisor, ModelDownloads(supervisor.store.root))
@@ -62,7 +67,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
         },
         quiet=True,
         prevent_thread_lock=True,
-        share=False,  # said outright: an environment variable could open a tunnel otherwise
+        share=False,  # explicit, or an environment variable could open a tunnel
         theme=build_theme(),
         css_paths=[STATIC / name for name in frame.STYLES],
         head=f'<script defer src="{root_path}/gradio_api/file={PLOTLY}"></script>',
@@ -80,7 +85,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
     )
     ended.wait()
     if supervisor.active():
-        print("Saving the running training before the end; it can be resumed.", flush=True)
+        print("Saving the active run before exit; it can be resumed.", flush=True)
     services.shutdown()
     page.close(verbose=False)
 
@@ -102,21 +107,21 @@ def guard(access: Access, *, login: bool) -> Callable[[App], AbstractAsyncContex
 
 
 def own_routes(downloads: ModelDownloads) -> list[BaseRoute]:
-    """What is served beside Gradio: the page's scripts, and models to download."""
+    """The routes beside Gradio's: the page's scripts, and models to download."""
     return [
         Mount(f"/{SCRIPTS_URL}", StaticFiles(directory=STATIC)),
-        Route("/geko/download/{word}", download_route(downloads)),
+        Route("/geko/download/{key}", download_route(downloads)),
     ]
 
 
 def download_route(downloads: ModelDownloads) -> Callable[[Request], Response]:
-    """Answers with the file that a word stands for. The word is the key: only a visitor who may use the page has one."""
+    """Sends the zip of a key. The key is the permission: only visitors who may use the page get one."""
 
-    def answer(request: Request) -> Response:
-        offer = downloads.take(request.path_params["word"])
-        if offer is None:
-            return PlainTextResponse("This download was fetched or has expired: press the button again.", 404)
-        headers = {"Content-Disposition": f'attachment; filename="{offer.name}"', "Content-Length": str(offer.size)}
-        return StreamingResponse(offer.chunks(), media_type="application/zip", headers=headers)
+    def download(request: Request) -> Response:
+        packed = downloads.take(request.path_params["key"])
+        if packed is None:
+            return PlainTextResponse("This download was already used or has expired: press the button again.", 404)
+        headers = {"Content-Disposition": f'attachment; filename="{packed.name}"', "Content-Length": str(packed.size)}
+        return StreamingResponse(packed.chunks(), media_type="application/zip", headers=headers)
 
-    return answer
+    return download

@@ -1,1 +1,1 @@
-"""One file per page: layout and thin handlers only."""
+"""One file for each page: layout and thin handlers only."""

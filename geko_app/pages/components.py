@@ -1,4 +1,4 @@
-"""What all pages are made of: static files, live HTML parts, and the reading of what a browser sends. Knows no page."""
+"""What all pages are made of: static files, live HTML parts, and arguments that a browser sends. Knows no page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATIC = Path(__file__).parent.parent / "static"
 
 
 def _scripts_url() -> str:
-    """Where the server serves the scripts; it changes with them, so that no browser mixes old ones with new ones."""
+    """Where the scripts are served. The address changes with them, so that no browser mixes old and new ones."""
     content = b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))
     return f"geko/static/{hashlib.sha256(content).hexdigest()[:12]}"
 
@@ -31,9 +31,12 @@ def static_text(name: str) -> str:
 
 
 def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | None = None) -> gr.HTML:
-    """One HTML part with its own script: static/<name>.html, and `mount` of static/<name>.js.
+    """One HTML part with its own script.
 
-    Each of `functions` gets one object from the script and is a public endpoint: it checks what it gets.
+    Args:
+        name: of static/<name>.html, and of static/<name>.js, whose `mount` is called.
+        functions: what the script may call. Each gets one object and is a public endpoint, so it checks what it gets.
+        elem_id: of the part; geko-<name> by default.
     """
     return gr.HTML(
         html_template=static_text(f"{name}.html"),
@@ -45,7 +48,7 @@ def live_html(name: str, functions: Sequence[ServerFunction], elem_id: str | Non
 
 
 def mount_script(name: str) -> str:
-    """What an HTML part does when it is loaded: call `mount` of static/<name>.js."""
+    """JavaScript for an HTML part when it is loaded: calls `mount` of static/<name>.js."""
     sentence = "A part of the page could not be loaded. Reload the page."
     failed = f"element.insertAdjacentHTML('afterbegin', '<p class=\"geko-error\" role=\"alert\">{sentence}</p>')"
     return f"""{_module(name)}.then(
@@ -55,7 +58,7 @@ def mount_script(name: str) -> str:
 
 
 def script_call(name: str, function: str, *arguments: Any) -> str:
-    """What Gradio calls with the values of an event: the function that `function(*arguments)` of static/<name>.js gives."""
+    """JavaScript for an event: calls the function that `function(*arguments)` of static/<name>.js returns."""
     given = ", ".join(json.dumps(argument) for argument in arguments)
     return f"async (...values) => (await {_module(name)}).{function}({given})(...values)"
 
@@ -64,28 +67,36 @@ def _module(name: str) -> str:
     return f"import(new URL('{SCRIPTS_URL}/{name}.js', document.baseURI))"
 
 
-def answer(action: Callable[[], Any]) -> dict[str, str]:
-    """Do it; {"error": ""} or the sentence why it could not be done."""
+def result_or_error(action: Callable[[], Any], name: str = "") -> dict[str, Any]:
+    """Do it, and put an error into words.
+
+    Args:
+        action: raises a GekoError for what the user should read.
+        name: key for its result; without one, the result is not sent.
+
+    Returns:
+        {"error": "", name: the result}, or the error and "" as the result.
+    """
     try:
-        action()
-    except GekoError as error:
-        return {"error": str(error)}
-    return {"error": ""}
+        result, error = action(), ""
+    except GekoError as problem:
+        result, error = "", str(problem)
+    return {"error": error, name: result} if name else {"error": error}
 
 
-def text_of(query: Any, name: str) -> str:
-    """The text `name` of a query, "" for anything else."""
+def str_arg(query: Any, name: str) -> str:
+    """The text `name` of what a script sent; "" for anything else."""
     value = query.get(name) if isinstance(query, dict) else None
     return value if isinstance(value, str) else ""
 
 
-def texts_of(query: Any, name: str, limit: int) -> list[str]:
-    """The first `limit` texts of the list `name` of a query, each once."""
+def str_list_arg(query: Any, name: str, limit: int) -> list[str]:
+    """The first `limit` different texts of the list `name` of what a script sent."""
     values = query.get(name) if isinstance(query, dict) else None
     return list(dict.fromkeys(v for v in values if isinstance(v, str)))[:limit] if isinstance(values, list) else []
 
 
-def whole_of(query: Any, name: str) -> int:
-    """The whole number `name` of a query from 0 on, 0 for anything else."""
+def int_arg(query: Any, name: str) -> int:
+    """The integer `name` of what a script sent, from 0 on; 0 for anything else."""
     value = query.get(name) if isinstance(query, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

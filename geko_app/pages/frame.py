@@ -1,4 +1,4 @@
-"""The frame around all pages: head, navigation, and what they share. Knows every page, and nothing of what is on it."""
+"""The frame around all pages: header and navigation. Knows every page and nothing of its content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from geko_app.services import Services
 
 @dataclass(frozen=True)
 class Page:
-    """One tab: its title, what builds it, and its style sheets besides the common one, in static/."""
+    """One tab.
+
+    Attributes:
+        title: of the tab.
+        build: adds the page to the open layout.
+        styles: its own style sheets, in static/.
+    """
 
     title: str
     build: Callable[[Services, gr.Blocks], None]
@@ -27,13 +33,17 @@ PAGES = (
     Page("Train", train.build, ("preview.css",)),
     Page("Samples", samples.build, ("samples.css",)),
     Page("Runs", runs.build, ("runs.css",)),
-    Page("Try it", playground.build, ("playground.css",)),
+    Page("Playground", playground.build, ("playground.css",)),
 )
 STYLES = ("style.css", *(style for page in PAGES for style in page.styles))  # in this order
 
 
 def build(services: Services) -> gr.Blocks:
-    """All pages as Gradio blocks."""
+    """The whole page.
+
+    Args:
+        services: behind the pages.
+    """
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
         gr.HTML(_head(), js_on_load=mount_script("theme"), padding=False)
         with gr.Tabs(selected=PAGES[0].title, elem_id="geko-pages"):
@@ -47,7 +57,7 @@ def _head() -> str:
     torch, machine = hardware_strip()
     return (
         f'<header class="geko-head">{static_text("logo.svg")}<div><h1>GEKO</h1>'
-        "<p>Fine-tune a language model, and spend the compute where it counts.</p></div>"
+        "<p>Fine-tune a language model and see what happens to every training sample.</p></div>"
         f'<div class="hardware" id="geko-hardware">{escape(torch)}<span> · </span><br>{escape(machine)}</div>'
         '<button type="button" id="geko-theme" aria-label="Switch between light and dark">◐</button></header>'
     )

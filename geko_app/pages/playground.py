@@ -1,4 +1,4 @@
-"""The Try it page: the same prompt to the base model and to the tuned one. Layout and thin handlers only."""
+"""The Playground page: the same prompt for the base model and the tuned one. Layout and thin handlers only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app.pages.components import ServerFunction, live_html, text_of
-from geko_app.pages.token_losses import keyed, looking
+from geko_app.pages.components import ServerFunction, live_html, str_arg
+from geko_app.pages.token_losses import start_job, token_loss_endpoints
 from geko_app.services import Services
 from geko_app.views.playground import default_run, generation_options, run_choice
 from geko_app.workers.inference_jobs import SIDES, InferenceJobs, InferenceRequest, models_of
@@ -16,16 +16,26 @@ from geko_engine.exceptions import GekoError
 from geko_engine.runs.folder import RunFolder
 
 RUNS_LISTED = 100
+MAX_REFERENCE = 40  # characters of the reference of an example
 
 
 def build(services: Services, _blocks: gr.Blocks) -> None:
-    """The page's one live part, inside whatever is open."""
+    """Add the page to the open layout."""
     jobs = services.inference
-    live_html("playground", [_runs(jobs), *_questions(jobs), _unsure(jobs), looking(jobs), _stop(jobs)])
+
+    def begin_token_losses(query: Any) -> str:
+        wanted = query.get("sides") if isinstance(query, dict) else None
+        sides = [side for side in SIDES if side in wanted] if isinstance(wanted, list) else SIDES
+        return jobs.token_losses(inference_request(query), sides)
+
+    live_html(
+        "playground",
+        [_runs_endpoint(jobs), *_generation_endpoints(jobs), *token_loss_endpoints(jobs, begin_token_losses)],
+    )
 
 
-def _runs(jobs: InferenceJobs) -> ServerFunction:
-    bases: dict[str, str] = {}  # by run: what a run began with never changes
+def _runs_endpoint(jobs: InferenceJobs) -> ServerFunction:
+    bases: dict[str, str] = {}  # by run id; the base model of a run never changes
 
     def base_of(folder: RunFolder) -> str:
         if folder.id not in bases:
@@ -41,47 +51,35 @@ def _runs(jobs: InferenceJobs) -> ServerFunction:
                 if models:
                     choices.append(run_choice(entry, base_of(folder), models))
             except GekoError:
-                continue  # a run that cannot be read has nothing to ask
+                continue  # a run that cannot be read has no model to ask
         return {"runs": choices, "default": default_run(choices)}
 
     return runs
 
 
-def _questions(jobs: InferenceJobs) -> list[ServerFunction]:
-    def examples(query: Any) -> dict[str, str]:
-        return keyed(lambda: jobs.examples(text_of(query, "run")))
+def _generation_endpoints(jobs: InferenceJobs) -> list[ServerFunction]:
+    def examples(query: Any) -> dict[str, Any]:
+        return start_job(lambda: jobs.examples(str_arg(query, "run")))
 
-    def ask(query: Any) -> dict[str, str]:
-        def begin() -> str:
-            return jobs.generate(asked_text(query), {**generation_options(query), "seed": secrets.randbelow(2**31)})
+    def ask(query: Any) -> dict[str, Any]:
+        def submit() -> str:
+            options = {**generation_options(query), "seed": secrets.randbelow(2**31)}
+            return jobs.generate(inference_request(query), options)
 
-        return keyed(begin)
+        return start_job(submit)
 
-    return [examples, ask]
-
-
-def _unsure(jobs: InferenceJobs) -> ServerFunction:
-    def unsure(query: Any) -> dict[str, str]:
-        sides = query.get("sides") if isinstance(query, dict) else None
-        chosen = [side for side in SIDES if side in sides] if isinstance(sides, list) else SIDES
-        return keyed(lambda: jobs.token_losses(asked_text(query), chosen))
-
-    return unsure
-
-
-def _stop(jobs: InferenceJobs) -> ServerFunction:
     def stop(query: Any) -> None:
-        jobs.cancel(text_of(query, "key"))
+        jobs.cancel(str_arg(query, "key"))
 
-    return stop
+    return [examples, ask, stop]
 
 
-def asked_text(query: Any) -> InferenceRequest:
-    """What a script asks about; run, model and lengths are checked where it is asked."""
+def inference_request(query: Any) -> InferenceRequest:
+    """The request that a script sent; run, model and lengths are checked when it is submitted."""
     return InferenceRequest(
-        text_of(query, "run"),
-        text_of(query, "which"),
-        text_of(query, "prompt"),
-        text_of(query, "answer"),
-        text_of(query, "example")[:40],
+        str_arg(query, "run"),
+        str_arg(query, "which"),
+        str_arg(query, "prompt"),
+        str_arg(query, "answer"),
+        str_arg(query, "example")[:MAX_REFERENCE],
     )

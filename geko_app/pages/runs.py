@@ -1,4 +1,4 @@
-"""The Runs page: all runs on disk, several of them compared, one of them opened. Layout and thin handlers only."""
+"""The Runs page: the list of all runs, several of them compared, one of them opened. Layout and thin handlers only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from geko_app.formatting import format_bytes, run_name
-from geko_app.pages.components import ServerFunction, answer, live_html, text_of, texts_of, whole_of
+from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_error, str_arg, str_list_arg
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, flat, folder_size, log_tail, text_file, write_note
 from geko_app.services import Services
@@ -17,56 +17,57 @@ from geko_app.views.run_summary import loading_code
 from geko_app.views.runs import RunTable
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
-from geko_engine.exceptions import GekoError, RunError
+from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
 
 SIZES_AT_ONCE = 20
 
 
 def build(services: Services, _blocks: gr.Blocks) -> None:
-    """The page's parts, inside whatever is open."""
+    """Add the page to the open layout."""
     supervisor = services.supervisor
     table = RunTable(supervisor)
-    live_html("runs", _list_functions(table))
-    live_html("run_comparison", _compare_functions(supervisor, table.reader))
-    live_html("run_detail", [*_run_functions(supervisor, table.reader), *_actions(supervisor, services.downloads)])
+    live_html("runs", _list_endpoints(table))
+    live_html("run_comparison", _comparison_endpoints(supervisor, table.reader))
+    live_html(
+        "run_detail", [*_detail_endpoints(supervisor, table.reader), *_action_endpoints(supervisor, services.downloads)]
+    )
 
 
-def _list_functions(table: RunTable) -> list[ServerFunction]:
-    """What the list's script may call; each gets one object, and each is a public endpoint."""
+def _list_endpoints(table: RunTable) -> list[ServerFunction]:
+    """What the script of the list may call. Each gets one object and is a public endpoint."""
 
     def columns(_query: Any) -> list[tuple[str, str]]:
         return list(runs.COLUMNS)
 
-    def news(query: Any) -> dict[str, Any]:
-        return table.changes(text_of(query, "book"), whole_of(query, "number"))
+    def changes(query: Any) -> dict[str, Any]:
+        return table.changes(str_arg(query, "generation"), int_arg(query, "number"))
 
     def sizes(query: Any) -> dict[str, tuple[str, int]]:
         found = {}
-        for folder in _folders(table.supervisor, texts_of(query, "runs", SIZES_AT_ONCE)):
+        for folder in _folders(table.supervisor, str_list_arg(query, "runs", SIZES_AT_ONCE)):
             size = table.reader.size(folder)
             found[folder.id] = (format_bytes(size), size)
         return found
 
-    return [columns, news, sizes]
+    return [columns, changes, sizes]
 
 
-def _compare_functions(supervisor: Supervisor, reader: FactsReader) -> list[ServerFunction]:
-    """What the comparing part's script may call."""
+def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[ServerFunction]:
+    """What the script of the comparison may call."""
 
     def chart(_query: Any) -> dict[str, Any]:
         return charts.compare()
 
     def curves(query: Any) -> dict[str, Any]:
-        """The chosen runs' curves, but those that the tab has as they are; figures and differences of all."""
-        had = query.get("had") if isinstance(query, dict) else None
-        folders = _folders(supervisor, texts_of(query, "runs", charts.RUNS_AT_ONCE))
+        """Figures and differing settings of the chosen runs, and the curves that the tab does not have yet."""
+        drawn = query.get("drawn") if isinstance(query, dict) else None
+        folders = _folders(supervisor, str_list_arg(query, "runs", charts.RUNS_AT_ONCE))
         chosen, found = [reader.facts(folder) for folder in folders], []
         for folder, facts in zip(folders, chosen, strict=True):
             state = supervisor.feed(folder.id).state()
             key = f"{state.generation}.{len(state.points)}.{len(state.evaluations)}"
-            new = text_of(had, folder.id) != key
-            curve = runs.curve(state) if new else None
+            curve = None if str_arg(drawn, folder.id) == key else runs.curve(state)
             found.append({"id": folder.id, "name": run_name(facts.id), "key": key, "curve": curve})
         configs = [flat(reader.config(folder)) for folder in folders]
         return {
@@ -80,16 +81,16 @@ def _compare_functions(supervisor: Supervisor, reader: FactsReader) -> list[Serv
     return [chart, curves]
 
 
-def _run_functions(supervisor: Supervisor, reader: FactsReader) -> list[ServerFunction]:
-    """What the script of the opened run may read."""
+def _detail_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[ServerFunction]:
+    """What the script of an opened run may read."""
 
     def opened(query: Any) -> dict[str, Any] | None:
-        for folder in _folders(supervisor, [text_of(query, "run")]):
+        for folder in _folders(supervisor, [str_arg(query, "run")]):
             return _opened(supervisor, reader, folder)
         return None
 
     def report(query: Any) -> str:
-        for folder in _folders(supervisor, [text_of(query, "run")]):
+        for folder in _folders(supervisor, [str_arg(query, "run")]):
             return text_file(folder.report_path)
         return ""
 
@@ -126,32 +127,31 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
     }
 
 
-def _actions(supervisor: Supervisor, downloads: ModelDownloads) -> list[ServerFunction]:
-    """What the script of the opened run may do; each is a public endpoint."""
+def _action_endpoints(supervisor: Supervisor, downloads: ModelDownloads) -> list[ServerFunction]:
+    """What the script of an opened run may do."""
 
     def halt(query: Any) -> dict[str, str]:
-        return answer(lambda: supervisor.stop(text_of(query, "run")))
+        return result_or_error(lambda: supervisor.stop(str_arg(query, "run")))
 
     def resume(query: Any) -> dict[str, str]:
-        return answer(lambda: supervisor.resume(text_of(query, "run")))
+        return result_or_error(lambda: supervisor.resume(str_arg(query, "run")))
 
     def remove(query: Any) -> dict[str, str]:
-        return answer(lambda: supervisor.delete(text_of(query, "run")))
+        return result_or_error(lambda: supervisor.delete(str_arg(query, "run")))
 
     def keep_note(query: Any) -> dict[str, str]:
-        return answer(lambda: write_note(supervisor.store.folder(text_of(query, "run")), text_of(query, "text")))
+        return result_or_error(
+            lambda: write_note(supervisor.store.folder(str_arg(query, "run")), str_arg(query, "text"))
+        )
 
-    def pack(query: Any) -> dict[str, str]:
-        try:
-            return {"error": "", "word": downloads.pack(supervisor.store.folder(text_of(query, "run")))}
-        except GekoError as error:
-            return {"error": str(error), "word": ""}
+    def pack(query: Any) -> dict[str, Any]:
+        return result_or_error(lambda: downloads.pack(supervisor.store.folder(str_arg(query, "run"))), "key")
 
     return [halt, resume, remove, keep_note, pack]
 
 
 def _folders(supervisor: Supervisor, ids: list[str]) -> list[RunFolder]:
-    """The folders of those that are runs here; one may just have been deleted."""
+    """The folders of those `ids` that are runs; one may have been deleted meanwhile."""
     found = []
     for run_id in ids:
         try:

@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app.pages.components import ServerFunction, live_html, text_of, whole_of
-from geko_app.pages.token_losses import keyed, looking
+from geko_app.pages.components import ServerFunction, int_arg, live_html, str_arg
+from geko_app.pages.token_losses import token_loss_endpoints
 from geko_app.samples.exclusions import (
     as_settings,
     export_sentence,
@@ -31,16 +31,20 @@ from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
 
 RUNS_LISTED = 50
-LONGEST_SEARCH = 200  # characters
-AT_ONCE = 1000  # ids that one call may flag
-Answer = dict[str, Any]
+MAX_SEARCH = 200  # characters
+MAX_FLAGGED = 1000  # ids that one call may flag
+Result = dict[str, Any]
 
 
 def build(services: Services, _blocks: gr.Blocks) -> None:
-    """The page's components, inside whatever is open."""
-    supervisor, inference = services.supervisor, services.inference
+    """Add the page to the open layout."""
+    supervisor = services.supervisor
     store = SampleStore(supervisor.store)
-    page = live_html("samples", [*_server_functions(supervisor, store), _unsure(inference, store), looking(inference)])
+    endpoints = [
+        *_endpoints(supervisor, store),
+        *token_loss_endpoints(services.inference, _begin_token_losses(services.inference, store)),
+    ]
+    page = live_html("samples", endpoints)
     download = gr.DownloadButton(visible=False)
     page.download(
         _exporter(store), None, download, show_progress="hidden", api_visibility="private", concurrency_limit=2
@@ -54,62 +58,58 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
 
 
 def chosen_run(supervisor: Supervisor, run: str) -> str | None:
-    """The run that was chosen, else the one at work, else the newest; None where there is none."""
+    """The run that was chosen, else the active one, else the newest one; None if there is none."""
     ids = supervisor.store.ids()
     return run if run in ids else supervisor.active() or (ids[0] if ids else None)
 
 
-def _server_functions(supervisor: Supervisor, store: SampleStore) -> list[Callable[[Any], Any]]:
-    """What the page's script may call; each gets one object, and each is a public endpoint."""
+def _endpoints(supervisor: Supervisor, store: SampleStore) -> list[ServerFunction]:
+    """What the page's script may call. Each gets one object and is a public endpoint."""
 
-    def samples_pull(query: Any) -> Answer:
-        run = chosen_run(supervisor, text_of(query, "run"))
+    def pull(query: Any) -> Result:
+        run = chosen_run(supervisor, str_arg(query, "run"))
         if run is None:
             return {"run": None, "version": "none", "runs": [], "sentence": "There are no runs yet. Start one."}
-        found = [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
+        runs = [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
         version = _version(store, run)
-        said = {"run": run, "version": version, "runs": found, "active": supervisor.active() == run}
-        if version == text_of(query, "version"):
-            return said  # nothing is read while nothing has changed
-        return {**said, **_told(lambda: _overview(store.samples(run)))}
+        common = {"run": run, "version": version, "runs": runs, "active": supervisor.active() == run}
+        if version == str_arg(query, "version"):
+            return common  # nothing is read while nothing changes
+        return {**common, **_result_or_sentence(lambda: _overview(store.samples(run)))}
 
-    def samples_page(query: Any) -> Answer:
-        return _told(lambda: _page(store.samples(text_of(query, "run")), query_of(query)))
+    def page(query: Any) -> Result:
+        return _result_or_sentence(lambda: _page(store.samples(str_arg(query, "run")), query_of(query)))
 
-    def samples_one(query: Any) -> Answer:
-        return _told(lambda: _one(store.samples(text_of(query, "run")), whole_of(query, "id")))
+    def sample(query: Any) -> Result:
+        return _result_or_sentence(lambda: _sample(store.samples(str_arg(query, "run")), int_arg(query, "id")))
 
-    def samples_map(query: Any) -> Answer:
-        return _told(lambda: sample_views.data_map(store.samples(text_of(query, "run"))))
+    def data_map(query: Any) -> Result:
+        return _result_or_sentence(lambda: sample_views.data_map(store.samples(str_arg(query, "run"))))
 
-    def samples_mark(query: Any) -> Answer:
-        return _told(lambda: _flag(store.samples(text_of(query, "run")), query))
+    def flag(query: Any) -> Result:
+        return _result_or_sentence(lambda: _flag(store.samples(str_arg(query, "run")), query))
 
-    def samples_figure(_query: Any) -> Answer:
+    def map_figure(_query: Any) -> Result:
         return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
 
-    return [samples_pull, samples_page, samples_one, samples_map, samples_mark, samples_figure]
+    return [pull, page, sample, data_map, flag, map_figure]
 
 
-def _unsure(inference: InferenceJobs, store: SampleStore) -> ServerFunction:
-    """Asks for the losses of one sample's tokens, by the model that the run began with and by its newest one."""
-
+def _begin_token_losses(jobs: InferenceJobs, store: SampleStore) -> Callable[[Any], str]:
     def begin(query: Any) -> str:
-        samples = store.samples(text_of(query, "run"))
+        """Submit one sample to the base model and to the newest model of its run."""
+        samples = store.samples(str_arg(query, "run"))
         models = models_of(samples.folder)
         if not models:
-            raise RunError("The run has no model and no checkpoint yet, so nothing can be asked.")
-        text, pieces = sample_views.whole_text(samples, min(whole_of(query, "id"), samples.count - 1))
-        return inference.token_losses(InferenceRequest(samples.folder.id, models[0], "", text, pieces=pieces))
+            raise RunError("The run has no model and no checkpoint yet, so it has no token losses to show.")
+        text, pieces = sample_views.whole_text(samples, min(int_arg(query, "id"), samples.count - 1))
+        return jobs.token_losses(InferenceRequest(samples.folder.id, models[0], "", text, pieces=pieces))
 
-    def samples_unsure(query: Any) -> dict[str, str]:
-        return keyed(lambda: begin(query))
-
-    return samples_unsure
+    return begin
 
 
-def _told(action: Callable[[], Answer]) -> Answer:
-    """What `action` gives, or the sentence why there is nothing."""
+def _result_or_sentence(action: Callable[[], Result]) -> Result:
+    """The result of `action` with an empty `sentence`, or only the sentence why there is none."""
     try:
         return {"sentence": "", **action()}
     except GekoError as error:
@@ -125,62 +125,64 @@ def _version(store: SampleStore, run: str) -> str:
 
 
 def query_of(query: Any) -> Query:
-    """What a tab asks to see; what is no such thing counts as not asked."""
+    """What a tab wants to see, as its script sent it; invalid parts are ignored."""
     return Query(
-        filter=text_of(query, "filter"),
-        text=text_of(query, "text")[:LONGEST_SEARCH].strip(),
-        sort=text_of(query, "sort"),
+        filter=str_arg(query, "filter"),
+        text=str_arg(query, "text")[:MAX_SEARCH].strip(),
+        sort=str_arg(query, "sort"),
         down=isinstance(query, dict) and query.get("down") is True,
-        page=whole_of(query, "page"),
+        page=int_arg(query, "page"),
     )
 
 
-def _overview(samples: Samples) -> Answer:
+def _overview(samples: Samples) -> Result:
     flagged = flagged_rows(samples.folder)
     return {
         **sample_views.overview(samples, flagged),
         "record": samples.version,
-        "marks": as_settings(samples.folder),
+        "flag_settings": as_settings(samples.folder),
         "export": export_sentence(samples, len(flagged)),
     }
 
 
-def _page(samples: Samples, query: Query) -> Answer:
+def _page(samples: Samples, query: Query) -> Result:
     return sample_views.lines(samples, query, flagged_rows(samples.folder))
 
 
-def _one(samples: Samples, index: int) -> Answer:
+def _sample(samples: Samples, index: int) -> Result:
     return sample_views.opened(samples, min(index, samples.count - 1), flagged_rows(samples.folder))
 
 
-def _flag(samples: Samples, query: Any) -> Answer:
+def _flag(samples: Samples, query: Any) -> Result:
     """Flag or unflag `ids`, or with `all` everything that filter and search select."""
-    flagged = isinstance(query, dict) and query.get("marked") is True
+    flagged = isinstance(query, dict) and query.get("flagged") is True
     if isinstance(query, dict) and query.get("all") is True:
         ids = sample_views.matching(samples, query_of(query), flagged_rows(samples.folder)).tolist()
     else:
-        asked = query.get("ids") if isinstance(query, dict) else None
-        ids = [i for i in asked[:AT_ONCE] if type(i) is int] if isinstance(asked, list) else []
+        given = query.get("ids") if isinstance(query, dict) else None
+        ids = [i for i in given[:MAX_FLAGGED] if type(i) is int] if isinstance(given, list) else []
     return {"count": set_flags(samples.folder, sample_views.rows_of(samples, ids), flagged=flagged)}
 
 
 def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
-    """Writes what was asked for to a temporary file, which Gradio hands out under a name that nobody can guess."""
+    """Writes an export to a temporary file; Gradio serves that under a name that nobody can guess."""
 
-    folder = tempfile.TemporaryDirectory(prefix="geko-export-")  # goes with this process
+    folder = tempfile.TemporaryDirectory(prefix="geko-export-")  # removed with this process
 
     def export(event: gr.EventData) -> str:
         query = event._data if isinstance(event._data, dict) else {}
         try:
-            samples = store.samples(text_of(query, "run"))
-            if text_of(query, "kind") == "list":
+            samples = store.samples(str_arg(query, "run"))
+            if str_arg(query, "kind") == "list":
                 path = Path(folder.name) / f"{samples.folder.id}-suspicious.csv"
                 write_list(sample_views.suspicious_list(samples, flagged_rows(samples.folder)), path)
             else:
                 path = Path(folder.name) / f"{samples.folder.id}-cleaned.jsonl"
                 _, cut = write_dataset(samples, path)
                 if cut:
-                    gr.Warning(f"{cut:,} samples are too long to be kept whole beside the run, and were left out.")
+                    gr.Warning(
+                        f"{cut:,} samples were left out: they are too long, so the run did not keep their whole text."
+                    )
         except GekoError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except OSError as error:

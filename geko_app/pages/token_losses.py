@@ -1,30 +1,35 @@
-"""What every page that shows the losses of tokens asks the server: for a job's key, and how far a job is. Knows no page."""
+"""What every page that shows token losses asks the server for: to start a job, and how far it is. Knows no page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from geko_app.pages.components import ServerFunction, text_of, whole_of
+from geko_app.pages.components import ServerFunction, int_arg, result_or_error, str_arg
 from geko_app.views.playground import card
 from geko_app.workers.inference_jobs import SIDES, InferenceJobs
-from geko_engine.exceptions import GekoError
 
 
-def keyed(begin: Callable[[], str]) -> dict[str, str]:
-    """{"key": of the job, "error": ""}, or the sentence why there is none."""
-    try:
-        return {"key": begin(), "error": ""}
-    except GekoError as error:
-        return {"key": "", "error": str(error)}
+def start_job(submit: Callable[[], str]) -> dict[str, Any]:
+    """Submit a job: {"error": "", "key": of the job}, or the error and "" as the key."""
+    return result_or_error(submit, "key")
 
 
-def looking(jobs: InferenceJobs) -> ServerFunction:
-    """The function `look`: how far any job is, None for a key that is not known any more."""
+def token_loss_endpoints(jobs: InferenceJobs, begin: Callable[[Any], str]) -> list[ServerFunction]:
+    """What a script may call to show token losses; `job` follows jobs of every kind.
 
-    def look(query: Any) -> dict[str, Any] | None:
-        job = jobs.job(text_of(query, "key"))
-        had = query.get("had") if isinstance(query, dict) else None
-        return card(job, {side: whole_of(had, side) for side in SIDES}) if job else None
+    Args:
+        jobs: of the page.
+        begin: submits the job for what a script sent, and returns its key.
+    """
 
-    return look
+    def token_losses(query: Any) -> dict[str, Any]:
+        return start_job(lambda: begin(query))
+
+    def job(query: Any) -> dict[str, Any] | None:
+        """The card of a job; None for an unknown key."""
+        found = jobs.job(str_arg(query, "key"))
+        drawn = query.get("drawn") if isinstance(query, dict) else None
+        return card(found, {side: int_arg(drawn, side) for side in SIDES}) if found else None
+
+    return [token_losses, job]

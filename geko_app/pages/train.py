@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -11,8 +11,8 @@ from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
 from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
-from geko_app.pages.components import answer, live_html, text_of, whole_of
-from geko_app.pages.train_form import Layout
+from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_error, script_call, str_arg
+from geko_app.pages.train_form import QUIET, Layout
 from geko_app.services import Services
 from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, queued_message, run_label
@@ -22,146 +22,142 @@ from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50
+FieldErrors = list[dict[str, str]]  # key of the setting, group of its field, reason
 
 
 def build(services: Services, blocks: gr.Blocks) -> None:
-    """The page's components, inside whatever is open; `blocks` fills the form in when the page is loaded."""
-    supervisor, previews = services.supervisor, services.previews
+    """Add the page to the open layout.
+
+    Args:
+        services: behind the page.
+        blocks: of the whole page; loading them restores the draft of the form.
+    """
+    supervisor = services.supervisor
     shown = form.defaults(str(supervisor.store.root))
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
             layout = train_form.build(supervisor.store, shown)
             with gr.Row(elem_classes="geko-start-row"):
-                look = gr.Button("Preview data & memory", elem_id="geko-preview-button", min_width=120)
+                preview = gr.Button("Preview data & memory", elem_id="geko-preview-button", min_width=120)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
-            live_html("preview", [_look_at(previews)])
-            live_html("dashboard", _server_functions(supervisor), elem_id="geko-live")
-    _wire(supervisor, layout, start, message)
-    _wire_look(previews, layout, look, message)
+            live_html("preview", [_preview_endpoint(services.previews)])
+            live_html("dashboard", _dashboard_endpoints(supervisor), elem_id="geko-live")
+    _wire_start(supervisor, layout, start, message)
+    _wire_preview(services.previews, layout, preview, message)
     train_form.keep_draft(layout, blocks)
 
 
-def _wire(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
-    inputs = layout.inputs
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    control = {"concurrency_id": "control", "concurrency_limit": 1}
-    start.click(_starter(supervisor), inputs, message, validator=_validate, **control, **quiet)
-    # The validator marks the fields, but a folded group would hide its mark.
-    start.click(
-        _shower(list(layout.folded)), inputs, [message, *layout.folded.values()], concurrency_limit=None, **quiet
-    )
+def _wire_start(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
+    errors = gr.JSON(visible=False)
+    clicked = start.click(_on_start(supervisor), layout.inputs, [message, errors], concurrency_limit=None, **QUIET)
+    _show_field_errors(clicked, errors)
 
 
-def _wire_look(previews: PreviewJobs, layout: Layout, look: gr.Button, message: gr.Markdown) -> None:
-    inputs = layout.inputs
-    key = gr.Textbox(visible=False)
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    look.click(
-        _look_starter(previews), inputs, [key, message], validator=_validate, concurrency_limit=None, **quiet
-    ).success(
+def _wire_preview(previews: PreviewJobs, layout: Layout, preview: gr.Button, message: gr.Markdown) -> None:
+    key, errors = gr.Textbox(visible=False), gr.JSON(visible=False)
+    outputs = [key, message, errors]
+    clicked = preview.click(_on_preview(previews), layout.inputs, outputs, concurrency_limit=None, **QUIET)
+    _show_field_errors(clicked, errors)
+    clicked.success(
         fn=None,
         inputs=key,
         js="(key) => { window.dispatchEvent(new CustomEvent('geko-preview', { detail: key })); }",
-        **quiet,
-    )
-    look.click(
-        _shower(list(layout.folded)), inputs, [message, *layout.folded.values()], concurrency_limit=None, **quiet
+        **QUIET,
     )
 
 
-def _validate(*values: Any) -> list[Any]:
-    """Gradio's validator: one verdict a field, shown at the field."""
-    problems = form.problems_of(values[:-1])
-    verdicts = [gr.validate(field.key not in problems, problems.get(field.key, "")) for field in FIELDS]
-    return [*verdicts, gr.validate(True, "")]  # the last one is the token's
+def _show_field_errors(clicked: Any, errors: gr.JSON) -> None:
+    """After an event: show its errors at the fields, and unfold the groups that hold them."""
+    clicked.then(fn=None, inputs=errors, js=script_call("form_errors", "fieldErrors"), **QUIET)
 
 
-def token_of(values: tuple[Any, ...]) -> str:
-    """The Hub token among the values of the form; "" for what is none."""
-    return values[-1].strip() if values and isinstance(values[-1], str) else ""
-
-
-def _starter(supervisor: Supervisor) -> Callable[..., str]:
-    def start(*values: Any) -> str:
-        # The validator only guards the browser; whoever calls the endpoint is checked here.
+def _on_start(supervisor: Supervisor) -> Callable[..., tuple[str, FieldErrors]]:
+    def start(*values: Any) -> tuple[str, FieldErrors]:
         problems = form.problems_of(values[:-1])
         if problems:
-            return "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
+            return not_started(problems), field_errors(problems)
         try:
-            return lined_up(supervisor, supervisor.start(form.to_config(values[:-1]), token_of(values)))
+            run_id = supervisor.start(form.to_config(values[:-1]), hub_token(values))
         except GekoError as error:
-            return str(error)
+            return str(error), []
+        return queue_message(supervisor, run_id), []
 
     return start
 
 
-def lined_up(supervisor: Supervisor, run_id: str) -> str:
-    """Where a run stands in the queue, in words; "" when it has begun."""
-    after = supervisor.queued_after(run_id)
-    if after is None:
-        return ""
-    place = len(supervisor.queue.ahead_of(run_id)) + 1
-    return queued_message(place, after)
-
-
-def _look_starter(previews: PreviewJobs) -> Callable[..., tuple[str, str]]:
-    def look(*values: Any) -> tuple[str, str]:
+def _on_preview(previews: PreviewJobs) -> Callable[..., tuple[str, str, FieldErrors]]:
+    def preview(*values: Any) -> tuple[str, str, FieldErrors]:
         problems = form.problems_of(values[:-1])
         if problems:
-            return "", "\n\n".join(f"{form.label_of(key)}: {text}" for key, text in problems.items())
+            return "", not_started(problems), field_errors(problems)
         try:
-            return previews.start(form.to_config(values[:-1]), token_of(values)), ""
+            return previews.start(form.to_config(values[:-1]), hub_token(values)), "", []
         except GekoError as error:
-            return "", str(error)
+            return "", str(error), []
 
-    return look
+    return preview
 
 
-def _look_at(previews: PreviewJobs) -> Callable[[Any], dict[str, Any] | None]:
-    """What the look's script asks; a public endpoint."""
+def hub_token(values: tuple[Any, ...]) -> str:
+    """The Hub token, which is the last of the form's values; "" if there is none."""
+    return values[-1].strip() if values and isinstance(values[-1], str) else ""
 
-    def look(query: Any) -> dict[str, Any] | None:
-        events = previews.events(text_of(query, "key"))
+
+def not_started(problems: Mapping[str, str]) -> str:
+    """What to say at the Start button, where the messages at the fields may be out of sight.
+
+    Args:
+        problems: message by field key.
+    """
+    on_form = {field.key for field in FIELDS}
+    labels = ", ".join(form.label_of(key) for key in problems if key in on_form)
+    elsewhere = [f"{key}: {text}" for key, text in problems.items() if key not in on_form]
+    return "\n\n".join(["Not started.", *elsewhere] if not labels else [f"Not started. Check: {labels}.", *elsewhere])
+
+
+def field_errors(problems: Mapping[str, str]) -> FieldErrors:
+    """The problems for the script that shows them at their fields.
+
+    Args:
+        problems: message by field key.
+    """
+    groups = {field.key: field.group for field in FIELDS}
+    return [{"key": key, "group": groups[key], "reason": reason} for key, reason in problems.items() if key in groups]
+
+
+def queue_message(supervisor: Supervisor, run_id: str) -> str:
+    """What to say of a run that was queued; "" if it has started."""
+    after = supervisor.queued_after(run_id)
+    return queued_message(len(supervisor.queue.ahead_of(run_id)) + 1, after) if after else ""
+
+
+def _preview_endpoint(previews: PreviewJobs) -> ServerFunction:
+    def preview(query: Any) -> dict[str, Any] | None:
+        """The card of a preview; None for an unknown key. Its samples are left out if the tab has them."""
+        events = previews.events(str_arg(query, "key"))
         if events is None:
             return None
         shown = card(events)
         return {**shown, "samples": None} if isinstance(query, dict) and query.get("samples") is True else shown
 
-    return look
+    return preview
 
 
-def _shower(folded: list[str]) -> Callable[..., list[Any]]:
-    """Says at the Start button which fields need a change, and unfolds the groups that hold one."""
-
-    def show(*values: Any) -> list[Any]:
-        problems = form.problems_of(values[:-1])
-        if not problems:
-            return [gr.skip() for _ in range(1 + len(folded))]
-        labels = ", ".join(form.label_of(key) for key in problems)
-        groups = form.groups_of(problems)
-        return [
-            f"Not started. Please check: {labels}.",
-            *(gr.update(open=True) if g in groups else gr.skip() for g in folded),
-        ]
-
-    return show
-
-
-def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
-    """What the dashboard's script may call; each gets one object, and each is a public endpoint."""
+def _dashboard_endpoints(supervisor: Supervisor) -> list[ServerFunction]:
+    """What the dashboard's script may call. Each gets one object and is a public endpoint."""
 
     def figures(_query: Any) -> dict[str, Any]:
         return charts.figures()
 
     def pull(query: Any) -> dict[str, Any]:
-        run_id = current_run(supervisor, shown=text_of(query, "shown"), cleared=text_of(query, "cleared"))
+        run_id = current_run(supervisor, shown=str_arg(query, "shown"), cleared=str_arg(query, "cleared"))
         if run_id is None:
             return {**NOTHING, "active": None}
         supervisor.attach_or_close(run_id)
         feed, active = supervisor.feed(run_id), supervisor.active()
-        cursor = _cursor(query) if text_of(query, "run") == run_id else Cursor()
+        cursor = _cursor(query) if str_arg(query, "run") == run_id else Cursor()
         alive, after = supervisor.alive(run_id), supervisor.queued_after(run_id)
         shown = payload(feed.folder, feed.state(), cursor, alive=alive, after=after)
         waiting = queue_line([run.id for run in supervisor.queue.waiting()])
@@ -171,24 +167,30 @@ def _server_functions(supervisor: Supervisor) -> list[Callable[[Any], Any]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
 
     def stop(query: Any) -> dict[str, str]:
-        return answer(lambda: supervisor.stop(text_of(query, "run")))
+        return result_or_error(lambda: supervisor.stop(str_arg(query, "run")))
 
     def resume(query: Any) -> dict[str, str]:
-        return answer(lambda: supervisor.resume(text_of(query, "run")))
+        return result_or_error(lambda: supervisor.resume(str_arg(query, "run")))
 
     def variant(query: Any) -> dict[str, str]:
-        return _begin_variant(supervisor, text_of(query, "run"), text_of(query, "name"))
+        return _start_variant(supervisor, str_arg(query, "run"), str_arg(query, "name"))
 
     return [figures, pull, runs, stop, resume, variant]
 
 
-def _begin_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
-    """Start a run again with a change, or line it up."""
-    return answer(lambda: supervisor.start(changed(supervisor.store.folder(run_id).config(), name)))
+def _start_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
+    """Start a changed copy of a run, or queue it."""
+    return result_or_error(lambda: supervisor.start(changed(supervisor.store.folder(run_id).config(), name)))
 
 
 def current_run(supervisor: Supervisor, *, shown: str, cleared: str) -> str | None:
-    """The run that the page shows: the one chosen, else the one at work, else the newest unless it was cleared here."""
+    """The run that a tab shows: the one chosen, else the active one, else the newest one.
+
+    Args:
+        supervisor: of the runs.
+        shown: id of the run that was chosen, "" for none.
+        cleared: id of the newest run if the tab has cleared it from view.
+    """
     ids = supervisor.store.ids()
     if shown in ids:
         return shown
@@ -197,7 +199,6 @@ def current_run(supervisor: Supervisor, *, shown: str, cleared: str) -> str | No
 
 
 def _cursor(query: dict[str, Any]) -> Cursor:
-    """The tab's cursor; what is no cursor counts as the beginning."""
     had = query.get("cursor")
     names = ("generation", "points", "evaluations", "log")
-    return Cursor(**{name: whole_of(had, name) for name in names})
+    return Cursor(**{name: int_arg(had, name) for name in names})

@@ -1,4 +1,4 @@
-"""The form of the Train page: components of the declared fields, and how they move one another. Starts nothing."""
+"""The form of the Train page: components of the declared fields, and how they change each other. Starts nothing."""
 
 from __future__ import annotations
 
@@ -12,36 +12,48 @@ import gradio as gr
 
 from geko_app.form import export
 from geko_app.form import values as form
-from geko_app.form.fields import FIELDS, GROUPS, PRESET_KEY, FormField
+from geko_app.form.fields import FIELDS, GROUPS, PRECISION_KEY, PRESET_KEY, FormField
 from geko_app.form.preset_results import preset_choices, preset_note
 from geko_app.hardware import precisions
-from geko_app.pages.components import mount_script, script_call, text_of
+from geko_app.pages.components import mount_script, script_call, str_arg
 from geko_app.runs.store import RunStore
 from geko_engine.data.local_files import FILE_KINDS
 from geko_engine.exceptions import GekoError
 
 OPEN_GROUPS = ("Model and data", "Training")
 GEKO_KEYS = [f.key for f in FIELDS if f.key.startswith("geko.") and f.key != PRESET_KEY]
-DRAFTED = [f.key for f in FIELDS if f.key != "output_dir"]  # the folder belongs to the server, not to the browser
+DRAFTED = [f.key for f in FIELDS if f.key != "output_dir"]  # a folder belongs to the server, not to the browser
+HIDDEN = "<span hidden></span>"  # of a part that only has a script
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass
 class Layout:
-    """The form's components: fields by key, folded groups by name."""
+    """The components of the form.
+
+    Attributes:
+        fields: by key.
+        folded: the folded groups by name.
+        token: the field of the Hub token, which is never kept.
+    """
 
     fields: dict[str, gr.components.Component] = dataclasses.field(default_factory=dict)
     folded: dict[str, gr.Accordion] = dataclasses.field(default_factory=dict)
-    token: list[gr.components.Component] = dataclasses.field(default_factory=list)  # one; its value is never kept
+    token: list[gr.components.Component] = dataclasses.field(default_factory=list)
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        """What Start and Look get: every field in the order of FIELDS, and the Hub token last."""
+        """All inputs of a start or a preview: the fields in the order of FIELDS, then the Hub token."""
         return [*(self.fields[f.key] for f in FIELDS), *self.token]
 
 
 def build(store: RunStore, shown: dict[str, Any]) -> Layout:
-    """All fields in the order of FIELDS; groups beyond the first ones are folded."""
+    """Add the form to the open layout, all groups folded but OPEN_GROUPS.
+
+    Args:
+        store: receives uploaded files, and has the runs whose settings can be taken over.
+        shown: initial value of each field by key.
+    """
     layout = Layout()
     for group in GROUPS:
         fields = [field for field in FIELDS if field.group == group]
@@ -54,14 +66,15 @@ def build(store: RunStore, shown: dict[str, Any]) -> Layout:
                 if group == GROUPS[-1]:
                     layout.token.append(_token())
             layout.folded[group] = folded
+    gr.HTML(html_template=HIDDEN, js_on_load=mount_script("form_details"), padding=False, details=_details())
     _wire(layout)
-    _words(layout, shown)
-    _take_settings(store, layout)
+    _export_section(layout, shown)
+    _accept_settings(store, layout)
     return layout
 
 
 def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], layout: Layout) -> None:
-    """Neighbours that are half as wide share a row; a field that takes files has its button beside it."""
+    """Two neighbours of half width share a row; a field that takes files has an upload button beside it."""
     rows: list[list[FormField]] = []
     for field in fields:
         if field.half_width and rows and len(rows[-1]) == 1 and rows[-1][0].half_width:
@@ -79,7 +92,7 @@ def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], lay
 
 
 def _upload_button(store: RunStore, field: FormField, target: gr.components.Component) -> None:
-    """A file from the visitor's machine: kept beside the runs, its path put into `target`."""
+    """Uploads a file of the visitor beside the runs, and puts its path into `target`."""
 
     def keep(path: str) -> str:
         try:
@@ -102,7 +115,7 @@ def _component(field: FormField, value: Any) -> gr.components.Component:
     common = {
         "label": field.label,
         "info": field.help,
-        "elem_id": "field-" + field.key.replace(".", "-"),
+        "elem_id": _field_id(field.key),
         "min_width": 130,
     }
     if field.kind == "integer":
@@ -115,25 +128,36 @@ def _component(field: FormField, value: Any) -> gr.components.Component:
     if field.kind == "choice":
         return gr.Dropdown([(str(choice), choice) for choice in field.choices], value=value, **common)
     if field.kind == "preset":
-        return gr.Radio(preset_choices(), value=value, **{**common, "info": f"{field.help} {preset_note()}"})
+        return gr.Radio(preset_choices(), value=value, **common)
     if field.kind == "precision":
-        possible, why = precisions()
-        names = [(name.upper(), name) for name in possible]
-        return gr.Radio(names, value=value, **{**common, "info": f"{field.help} {why}".strip()})
+        return gr.Radio([(name.upper(), name) for name in precisions()[0]], value=value, **common)
     return gr.Textbox(value, placeholder=field.placeholder or None, max_lines=1, **common)
+
+
+def _details() -> dict[str, dict[str, str]]:
+    """Label and details of every field, by its id on the page."""
+    more = {PRESET_KEY: preset_note(), PRECISION_KEY: precisions()[1]}
+    return {
+        _field_id(field.key): {"label": field.label, "text": f"{field.details} {more.get(field.key, '')}".strip()}
+        for field in FIELDS
+    }
+
+
+def _field_id(key: str) -> str:
+    return "field-" + key.replace(".", "-")
 
 
 def _token() -> gr.Textbox:
     return gr.Textbox(
         label="Hub token",
-        info="For gated or private models and data. Goes to the training process alone: it is never written to a file.",
+        info="For gated or private models and data. Passed to the training process only, never written to a file.",
         type="password",
         elem_id="field-token",
         max_lines=1,
     )
 
 
-# ---------------------------------------------------------------- fields that move one another, in the browser
+# ---------------------------------------------------------------- fields that change each other, in the browser
 
 
 def _wire(layout: Layout) -> None:
@@ -169,31 +193,28 @@ def _wire(layout: Layout) -> None:
     )
 
 
-def _take_settings(store: RunStore, layout: Layout) -> None:
-    """Another page may ask for the settings of a run, or for other values of single fields.
-
-    They fill the form in, to be changed and started again; groups that hold such a single field are unfolded.
-    """
-    asked = gr.HTML(
-        html_template="<span hidden></span>",
+def _accept_settings(store: RunStore, layout: Layout) -> None:
+    """Lets other pages fill in the form, with the settings of a run or with values of single fields."""
+    request = gr.HTML(
+        html_template=HIDDEN,
         js_on_load="window.addEventListener('geko-use', (e) => { props.value = e.detail; trigger('change'); });",
         elem_id="geko-use",
         padding=False,
     )
     outputs = [*(layout.fields[f.key] for f in FIELDS), *layout.folded.values()]
-    asked.change(_asked_settings(store, list(layout.folded)), asked, outputs, concurrency_limit=None, **QUIET)
+    request.change(_requested_settings(store, list(layout.folded)), request, outputs, concurrency_limit=None, **QUIET)
 
 
-def _asked_settings(store: RunStore, folded: list[str]) -> Callable[[Any], list[Any]]:
-    """Answers {"run": id} with all of its settings, {"fields": {key: value}} with those alone."""
+def _requested_settings(store: RunStore, folded: list[str]) -> Callable[[Any], list[Any]]:
+    """Handles {"run": id} and {"fields": {key: value}}; the groups of such single fields are unfolded."""
 
-    def settings(asked: Any) -> list[Any]:
-        values = asked.get("fields") if isinstance(asked, dict) else None
+    def settings(request: Any) -> list[Any]:
+        values = request.get("fields") if isinstance(request, dict) else None
         try:
             shown = (
                 form.changed_fields(values)
                 if isinstance(values, dict)
-                else form.from_config(store.folder(text_of(asked, "run")).config())
+                else form.from_config(store.folder(str_arg(request, "run")).config())
             )
         except GekoError:
             shown = {}
@@ -207,7 +228,12 @@ def _asked_settings(store: RunStore, folded: list[str]) -> Callable[[Any], list[
 
 
 def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
-    """What was typed in survives a reload: it is kept in the browser, and nowhere else."""
+    """Keep what was typed in over a reload, in the browser and nowhere else.
+
+    Args:
+        layout: of the form.
+        blocks: of the whole page.
+    """
     fields, drafted = [layout.fields[f.key] for f in FIELDS], [layout.fields[key] for key in DRAFTED]
     gr.on(
         [field.change for field in fields],
@@ -219,47 +245,48 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
     )
     restore = script_call("form_draft", "restoreDraft", DRAFTED)
     restored = blocks.load(fn=None, inputs=drafted, outputs=drafted, js=restore, **QUIET)
-    # What is typed in before this would be lost: whoever drives the page waits for it.
+    # What is typed in before this is overwritten: tests wait for it.
     restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)
 
 
-# ---------------------------------------------------------------- the same as YAML, command and Python
+# ---------------------------------------------------------------- the same run as YAML, command and Python
 
 
-def _words(layout: Layout, shown: dict[str, Any]) -> None:
+def _export_section(layout: Layout, shown: dict[str, Any]) -> None:
     fields = [layout.fields[f.key] for f in FIELDS]
-    yaml, command, script = _in_words(*(shown[f.key] for f in FIELDS))
-    with gr.Accordion("As YAML, command and Python", open=False, elem_id="geko-words") as words:
+    yaml, command, script = _exports(*(shown[f.key] for f in FIELDS))
+    with gr.Accordion("YAML, command and Python", open=False, elem_id="geko-export") as section:
         gr.Markdown(
-            "The same run in three other forms; they follow the form above. A changed or pasted YAML can be used."
+            "The run above as a configuration file, a command and a script. You can edit or paste YAML and apply it."
         )
-        # The form's fields are no inputs of this: an event that ends late would wipe out what stands at them.
-        heard = gr.HTML(html_template="<span hidden></span>", js_on_load=mount_script("form_export"), padding=False)
+        # The fields are not inputs of this event: one that ends late would remove the errors shown at them.
+        updates = gr.HTML(html_template=HIDDEN, js_on_load=mount_script("form_export"), padding=False)
         outputs: list[gr.components.Component] = [
             gr.Code(yaml, label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", wrap_lines=True)
         ]
-        use = gr.Button("Use this YAML", size="sm", elem_id="geko-use-yaml")
-        said = gr.Markdown(elem_id="geko-yaml-message")
+        apply = gr.Button("Apply this YAML", size="sm", elem_id="geko-apply-yaml")
+        message = gr.Markdown(elem_id="geko-yaml-message")
         for text, label, language in ((command, "Command", "shell"), (script, "Python", "python")):
             name = f"geko-{label.lower()}"
             outputs.append(
                 gr.Code(text, label=label, language=language, interactive=False, elem_id=name, wrap_lines=True)
             )
-    words.expand(_in_words, fields, outputs, concurrency_limit=None, **QUIET)
-    heard.change(_heard, heard, outputs, trigger_mode="always_last", concurrency_limit=None, **QUIET)
-    use.click(_use_yaml, outputs[0], [said, *fields], concurrency_limit=None, **QUIET)
+    section.expand(_exports, fields, outputs, concurrency_limit=None, **QUIET)
+    updates.change(_update_exports, updates, outputs, trigger_mode="always_last", concurrency_limit=None, **QUIET)
+    apply.click(_apply_yaml, outputs[0], [message, *fields], concurrency_limit=None, **QUIET)
 
 
-def _heard(values: Any) -> tuple[str, str, str]:
-    """The three forms of what the browser sends: the values in the order of FIELDS, as JSON."""
+def _update_exports(values: Any) -> tuple[str, str, str]:
+    """The exports of what the script sent: the values in the order of FIELDS, as JSON."""
     try:
         found = json.loads(values)
     except (TypeError, ValueError):
         found = None
-    return _in_words(*found) if isinstance(found, list) and len(found) == len(FIELDS) else ("", "", "")
+    return _exports(*found) if isinstance(found, list) and len(found) == len(FIELDS) else ("", "", "")
 
 
-def _in_words(*values: Any) -> tuple[str, str, str]:
+def _exports(*values: Any) -> tuple[str, str, str]:
+    """(YAML, command, Python) of the form's values; instead of them, comments that name what is wrong."""
     try:
         config = form.to_config(values)
     except GekoError as error:
@@ -268,8 +295,8 @@ def _in_words(*values: Any) -> tuple[str, str, str]:
     return export.as_yaml(config), export.as_command(config), export.as_python(config)
 
 
-def _use_yaml(text: str) -> list[Any]:
-    """Fill the form in from a YAML text, or say what is wrong with it and leave the form alone."""
+def _apply_yaml(text: str) -> list[Any]:
+    """Fill in the form from YAML; if that is invalid, say why and leave the form alone."""
     notes: list[str] = []
     try:
         shown = export.from_yaml(text or "", on_renamed=notes.append)

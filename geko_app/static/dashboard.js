@@ -4,7 +4,7 @@
 import { Charts } from './dashboard_charts.js';
 import { drawBars, drawLog, drawStats, drawSummary } from './dashboard_cards.js';
 import { downloadText, localSetting, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
-import { clearFieldErrors, showFieldError } from './form_errors.js';
+import { clearFieldErrors, showFieldErrors } from './form_errors.js';
 import { pollWhileVisible } from './poll.js';
 
 /**
@@ -242,7 +242,7 @@ class Dashboard extends View {
     if (data.running || (this.runAtStart !== undefined && data.run !== this.runAtStart)) this.watched = data.run;
     if (data.phase !== 'failed' || !data.field || this.watched !== data.run) return;
     this.watched = null;
-    await showFieldError(data.field, data.group, data.reason);
+    await showFieldErrors([{ key: data.field, group: data.group, reason: data.reason }]);
   }
 
   /** @param {Status} data */

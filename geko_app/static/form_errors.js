@@ -1,6 +1,13 @@
-// An error that only the training process found, shown at the field of the form that it is about.
+// Errors at the fields of the form: those found before a start, and those that only the training process found.
 
 import { node, sleep } from './dom.js';
+
+/**
+ * @typedef {object} FieldError
+ * @property {string} key of the setting, as "model.name"
+ * @property {string} group of the form that holds its field
+ * @property {string} reason
+ */
 
 const OPENING = 2000; // milliseconds that a group of the form may take to open
 
@@ -8,20 +15,38 @@ export function clearFieldErrors() {
   document.querySelectorAll('.geko-field-error').forEach((error) => error.remove());
 }
 
+/** For an event of the form: shows what its handler found. */
+export function fieldErrors() {
+  return (/** @type {FieldError[] | null} */ errors) => {
+    showFieldErrors(errors ?? []);
+    return [];
+  };
+}
+
 /**
- * @param {string} key of the setting, as "model.name"
- * @param {string} group of the form that holds it
+ * Shows errors at their fields, and scrolls to the first one. Those shown before are removed.
+ * @param {FieldError[]} errors
+ */
+export async function showFieldErrors(errors) {
+  clearFieldErrors();
+  const fields = [];
+  for (const error of errors) {
+    const field = await openField(`field-${error.key.replaceAll('.', '-')}`, error.group);
+    if (field) fields.push(showAt(field, error.reason));
+  }
+  fields[0]?.scrollIntoView({ block: 'center' }); // at once: what is still opening would end a smooth one
+}
+
+/**
+ * @param {HTMLElement} field
  * @param {string} reason
  */
-export async function showFieldError(key, group, reason) {
-  const field = await openField(`field-${key.replaceAll('.', '-')}`, group);
-  if (!field) return;
-  clearFieldErrors();
+function showAt(field, reason) {
   const message = node('p', 'geko-field-error', reason);
   message.setAttribute('role', 'alert');
   field.append(message);
-  field.scrollIntoView({ block: 'center' }); // at once: what is still opening would end a smooth one
-  field.addEventListener('input', clearFieldErrors, { once: true });
+  field.addEventListener('input', () => message.remove(), { once: true });
+  return field;
 }
 
 /**

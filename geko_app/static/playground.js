@@ -119,12 +119,12 @@ class Playground extends View {
    * @param {JobKind} kind
    * @param {string} key
    * @param {(job: Job | null) => void} draw
-   * @param {() => object} [had] what is drawn of it
+   * @param {() => object} [drawn] what is drawn of it
    */
-  follow(kind, key, draw, had = () => ({})) {
+  follow(kind, key, draw, drawn = () => ({})) {
     this.jobs[kind] = key;
     const isCurrent = () => this.jobs[kind] === key;
-    const ask = async () => (isCurrent() ? this.server.look({ key, had: had() }) : null);
+    const ask = async () => (isCurrent() ? this.server.job({ key, drawn: drawn() }) : null);
     const drawCurrent = (/** @type {Job | null} */ job) => {
       if (isCurrent()) draw(job);
       return isCurrent();
@@ -308,7 +308,7 @@ class Playground extends View {
     const key = sessionSetting(JOB_KEY);
     if (!key) return;
     /** @type {AnswerJob | null} */
-    const job = await this.server.look({ key, had: {} });
+    const job = await this.server.job({ key, drawn: {} });
     const asked = job?.asked;
     if (!asked || this.jobs.answers) return;
     this.textarea('.t-prompt').value = asked.prompt;
@@ -328,7 +328,7 @@ class Playground extends View {
     this.showError('.t-unsure-error', '');
     setText(this.q('.t-unsure-status'), 'Loading the models');
     this.button('.t-look').disabled = true;
-    const { key, error } = await this.start('unsure', this.question());
+    const { key, error } = await this.start('token_losses', this.question());
     if (error) {
       this.endLosses(error);
       return;

@@ -63,7 +63,7 @@ class PreviewCard extends View {
     card.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
     pollJob(
       this.element,
-      () => this.server.look({ key, samples: this.samples.length > 0 }),
+      () => this.server.preview({ key, samples: this.samples.length > 0 }),
       (/** @type {Preview | null} */ job) => {
         if (key !== this.key) return false;
         if (job) this.draw(job);

@@ -67,9 +67,9 @@ class RunComparison extends View {
       this.drawAxes(chart);
     }
     const { chosen } = this;
-    const had = Object.fromEntries([...this.runs].map(([id, run]) => [id, run.key]));
+    const drawn = Object.fromEntries([...this.runs].map(([id, run]) => [id, run.key]));
     /** @type {Comparison} */
-    const data = await this.server.curves({ runs: chosen, had });
+    const data = await this.server.curves({ runs: chosen, drawn });
     if (chosen !== this.chosen) return 0;
     await this.show(data, this.chart);
     return data.going ? 1500 : 3000;

@@ -238,7 +238,7 @@ class RunDetail extends View {
   /**
    * @param {string} name of the server's function
    * @param {object} [more]
-   * @returns {Promise<{error: string, word?: string}>}
+   * @returns {Promise<{error: string, key?: string}>}
    */
   async act(name, more) {
     let answer = { error: SERVER_UNREACHABLE };
@@ -266,10 +266,10 @@ class RunDetail extends View {
     const button = this.button('.o-pack');
     button.disabled = true;
     setText(button, 'Packing …');
-    const { error, word } = await this.act('pack');
+    const { error, key } = await this.act('pack');
     button.disabled = false;
     setText(button, this.downloadLabel);
-    if (!error) download('', `geko/download/${word}`);
+    if (!error) download('', `geko/download/${key}`);
   }
 }
 

@@ -22,7 +22,7 @@ import { pollWhileVisible } from './poll.js';
  * @property {string} sizedIn phase of the run when its size was asked for
  *
  * @typedef {object} News
- * @property {string} book
+ * @property {string} generation
  * @property {number} number
  * @property {Run[]} rows that have changed
  * @property {string[] | null} ids of all runs, when these have changed
@@ -45,7 +45,7 @@ class Runs extends View {
     this.columns = null;
     /** @type {string[]} */
     this.ids = [];
-    this.book = '';
+    this.generation = '';
     this.number = 0;
     this.chosen = sessionList('geko-chosen');
     this.opened = sessionSetting('geko-opened');
@@ -72,7 +72,10 @@ class Runs extends View {
       this.drawHead(columns);
     }
     const before = this.chosen.length;
-    const active = this.take(await this.server.news({ book: this.book, number: this.number }), this.columns);
+    const active = this.take(
+      await this.server.changes({ generation: this.generation, number: this.number }),
+      this.columns,
+    );
     if (this.chosen.length !== before) this.setChosen(this.chosen);
     if (await this.askSizes()) return 50;
     return active ? 1500 : 3000;
@@ -206,7 +209,7 @@ class Runs extends View {
    * @param {[string, string][]} columns
    */
   take(news, columns) {
-    this.book = news.book;
+    this.generation = news.generation;
     this.number = news.number;
     for (const data of news.rows) {
       const row = this.rows.get(data.id) ?? this.newRow(data, columns);

@@ -40,7 +40,7 @@ export class SampleDetail extends View {
    */
   async open(id, { focus }) {
     /** @type {OpenedSample} */
-    const sample = await this.server.samples_one({ run: this.run, id });
+    const sample = await this.server.sample({ run: this.run, id });
     this.onError(sample.sentence);
     if (sample.sentence) return;
     if (this.id !== id) this.clearLosses();
@@ -121,7 +121,7 @@ export class SampleDetail extends View {
     setText(this.q('.m-unsure-status'), 'Loading the models');
     let answer = { key: '', error: SERVER_UNREACHABLE };
     try {
-      answer = await this.server.samples_unsure({ run: this.run, id: this.id });
+      answer = await this.server.token_losses({ run: this.run, id: this.id });
     } catch {
       // The sentence is there already.
     }
@@ -130,7 +130,7 @@ export class SampleDetail extends View {
       this.endColoring(answer.error);
       return;
     }
-    const ask = () => this.server.look({ key: answer.key, had: {} });
+    const ask = () => this.server.job({ key: answer.key, drawn: {} });
     await pollJob(this.element, ask, (/** @type {import('./token_losses.js').LossJob | null} */ job) => {
       if (question !== this.coloring) return false;
       if (job?.running) return true;

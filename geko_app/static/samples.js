@@ -37,7 +37,7 @@ import { drawHead, tableRows } from './samples_table.js';
  *   counts: Record<string, number>,
  *   at: string,
  *   record: string,
- *   marks: Record<string, unknown>,
+ *   flag_settings: Record<string, unknown>,
  *   export: string,
  * }} Overview
  *
@@ -55,9 +55,9 @@ const FLAGS = [
   ['wrong', 'Likely mislabeled'],
   ['contradicts', 'Conflicting answer'],
   ['truncated', 'Truncated'],
-  ['marked', 'Flagged'],
+  ['flagged', 'Flagged'],
 ];
-const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'marked'];
+const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'flagged'];
 const RUN_KEY = 'geko-samples-run';
 const TYPING = 250; // milliseconds after the last letter of a search
 
@@ -72,10 +72,10 @@ class Samples extends View {
     /** @type {Record<string, number>} */
     this.counts = {};
     /** @type {Record<string, unknown>} */
-    this.marks = {};
+    this.flagSettings = {};
     this.questions = 0; // pages of the table that were asked for
     this.detail = new SampleDetail(part, (sentence) => this.showError('.m-error', sentence));
-    const loadFigure = () => this.server.samples_figure({});
+    const loadFigure = () => this.server.map_figure({});
     this.map = new DataMap(this.q('.c-map'), this.q('.m-map-note'), loadFigure, (id) => this.open(id));
     this.q('.m-odd').replaceChildren(...FLAGS.map((flag) => this.chip(flag)));
     this.wire();
@@ -96,8 +96,8 @@ class Samples extends View {
     };
     this.q('.m-before').onclick = () => this.change({ page: this.view.page - 1 });
     this.q('.m-after').onclick = () => this.change({ page: this.view.page + 1 });
-    this.q('.m-all').onclick = () => this.mark({ all: true }, true);
-    this.q('.m-unmark').onclick = () => this.mark({ all: true }, false);
+    this.q('.m-all').onclick = () => this.flag({ all: true }, true);
+    this.q('.m-unflag').onclick = () => this.flag({ all: true }, false);
     const picker = this.select('.geko-runs');
     picker.onchange = () => {
       sessionSetting(RUN_KEY, picker.value);
@@ -110,7 +110,7 @@ class Samples extends View {
     this.q('.m-dataset').onclick = () => this.trigger('download', { run: this.run, kind: 'dataset' });
     this.q('.m-list').onclick = () => this.trigger('download', { run: this.run, kind: 'list' });
     this.q('.m-use').onclick = () => {
-      emit('geko-use', { fields: this.marks });
+      emit('geko-use', { fields: this.flagSettings });
       openPage('Train');
     };
     window.addEventListener('geko-download', ({ detail }) => {
@@ -159,7 +159,7 @@ class Samples extends View {
     this.questions += 1;
     const question = this.questions;
     /** @type {Page} */
-    const data = await this.server.samples_page({ run: this.run, ...this.view });
+    const data = await this.server.page({ run: this.run, ...this.view });
     if (question !== this.questions) return; // a later question is on its way
     this.showError('.m-error', data.sentence);
     if (data.sentence) return;
@@ -177,7 +177,7 @@ class Samples extends View {
     const kind = focused instanceof HTMLInputElement ? 'input' : '.m-open';
     const handlers = {
       open: (/** @type {number} */ id) => this.open(id),
-      mark: (/** @type {number} */ id, /** @type {boolean} */ marked) => this.mark({ ids: [id] }, marked),
+      flag: (/** @type {number} */ id, /** @type {boolean} */ flagged) => this.flag({ ids: [id] }, flagged),
     };
     const rows = data.lines.flatMap((line) => tableRows(line, line.id === this.detail.id, handlers));
     this.q('tbody').replaceChildren(...rows);
@@ -197,18 +197,18 @@ class Samples extends View {
     this.button('.m-after').disabled = page + 1 >= pages;
     const isNarrowed = Boolean(this.view.filter || this.view.text) && total > 0;
     setText(this.q('.m-all'), `Flag all ${count}`);
-    this.q('.m-all').hidden = !isNarrowed || this.view.filter === 'marked';
-    this.q('.m-unmark').hidden = !isNarrowed || !this.counts.marked;
+    this.q('.m-all').hidden = !isNarrowed || this.view.filter === 'flagged';
+    this.q('.m-unflag').hidden = !isNarrowed || !this.counts.flagged;
   }
 
   /**
    * Flags samples, or takes their flags away.
    * @param {{ids?: number[], all?: boolean}} which
-   * @param {boolean} marked
+   * @param {boolean} flagged
    */
-  async mark(which, marked) {
+  async flag(which, flagged) {
     try {
-      const { sentence } = await this.server.samples_mark({ run: this.run, ...this.view, ...which, marked });
+      const { sentence } = await this.server.flag({ run: this.run, ...this.view, ...which, flagged });
       this.showError('.m-error', sentence);
     } catch {
       this.showUnreachable();
@@ -225,7 +225,7 @@ class Samples extends View {
 
   async poll() {
     /** @type {News | Overview} */
-    const data = await this.server.samples_pull({ run: sessionSetting(RUN_KEY), version: this.version });
+    const data = await this.server.pull({ run: sessionSetting(RUN_KEY), version: this.version });
     fillSelect(this.select('.geko-runs'), data.runs, data.run ?? '');
     this.select('.geko-runs').hidden = !data.runs.length;
     if (data.version === this.version) await this.map.draw();
@@ -250,16 +250,16 @@ class Samples extends View {
       return;
     }
     this.counts = data.counts;
-    this.marks = data.marks;
+    this.flagSettings = data.flag_settings;
     setText(this.q('.m-export-note'), data.export);
-    this.button('.m-use').disabled = !data.counts.marked;
+    this.button('.m-use').disabled = !data.counts.flagged;
     this.drawBuckets(data.buckets);
     this.drawCounts();
     await this.drawTable();
     if (this.detail.id !== null) await this.detail.open(this.detail.id, { focus: false });
     // Flags change no point of the map.
     if (this.map.version !== data.record) {
-      this.map.setData(data.record, await this.server.samples_map({ run: this.run }));
+      this.map.setData(data.record, await this.server.data_map({ run: this.run }));
     }
     await this.map.draw();
     this.version = data.version; // last: what failed half-way is drawn anew

@@ -6,7 +6,7 @@ import { button, node } from './dom.js';
  * @typedef {object} Line one sample, as texts
  * @property {number} id
  * @property {number} row
- * @property {boolean} marked
+ * @property {boolean} flagged
  * @property {string} bucket
  * @property {string} name of the bucket
  * @property {string} first
@@ -23,7 +23,7 @@ import { button, node } from './dom.js';
  *
  * @typedef {object} Handlers
  * @property {(id: number) => void} open
- * @property {(id: number, marked: boolean) => void} mark
+ * @property {(id: number, flagged: boolean) => void} flag
  */
 
 /** @type {{key: string, label: string, title?: string, downFirst?: boolean}[]} */
@@ -64,7 +64,7 @@ export function drawHead(row, order, onSort) {
     cell.append(sort);
     return cell;
   });
-  row.replaceChildren(node('th', 'mark'), ...cells);
+  row.replaceChildren(node('th', 'flag'), ...cells);
 }
 
 /**
@@ -86,7 +86,7 @@ export function tableRows(line, isOpen, handlers) {
     ...FIGURES.map((key) => node('td', 'number', line[key])),
   );
   row.onclick = (event) => {
-    if (event.target instanceof Element && !event.target.closest('.mark')) handlers.open(line.id);
+    if (event.target instanceof Element && !event.target.closest('.flag')) handlers.open(line.id);
   };
   return line.reasons.length ? [row, reasonRow(line, row)] : [row];
 }
@@ -96,12 +96,12 @@ export function tableRows(line, isOpen, handlers) {
  * @param {Handlers} handlers
  */
 function flagCell(line, handlers) {
-  const cell = node('td', 'mark');
+  const cell = node('td', 'flag');
   const box = node('input');
   box.type = 'checkbox';
-  box.checked = line.marked;
+  box.checked = line.flagged;
   box.setAttribute('aria-label', `Flag row ${line.row}`);
-  box.onchange = () => handlers.mark(line.id, box.checked);
+  box.onchange = () => handlers.flag(line.id, box.checked);
   cell.append(box);
   return cell;
 }

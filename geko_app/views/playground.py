@@ -147,7 +147,7 @@ def verdict(job: InferenceJob, part: Mapping[str, Any]) -> str:
 
 
 def losses(job: InferenceJob, side: str) -> dict[str, Any]:
-    """One model's tokens as [text, level of its loss or None for a token that is no target, tooltip]."""
+    """One model's tokens as [text, level of its loss or None for context, tooltip]."""
     part = job.parts.get(side, {})
     tokens = part.get("list", [])
     known = [loss for _, loss in tokens if loss is not None]
@@ -167,7 +167,7 @@ def loss_level(loss: float | None) -> int | None:
 
 def loss_tooltip(loss: float | None) -> str:
     """A token's loss: "loss 0.693, probability 50 %"."""
-    return "not a target" if loss is None else f"loss {loss:.3f}, probability {100 * math.exp(-loss):.3g} %"
+    return "context" if loss is None else f"loss {loss:.3f}, probability {100 * math.exp(-loss):.3g} %"
 
 
 def examples(job: InferenceJob) -> dict[str, Any]:

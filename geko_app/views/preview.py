@@ -75,7 +75,7 @@ def data_figures(checked: Mapping[str, Event]) -> list[dict[str, str]]:
     return [
         {"name": "Samples", "value": f"{train['samples']:,}", "note": f"of {train['rows']:,} rows"},
         {
-            "name": "Target tokens",
+            "name": "Learned tokens",
             "value": format_percent(targets / max(1, tokens)),
             "note": f"{format_count(targets)} of {format_count(tokens)}",
         },

@@ -71,14 +71,14 @@ class RunTable:
             since: number of the last change that the tab has.
 
         Returns:
-            `book` (the generation), `number` (of the last change), `rows`, and `ids`: all of them, newest first, if a
+            `generation`, `number` (of the last change), `rows`, and `ids`: all of them, newest first, if a
             run came or went, else None.
         """
         with self._lock:
             self._refresh()
             since = since if generation == self._generation and since <= self._number else -1
             return {
-                "book": self._generation,
+                "generation": self._generation,
                 "number": self._number,
                 "ids": self._ids if self._listed > since else None,
                 "rows": [row for changed, row in self._rows.values() if changed > since],

@@ -30,7 +30,7 @@ from geko_engine.selection.sample_reasons import (
 PAGE = 50  # samples
 MAP_POINTS = 5000
 MAX_TEXT = 20_000  # characters shown of one sample
-SUSPICIOUS, FLAGGED = "suspicious", "marked"
+SUSPICIOUS, FLAGGED = "suspicious", "flagged"
 FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *KINDS, FLAGGED)
 
 
@@ -142,7 +142,7 @@ def line(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str
     return {
         "id": index,
         "row": row,
-        "marked": row in flagged,
+        "flagged": row in flagged,
         "bucket": bucket,
         "name": BUCKET_LABELS[bucket],
         "first": shown(states.first_loss[index], ".3f"),
@@ -189,7 +189,7 @@ def reasons(samples: Samples, index: int) -> dict[str, str]:
 
 
 def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
-    """One sample: its text with the target parts, its path over the epochs, and why it is in its bucket."""
+    """One sample: its text with the learned parts, its path over the epochs, and why it is in its bucket."""
     values = samples.texts.one(index)
     facts = samples.facts
     other = int(facts["contradicts"][index])
@@ -202,14 +202,14 @@ def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
         "why": why(signals(samples, index), samples.geko),
         "other": samples.ids_by_row.get(other) if other else None,
         "notes": notes,
-        "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them targets",
+        "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them learned",
         "path": path(samples, index),
         "threshold": samples.geko.freeze_confidence if samples.geko.mastery == "exact_match" else None,
     }
 
 
 def whole_text(samples: Samples, index: int) -> tuple[str, tuple[tuple[str, bool], ...]]:
-    """(text, its pieces) of one sample; a piece is (text, whether it is a target).
+    """(text, its pieces) of one sample; a piece is (text, whether it is learned).
 
     Raises:
         RunError: the text is too long.
@@ -222,11 +222,11 @@ def whole_text(samples: Samples, index: int) -> tuple[str, tuple[tuple[str, bool
 
 
 def pieces(text: str, learnt: list[int]) -> list[tuple[str, bool]]:
-    """The first MAX_TEXT characters of a text in pieces, each (text, whether it is a target).
+    """The first MAX_TEXT characters of a text in pieces, each (text, whether it is learned).
 
     Args:
         text: of a sample.
-        learnt: begin and end of each target part, in characters.
+        learnt: begin and end of each learned part, in characters.
     """
     text, found, last = text[:MAX_TEXT], [], 0
     for begin, end in zip(learnt[::2], learnt[1::2], strict=True):
@@ -313,7 +313,7 @@ def suspicious_list(samples: Samples, flagged: set[int]) -> Iterator[dict[str, A
         values = line(samples, index, text, flagged)
         yield {
             "row": values["row"],
-            "flagged": "yes" if values["marked"] else "no",
+            "flagged": "yes" if values["flagged"] else "no",
             "bucket": values["name"],
             "loss": values["loss"],
             "confidence": values["confidence"],

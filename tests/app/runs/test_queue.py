@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from geko_app.formatting import run_name
-from geko_app.pages.train import lined_up
+from geko_app.pages.train import queue_message
 from geko_app.runs.live_state import Snapshot
 from geko_app.runs.queue import REMOVED, RunQueue
 from geko_app.runs.store import RunStore
@@ -163,9 +163,9 @@ def test_the_page_shows_a_queued_run_as_waiting(page: Callable, store: RunStore,
         after=supervisor.queued_after(second),
     )
     assert shown["status"] == {"title": "Queued", "detail": f"after {run_name(first)}", "life": ""}
-    assert lined_up(supervisor, first) == "" and f"Queued (position 1): starts after {run_name(first)}." in lined_up(
-        supervisor, second
-    )
+    assert queue_message(
+        supervisor, first
+    ) == "" and f"Queued (position 1): starts after {run_name(first)}." in queue_message(supervisor, second)
     assert (
         queue_line([]) == "" and queue_line([second, first]) == f"Next in the queue: {run_name(second)}, then 1 more."
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geko_app.pages.samples import _server_functions, query_of
+from geko_app.pages.samples import _endpoints, query_of
 from geko_app.runs.store import RunStore
 from geko_app.samples.exclusions import (
     as_settings,
@@ -126,7 +126,7 @@ def test_filters_count_what_they_show(store: RunStore) -> None:
     shown = {name: rows(ask(samples, flagged, filter=name)) for name in sample_views.FILTERS}
     assert counts == {name: len(found) for name, found in shown.items()}
     assert shown["hard"] == shown["wrong"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
-    assert shown["suspicious"] == [1, 2, 3, 5, 6] and shown["truncated"] == [3] and shown["marked"] == [4, 8]
+    assert shown["suspicious"] == [1, 2, 3, 5, 6] and shown["truncated"] == [3] and shown["flagged"] == [4, 8]
 
 
 def test_search_finds_text_whatever_its_case_together_with_a_filter(store: RunStore) -> None:
@@ -154,7 +154,7 @@ def test_an_opened_sample_has_its_path_and_the_visit_since_the_last_epoch(store:
         (1, 6.0, "hard", False),
         (2, 6.0, "hard", False),
     ]
-    assert found["why"].startswith("HARD") and found["size"] == "12 tokens, 4 of them targets"
+    assert found["why"].startswith("HARD") and found["size"] == "12 tokens, 4 of them learned"
     write_record_later(folder)
     path = sample_views.opened(SampleStore(store).samples(folder.id), 1, set())["path"]
     assert [(p["epoch"], p["loss"]) for p in path] == [(1, 6.0), (2, 6.0), (3, 0.25)]
@@ -283,7 +283,7 @@ STRANGE: list[Any] = [
 @pytest.mark.parametrize("query", STRANGE)
 def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(store: RunStore, query: Any) -> None:
     folder = new_run(store)
-    functions = {f.__name__: f for f in _server_functions(Supervisor(store), SampleStore(store))}
+    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store))}
     for name, function in functions.items():
         assert isinstance(function(query), dict), name
     known = {**(query if isinstance(query, dict) else {}), "run": folder.id}
@@ -294,15 +294,15 @@ def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(st
 
 def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab_are_news(store: RunStore) -> None:
     folder = new_run(store)
-    functions = {f.__name__: f for f in _server_functions(Supervisor(store), SampleStore(store))}
-    first = functions["samples_pull"]({})
+    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store))}
+    first = functions["pull"]({})
     assert first["run"] == folder.id and first["counts"]["hard"] == 2
-    again = functions["samples_pull"]({"version": first["version"]})
+    again = functions["pull"]({"version": first["version"]})
     assert "counts" not in again and again["version"] == first["version"]
-    assert functions["samples_mark"]({"run": folder.id, "ids": [1, 99, -1], "marked": True})["count"] == 1
-    news = functions["samples_pull"]({"version": first["version"]})
-    assert news["counts"]["marked"] == 1 and "without the 1 flagged" in news["export"]
-    functions["samples_mark"]({"run": folder.id, "all": True, "filter": "freeze", "marked": True})
+    assert functions["flag"]({"run": folder.id, "ids": [1, 99, -1], "flagged": True})["count"] == 1
+    news = functions["pull"]({"version": first["version"]})
+    assert news["counts"]["flagged"] == 1 and "without the 1 flagged" in news["export"]
+    functions["flag"]({"run": folder.id, "all": True, "filter": "freeze", "flagged": True})
     assert flagged_rows(folder) == {1, 2, 5}
-    functions["samples_mark"]({"run": folder.id, "all": True, "text": "question 0", "marked": False})
+    functions["flag"]({"run": folder.id, "all": True, "text": "question 0", "flagged": False})
     assert flagged_rows(folder) == {2, 5}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from geko_app.pages.playground import asked_text, keyed
+from geko_app.pages.playground import inference_request
+from geko_app.pages.token_losses import start_job
 from geko_app.runs.store import RunEntry
 from geko_app.views.playground import (
     card,
@@ -105,11 +106,11 @@ def test_each_end_has_its_words(process: subprocess.Popen[str]) -> None:
 
 def test_tokens_are_coloured_by_their_chance(process: subprocess.Popen[str]) -> None:
     assert [loss_level(loss) for loss in (None, 0.0, 0.3, 1.0, 4.0, 9.0)] == [None, 0, 1, 2, 3, 4]
-    assert loss_tooltip(None) == "not a target" and loss_tooltip(0.6931472) == "loss 0.693, probability 50 %"
+    assert loss_tooltip(None) == "context" and loss_tooltip(0.6931472) == "loss 0.693, probability 50 %"
     tokens = [["a", None], ["4", 1.0], ["<eos>", 0.0]]
     found = card(job(process, {"part": "base", "list": tokens}, DONE, kind="losses"), {})
     assert found["sides"][0]["tokens"] == [
-        ["a", None, "not a target"],
+        ["a", None, "context"],
         ["4", 2, loss_tooltip(1.0)],
         ["<eos>", 0, loss_tooltip(0.0)],
     ]
@@ -136,12 +137,12 @@ def test_the_newest_complete_run_is_shown_first() -> None:
 
 
 def test_whatever_a_browser_sends_is_read_as_text() -> None:
-    assert asked_text(None) == InferenceRequest("", "", "", "", "")
-    assert asked_text({"run": 3, "which": ["x"], "prompt": "p", "example": "e" * 99}) == InferenceRequest(
+    assert inference_request(None) == InferenceRequest("", "", "", "", "")
+    assert inference_request({"run": 3, "which": ["x"], "prompt": "p", "example": "e" * 99}) == InferenceRequest(
         "", "", "p", "", "e" * 40
     )
 
     def refuse() -> str:
         raise RunError("No.")
 
-    assert keyed(refuse) == {"key": "", "error": "No."} and keyed(lambda: "k") == {"key": "k", "error": ""}
+    assert start_job(refuse) == {"key": "", "error": "No."} and start_job(lambda: "k") == {"key": "k", "error": ""}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from geko_app.formatting import format_bytes
-from geko_app.pages.runs import _actions, _compare_functions, _list_functions, _run_functions
+from geko_app.pages.runs import _action_endpoints, _comparison_endpoints, _detail_endpoints, _list_endpoints
 from geko_app.runs.store import RunStore
 from geko_app.runs.summary import LOG_LINES, NOTE_LIMIT, FactsReader, flat, folder_size, log_tail, read_note, write_note
 from geko_app.views import charts, runs
@@ -77,10 +77,10 @@ def functions(store: RunStore) -> dict[str, Callable[[Any], Any]]:
     supervisor = Supervisor(store)
     table, downloads = RunTable(supervisor), ModelDownloads(store.root)
     made = [
-        *_list_functions(table),
-        *_compare_functions(supervisor, table.reader),
-        *_run_functions(supervisor, table.reader),
-        *_actions(supervisor, downloads),
+        *_list_endpoints(table),
+        *_comparison_endpoints(supervisor, table.reader),
+        *_detail_endpoints(supervisor, table.reader),
+        *_action_endpoints(supervisor, downloads),
     ]
     return {function.__name__: function for function in made}
 
@@ -122,19 +122,19 @@ def test_a_tab_gets_the_lines_that_changed_since_it_last_asked(store: RunStore, 
     first, table = ended(store, config), RunTable(Supervisor(store))
     news = table.changes("", 0)
     assert news["ids"] == [first.id] and len(news["rows"]) == 1
-    again = table.changes(news["book"], news["number"])
+    again = table.changes(news["generation"], news["number"])
     assert again["ids"] is None and again["rows"] == []
 
     second = ended(store, config, "stopped")
-    more = table.changes(news["book"], news["number"])
+    more = table.changes(news["generation"], news["number"])
     assert set(more["ids"]) == {first.id, second.id} and [line["id"] for line in more["rows"]] == [second.id]
 
     write_note(first, "the best one")
-    noted = table.changes(more["book"], more["number"])
+    noted = table.changes(more["generation"], more["number"])
     assert [line["cells"]["note"]["text"] for line in noted["rows"]] == ["the best one"] and noted["ids"] is None
 
     store.delete(second.id)
-    assert table.changes(noted["book"], noted["number"])["ids"] == [first.id]
+    assert table.changes(noted["generation"], noted["number"])["ids"] == [first.id]
     assert len(table.changes("of another page", 3)["rows"]) == 1
 
 
@@ -197,11 +197,11 @@ def test_a_tab_is_sent_only_the_curves_that_it_has_not(
     functions: dict[str, Callable], store: RunStore, config: RunConfig
 ) -> None:
     ids = [ended(store, config).id, killed(store, config).id]
-    data = functions["curves"]({"runs": [*ids, "../etc", "nowhere", *ids], "had": None})
+    data = functions["curves"]({"runs": [*ids, "../etc", "nowhere", *ids], "drawn": None})
     assert [run["id"] for run in data["runs"]] == ids and all(run["curve"] for run in data["runs"])
     assert data["figures"][0] == ["Status", "Complete", "Interrupted"] and data["differences"] == []
-    had = {ids[0]: data["runs"][0]["key"], ids[1]: "stale"}
-    again = functions["curves"]({"runs": ids, "had": had})
+    drawn = {ids[0]: data["runs"][0]["key"], ids[1]: "stale"}
+    again = functions["curves"]({"runs": ids, "drawn": drawn})
     assert [run["curve"] is None for run in again["runs"]] == [True, False]
     assert json.dumps(data, allow_nan=False)
 
