@@ -168,10 +168,10 @@ def samples_page(supervisor: Supervisor, run: str, repetitions: int) -> dict[str
 
     def first() -> Any:
         functions = fresh()
-        return [functions["pull"]({"run": run}), functions["page"]({"run": run})]
+        return [functions["pull"]({"run": run}), functions["table"]({"run": run})]
 
     def page(**view: Any) -> Any:
-        return held["page"]({"run": run, **view})
+        return held["table"]({"run": run, **view})
 
     version = held["pull"]({"run": run})["version"]
     page()

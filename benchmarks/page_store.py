@@ -63,11 +63,11 @@ def seconds(root: str, run: str, count: int, repetitions: int) -> list[dict[str,
     found = []
     for number in range(repetitions + 1):
         page = Page(supervisor, run)
-        seen = page.ask("first read", pull={}, page={})
-        page.ask("sort", page={"sort": next(sorts), "down": True})
-        page.ask("filter", page={"filter": "hard"})
-        page.ask("a page of rows", page={"page": number})
+        seen = page.ask("first read", pull={}, table={})
+        page.ask("sort", table={"sort": next(sorts), "down": True})
+        page.ask("filter", table={"filter": "hard"})
+        page.ask("a page of rows", table={"page": number})
         renew(folder, count)
-        page.ask("update", pull={"version": seen["version"]}, page={})
+        page.ask("update", pull={"version": seen["version"]}, table={})
         found.append(page.seconds)
     return found[1:]  # the first one reads from the disk

@@ -77,7 +77,7 @@ def _endpoints(supervisor: Supervisor, store: SampleStore) -> list[ServerFunctio
             return common  # nothing is read while nothing changes
         return {**common, **_result_or_sentence(lambda: _overview(store.samples(run)))}
 
-    def page(query: Any) -> Result:
+    def table(query: Any) -> Result:
         return _result_or_sentence(lambda: _page(store.samples(str_arg(query, "run")), query_of(query)))
 
     def sample(query: Any) -> Result:
@@ -86,13 +86,13 @@ def _endpoints(supervisor: Supervisor, store: SampleStore) -> list[ServerFunctio
     def data_map(query: Any) -> Result:
         return _result_or_sentence(lambda: sample_views.data_map(store.samples(str_arg(query, "run"))))
 
-    def flag(query: Any) -> Result:
+    def flag_samples(query: Any) -> Result:
         return _result_or_sentence(lambda: _flag(store.samples(str_arg(query, "run")), query))
 
     def map_figure(_query: Any) -> Result:
         return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
 
-    return [pull, page, sample, data_map, flag, map_figure]
+    return [pull, table, sample, data_map, flag_samples, map_figure]
 
 
 def _begin_token_losses(jobs: InferenceJobs, store: SampleStore) -> Callable[[Any], str]:

@@ -159,7 +159,7 @@ class Samples extends View {
     this.questions += 1;
     const question = this.questions;
     /** @type {Page} */
-    const data = await this.server.page({ run: this.run, ...this.view });
+    const data = await this.server.table({ run: this.run, ...this.view });
     if (question !== this.questions) return; // a later question is on its way
     this.showError('.m-error', data.sentence);
     if (data.sentence) return;
@@ -208,7 +208,7 @@ class Samples extends View {
    */
   async flag(which, flagged) {
     try {
-      const { sentence } = await this.server.flag({ run: this.run, ...this.view, ...which, flagged });
+      const { sentence } = await this.server.flag_samples({ run: this.run, ...this.view, ...which, flagged });
       this.showError('.m-error', sentence);
     } catch {
       this.showUnreachable();
