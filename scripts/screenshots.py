@@ -110,7 +110,7 @@ def runs(page: Page, name: str) -> None:
 
 def talk(page: Page, name: str) -> None:
     """A question to both models."""
-    turn_to(page, "Try it")
+    turn_to(page, "Playground")
     page.locator(".t-prompt").fill("Tom has 6 figs, gets 5 more and loses 5. How many figs?")
     page.locator(".t-answer").fill("6")
     page.locator(".t-send").click()

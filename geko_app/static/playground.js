@@ -1,4 +1,4 @@
-// The Try it page: asks both models, follows their answers by short polls, and draws what is new.
+// The Playground page: asks both models, follows their answers by short polls, and draws what is new.
 // Holds the key of what was asked last; the server knows the rest of it.
 
 import { fillSelect, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';

@@ -1,4 +1,4 @@
-// The two answers of the Try it page, drawn while they are written.
+// The two answers of the Playground page, drawn while they are written.
 
 import { isAtEnd, setText, View } from './dom.js';
 

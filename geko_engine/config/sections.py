@@ -306,7 +306,7 @@ class GEKOTrainingArgs:
     save_total_limit: int = setting(
         2,
         "Number of checkpoints to keep; the oldest are deleted first.",
-        "One is enough to resume. More can be compared on the Try it page; each takes about three times the size of the trained weights on disk.",
+        "One is enough to resume. More can be compared on the Playground page; each takes about three times the size of the trained weights on disk.",
         minimum=1,
         kw_only=True,
     )

@@ -79,8 +79,8 @@ def show_runs(page: Page) -> None:
     page.locator(".o-log summary").click()
 
 
-def show_talk(page: Page) -> None:
-    page.get_by_role("tab", name="Try it").click()
+def show_playground(page: Page) -> None:
+    page.get_by_role("tab", name="Playground").click()
     page.locator(".t-chip").first.click()
     for side in ("base", "tuned"):
         expect(page.locator(f'.t-card[data-side="{side}"] .t-verdict')).not_to_be_empty(timeout=WAIT)
@@ -90,7 +90,7 @@ def show_talk(page: Page) -> None:
     page.locator(".t-read summary").click()
 
 
-@pytest.mark.parametrize("show", [show_train, show_samples, show_runs, show_talk])
+@pytest.mark.parametrize("show", [show_train, show_samples, show_runs, show_playground])
 def test_axe_finds_nothing_serious(page: Page, show: Callable[[Page], None]) -> None:
     show(page)
     found = violations(page, "light")

@@ -172,7 +172,7 @@ def every_call(server: Server) -> list[tuple[str, str, str]]:
         calls.append(("POST", "/gradio_api/queue/join", json.dumps(data)))
     for part in config["components"]:
         for name in part["props"].get("server_fns") or ():
-            query = {"run": run, "text": "foreign", "row": 0, "marked": True}
+            query = {"run": run, "text": "foreign", "row": 0, "flagged": True}
             body = {"component_id": part["id"], "fn_name": name, "session_hash": "s", "data": query}
             calls.append(("POST", "/gradio_api/component_server", json.dumps(body)))
     assert len(calls) > 60

@@ -34,7 +34,7 @@ def test_a_preset_sets_every_threshold_and_a_change_makes_it_custom(page: Page) 
 
 
 def test_a_yaml_fills_the_form_in_and_a_wrong_one_is_answered(page: Page) -> None:
-    unfold(page, "As YAML")
+    unfold(page, "YAML, command")
     editor = page.locator("#geko-yaml .cm-content")
     expect(editor).to_contain_text("num_epochs: 4")
     expect(page.locator("#geko-command")).to_contain_text("geko-train --demo")

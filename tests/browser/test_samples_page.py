@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from geko_app.runs.store import RunStore
-from geko_app.samples.exclusions import marked_rows
+from geko_app.samples.exclusions import flagged_rows
 from tests.app.sample_runs import new_run, write_record
 from tests.browser.conftest import WAIT, Server
-from tests.browser.test_talk_page import train
+from tests.browser.test_playground_page import train
 from tests.browser.test_train_page import fill, start, wait_for_phase
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -59,14 +59,14 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     expect(page.locator(".m-path circle")).to_have_count(6)
 
     page.locator(".m-all").click()
-    expect(page.locator(".m-chip.marked .count")).to_have_text("2")
+    expect(page.locator(".m-chip.flagged .count")).to_have_text("2")
     expect(page.locator("#geko-samples tbody input").first).to_be_checked()
     page.locator("#geko-samples tbody input").first.uncheck()
-    expect(page.locator(".m-chip.marked .count")).to_have_text("1")
-    assert marked_rows(run) == {114}
-    page.reload()  # marks are the run's, not the tab's
+    expect(page.locator(".m-chip.flagged .count")).to_have_text("1")
+    assert flagged_rows(run) == {114}
+    page.reload()  # flags are the run's, not the tab's
     show_samples(page)
-    expect(page.locator(".m-export-note")).to_contain_text("without the 1 marked")
+    expect(page.locator(".m-export-note")).to_contain_text("without the 1 flagged")
     with page.expect_download() as download:
         page.locator(".m-dataset").click()
     exported = [json.loads(line) for line in Path(download.value.path()).read_text(encoding="utf-8").splitlines()]
@@ -76,19 +76,19 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     assert download.value.suggested_filename.endswith(".csv")
 
 
-def test_marks_are_taken_along_to_the_next_run(page: Page, server: Server) -> None:
+def test_flags_are_taken_along_to_the_next_run(page: Page, server: Server) -> None:
     run = new_run(RunStore(server.folder / "runs"))
     fill(page, {"training.num_epochs": "9"})
     show_samples(page)
     expect(page.locator(".m-use")).to_be_disabled()
     page.get_by_label("Flag row 2", exact=True).check()
     page.locator(".m-use").click()
-    marks = page.locator("#field-data-row_flags input, #field-data-row_flags textarea").first
-    expect(marks).to_be_visible()  # its group is unfolded
-    expect(marks).to_have_value(str(run.path / "row_flags.json"))
+    file = page.locator("#field-data-row_flags input, #field-data-row_flags textarea").first
+    expect(file).to_be_visible()  # its group is unfolded
+    expect(file).to_have_value(str(run.path / "row_flags.json"))
     expect(page.locator("#field-data-flag_action input")).to_have_value("exclude")
     expect(page.locator("#field-training-num_epochs input")).to_have_value("9")
-    assert marked_rows(run) == {2}
+    assert flagged_rows(run) == {2}
 
 
 def test_the_tokens_of_the_opened_sample_are_coloured_by_both_models(page: Page, server: Server) -> None:
@@ -116,7 +116,7 @@ def test_a_click_on_the_map_opens_the_sample(page: Page, server: Server) -> None
     page.locator(".c-map .hoverlayer .hovertext").wait_for()
     page.mouse.click(*page.evaluate(POINT, 2))
     expect(page.locator(".m-title")).to_contain_text("FOCUS")
-    expect(page.locator(".m-map-note")).to_contain_text("shown are all of them")
+    expect(page.locator(".m-map-note")).to_contain_text("All of them are shown")
 
 
 def test_it_follows_a_training_run_and_keeps_what_the_tab_looks_at(page: Page, server: Server) -> None:

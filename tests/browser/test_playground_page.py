@@ -1,4 +1,4 @@
-"""What a user does on the Try it page and what they see, in a real Chromium with real models."""
+"""What a user does on the Playground page and what they see, in a real Chromium with real models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def train(server: Server) -> str:
 
 
 def open_page(page: Page) -> None:
-    page.get_by_role("tab", name="Try it").click()
+    page.get_by_role("tab", name="Playground").click()
 
 
 def card(page: Page, side: str) -> str:
