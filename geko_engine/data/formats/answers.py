@@ -14,13 +14,12 @@ import json
 from typing import Any
 
 from geko_engine.data.formats.base import Rendering, Segment, Turn, UnusableRow
-from geko_engine.data.formats.chat_template import ChatTemplate, common_length
+from geko_engine.data.formats.chat_template import ANSWER, REASONING, ChatTemplate, common_length
 from geko_engine.data.formats.turns import (
     ASSISTANT,
     CLOSE,
     NOT_LEARNT,
     OPEN,
-    REASONING,
     Dialogue,
     answers_of,
     reasoning_and_answer,
@@ -164,9 +163,12 @@ class _Finder:
     def _continued(self, text: str, index: int) -> tuple[str, list[Span] | None]:
         """What the model is given when it is asked for answer `index`, and the answer behind it."""
         before = self._render(index, begin=True) if index else ""
-        shared = common_length(before, text)
+        # An answer may itself begin like what the template opens: another answer shows where the header ends.
+        turns = self._dialogue.turns
+        probe = self._template.render([*turns[:index], {"role": ASSISTANT, "content": ANSWER}], self._dialogue.tools)
+        shared = min(common_length(before, text), common_length(before, probe))
         opened = before[shared:].strip()
-        thought, said = reasoning_and_answer(self._dialogue.turns[index])
+        thought, said = reasoning_and_answer(turns[index])
         begin = text.find(said, shared) if said else shared
         end = self._end_of(text, begin, index, thought="") if begin >= 0 else None
         if end is None:
@@ -189,8 +191,8 @@ class _Finder:
         thinks = thinks if thought is None else thought
         at = begin
         if thinks:
-            found = text.find(thinks, at)
-            if found >= 0:
+            found = self._find(text, thinks, at)
+            if found >= 0 and (self._end or found <= text.find(said, at)):
                 at = found + len(thinks)
             elif thinks in str(turn["content"]) or self._template.shows_reasoning:
                 return None
@@ -198,8 +200,8 @@ class _Finder:
                 self._dialogue.notes.append(HIDDEN_REASONING)
         calls = [call["function"]["name"] for call in turn.get("tool_calls", [])]
         for number, part in enumerate([said, *calls] if said else calls):
-            found = text.find(part, at)
-            if found < 0 or (self._end and self._end in text[at:found]):
+            found = self._find(text, part, at)
+            if found < 0:
                 return None
             if number == 0 and at == begin:
                 self._note_added(text[begin:found], is_call=not said)
@@ -209,6 +211,11 @@ class _Finder:
             if stop >= 0:
                 return stop + len(end)
         return at
+
+    def _find(self, text: str, part: str, begin: int) -> int:
+        """Where `part` stands in the answer that begins at `begin`; -1 where it stands behind its end, or nowhere."""
+        found = text.find(part, begin)
+        return -1 if self._end and found >= 0 and self._end in text[begin:found] else found
 
     def _note_added(self, text: str, *, is_call: bool) -> None:
         """What stands between the beginning of an answer and its first words; a call is always put into some words."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from geko_engine.data.formats.base import Turn, UnusableRow
 
+REASONING = ("reasoning_content", "reasoning", "thinking")
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 NAMES = re.compile(r"\.(\w+)|['\"](\w+)['\"]")
 TOKEN = re.compile(r"[<\[|].*[>\]|]", re.DOTALL)  # what an added token must be like to end an answer
@@ -65,7 +66,7 @@ class ChatTemplate:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    list(turns), tools=tools, tokenize=False, add_generation_prompt=begin
+                    _aliased(turns), tools=tools, tokenize=False, add_generation_prompt=begin
                 )
             )
         except Exception as error:  # templates raise jinja2's errors, and those of Python, with their own sentences
@@ -79,7 +80,7 @@ class ChatTemplate:
 
         try:
             _, found = render_jinja_template(
-                [list(turns)],
+                [_aliased(turns)],
                 tools=tools,
                 chat_template=self._tokenizer.get_chat_template(None, tools),
                 return_assistant_tokens_mask=True,
@@ -169,6 +170,13 @@ _KNOWN: weakref.WeakKeyDictionary[Any, tuple[str, ChatTemplate]] = weakref.WeakK
 def common_length(one: str, other: str) -> int:
     """How many characters both begin with."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _aliased(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns with what the assistant thinks under every name that templates read it by."""
+    return [
+        {**turn, **dict.fromkeys(REASONING, turn[REASONING[0]])} if REASONING[0] in turn else turn for turn in turns
+    ]
 
 
 def _turn(role: str, content: str) -> Turn:

@@ -9,6 +9,7 @@ from typing import Any
 
 from geko_engine.data.formats.base import Turn, UnusableRow
 from geko_engine.data.formats.cells import as_text, is_off, is_unicode, without_nulls
+from geko_engine.data.formats.chat_template import REASONING
 
 ASSISTANT = "assistant"
 ROLES = {  # ShareGPT's names, and those of its relatives
@@ -28,7 +29,6 @@ ROLES = {  # ShareGPT's names, and those of its relatives
 CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # what such a turn says is a call of a tool
 ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
 SWITCHES = ("weight", "train", "loss")  # false or 0: the turn is read, and not learnt
-REASONING = ("reasoning_content", "reasoning", "thinking")
 NOT_LEARNT = "with answers that are not learnt, as the row asks (weight, train or loss)"
 ODD_WEIGHT = "with a weight other than 0 and 1, which counts as 1"
 OPEN, CLOSE = "<think>", "</think>"
@@ -93,6 +93,7 @@ class Dialogue:
         reasoning = next((text for name in REASONING if (text := left.get(name))), parts.pop("reasoning", ""))
         if reasoning and isinstance(reasoning, str):
             known["reasoning_content"] = reasoning
+        left = {name: value for name, value in left.items() if name not in REASONING}
         if calls:
             known["tool_calls"] = [as_call(call) for call in calls]
         for text in (content, reasoning):
