@@ -43,7 +43,7 @@ class Console:
 
     Args:
         log_bucket_stats: print the bucket counts of each epoch.
-        logging_steps: without a terminal, print the loss every so many steps.
+        logging_steps: without a terminal, print the loss every N steps.
         stream: default standard error, so that standard output can be piped.
     """
 

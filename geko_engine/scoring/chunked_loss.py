@@ -148,7 +148,7 @@ class _HeadPass:
         self.bias = None if bias is None else bias.to(dtype)
         count, device = len(hidden), hidden.device
         self.log_sum, self.picked, self.top = (torch.empty(count, device=device, dtype=torch.float) for _ in range(3))
-        # Sums over all chunks are float32: in half precision each chunk would be rounded anew.
+        # Sums over all chunks are float32: in half precision each chunk would add a rounding error.
         self.gradients = [
             torch.empty_like(self.hidden) if wanted[0] else None,
             torch.zeros_like(weight, dtype=torch.float) if wanted[1] else None,

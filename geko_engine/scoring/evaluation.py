@@ -17,9 +17,7 @@ from geko_engine.scoring.sample_scores import BatchScores
 
 SCORES = 7  # rows of as_columns
 SCAN_FACTOR = 4  # batches may be larger than in training: nothing is stored for a backward pass
-SIMILAR = (
-    1.1  # but not where the longest sample of a batch is so many times its shortest: padding costs more than it saves
-)
+SIMILAR = 1.1  # longest / shortest sample of such a batch: beyond that, padding costs more than it saves
 
 
 @dataclass(frozen=True)

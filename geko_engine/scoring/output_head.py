@@ -34,7 +34,7 @@ class Head:
         self._proof: _Proof | None = None
         self._tails: dict[tuple[bool, bool], Tail | None] = {}
         if self.module is not None:
-            # Not compiled: a compiled model would else compile anew for each number of target rows.
+            # Not compiled: otherwise a compiled model would recompile for each number of target rows.
             self.module.register_forward_pre_hook(torch.compiler.disable(self._before))
             self.module.register_forward_hook(torch.compiler.disable(self._after))
 
@@ -49,7 +49,7 @@ class Head:
     def hidden(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tail] | None:
         """What the head would be given for `rows` [K], as [K, H], and what the model makes of what it returns.
 
-        None, with the random states as they were, where the model's logits cannot be told from that.
+        None, with the random states restored, if the model's logits cannot be computed from these rows.
         """
         key = (model.training, torch.is_grad_enabled())
         if not fuses(self.module) or self._tails.get(key, PLAIN) is None:
