@@ -44,6 +44,10 @@ RENAMED_FIGURES = {
     "settled": "stable",
     "settled_churn": "stable_churn",
 }
+NEW_VALUES: dict[str, dict[Any, str]] = {
+    "geko.mastery": {"exact": "exact_match", "relative": "below_mean_loss"},
+    "data.chat_template": {False: "raw", True: "chat"},
+}
 
 
 def processor() -> str:
@@ -162,8 +166,13 @@ def test_a_configuration_of_version_1_keeps_its_values(finished: Path) -> None:
         if not isinstance(values, dict):
             assert new[section] == values
             continue
-        kept = {key: value for key, value in values.items() if key in new[section] and key != "mastery"}
+        kept = {
+            key: value for key, value in values.items() if key in new[section] and f"{section}.{key}" not in NEW_VALUES
+        }
         assert {key: new[section][key] for key in kept} == kept
+        for key, value in values.items():
+            if f"{section}.{key}" in NEW_VALUES:
+                assert new[section][key] == NEW_VALUES[f"{section}.{key}"][value]
         gone = {f"{section}.{key}" for key in values} - {f"{section}.{key}" for key in new[section]}
         assert gone <= set(RENAMED)
         for key in gone - {"data.marked"}:  # its values have new names too
