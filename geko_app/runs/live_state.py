@@ -1,7 +1,7 @@
-"""Events of a run -> what the page shows of it. Pure bookkeeping; knows no file, no process and no chart.
+"""Events of a run -> its present state. Pure bookkeeping; knows no file, no process and no chart.
 
-`RunState` folds events one by one, so 50,000 steps cost nothing when the next one comes; `snapshot` gives one
-frozen view from which every label, figure and button of the page derives.
+`RunState` applies events one by one, so the next one costs the same after 50,000 steps; `snapshot` gives one frozen
+view, from which every label, figure and button of the page derives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from geko_app.formatting import format_bytes
+from geko_app.formatting import format_bytes, format_loss, format_percent
 from geko_engine.reporting.events import EVENTS_VERSION
 from geko_engine.selection.explanation import predicted_sentence
 
@@ -50,7 +50,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the page says about a run, as plain values; None where nothing is known yet."""
+    """Everything the page says about a run, as plain values; None for what is not known yet."""
 
     phase: str = "starting"
     message: str = ""
@@ -88,13 +88,13 @@ class Snapshot:
 
 
 class RunState:
-    """The fold. `apply` every event in order; history is kept as points and evaluations."""
+    """The state of a run after some events. `apply` every event in order; the history is kept as points and evaluations."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
         self.evaluations: list[Evaluation] = []
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
-        self.logged = 0  # lines ever logged: the cursor of whoever has read some of them
+        self.logged = 0  # lines ever logged: a cursor for readers of the log
         self._clock: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (step, seconds)
         self._tokens: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (tokens trained, seconds)
         self._losses: deque[float] = deque(maxlen=ROLLING_STEPS)
@@ -104,13 +104,13 @@ class RunState:
         self.generation = 0  # grows when history was cut, so that a tab draws it again
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """Fold one event as it stands in events.jsonl; unknown types are passed over."""
+        """Apply one event, as read from events.jsonl; unknown types are ignored."""
         handler = getattr(self, f"_on_{event['type']}", None)
         if handler:
             handler(event)
 
     def snapshot(self) -> Snapshot:
-        """The frozen view of everything so far."""
+        """The state now, frozen."""
         speed = rolling_speed(self._clock)
         left = max(0, self._values.get("steps_planned", 0) - self._values.get("step", 0))
         return Snapshot(
@@ -126,7 +126,7 @@ class RunState:
         )
 
     def points_since(self, index: int, limit: int) -> list[Point]:
-        """Points from `index` on, thinned to about `limit` (the last one always among them)."""
+        """The points from `index` on, thinned to about `limit`; the last one is always included."""
         new = self.points[index:]
         if len(new) <= limit:
             return new
@@ -134,7 +134,7 @@ class RunState:
         return [*new[:-1:stride], new[-1]]
 
     def log_since(self, count: int) -> list[tuple[float, str, str]]:
-        """The lines that came after the first `count`, as far as they are still kept."""
+        """The log lines after the first `count`, as far as they are still kept: (time, level, text) each."""
         missed = self.logged - count if 0 <= count <= self.logged else self.logged
         return list(self.log)[-missed:] if missed else []
 
@@ -151,7 +151,7 @@ class RunState:
         if event["phase"] != self._values.get("phase") or event["message"] != self._values.get("message"):
             self._note(event, f"{event['phase'].capitalize()}{': ' + event['message'] if event['message'] else ''}")
         self._values.update({name: event[name] for name in ("phase", "message", "done", "total")})
-        self._values.update(end="", reason="", field="", report=None)  # a resumed run has no end any more
+        self._values.update(end="", reason="", field="", report=None)  # a resumed run has not ended
 
     def _on_RunStarted(self, event: Mapping[str, Any]) -> None:
         resumed = event["resumed_from_step"]
@@ -167,7 +167,7 @@ class RunState:
         )
 
     def _cut_history(self, step: int) -> None:
-        """Forget what came after `step`: a resumed run does it again from its checkpoint."""
+        """Forget what came after `step`: a resumed run repeats it from its checkpoint."""
         kept = [point for point in self.points if point.step <= step]
         if len(kept) < len(self.points):
             self.points, self.generation = kept, self.generation + 1
@@ -178,9 +178,9 @@ class RunState:
     def _on_Partitioned(self, event: Mapping[str, Any]) -> None:
         self._values["planned"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
         total = sum(event[name] for name in (*BUCKETS, "unseen"))
-        extra = f", {event['replayed']:,} of them frozen ones seen again" if event["replayed"] else ""
-        extra += f"; {event['left_out']:,} left out" if event["left_out"] else ""
-        self._note(event, f"Epoch {event['epoch'] + 1} plans {event['planned']:,} of {total:,} samples{extra}")
+        extra = f", {event['replayed']:,} of them replayed" if event["replayed"] else ""
+        extra += f"; {event['left_out']:,} skipped" if event["left_out"] else ""
+        self._note(event, f"Epoch {event['epoch'] + 1}: {event['planned']:,} of {total:,} samples planned{extra}")
 
     def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
         loss = event["loss"]
@@ -227,20 +227,20 @@ class RunState:
             self.phases.append((event["phase"], event["step"]))
 
     def _on_EpochEnded(self, event: Mapping[str, Any]) -> None:
-        counts = [event.get(f"predicted_{name}", 0) for name in ("left_out", "met", "right")]  # not told by older runs
+        counts = [event.get(f"predicted_{name}", 0) for name in ("left_out", "met", "right")]  # missing in older runs
         self._values["criterion"] = event.get("criterion", "")
         self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        seconds = self.points[-1].seconds if self.points else 0.0  # those of an evaluation's event are its own duration
+        seconds = self.points[-1].seconds if self.points else 0.0  # the event's own seconds are the duration of the evaluation
         spent = event["tokens_trained"], seconds
         self.evaluations.append(Evaluation(event["step"], event["eval_loss"], event["exact_match"], *spent))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         loss, exact = event["eval_loss"], event["exact_match"]
         self._note(
             event,
-            f"Evaluation loss {'not a number' if loss is None else f'{loss:.4f}'}"
-            + ("" if exact is None else f", exact match {100 * exact:.1f} %"),
+            f"Evaluation loss {'not a number' if loss is None else format_loss(loss)}"
+            + ("" if exact is None else f", exact match {format_percent(exact)}"),
             "warning" if loss is None else "info",
         )
 
@@ -276,7 +276,14 @@ class RunState:
 
 
 def rolling_speed(clock: Sequence[tuple[int, float]]) -> float | None:
-    """Counts per second over (count, seconds of training) pairs, so that evaluations and saving are left out."""
+    """Counts per second of training; evaluations and saving are not included.
+
+    Args:
+        clock: (count, seconds of training) pairs in order.
+
+    Returns:
+        None while there is no interval to measure.
+    """
     spans = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(clock)]
     seconds = sum(span for _, span in spans)
     return sum(counts for counts, _ in spans) / seconds if seconds > 0 else None

@@ -217,7 +217,7 @@ def whole_text(samples: Samples, index: int) -> tuple[str, tuple[tuple[str, bool
     values = samples.texts.one(index)
     text = values["text"]
     if values["cut"] or len(text) > MAX_TEXT:
-        raise RunError(f"The sample has more than {MAX_TEXT:,} characters: its tokens cannot be coloured.")
+        raise RunError(f"The sample has more than {MAX_TEXT:,} characters: its tokens cannot be colored.")
     return text, tuple(pieces(text, values["learnt"]))
 
 

@@ -44,5 +44,5 @@ def start_worker(command: Sequence[str], token: str, **options: Any) -> subproce
 
 
 def receive_token() -> None:
-    """In a worker: take the token from standard input, and let the libraries find it where they look."""
+    """In a worker: take the token from standard input, and set it where the libraries expect it."""
     os.environ["HF_TOKEN"] = sys.stdin.read().strip()

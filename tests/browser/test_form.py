@@ -1,4 +1,4 @@
-"""The form in a real Chromium: presets, the other words for a run, the draft, and the look before a start."""
+"""The form in a real Chromium: presets, exports, the draft, and the preview before a start."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def test_rows_that_teach_nothing_are_refused_at_the_field_to_change_and_the_form
     expect(page.locator("#field-training-num_epochs input")).to_have_value("7")
     expect(page.locator("#field-data-train input, #field-data-train textarea").first).to_have_value(str(path))
     (run,) = server.runs()
-    told = [event["type"] for _, event in RunFolder(run).events()]
-    assert "RunStarted" not in told and "Traceback" not in page.locator("body").inner_text()
+    types = [event["type"] for _, event in RunFolder(run).events()]
+    assert "RunStarted" not in types and "Traceback" not in page.locator("body").inner_text()
     page.locator(f"#field-{field} input, #field-{field} textarea").first.fill("9")
     expect(message).to_have_count(0)  # it is being changed
 

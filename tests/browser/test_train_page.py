@@ -166,7 +166,7 @@ def test_seven_tabs_of_one_browser_all_follow_the_same_run(page: Page, server: S
         for tab in tabs:
             wait_for_points(tab, 11)
             expect(tab.locator(".geko-runs").first).to_have_value(folder.id)
-        write(RunEnded("complete", "as told", REPORT))
+        write(RunEnded("complete", "as ordered", REPORT))
     for tab in tabs:
         wait_for_phase(tab, "complete")
 
@@ -196,7 +196,7 @@ def test_a_killed_server_leaves_the_run_at_work_and_the_next_one_shows_it(page: 
         ("training.learning_rate", "abc", "'abc' is not a number"),
     ],
 )
-def test_bad_input_is_told_at_its_field_and_starts_nothing(
+def test_bad_input_is_reported_at_its_field_and_starts_nothing(
     page: Page, server: Server, key: str, value: str, sentence: str
 ) -> None:
     fill(page, {key: value})

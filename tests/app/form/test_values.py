@@ -1,4 +1,4 @@
-"""The form: every setting is on it, bad values are told at their fields, and it says the same in four ways."""
+"""The form: every setting is on it, bad values are reported at their fields, and it can be exported in three ways."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_the_form_shows_what_a_configuration_says_and_gives_it_back() -> None:
         ("training__batch_size", 2.5, "not a whole number"),
     ],
 )
-def test_each_bad_value_is_told_at_its_field(key: str, value: Any, sentence: str) -> None:
+def test_each_bad_value_is_reported_at_its_field(key: str, value: Any, sentence: str) -> None:
     problems = form.problems_of(values(**{key: value}))
     assert list(problems) == [key.replace("__", ".")] and sentence in problems[key.replace("__", ".")]
 
 
-def test_all_bad_values_are_told_at_once() -> None:
+def test_all_bad_values_are_reported_at_once() -> None:
     assert set(form.problems_of(values(training__num_epochs=0, training__learning_rate="x"))) == {
         "training.num_epochs",
         "training.learning_rate",

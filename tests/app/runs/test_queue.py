@@ -24,7 +24,7 @@ from geko_engine.runs.writer import RunWriter
 from tests.app.conftest import FAKE_WORKER
 from tests.app.workers.test_supervisor import status, wait_for
 
-# The option does nothing; it makes the process look like a worker of a page, which a later page waits for.
+# The option does nothing; it makes the process count as a worker of a page, which a later page waits for.
 ORDERED = (sys.executable, "-X", "geko_app.workers.training_worker", str(FAKE_WORKER), "ordered")
 
 

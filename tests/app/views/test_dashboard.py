@@ -155,10 +155,10 @@ def test_a_failure_names_the_field() -> None:
 
 def test_the_log_has_the_partition_in_words() -> None:
     state = fold(Partitioned(1, 50, 20, 5, 5, 10, 0, 22, 5, 3, 3))
-    assert state.log[-1][2] == "Epoch 2 plans 22 of 40 samples, 5 of them frozen ones seen again; 3 left out"
+    assert state.log[-1][2] == "Epoch 2: 22 of 40 samples planned, 5 of them replayed; 3 skipped"
 
 
-def test_under_the_buckets_stands_what_look_alikes_told_in_the_last_epoch(store: RunStore, config: RunConfig) -> None:
+def test_below_the_buckets_is_what_was_skipped_because_of_similar_prompts(store: RunStore, config: RunConfig) -> None:
     state = fold(STARTED, EpochEnded(1, 50, 0.4, 120, 20, 18))
     shown = dashboard.payload(store.create(config), state, dashboard.Cursor(), alive=True)["mastery"]
     assert shown.endswith(

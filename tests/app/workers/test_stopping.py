@@ -73,8 +73,8 @@ def test_a_stop_is_honoured_within_the_phase(
     wait_for(lambda: supervisor.active() is None, "the end")
     assert status(store, run_id).end == "stopped"  # not "interrupted": nothing was terminated
     folder = store.folder(run_id)
-    told = {event["type"] for _, event in folder.events()}
-    assert "RunEnded" in told and not_reached not in told
+    types = {event["type"] for _, event in folder.events()}
+    assert "RunEnded" in types and not_reached not in types
     if not not_reached:
         checkpoint = folder.latest_checkpoint()
         least = 1 if phase == "saving" else 0  # a stop may come before the first step; then that is what is kept
