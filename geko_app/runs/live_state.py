@@ -232,7 +232,9 @@ class RunState:
         self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        seconds = self.points[-1].seconds if self.points else 0.0  # the event's own seconds are the duration of the evaluation
+        seconds = (
+            self.points[-1].seconds if self.points else 0.0
+        )  # the event's own seconds are the duration of the evaluation
         spent = event["tokens_trained"], seconds
         self.evaluations.append(Evaluation(event["step"], event["eval_loss"], event["exact_match"], *spent))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])

@@ -58,7 +58,7 @@ def test_the_draft_survives_a_reload(page: Page) -> None:
     expect(page.locator("#field-data-sample_count input, #field-data-sample_count textarea").first).to_have_value("77")
 
 
-def test_the_look_shows_samples_findings_memory_and_time(page: Page, server: Server) -> None:
+def test_the_preview_shows_samples_findings_memory_and_time(page: Page, server: Server) -> None:
     rows = [{"prompt": f"{i} plus 1", "completion": str(i + 1)} for i in range(40)]
     rows += [rows[0], {"prompt": "nothing", "completion": ""}]
     path = server.folder / "rows.jsonl"
@@ -77,7 +77,7 @@ def test_the_look_shows_samples_findings_memory_and_time(page: Page, server: Ser
     expect(page.locator(".geko-preview")).to_be_hidden()
 
 
-def test_a_look_that_fails_says_why(page: Page, server: Server) -> None:
+def test_a_preview_that_fails_says_why(page: Page, server: Server) -> None:
     path = server.folder / "empty.jsonl"
     path.write_text('{"text": ""}\n', encoding="utf-8")
     fill(page, {"data.train": str(path)})

@@ -119,7 +119,7 @@ def test_a_click_on_the_map_opens_the_sample(page: Page, server: Server) -> None
     expect(page.locator(".m-map-note")).to_contain_text("All of them are shown")
 
 
-def test_it_follows_a_training_run_and_keeps_what_the_tab_looks_at(page: Page, server: Server) -> None:
+def test_it_follows_a_training_run_and_keeps_what_the_tab_shows(page: Page, server: Server) -> None:
     fill(page, {"training.num_epochs": "30", "data.sample_count": "400"})
     start(page)
     show_samples(page)

@@ -88,7 +88,7 @@ def test_a_worker_that_does_not_answer_is_terminated_then_killed(
 
 
 @pytest.mark.parametrize("behaviour", ["crash", "silent"])
-def test_a_worker_that_ends_without_a_word_is_marked_with_where_to_look(
+def test_a_worker_that_ends_unexpectedly_is_marked_with_a_pointer_to_its_log(
     start: Callable, store: RunStore, behaviour: str
 ) -> None:
     supervisor, run_id = start(behaviour)
