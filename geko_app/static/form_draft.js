@@ -5,7 +5,7 @@ import { emit, localSetting } from './dom.js';
 const KEY = 'geko-draft-2'; // its keys are the settings' names: another number where those change
 
 /**
- * Keeps the values of the fields `drafted`, and tells the other parts what the form holds.
+ * Keeps the values of the fields `drafted`, and sends the other parts what the form holds.
  * @param {string[]} keys of all fields, in the order of the values
  * @param {string[]} drafted
  */

@@ -18,6 +18,7 @@ FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # di
 # safetensors and torch.save do not raise OSError; their message says it.
 FULL_MESSAGE = re.compile(
     r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b|file write failed|PytorchStreamWriter"
+    r"|basic_ios::clear: iostream error|unexpected pos \d+ vs \d+"
 )
 BEGINNING = "The disk of "
 DISK_FULL = 28  # exit code of a worker that could not write its last event

@@ -40,6 +40,8 @@ def fill_with_events(write: RunWriter) -> RunError:
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
         (OSError(errno.EFBIG, "File too large"), True),
         (RuntimeError("[enforce fail at inline_container.cc:820] . PytorchStreamWriter failed writing file data/0"), True),
+        (RuntimeError("basic_ios::clear: iostream error"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), True),
         (ValueError("I/O error: No space left on device (os error 28)"), True),
         (OSError(errno.EACCES, "Permission denied"), False),
         (RuntimeError("CUDA error: an illegal memory access"), False),
