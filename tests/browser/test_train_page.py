@@ -99,7 +99,7 @@ def test_stop_is_heard_while_the_run_is_still_starting(page: Page, server: Serve
     start(page)
     page.locator(".b-stop").click()  # it is there before the worker has said a word
     wait_for_phase(page, "stopped")
-    expect(page.locator(".geko-summary")).to_contain_text("before the training began")
+    expect(page.locator(".geko-summary")).to_contain_text("before the training started")
     expect(page.locator(".b-resume")).to_be_visible()
 
 
