@@ -175,10 +175,10 @@ def test_bad_input_is_named_and_nothing_is_started(name: str, tmp_path: Path) ->
 
 def test_bad_calls_are_named(tmp_path: Path, model_folder: Path) -> None:
     for arguments, sentence in (
-        ([], "Give one of: a YAML file, --demo, or --resume RUN; or --set alone"),
+        ([], "Give a YAML file, --demo or --resume RUN, or --set alone"),
         (["none.yaml"], "cannot be read"),
         (["--resume", "nowhere"], "There is no run in 'nowhere'"),
-        (["--demo", "--resume", "x"], "Give one of"),
+        (["--demo", "--resume", "x"], "Give a YAML file, --demo or --resume RUN"),
     ):
         done = geko_train(*arguments, cwd=tmp_path)
         assert done.returncode == 2 and sentence in done.stderr
