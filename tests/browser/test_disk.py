@@ -30,7 +30,7 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_
     assert kept is not None
     card = page.locator(".geko-summary")
     expect(card).to_contain_text(f"The disk of '{small_disk.path}' is full")
-    expect(card).to_contain_text("free some space there, old runs first")
+    expect(card).to_contain_text("free some space there, for example by deleting old runs")
     expect(card).to_contain_text(f"the run continues from the checkpoint at step {kept.name.split('-')[-1]}")
     assert "Traceback" not in page.locator("body").inner_text()
     card.get_by_role("button", name="See the size of each run").click()
