@@ -15,9 +15,8 @@ import gradio as gr
 import plotly
 from gradio.routes import App
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
 
 from geko_app.access import Access, AccessMiddleware
 from geko_app.pages import frame
@@ -29,6 +28,7 @@ from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+SCRIPTS = {path.name: path for path in STATIC.glob("*.js")}
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
 LOGIN_NOTE = "After five wrong passwords you have to wait. If nothing happens, reload this page: it says how long."
 
@@ -107,11 +107,22 @@ def guard(access: Access, *, login: bool) -> Callable[[App], AbstractAsyncContex
 
 
 def own_routes(downloads: ModelDownloads) -> list[BaseRoute]:
-    """The routes beside Gradio's: the page's scripts, and models to download."""
+    """The routes beside Gradio's: the page's scripts, and models to download.
+
+    Their first folder is no likely root path: Starlette cuts the root path off every path that begins with it.
+    """
     return [
-        Mount(f"/{SCRIPTS_URL}", StaticFiles(directory=STATIC)),
-        Route("/geko/download/{key}", download_route(downloads)),
+        Route(f"/{SCRIPTS_URL}/{{name}}", script_route),
+        Route("/geko-download/{key}", download_route(downloads)),
     ]
+
+
+def script_route(request: Request) -> Response:
+    """Sends a script; its address changes with its text, so browsers may keep it."""
+    path = SCRIPTS.get(request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("There is no such script.", 404)
+    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "max-age=31536000, immutable"})
 
 
 def download_route(downloads: ModelDownloads) -> Callable[[Request], Response]:

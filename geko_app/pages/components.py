@@ -19,7 +19,7 @@ STATIC = Path(__file__).parent.parent / "static"
 def _scripts_url() -> str:
     """Where the scripts are served. The address changes with them, so that no browser mixes old and new ones."""
     content = b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))
-    return f"geko/static/{hashlib.sha256(content).hexdigest()[:12]}"
+    return f"geko-static/{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 SCRIPTS_URL = _scripts_url()

@@ -269,7 +269,7 @@ class RunDetail extends View {
     const { error, key } = await this.act('pack');
     button.disabled = false;
     setText(button, this.downloadLabel);
-    if (!error) download('', `geko/download/${key}`);
+    if (!error) download('', `geko-download/${key}`);
   }
 }
 

@@ -142,7 +142,7 @@ def test_from_another_site_a_link_opens_the_page_and_nothing_else(site: str) -> 
     assert asked("GET", "/", "navigate") == 200
     assert asked("GET", "/", "no-cors") == 403
     assert asked("POST", "/", "navigate") == 403
-    for path in ("/config", "/logout", "/geko/download/word", "/gradio_api/queue/data"):
+    for path in ("/config", "/logout", "/geko-download/word", "/gradio_api/queue/data"):
         assert asked("GET", path, "navigate") == 403
 
 
@@ -338,7 +338,7 @@ def routes() -> list[tuple[str, str]]:
 
 def test_without_a_login_nothing_but_the_login_page_is_answered(locked: Server) -> None:
     client = Client(locked)
-    asked = {*routes(), ("GET", "/geko/download/x"), ("GET", "/docs"), ("GET", "/nowhere")}
+    asked = {*routes(), ("GET", "/geko-download/x"), ("GET", "/docs"), ("GET", "/nowhere")}
     assert len(asked) > 60
     answered = set()
     for method, path in asked:
