@@ -15,7 +15,7 @@ import yaml
 from geko_engine import __version__
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig, apply_overrides, read_yaml
-from geko_engine.exceptions import ConfigError, GekoError
+from geko_engine.exceptions import ConfigError, GekoError, RunError, RunLockedError
 from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import preflight
@@ -133,24 +133,34 @@ def _train(folder: RunFolder, config: RunConfig, *, resume: bool) -> int:
         if report["end"] == "failed":
             print(f"geko-train: {report['reason']}", file=sys.stderr)
         return exit_despite_downloads(_exit_code(report))
-    from geko_engine.reporting.console import Console
-
-    console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
-    print(f"[GEKO] Run folder: {folder.path}", file=sys.stderr)
-    if resume:
-        folder.clear_stop()
-    with RunWriter(folder) as write:
-
-        def on_event(event: Event) -> None:
-            write(event)
-            console(event)
-
-        report = run(folder, on_event=on_event, should_stop=stop, resume=resume)
+    try:
+        report = _run_and_show(folder, config, stop, resume)
+    except RunLockedError as error:
+        print(f"geko-train: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:  # not even the end of the run could be written
+        print(f"geko-train: {error}", file=sys.stderr)
+        return exit_despite_downloads(EXIT_CODES["failed"])
     if report["end"] == "failed":
         print(f"geko-train: {report['reason']}", file=sys.stderr)
     if report["end"] == "stopped":
         print(f"[GEKO] Stopped. Continue with: geko-train --resume {folder.path}", file=sys.stderr)
     return exit_despite_downloads(_exit_code(report))
+
+
+def _run_and_show(folder: RunFolder, config: RunConfig, stop: StopFlag, resume: bool) -> dict[str, Any]:
+    """The report of the run in `folder`, whose events go into the folder and to the terminal."""
+    from geko_engine.reporting.console import Console
+
+    console = Console(log_bucket_stats=config.geko.log_bucket_stats, logging_steps=config.training.logging_steps)
+    print(f"[GEKO] Run folder: {folder.path}", file=sys.stderr)
+    with RunWriter(folder, clear_stop=resume) as write:
+
+        def on_event(event: Event) -> None:
+            write(event)
+            console(event)
+
+        return run(folder, on_event=on_event, should_stop=stop, resume=resume)
 
 
 def _exit_code(report: dict[str, Any]) -> int:

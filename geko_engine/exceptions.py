@@ -7,6 +7,7 @@ GekoError
 ├── CheckpointError             a checkpoint that is incomplete, damaged or of another run
 │   └── CheckpointNotFoundError (FileNotFoundError)   there is no checkpoint in the folder
 └── RunError                    a run that cannot start or continue (folder, disk, device)
+    └── RunLockedError          another process writes this run
 
 Each carries `problems`: (field, message) pairs, where field is the dotted name of the setting to change
 ("training.num_epochs"), or "" if no setting is to blame. The page shows each message at its field.
@@ -71,6 +72,10 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 class RunError(GekoError):
     """A run that cannot start or continue: folder, disk or device."""
+
+
+class RunLockedError(RunError):
+    """Another process writes this run."""
 
 
 class Stopped(Exception):

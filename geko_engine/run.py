@@ -21,6 +21,7 @@ from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_json
 from geko_engine.storage.disk_space import free_reserve, full_sentence, is_full
 
@@ -62,8 +63,15 @@ def run(
 
     Returns:
         The report.
+
+    Raises:
+        RunLockedError: when another process writes this run.
     """
-    emit, stop = on_event or (lambda event: None), should_stop or (lambda: False)
+    with RunLock(folder.path) if is_main_process() else contextlib.nullcontext():
+        return _run_to_its_end(folder, on_event or (lambda event: None), should_stop or (lambda: False), resume)
+
+
+def _run_to_its_end(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     began = time.monotonic()
     try:
         report = _run(folder, emit, stop, resume)

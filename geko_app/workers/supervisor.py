@@ -20,9 +20,10 @@ from geko_app.runs.store import RunStore
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
-from geko_engine.exceptions import RunError
+from geko_engine.exceptions import RunError, RunLockedError
 from geko_engine.reporting.events import PhaseChanged
 from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_json
 from geko_engine.storage.disk_space import explain_write_errors
 
@@ -87,7 +88,7 @@ class Supervisor:
             The id of the run.
 
         Raises:
-            RunError: there is no such run, it is still active, or it is complete.
+            RunError: there is no such run, it is still active, another process writes it, or it is complete.
         """
         with self._lock, explain_write_errors(self.store.root):
             folder = self.store.folder(run_id)
@@ -121,6 +122,8 @@ class Supervisor:
                 raise RunError(f"The run {run_id} is still active: stop it first.")
             if self.queue.holds(run_id):
                 raise RunError(f"The run {run_id} is queued: stop it first.")
+            with RunLock(self.store.folder(run_id).path):
+                pass  # nobody writes it
             self.store.delete(run_id)
             self._feeds.pop(run_id, None)
             self._followers.pop(run_id, None)
@@ -196,7 +199,8 @@ class Supervisor:
         if self._own_active() is None and not self.queue.waiting() and not self._closing:
             self._launch(folder, resume=resume)
             return
-        self.queue.add(folder, resume=resume)
+        with RunLock(folder.path):
+            self.queue.add(folder, resume=resume)
         self._start_next()
 
     def _start_next(self) -> None:
@@ -208,8 +212,11 @@ class Supervisor:
                 if self.queue.take(run.id):
                     folder = self.store.folder(run.id)
                     try:
-                        replace_json(folder.path / "status.json", asdict(Status()))
+                        with RunLock(folder.path):
+                            replace_json(folder.path / "status.json", asdict(Status()))
                         self._launch(folder, resume=run.resume)
+                    except RunLockedError:  # a command line has begun it meanwhile
+                        continue
                     except OSError as error:  # this one cannot start; the others still may
                         feed = self._feeds.setdefault(run.id, Feed(folder))
                         feed.mark_ended(f"Its worker could not be started ({error.strerror or error}).")
@@ -220,10 +227,11 @@ class Supervisor:
         arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
         # Waiting OpenMP threads sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
-        folder.clear_stop()
-        (folder.path / MARKER).unlink(missing_ok=True)
-        if resume:
-            self._clear_end(folder)
+        with RunLock(folder.path):  # not while the worker starts: it takes the lock itself
+            folder.clear_stop()
+            (folder.path / MARKER).unlink(missing_ok=True)
+            if resume:
+                self._clear_end(folder)
         with folder.log_path.open("ab") as log:
             # Its own session: killing the server, or Ctrl-C in its terminal, leaves the run alone.
             process = start_worker(

@@ -3,6 +3,7 @@
 config.yaml           all settings of the run
 events.jsonl          append-only, one event a line, with `seq` (from 1) and `time` (seconds since 1970); LogOpened first
 status.json           replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
+.lock                 held by the process that writes the run, whose number is in it then (lock.py)
 stop                  exists once a stop was requested
 queued                exists while the run waits in the page's queue
 row_flags.json        the flags set on this run's samples (version 1: marks.json)

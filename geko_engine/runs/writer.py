@@ -11,41 +11,54 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from geko_engine.reporting.events import Event, LogOpened, PhaseChanged, RunEnded
+from geko_engine.exceptions import RunLockedError
+from geko_engine.reporting.events import Event, LogOpened, Message, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder, Status, process_started
+from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import finite, replace_json
 from geko_engine.storage.disk_space import explain_write_errors, free_reserve, keep_reserve
 
 HEARTBEAT_SECONDS = 2.0
+NO_LOCK = "The file system of {!r} has no locks: let only one process write this run."
 
 
 class RunWriter:
     """The only writer of a run's events and status. Use it as a context manager around the run.
 
     Calling it with an Event appends the event to events.jsonl and, if the phase changes, replaces status.json. A thread
-    renews the heartbeat in status.json. A small reserve of disk space is kept for the last event.
+    renews the heartbeat in status.json. A small reserve of disk space is kept for the last event. The run folder is
+    locked in between.
 
     Args:
         folder: of the run.
+        clear_stop: whether a stop that was requested before is forgotten.
 
     Raises:
+        RunLockedError: on entry, if another process writes this run.
         RunError: on entry or when called, if the disk is full or the folder cannot be written.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        repair_tail(folder.events_path)
-        self._seq = max((int(event["seq"]) for _, event in folder.events()), default=0)
+    def __init__(self, folder: RunFolder, *, clear_stop: bool = False) -> None:
+        self.folder, self._clear_stop = folder, clear_stop
         self._phase, self._end, self._reason = "starting", "", ""
         self._pid, self._pid_started = os.getpid(), process_started(os.getpid()) or 0.0
         self._lock, self._closed = threading.Lock(), threading.Event()
 
     def __enter__(self) -> RunWriter:
-        keep_reserve(self.folder.path)
-        with explain_write_errors(self.folder.path):
-            self._file = self.folder.events_path.open("ab", buffering=0)
+        with contextlib.ExitStack() as stack, explain_write_errors(self.folder.path):
+            lock = stack.enter_context(RunLock(self.folder.path))
+            if self._clear_stop:
+                self.folder.clear_stop()
+            keep_reserve(self.folder.path)
+            stack.callback(free_reserve, self.folder.path)
+            repair_tail(self.folder.events_path)
+            self._seq = max((int(event["seq"]) for _, event in self.folder.events()), default=0)
+            self._file = stack.enter_context(self.folder.events_path.open("ab", buffering=0))
             self._append_event(LogOpened())
+            if not lock.works:
+                self._append_event(Message(NO_LOCK.format(str(self.folder.path)), "warning"))
             self._write_status()
+            self._opened = stack.pop_all()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
         return self
@@ -53,8 +66,7 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._thread.join()
-        self._file.close()
-        free_reserve(self.folder.path)
+        self._opened.close()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunEnded):
@@ -99,16 +111,16 @@ def mark_interrupted(folder: RunFolder, reason: str) -> None:
     """Write the end "interrupted" for a run whose worker is gone, so that it is not shown as running.
 
     Args:
-        folder: of the run; nothing happens if it has ended or is still alive.
+        folder: of the run; nothing happens if it has ended or is still being written.
         reason: shown to the user.
     """
-    repair_tail(folder.events_path)
-    status = folder.status() or Status()
-    if status.end or status.alive:
-        return
-    replace_json(
-        folder.path / "status.json", {**asdict(status), "phase": "interrupted", "end": "interrupted", "reason": reason}
-    )
+    with contextlib.suppress(RunLockedError), RunLock(folder.path):
+        repair_tail(folder.events_path)
+        status = folder.status() or Status()
+        if status.end or status.alive:
+            return
+        ended = {"phase": "interrupted", "end": "interrupted", "reason": reason}
+        replace_json(folder.path / "status.json", {**asdict(status), **ended})
 
 
 def repair_tail(path: Path) -> None:
