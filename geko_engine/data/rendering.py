@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geko_engine.data.formats import Format, Rendering, Row, UnusableRow
+
+Rendered = list[Rendering] | str  # the samples of a row, or why it cannot be rendered
 
 
 class RenderedRows:
@@ -27,7 +29,7 @@ class RenderedRows:
     ) -> None:
         self.rows, self.format, self.tokenizer = rows, format, tokenizer
         self.restored = {name: numbers for name, numbers in (restored or {}).items() if name in format.columns}
-        self._rendered: dict[int, list[Rendering] | str] = {}  # a row that cannot be rendered has its reason
+        self._rendered: dict[int, Rendered] = {}
 
     def __len__(self) -> int:
         """All rows of the source, those that are left out included."""
@@ -39,15 +41,27 @@ class RenderedRows:
         Raises:
             UnusableRow: when the row cannot be rendered, with the reason.
         """
-        row = self.rows[number]
-        if row is None:
-            return []
         if number not in self._rendered:
-            try:
-                self._rendered[number] = self.format.render(row, self.tokenizer)
-            except UnusableRow as reason:
-                self._rendered[number] = str(reason)
+            self._rendered[number] = self.render(number)
         found = self._rendered[number]
         if isinstance(found, str):
             raise UnusableRow(found)
         return found
+
+    def render(self, number: int) -> Rendered:
+        """Row `number` as it is rendered now; nothing is kept."""
+        row = self.rows[number]
+        if row is None:
+            return []
+        try:
+            return self.format.render(row, self.tokenizer)
+        except UnusableRow as reason:
+            return str(reason)
+
+    def known(self, numbers: Iterable[int]) -> dict[int, Rendered]:
+        """The rows `numbers` as they are kept, rendered where they are not kept yet."""
+        return {n: self._rendered[n] if n in self._rendered else self.render(n) for n in numbers}
+
+    def keep(self, found: Mapping[int, Rendered]) -> None:
+        """Keep rows that were rendered elsewhere."""
+        self._rendered.update(found)

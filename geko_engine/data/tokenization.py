@@ -7,8 +7,10 @@ is learnt, once; a chat template brings its own end.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -17,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import EMPTY, Format, Rendering, Row, Segment, UnusableRow
-from geko_engine.data.rendering import RenderedRows
+from geko_engine.data.formats import EMPTY, Format, Rendering, Row, Segment
+from geko_engine.data.processes import in_order, process_count
+from geko_engine.data.rendering import Rendered, RenderedRows
 from geko_engine.exceptions import DataError, Stopped
 
 TOKENISE_ROWS = 1000  # rows of a batch; the stop flag is read between two
@@ -115,27 +118,39 @@ def tokenise_rendered(
     """
     total = len(rendered) if first is None else min(first, len(rendered))
     found = _Collected(max_length, keep_end, len(begin_ids(rendered.tokenizer)))
-    for begin in range(0, total, TOKENISE_ROWS):
+    batches = [range(begin, min(begin + TOKENISE_ROWS, total)) for begin in range(0, total, TOKENISE_ROWS)]
+    with contextlib.closing(in_order(partial(_work, rendered), batches, process_count(len(batches)))) as results:
         if should_stop():
             raise Stopped
-        end = min(begin + TOKENISE_ROWS, total)
-        samples: list[tuple[int, int, Rendering]] = []
-        for number in range(begin, end):
-            try:
-                parts = rendered[number]
-            except UnusableRow as reason:
-                found.unusable[number] = str(reason)
-            else:
-                for sample in parts[:1]:
-                    _add(found.notes, sample.notes, number)
-                    _add(found.remarks, sample.remarks, number)
-                samples += [(number, part, sample) for part, sample in enumerate(parts)]
-        for encoded in _encode_batch(samples, rendered.format, rendered.tokenizer):
-            found.add(encoded)
-        on_progress(end, total)
+        for rows, (known, encoded) in zip(batches, results, strict=True):
+            rendered.keep(known)
+            _collect(known, encoded, found)
+            on_progress(rows.stop, total)
+            if should_stop():
+                raise Stopped
     if not found.kept:
         raise _nothing_to_learn(rendered, total, max_length, found)
     return _flat(found)
+
+
+def _work(rendered: RenderedRows, rows: range) -> tuple[dict[int, Rendered], list[_Encoded]]:
+    """One batch of rows, rendered and tokenised."""
+    known = rendered.known(rows)
+    samples = [
+        (n, i, sample) for n, parts in known.items() if not isinstance(parts, str) for i, sample in enumerate(parts)
+    ]
+    return known, list(_encode_batch(samples, rendered.format, rendered.tokenizer))
+
+
+def _collect(known: dict[int, Rendered], encoded: list[_Encoded], found: _Collected) -> None:
+    for number, parts in known.items():
+        if isinstance(parts, str):
+            found.unusable[number] = parts
+        elif parts:
+            _add(found.notes, parts[0].notes, number)
+            _add(found.remarks, parts[0].remarks, number)
+    for sample in encoded:
+        found.add(sample)
 
 
 def _flat(found: _Collected) -> TokenizedData:
@@ -230,7 +245,14 @@ def _flagged(
     if not getattr(tokenizer, "is_fast", False):
         yield from (_flagged_in_pieces(sample.segments, tokenizer) for _, _, sample in samples)
         return
-    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    found = tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
     for (_, _, sample), ids, offsets in zip(samples, found["input_ids"], found["offset_mapping"], strict=True):
         places = np.array(offsets, np.int64).reshape(-1, 2)
         flags = np.zeros(len(ids), bool)
