@@ -18,6 +18,7 @@ from geko_app.hardware import precisions
 from geko_app.pages.components import mount_script, script_call, str_arg
 from geko_app.runs.store import RunStore
 from geko_engine.data.local_files import FILE_KINDS
+from geko_engine.data.text_files import PACKED
 from geko_engine.exceptions import GekoError
 
 OPEN_GROUPS = ("Model and data", "Training")
@@ -102,7 +103,7 @@ def _upload_button(store: RunStore, field: FormField, target: gr.components.Comp
 
     button = gr.UploadButton(
         "Upload",
-        file_types=list(FILE_KINDS),
+        file_types=[*FILE_KINDS, *PACKED],
         size="sm",
         scale=0,
         min_width=88,

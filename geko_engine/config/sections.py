@@ -43,8 +43,8 @@ class DataConfig:
 
     train: str = setting(
         DEMO,
-        "Hub id, local file, or 'demo' for the built-in data.",
-        "Local files may be JSONL, JSON, CSV, TSV, Parquet, Arrow or TXT. Training time grows with the number of tokens.",
+        "Hub id, local file or folder of files, or 'demo' for the built-in data.",
+        "Files may be JSONL, JSON, CSV, TSV, Parquet, Arrow or TXT, text files also packed as .gz or .zst. Training time grows with the number of tokens.",
     )
     train_config: str | None = setting(
         None,
@@ -53,7 +53,7 @@ class DataConfig:
     )
     train_split: str = setting(
         "train",
-        "Split of the Hub dataset to train on.",
+        "Split of the Hub dataset, or of the files in a folder, to train on.",
         "Change it if the dataset uses another name for its training split.",
     )
     sample_count: int | None = setting(
@@ -65,7 +65,7 @@ class DataConfig:
     )
     eval: str | None = setting(
         None,
-        "Data to evaluate on: Hub id, local file, or 'demo'; empty for none.",
+        "Data to evaluate on: Hub id, local file or folder, or 'demo'; empty for none.",
         "These rows are never trained on, so they show how good the result is. Each evaluation costs one forward pass over them.",
     )
     eval_config: str | None = setting(
@@ -75,7 +75,7 @@ class DataConfig:
     )
     eval_split: str = setting(
         "test",
-        "Split of the Hub dataset to evaluate on.",
+        "Split of the Hub dataset, or of the files in a folder, to evaluate on.",
         "Change it if the dataset uses another name; 'validation' is common.",
     )
     eval_count: int | None = setting(

@@ -36,6 +36,7 @@ from geko_engine.data.formats import (
 )
 from geko_engine.data.formats.recognition import AUTO
 from geko_engine.data.rendering import RenderedRows
+from geko_engine.data.row_names import LoadedRows, RowNames
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import DataError, Stopped
@@ -43,7 +44,6 @@ from geko_engine.reporting.events import Event, Message, PhaseChanged
 
 FIRST_ROWS = 1000  # are checked before a model is loaded
 PLAIN, LEFT = "plain", "left"
-ROWS_NAMED = 10  # row numbers in a sentence
 Emit = Callable[[Event], None]
 
 
@@ -52,7 +52,7 @@ class Finding:
     """Something that the user should know about some rows.
 
     Attributes:
-        kind: truncated, empty, masked, duplicate, unusable, flagged or overlap. rows: their numbers, from 1.
+        kind: truncated, empty, masked, duplicate, unusable, flagged, overlap or files. rows: their numbers, from 1.
         sentence: what it is and what follows from it, with the first row numbers.
     """
 
@@ -84,7 +84,7 @@ class PreparedDataset:
     never_freeze: NDArray[Any]
 
 
-def load_raw_rows(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, list[Row]]:
+def load_raw_rows(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, LoadedRows]:
     """The rows of the training data and, where it is named, of the evaluation data, by the names of both.
 
     Raises:
@@ -116,7 +116,7 @@ def report_download(emit: Emit, what: str, unit: int, done: int, total: int) -> 
         emit(PhaseChanged("downloading", what, done // unit, total // unit))
 
 
-def render_rows(config: RunConfig, rows: dict[str, list[Row]], tokenizer: Any, emit: Emit) -> dict[str, RenderedRows]:
+def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, emit: Emit) -> dict[str, RenderedRows]:
     """Recognise the format of each dataset; its rows are rendered when they are first needed.
 
     A tokenizer without a chat template gets one of GEKO's when conversations need it; it is saved with the model.
@@ -130,13 +130,16 @@ def render_rows(config: RunConfig, rows: dict[str, list[Row]], tokenizer: Any, e
     Raises:
         DataError: at the field where the way out is.
     """
-    read = {name: (*restore_integers(mine), recognise(mine, config.data, tokenizer)) for name, mine in rows.items()}
+    read = {
+        name: (*restore_integers(mine, mine.origin.names.starts), recognise(mine, config.data, tokenizer), mine.origin)
+        for name, mine in rows.items()
+    }
     rows.clear()
     found = {}
-    for name, (mine, restored, format) in read.items():
+    for name, (mine, restored, format, origin) in read.items():
         use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
-        found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored)
+        found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)
     return found
 
 
@@ -164,13 +167,15 @@ def prepare(
             mine = rendered[name]
             with _limit_explained(config, longest), _at_its_own_field(name):
                 data = _tokens(mine, config.data, limit, functools.partial(_tokenised, emit, name), should_stop)
-            found = [*_excluded(mine), *findings(data, limit, whose), *column_findings(mine)]
+            files = [Finding("files", [], sentence) for sentence in mine.origin.sentences]
+            found = [*files, *_excluded(mine), *findings(data, limit, whose, mine.names), *column_findings(mine)]
             kept = among(data.rows, never_freeze if name == "training" else ())
             parts.append(PreparedDataset(name, source, mine, data, len(mine), found, kept))
     if len(parts) == 2:
         common = overlap(parts[0].data, parts[1].data)
         what = "in the training data too, so the evaluation flatters"
-        parts[1].findings.extend([_finding("overlap", common, what)] if common else [])
+        names = parts[1].rendered.names
+        parts[1].findings.extend([_finding("overlap", common, what, names)] if common else [])
     elif config.data.eval_ratio:
         return _held_out(parts[0], config)
     return parts
@@ -231,7 +236,7 @@ def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | 
 
 def _excluded(rendered: RenderedRows) -> list[Finding]:
     rows = [number for number, row in enumerate(rendered.rows) if row is None]
-    return [_finding("flagged", rows, "left out, because they are flagged")] if rows else []
+    return [_finding("flagged", rows, "left out, because they are flagged", rendered.names)] if rows else []
 
 
 def _held_out(train: PreparedDataset, config: RunConfig) -> list[PreparedDataset]:
@@ -298,46 +303,51 @@ def _tokens(
     return data
 
 
-def findings(data: TokenizedData, limit: int, whose: str = "max_length") -> list[Finding]:
-    """What the user should know about the rows of one dataset."""
-    found = [
-        _finding("truncated", data.truncated, f"cut at {limit} tokens ({whose})"),
-        _finding("empty", data.empty, "without anything to learn, left out"),
-        _finding("masked", data.masked, f"with nothing to learn within {limit} tokens ({whose}), left out"),
-        _finding("duplicate", data.duplicates, "equal to an earlier one"),
-        *(_finding("changed", rows, what) for what, rows in data.notes.items()),
-        *(_finding("remark", rows, what) for what, rows in data.remarks.items()),
+def findings(
+    data: TokenizedData, limit: int, whose: str = "max_length", names: RowNames | None = None
+) -> list[Finding]:
+    """What the user should know about the rows of one dataset; `names` says how they are named."""
+    listed = [
+        ("truncated", data.truncated, f"cut at {limit} tokens ({whose})"),
+        ("empty", data.empty, "without anything to learn, left out"),
+        ("masked", data.masked, f"with nothing to learn within {limit} tokens ({whose}), left out"),
+        ("duplicate", data.duplicates, "equal to an earlier one"),
+        *(("changed", rows, what) for what, rows in data.notes.items()),
+        *(("remark", rows, what) for what, rows in data.remarks.items()),
     ]
     for reason in dict.fromkeys(data.unusable.values()):
         rows = [row for row, why in data.unusable.items() if why == reason]
-        found.append(_finding("unusable", rows, f"left out, because {reason}"))
-    return [finding for finding in found if finding.rows]
+        listed.append(("unusable", rows, f"left out, because {reason}"))
+    return [_finding(kind, rows, what, names) for kind, rows, what in listed if rows]
 
 
 def column_findings(rendered: RenderedRows) -> list[Finding]:
     """Columns that are not read, and those whose whole numbers had become fractions."""
-    rows = [(number, row) for number, row in enumerate(rendered.rows) if row is not None]
+    rows = [(number, row) for number, row in enumerate(rendered.rows) if row is not None and rendered.reads(row)]
+    names = rendered.names
     unread = [name for name in column_names([row for _, row in rows]) if name not in rendered.format.columns]
     filled = [number for number, row in rows if any(row.get(name) is not None for name in unread)]
     found = [
         _finding(
-            "remark", numbers, f"whose {name!r} is learnt as the whole number that it was before the column had gaps"
+            "remark",
+            numbers,
+            f"whose {name!r} is learnt as the whole number that it was before the column had gaps",
+            names,
         )
         for name, numbers in rendered.restored.items()
     ]
     if filled:
-        where = f", filled in {_numbered(filled)}" if len(filled) < len(rows) else ""
+        where = f", filled in {_numbered(filled, names=names)}" if len(filled) < len(rows) else ""
         found.append(
             Finding("unread", [n + 1 for n in filled], f"Columns that are not read: {', '.join(unread)}{where}")
         )
     return found
 
 
-def _finding(kind: str, rows: list[int], what: str) -> Finding:
-    return Finding(kind, [row + 1 for row in rows], _numbered(rows, f" {what}"))
+def _finding(kind: str, rows: list[int], what: str, names: RowNames | None = None) -> Finding:
+    return Finding(kind, [row + 1 for row in rows], _numbered(rows, f" {what}", names))
 
 
-def _numbered(rows: list[int], what: str = "") -> str:
+def _numbered(rows: list[int], what: str = "", names: RowNames | None = None) -> str:
     """How many rows, `what` of them, and the first of their numbers."""
-    shown = ", ".join(str(row + 1) for row in rows[:ROWS_NAMED]) + (", …" if len(rows) > ROWS_NAMED else "")
-    return f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}{what}: {shown}"
+    return f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}{what}: {(names or RowNames()).list(rows)}"

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geko_engine.data.formats import Format, Rendering, Row, UnusableRow
+from geko_engine.data.row_names import Origin
+
+OTHER_COLUMNS = "the columns ({}) are not those that are read; such rows need a dataset of their own"
 
 Rendered = list[Rendering] | str  # the samples of a row, or why it cannot be rendered
 
@@ -18,6 +21,7 @@ class RenderedRows:
         format: how they are read.
         tokenizer: its chat template renders conversations.
         restored: column -> numbers of the rows whose whole numbers had become fractions there.
+        origin: the files that the rows come from.
     """
 
     def __init__(
@@ -26,9 +30,12 @@ class RenderedRows:
         format: Format,
         tokenizer: Any,
         restored: Mapping[str, list[int]] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.rows, self.format, self.tokenizer = rows, format, tokenizer
         self.restored = {name: numbers for name, numbers in (restored or {}).items() if name in format.columns}
+        self.origin = origin or Origin()
+        self.names = self.origin.names
         self._rendered: dict[int, Rendered] = {}
 
     def __len__(self) -> int:
@@ -53,6 +60,8 @@ class RenderedRows:
         row = self.rows[number]
         if row is None:
             return []
+        if not self.reads(row):
+            return OTHER_COLUMNS.format(", ".join(map(str, row)) or "none")
         try:
             return self.format.render(row, self.tokenizer)
         except UnusableRow as reason:
@@ -65,3 +74,7 @@ class RenderedRows:
     def keep(self, found: Mapping[int, Rendered]) -> None:
         """Keep rows that were rendered elsewhere."""
         self._rendered.update(found)
+
+    def reads(self, row: Row) -> bool:
+        """Whether `row` has a column that its format reads."""
+        return any(name in row for name in self.format.columns)

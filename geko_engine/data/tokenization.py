@@ -196,7 +196,7 @@ def _nothing_to_learn(rendered: RenderedRows, total: int, max_length: int, found
     column = rendered.format.answer_column
     if found.unusable and not (column and all(EMPTY in reason for reason in found.unusable.values())):
         row, reason = next(iter(found.unusable.items()))
-        return DataError(f"{asked} can be used. Row {row + 1}: {reason}.", "data.train")
+        return DataError(f"{asked} can be used. {rendered.names.one(row)}: {reason}.", "data.train")
     if column:
         message = f"{asked} has anything to learn: every completion is empty. Name another column than {column!r}."
         return DataError(message, "data.completion_column")

@@ -105,8 +105,8 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
         DataError: if none of the first rows can be rendered.
     """
     count = min(FIRST_ROWS, config.data.sample_count or FIRST_ROWS)
-    rows = load_rows(replace(config.data, sample_count=count))
-    rows, _ = restore_integers(rows)
+    loaded = load_rows(replace(config.data, sample_count=count))
+    rows, _ = restore_integers(loaded, loaded.origin.names.starts)
     format = recognise(rows, config.data, tokenizer)
     use_template(format, tokenizer, emit, config.data.chat_template)
     shown: list[list[Segment]] = []

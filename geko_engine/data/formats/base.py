@@ -15,6 +15,17 @@ class UnusableRow(Exception):
 
 
 @dataclass(frozen=True)
+class UnreadableCell:
+    """In place of a cell whose file holds what Python cannot read.
+
+    Attributes:
+        reason: what it holds; completes "the column 'text' holds ...".
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Rendering:
     """One sample as the model reads it; a row gives one, or one for each answer where its template asks for it.
 

@@ -7,9 +7,11 @@ import decimal
 import json
 import math
 import uuid
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from geko_engine.data.formats.base import Row, UnusableRow
+from geko_engine.data.formats.base import Row, UnreadableCell, UnusableRow
 
 BOOLEANS = "whose {column!r} is true or false, which is learnt as the word"
 FALSE_WORDS = {"false", "no", "off", "0", "0.0"}
@@ -92,8 +94,12 @@ def without_nulls(value: Any) -> Any:
         return [item for item in map(without_nulls, value) if item is not None]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, float) and math.isinf(value):
+        raise UnusableRow("an infinite number, not text")
     if isinstance(value, bytes | bytearray | memoryview):
         raise UnusableRow("bytes, not text")
+    if isinstance(value, UnreadableCell):
+        raise UnusableRow(value.reason)
     known = str | int | float | dt.date | dt.time | dt.timedelta | decimal.Decimal | uuid.UUID
     if isinstance(value, known):
         return value
@@ -102,25 +108,35 @@ def without_nulls(value: Any) -> Any:
     raise UnusableRow(f"a {type(value).__name__}, not text")
 
 
-def restore_integers(rows: list[Row]) -> tuple[list[Row], dict[str, list[int]]]:
+def restore_integers(rows: list[Row], starts: Sequence[int] = (0,)) -> tuple[list[Row], dict[str, list[int]]]:
     """Whole numbers that a table turned into fractions because the column has gaps, as whole numbers again.
 
     Args:
         rows: the rows of one dataset.
+        starts: number of the first row of each table, counted from 0.
 
     Returns:
         The rows, and for each column that was restored the numbers of its rows, counted from 0.
     """
-    restored = {}
-    for column in {name for row in rows for name, value in row.items() if isinstance(value, float)}:
-        cells = ((i, row.get(column)) for i, row in enumerate(rows))
-        there = {i: value for i, value in cells if value is not None and value == value}  # NaN differs from itself
-        whole = all(isinstance(value, float) and value.is_integer() for value in there.values())
-        if whole and 0 < len(there) < len(rows):
-            restored[column] = list(there)
+    restored: dict[str, list[int]] = {}
+    for begin, end in pairwise([*starts, len(rows)]):
+        for column, numbers in _whole_numbers(rows[begin:end]).items():
+            restored.setdefault(column, []).extend(begin + number for number in numbers)
     if restored:
         rows = [dict(row) for row in rows]
         for column, numbers in restored.items():
             for number in numbers:
                 rows[number][column] = int(rows[number][column])
     return rows, restored
+
+
+def _whole_numbers(rows: list[Row]) -> dict[str, list[int]]:
+    """The rows of one table whose numbers are whole in a column that has gaps, by column."""
+    found = {}
+    for column in {name for row in rows for name, value in row.items() if isinstance(value, float)}:
+        cells = ((i, row.get(column)) for i, row in enumerate(rows))
+        there = {i: value for i, value in cells if value is not None and value == value}  # NaN differs from itself
+        whole = all(isinstance(value, float) and value.is_integer() for value in there.values())
+        if whole and 0 < len(there) < len(rows):
+            found[column] = list(there)
+    return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +13,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 from geko_engine.config.sections import DataConfig
-from geko_engine.data.local_files import MAX_LINE, local_rows
+from geko_engine.data.formats.base import UnreadableCell
+from geko_engine.data.local_files import is_local, local_rows
 from geko_engine.data.sources import load_rows
+from geko_engine.data.text_files import MAX_LINE
 from geko_engine.exceptions import DataError
 
 ROWS = [{"prompt": "a", "completion": "b"}, {"prompt": "c, ü", "completion": "d"}]
@@ -69,8 +74,19 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "long.txt": (b"x" * 100_000_000, "Line 1 of .* is longer than 20 million characters"),
     "long.csv": (b"text\n" + b"x" * (MAX_LINE + 2), "Line 2 of .* is longer than 20 million characters"),
     "number.json": (b"3", r"is not a list of rows: write \[{...}, {...}\]"),
-    "two-lists.json": (b'{"train": [], "test": []}', "is not a list of rows"),
-    "texts.json": (b'["a", "b"]', "Row 1 of .* is not an object with named values, but str"),
+    "texts-in-a-list.json": (b'["a", "b"]', "Row 1 of .* is not an object with named values, but str"),
+    "two-lists.json": (
+        b'{"train": [{"text": "a"}], "test": [{"text": "b"}]}',
+        r"holds several lists of rows \(train, test\): write each to a file of its own",
+    ),
+    "uneven.json": (
+        b'{"prompt": ["a", "b"], "completion": ["c"]}',
+        r"different lengths \('completion' has 1 values, 'prompt' 2\)",
+    ),
+    "digits.json": (b"[" + b"1" * 5000 + b"]", "A value of .* is a number of thousands of digits"),
+    "digits.jsonl": (b'{"a": ' + b"1" * 5000 + b"}", "Line 1 of .* is a number of thousands of digits"),
+    "deep.json": (b'{"a": ' + b"[" * 150 + b"]" * 150 + b"}", "nested too deeply to be read: at most 100"),
+    "deeper.json": (b"[" * 200_000, "nested too deeply to be read"),
     "cut.json": (b'[{"prompt": "a"},', "Line 1 of .* is not valid JSON"),
     "ragged.csv": (b"prompt,completion\na,b\nc\n", "Line 3 of .* another number of columns than the 2"),
     "wide.csv": (b"prompt,completion\na,b,c\n", "Line 2 of .* another number of columns than the 2"),
@@ -81,7 +97,15 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "latin.txt": (b"caf\xe9\n", "is not UTF-8 text: save it as UTF-8"),
     "latin.csv": (b"text\ncaf\xe9\n", "is not UTF-8 text"),
     "wide.jsonl": ('{"text": "a"}'.encode("utf-16"), "is not UTF-8 text, it looks like UTF-16: save it as UTF-8"),
-    "packed.jsonl": (b"\x1f\x8b\x08\x00", "is not UTF-8 text, it looks like gzip"),
+    "packed.jsonl": (b"\x1f\x8b\x08\x00", r"is not UTF-8 text, it looks like gzip \(.gz\)"),
+    "latin.csv.gz": (gzip.compress(b"text\ncaf\xe9\n"), "is not UTF-8 text: save it as UTF-8"),
+    "cut.jsonl.gz": (gzip.compress(LINES.encode())[:-9], "is no whole gzip file, copy it again: Compressed file ended"),
+    "damaged.json.gz": (b"\x1f\x8b\x08\x00\0\0\0\0\0\0" + b"x" * 20, "is no whole gzip file, copy it again: Error -3"),
+    "plain.txt.gz": (b"a text", "is no whole gzip file, copy it again: Not a gzipped file"),
+    "plain.txt.zst": (b"a text", "is no whole Zstandard file, copy it again"),
+    "long.txt.gz": (gzip.compress(b"x" * (MAX_LINE + 2)), "Line 1 of .* is longer than 20 million characters"),
+    "table.parquet.gz": (gzip.compress(b"x"), "is not a kind of file that can be read"),
+    "all.tar.gz": (gzip.compress(b"x"), "is not a kind of file that can be read"),
     "cut.parquet": (b"", "is no whole Parquet file, copy it again"),
     "cut.arrow": (b"", "is no whole Arrow file, copy it again"),
     "empty.jsonl": (b"", "holds no rows"),
@@ -101,7 +125,95 @@ def test_a_broken_file_is_named_with_its_fault(name: str, tmp_path: Path) -> Non
     assert caught.value.field == "data.train" and repr(str(tmp_path / name)) in str(caught.value)
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    for name, sentence in ((str(tmp_path), "is a folder: give one file in it"), ("./none.csv", "There is no file")):
+def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    os.mkfifo("pipe.txt")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.csv")
+    for name, sentence in {
+        "./none.csv": "There is no file './none.csv': check the path",
+        ".": "The folder '.' holds no data files: give a folder with .jsonl, .json",
+        "/dev/zero": "'/dev/zero' is a device, not a file or a folder: give a file or a folder",
+        "./pipe.txt": "is a pipe, not a file",
+        "./socket.csv": "is a socket, not a file",
+        "a\0.csv": r"'a\\x00.csv' is no path, because it holds a NUL character",
+        "\ud83d.csv": "is no path, because it holds half a character",
+        "x" * 5000 + ".csv": r"'x{200}…' cannot be read \(File name too long\)",
+        "~no-such-user/a.csv": "There is no file '~no-such-user/a.csv'",
+        "pipe.txt/a.csv": "There is no file",
+    }.items():
+        assert is_local(name)
         with pytest.raises(DataError, match=sentence):
             next(local_rows(name))
+
+
+def pack_zst(content: bytes, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_packed_file_gives_the_same_rows(name: str, tmp_path: Path) -> None:
+    content = TEXTS[name].encode()
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    pack_zst(content, tmp_path / f"{name}.ZST")
+    for ending in (".gz", ".ZST"):
+        assert load_rows(DataConfig(train=str(tmp_path / (name + ending)))) == ROWS
+
+
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+DOCUMENTS: dict[str, tuple[object, list[dict[str, object]]]] = {
+    "columns": ({"prompt": ["a", "c"], "completion": ["b", "d"]}, [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}]),
+    "one column": ({"text": ["a", "b"]}, [{"text": "a"}, {"text": "b"}]),
+    "columns of pandas": ({"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}, [{"a": 1, "b": 3}, {"a": 2, "b": 4}]),
+    "columns of turns": ({"messages": [TURNS, TURNS]}, [{"messages": TURNS}, {"messages": TURNS}]),
+    "one conversation": ({"messages": TURNS}, [{"messages": TURNS}]),
+    "one conversation with tools": (
+        {"id": 7, "messages": TURNS, "tools": [{"name": "f"}, {"name": "g"}]},
+        [{"id": 7, "messages": TURNS, "tools": [{"name": "f"}, {"name": "g"}]}],
+    ),
+    "one conversation under another name": (
+        {"dialog": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        [{"dialog": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}],
+    ),
+    "turns alone": (TURNS, [{"messages": TURNS}]),
+    "conversations alone": ([TURNS, TURNS], [{"messages": TURNS}, {"messages": TURNS}]),
+    "one pair": ({"prompt": "a", "completion": "b"}, [{"prompt": "a", "completion": "b"}]),
+    "one pair with sources": (
+        {"question": "a", "answer": "b", "sources": [{"url": "c"}]},
+        [{"question": "a", "answer": "b", "sources": [{"url": "c"}]}],
+    ),
+    "no rows": ({"data": []}, []),
+    "a name that is half a character": ([{"\ud83d": 1, "😀": {"\udc00": 2}}], [{"\\ud83d": 1, "😀": {"\\udc00": 2}}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_a_json_document_may_be(name: str, tmp_path: Path) -> None:
+    document, rows = DOCUMENTS[name]
+    (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
+    assert list(local_rows(str(tmp_path / "a.json"))) == rows
+
+
+def test_cells_that_python_cannot_read_are_kept_as_their_reason(tmp_path: Path) -> None:
+    invalid = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xff\xfe")]
+    )
+    table = pa.table({"prompt": invalid, "when": pa.array([0, 2**53], pa.timestamp("ms"))})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    first, second = local_rows(str(tmp_path / "a.parquet"))
+    assert first["prompt"] == "a" and first["when"].isoformat() == "1970-01-01T00:00:00"
+    assert second["prompt"] == UnreadableCell("text that is not UTF-8")
+    assert second["when"].reason.startswith("a timestamp") and second["when"].reason.endswith("that cannot be read")
+
+
+def test_a_table_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="names the column 'text' twice: give each column its own name"):
+        list(local_rows(str(tmp_path / "a.parquet")))
+
+
+def test_a_column_without_a_name_is_called_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",prompt,completion\n0,a,b\n", encoding="utf-8")
+    assert list(local_rows(str(tmp_path / "a.csv"))) == [{"column 1": "0", "prompt": "a", "completion": "b"}]

@@ -1,0 +1,154 @@
+"""Rows of text files: JSON Lines, JSON, CSV, TSV and plain text, packed with gzip or Zstandard or not.
+
+Each error is one sentence that names the file, the place in it and the way out. Knows no column.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any
+
+from geko_engine.data.json_rows import parse_json, rows_of_document, rows_of_line
+from geko_engine.exceptions import DataError
+
+MAX_LINE = 20_000_000  # characters; no row that a model can learn from is longer
+MAX_DOCUMENT = 2_000_000_000  # characters of a .json file, which is read at once
+PACKED = {".gz": "gzip", ".zst": "Zstandard"}
+CODECS = (
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+    (b"PK", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip (.gz)"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard (.zst)"),
+)
+CONTENT_ERRORS = (OSError, EOFError, UnicodeDecodeError, zlib.error)  # raised while a file is read
+
+
+def jsonl_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """One row a line."""
+    for number, line in _lines(path):
+        yield rows_of_line(parse_json(line, path, f"Line {number}"), path, f"Line {number}")
+
+
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON document; or of what is really one object a line."""
+    with open_text(path) as file:
+        text = file.read(MAX_DOCUMENT + 1)
+    if len(text) > MAX_DOCUMENT:
+        raise DataError(f"{str(path)!r} is too long to be read at once: write one object a line, and name it .jsonl.")
+    if not text.strip():
+        return
+    try:
+        document = parse_json(text, path)
+    except json.JSONDecodeError:  # more follows after the first object
+        yield from jsonl_rows(path)
+        return
+    yield from rows_of_document(document, path)
+
+
+def csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows below a header line."""
+    separator = "\t" if file_kind(path) == ".tsv" else ","
+    csv.field_size_limit(MAX_LINE)
+    with open_text(path, newline="") as file:
+        reader = csv.DictReader(_bounded(file, path), delimiter=separator, strict=True)
+        try:
+            reader.fieldnames = _header(list(reader.fieldnames or []), separator, path)
+            for row in reader:
+                if None in row or any(value is None for value in row.values()):
+                    raise DataError(
+                        f"Line {reader.line_num} of {str(path)!r} has another number of columns than the "
+                        f"{len(reader.fieldnames)} of its header: quote values that hold a separator."
+                    )
+                yield dict(row)
+        except csv.Error as error:
+            raise DataError(f"Line {reader.line_num} of {str(path)!r} cannot be read as CSV: {error}.") from error
+
+
+def txt_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """One text a line."""
+    for _, line in _lines(path):
+        yield {"text": line}
+
+
+def file_kind(path: Path) -> str:
+    """What a file holds, as the ending of its name without that of its packing: ".csv" for "a.csv.gz"."""
+    ending = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if ending in PACKED else ending
+
+
+def _header(names: list[str], separator: str, path: Path) -> list[str]:
+    """The columns' names; one without a name, as of the index that pandas writes, is called by its place."""
+    names = [name or f"column {place}" for place, name in enumerate(names, 1)]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise DataError(f"The header of {str(path)!r} names {double[0]!r} twice: give each column its own name.")
+    other = next((mark for mark in (";", "\t", "|") if mark != separator and names and mark in names[0]), None)
+    if len(names) == 1 and other:
+        found = {"\t": "tabs: name it .tsv", ";": "semicolons: save it with commas", "|": "bars: save it with commas"}
+        raise DataError(f"The columns of {str(path)!r} are separated by {found[other]}.")
+    return names
+
+
+def open_text(path: Path, newline: str | None = None) -> IO[str]:
+    """The file as UTF-8 text, unpacked. Raises OSError; what is wrong with the content is found while reading."""
+    packing = path.suffix.lower()
+    if packing == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline=newline)
+    if packing == ".zst":
+        import pyarrow as pa
+
+        if not pa.Codec.is_available("zstd"):
+            raise DataError(
+                f"{str(path)!r} cannot be unpacked, because this pyarrow has no Zstandard: run `pip install pyarrow`, "
+                "or pack the file with gzip."
+            )
+        stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
+    return path.open(encoding="utf-8-sig", newline=newline)
+
+
+def content_problem(error: Exception, path: Path) -> str:
+    """What one of CONTENT_ERRORS says about a file, in one sentence."""
+    packing = PACKED.get(path.suffix.lower())
+    if isinstance(error, UnicodeDecodeError):
+        return f"{str(path)!r} is not UTF-8 text{_looks_like(path)}: save it as UTF-8."
+    if packing and getattr(error, "errno", None) is None:  # not from the disk
+        return f"{str(path)!r} is no whole {packing} file, copy it again: {str(error).rstrip('.')}."
+    return f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+
+
+def _looks_like(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(4)
+    found = next((f", it looks like {name}" for magic, name in CODECS if head.startswith(magic)), "")
+    return "" if path.suffix.lower() in PACKED else found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of each line that is not blank."""
+    with open_text(path) as file:
+        for number, line in enumerate(_bounded(file, path), 1):
+            if line.strip():
+                yield number, line.rstrip("\r\n")
+
+
+def _bounded(file: IO[str], path: Path) -> Iterator[str]:
+    """Lines of at most MAX_LINE characters, so that a file without line breaks does not fill the memory."""
+    number = 0
+    with closing(file):
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise DataError(
+                    f"Line {number} of {str(path)!r} is longer than {MAX_LINE / 1e6:.0f} million characters: "
+                    "write one row a line."
+                )
+            yield line
