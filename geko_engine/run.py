@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +21,10 @@ from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
-from geko_engine.storage.atomic_files import replace_json
+from geko_engine.storage.atomic_files import replace_folder, replace_json
 from geko_engine.storage.disk_space import free_reserve, full_sentence, is_full
 
 MEGABYTE = 1_000_000
-WRITING = ".model.writing"  # a model is written to this folder, which is then renamed
 STOPPED_EARLY = {"end": "stopped", "reason": "Stopped before the training started.", "steps": 0}
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
@@ -159,6 +157,8 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
+            if checkpoint.parent != folder.checkpoints_path:
+                trainer.progress.events = 0  # it counted those of another run
     except Stopped:
         return dict(STOPPED_EARLY)
     report: dict[str, Any] = trainer.train()
@@ -234,6 +234,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     )
     record_writer = SampleRecordWriter(folder, trainer.states.save, trainer.history.save, emit)
     trainer.listeners.append(record_writer)
+    trainer.log_position = folder.last_seq
     trainer.states.never_freeze[:] = prepared[0].never_freeze
     return trainer, record_writer
 
@@ -241,12 +242,8 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
 def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
     """Save the model atomically to model/ in the run folder, and return the path."""
     emit(PhaseChanged("saving", "model"))
-    temporary = folder.path / WRITING
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        trainer.save_model(temporary)
-        shutil.rmtree(folder.model_path, ignore_errors=True)
-        temporary.replace(folder.model_path)
+        replace_folder(folder.model_path, trainer.save_model)
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"The model cannot be written to {str(folder.model_path)!r} ({getattr(error, 'strerror', '') or error}): free space and "
@@ -267,8 +264,7 @@ def _end(folder: RunFolder, emit: OnEvent, report: dict[str, Any], field: str) -
 
 
 def _full(folder: RunFolder) -> tuple[str, str]:
-    """(sentence, field) of a run that ended because the disk is full. Call it before space is freed."""
-    shutil.rmtree(folder.path / WRITING, ignore_errors=True)
+    """(sentence, field) of a run that ended because the disk is full."""
     newest = folder.latest_checkpoint()
     start = f"from the checkpoint at step {newest.name.split('-')[-1]}" if newest else "from the beginning"
     return f"{full_sentence(folder.path.parent)} Then resume: the run continues {start}.", "output_dir"

@@ -236,6 +236,8 @@ class RunState:
             self.points[-1].seconds if self.points else 0.0
         )  # the event's own seconds are the duration of the evaluation
         spent = event["tokens_trained"], seconds
+        if self.evaluations and self.evaluations[-1].step == event["step"]:
+            self.evaluations.pop()  # a resumed run repeats the one right after its checkpoint
         self.evaluations.append(Evaluation(event["step"], event["eval_loss"], event["exact_match"], *spent))
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         loss, exact = event["eval_loss"], event["exact_match"]

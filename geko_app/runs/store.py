@@ -13,6 +13,7 @@ from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder, Status
 
 UPLOADS = ".uploads"  # no run's id begins with a dot
+DELETED = ".deleted-"  # begins the name of a run that is being removed
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -42,6 +43,8 @@ class RunStore:
             probe = self.root / ".writable"
             probe.touch()
             probe.unlink()
+            for doomed in self.root.glob(f"{DELETED}*"):  # a killed page was in the middle of removing it
+                shutil.rmtree(doomed, ignore_errors=True)
         except OSError as error:
             raise RunError(
                 f"The runs folder {str(root)!r} cannot be written ({error.strerror}): choose another one with --runs."
@@ -85,7 +88,7 @@ class RunStore:
             raise RunError(
                 f"{str(path)!r} is not clearly the folder of this run, so it was left alone: remove it by hand."
             )
-        doomed = path.with_name(f".deleted-{path.name}-{secrets.token_hex(4)}")
+        doomed = path.with_name(f"{DELETED}{path.name}-{secrets.token_hex(4)}")
         try:
             path.rename(doomed)  # first, so that a half-removed run is not taken for a run
             if link.is_symlink():

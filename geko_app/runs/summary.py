@@ -6,7 +6,6 @@ first and last lines of events.jsonl, however long that is.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ import yaml
 
 from geko_app.runs.queue import MARKER, QUEUED, is_queued
 from geko_engine.exceptions import RunError
+from geko_engine.reporting.event_lines import is_number, parse
 from geko_engine.runs.folder import RunFolder, Status
 
 NOTE = "note.txt"
@@ -111,7 +111,7 @@ class FactsReader:
             return known[1]
         try:
             values = yaml.load(folder.config_path.read_text(encoding="utf-8"), Loader)  # a safe one
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
             values = None
         found = values if isinstance(values, dict) else {}
         with self._lock:
@@ -269,11 +269,8 @@ def _edges(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def _events(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.split(b"\n"):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # cut off, or still being written
-        if isinstance(event, dict):
+        event = parse(line)
+        if event is not None:  # else it is cut off, damaged or still being written
             yield event
 
 
@@ -295,7 +292,7 @@ def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return float(value) if is_number(value) else None
 
 
 def _integer(value: Any) -> int | None:

@@ -99,6 +99,7 @@ class Supervisor:
                 raise RunError(f"The run {run_id} is still active: there is nothing to resume.")
             if status.end == "complete":
                 raise RunError(f"The run {run_id} is complete: there is nothing to resume.")
+            folder.require_known_format()
             self._start_or_queue(folder, resume=True)
             return run_id
 

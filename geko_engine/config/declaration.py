@@ -136,15 +136,22 @@ def convert(value: Any, hint: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(value)
     if target is int:
-        number = float(value)
-        if number != int(number):
+        number = _number(value)
+        if not number.is_integer():  # neither are NaN and infinities
             raise ValueError(value)
         return int(number)
     if target is float:
-        return float(value)
+        return _number(value)
     if target is str and isinstance(value, list | dict):
         raise TypeError(value)
     return target(value)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:  # an integer of hundreds of digits
+        raise ValueError(value) from error
 
 
 def _convert_sequence(value: Any, origin: type, args: tuple[Any, ...]) -> Any:

@@ -26,6 +26,7 @@ from geko_engine.config.selection import (
 )
 from geko_engine.exceptions import ConfigError
 
+MOST_VALUES, MOST_LEVELS = 20_000, 50  # of a configuration file
 __all__ = [
     "ALL_LINEAR",
     "DEMO",
@@ -145,9 +146,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError if it cannot be read or is not a mapping."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        _require_plain(values)
     except OSError as error:
         raise ConfigError(f"The file {str(path)!r} cannot be read ({error.strerror}): check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"The file {str(path)!r} is not valid YAML: {error}") from error
     if values is None:
         return {}
@@ -156,6 +158,24 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"The file {str(path)!r} is not a mapping of keys: begin with 'model:', 'data:' or 'training:'."
         )
     return values
+
+
+def _require_plain(values: Any) -> None:
+    """Raise ValueError for values that no configuration has: nested without end, thousands of them, half characters."""
+    left = [(values, 0)]
+    for _ in range(MOST_VALUES):
+        if not left:
+            return
+        value, depth = left.pop()
+        if isinstance(value, str):
+            value.encode()  # UnicodeEncodeError is a ValueError
+        if isinstance(value, int):
+            str(value)  # ValueError for thousands of digits
+        inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | set) else []
+        left.extend((item, depth + 1) for item in inner)
+        if depth > MOST_LEVELS:
+            break
+    raise ValueError(f"it has more than {MOST_VALUES:,} values, or more than {MOST_LEVELS} levels")
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

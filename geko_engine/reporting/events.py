@@ -59,7 +59,12 @@ class PhaseChanged(Event):
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """Model and data are ready. Tokens are real tokens (no padding) of one epoch over all samples."""
+    """Model and data are ready. Tokens are real tokens (no padding) of one epoch over all samples.
+
+    resumed_from_seq: the events up to this number are part of the run. Later steps, evaluations, epochs and ends before
+    this line were undone by a resume and are repeated: `reporting.event_lines.without_undone` drops them. None where the
+    checkpoint is of an earlier version.
+    """
 
     model: str
     samples: int
@@ -74,6 +79,7 @@ class RunStarted(Event):
     device: str
     precision: str
     resumed_from_step: int = 0
+    resumed_from_seq: int | None = None
     processes: int = 1
     mastery: str = ""  # the criterion for FREEZE, and why
     mastery_reason: str = ""

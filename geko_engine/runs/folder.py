@@ -1,5 +1,6 @@
 """A run on disk. Its folder is the only state that command line and page share. Knows no torch and no process.
 
+run.json              the format of this folder and the version of GEKO that made it; version 1 wrote none
 config.yaml           all settings of the run
 events.jsonl          append-only, one event a line, with `seq` (from 1) and `time` (seconds since 1970); LogOpened first
 status.json           replaced atomically: phase, pid, pid_started, heartbeat, seq, end, reason
@@ -32,11 +33,20 @@ from typing import Any
 
 import psutil
 
+import geko_engine
 from geko_engine.config import renames
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
-from geko_engine.reporting.events import with_present_names
+from geko_engine.reporting.event_lines import is_count, is_number, is_report, parse
+from geko_engine.reporting.events import Message, with_present_names
+from geko_engine.storage.atomic_files import replace_json, replace_text
 from geko_engine.storage.disk_space import full_sentence, is_full
+
+FORMAT = 2  # of the folder: raised when an older version could no longer go on with a run
+WRITTEN = ("status.json", "report.json", "row_flags_used.json")  # replaced by the process that writes the run
+ENDS = ("", "complete", "stopped", "failed", "interrupted")
+LONGEST_LINE = 1 << 24  # bytes
+TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ class RunFolder:
         try:
             root.mkdir(parents=True, exist_ok=True)
             folder = cls(_fresh(root, name))
-            folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
+            replace_json(folder.path / "run.json", {"format": FORMAT, "geko": geko_engine.__version__})
+            replace_text(folder.config_path, config.to_yaml())
         except OSError as error:
             if folder is not None:
                 shutil.rmtree(folder.path, ignore_errors=True)  # or it would be listed as a run that never started
@@ -119,6 +130,30 @@ class RunFolder:
         if not folder.config_path.is_file():
             raise RunError(f"There is no run in {str(path)!r}: the folder of a run has a config.yaml.")
         return folder
+
+    def require_known_format(self) -> None:
+        """Raise RunError when a newer version of GEKO made this folder in another format: only that one may write it."""
+        try:
+            values = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            number, version = values["format"], values.get("geko")
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            return  # version 1, or damaged
+        if is_count(number) and number > FORMAT:
+            raise RunError(
+                f"The run {self.id} has format {number}, written by GEKO {version}; this version writes up to {FORMAT}: "
+                "update GEKO to go on with it."
+            )
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed writer of this run left half written. Only for who holds the lock."""
+        for name in WRITTEN:
+            for file in [*self.path.glob(f".{name}.*.tmp"), *self.path.glob(f"{name}.*.tmp")]:  # version 1: no dot
+                file.unlink(missing_ok=True)
+        for left in [*self.path.glob(".*.writing"), *self.path.glob(".*.removed"), *self.checkpoints_path.glob(".*")]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     @property
     def id(self) -> str:
@@ -201,37 +236,90 @@ class RunFolder:
         self.stop_path.unlink(missing_ok=True)
 
     def status(self) -> Status | None:
-        """The content of status.json, or None if the worker has not written it yet."""
+        """The content of status.json, or None if the worker has not written it yet.
+
+        One that is damaged reads as an end "interrupted" that says so: the run can be resumed.
+        """
+        path = self.path / "status.json"
         try:
-            return Status(**json.loads((self.path / "status.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return _checked_status(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError, RecursionError):
+            if (self.report() or {}).get("end") == "complete":
+                return Status("complete", end="complete", reason="All epochs are done.")
+            return Status("interrupted", end="interrupted", reason=f"{str(path)!r} cannot be read: resume the run.")
 
     def report(self) -> dict[str, Any] | None:
-        """The content of report.json, or None if the run has not ended yet."""
+        """The content of report.json, or None if the run has not ended yet or the file is damaged."""
         try:
-            return with_present_names(json.loads(self.report_path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError):
+            values = json.loads(self.report_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return None
+        return with_present_names(values) if is_report(values) else None
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (offset after the line in bytes, event) for each complete line from byte `offset` on."""
+        """Yield (offset after the line in bytes, event) for each complete line from byte `offset` on.
+
+        Lines that cannot be read are skipped, and a Message in their place says which.
+        """
         try:
             file = self.events_path.open("rb")
-        except FileNotFoundError:
+        except OSError:
             return
         with file:
             file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # still being written
+            bad, last = offset, {"seq": 0, "time": 0.0}
+            while line := file.readline(LONGEST_LINE):
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                    break  # still being written
+                event = parse(line)
+                if event is not None:
+                    if bad < offset:
+                        yield offset, _skipped(bad, offset, last)
+                    bad, last = offset + len(line), event
+                    yield bad, event
                 offset += len(line)
-                yield offset, with_present_names(json.loads(line))
+            if bad < offset:
+                yield offset, _skipped(bad, offset, last)
+
+    def last_seq(self) -> int | None:
+        """The number of the last event in events.jsonl; 0 where it has none, None where there is no such file."""
+        try:
+            size = self.events_path.stat().st_size
+        except OSError:
+            return None
+        for start in (max(0, size - TAIL_BYTES), 0):
+            found = max((int(event["seq"]) for _, event in self.events(start)), default=0)
+            if found:
+                return found
+        return 0
 
     def latest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint, or None. Incomplete ones have other names."""
         found = [p for p in self.checkpoints_path.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
         return max(found, key=lambda p: int(p.name.split("-")[-1]), default=None)
+
+
+def _checked_status(values: Any) -> Status:
+    """Status with these values. Raises ValueError where they are none."""
+    try:
+        status = Status(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    counts = is_count(status.pid) and is_count(status.seq) and 0 <= status.pid < 1 << 31
+    times = is_number(status.pid_started) and is_number(status.heartbeat)
+    words = all(isinstance(value, str) for value in (status.phase, status.end, status.reason))
+    if not (counts and times and words and status.end in ENDS):
+        raise ValueError("a value is of another type")
+    f"{status.phase}{status.reason}".encode()  # raises UnicodeEncodeError, a ValueError, for half a character
+    return status
+
+
+def _skipped(begin: int, end: int, last: dict[str, Any]) -> dict[str, Any]:
+    """The event that stands for lines that cannot be read; `last`: the event before them."""
+    text = f"Bytes {begin:,} to {end:,} of events.jsonl cannot be read and were skipped."
+    return {"seq": last["seq"], "time": last["time"], **Message(text, "warning").to_dict()}
 
 
 def _existing(path: Path, old: Path) -> Path:

@@ -19,6 +19,7 @@ from geko_engine.storage.atomic_files import finite, replace_json
 from geko_engine.storage.disk_space import explain_write_errors, free_reserve, keep_reserve
 
 HEARTBEAT_SECONDS = 2.0
+BLOCK = 1 << 16  # bytes read at a time
 NO_LOCK = "The file system of {!r} has no locks: let only one process write this run."
 
 
@@ -47,12 +48,15 @@ class RunWriter:
     def __enter__(self) -> RunWriter:
         with contextlib.ExitStack() as stack, explain_write_errors(self.folder.path):
             lock = stack.enter_context(RunLock(self.folder.path))
+            self.folder.require_known_format()
+            self.folder.remove_leftovers()
             if self._clear_stop:
                 self.folder.clear_stop()
+            stack.push(self._forget_stop)
             keep_reserve(self.folder.path)
             stack.callback(free_reserve, self.folder.path)
             repair_tail(self.folder.events_path)
-            self._seq = max((int(event["seq"]) for _, event in self.folder.events()), default=0)
+            self._seq = self.folder.last_seq() or 0
             self._file = stack.enter_context(self.folder.events_path.open("ab", buffering=0))
             self._append_event(LogOpened())
             if not lock.works:
@@ -67,6 +71,10 @@ class RunWriter:
         self._closed.set()
         self._thread.join()
         self._opened.close()
+
+    def _forget_stop(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.clear_stop()  # it was for this process
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunEnded):
@@ -127,7 +135,15 @@ def repair_tail(path: Path) -> None:
     """Cut off an incomplete last line, which only a killed writer leaves behind."""
     if not path.exists():
         return
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    with path.open("r+b") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - BLOCK)
+            file.seek(begin)
+            newline = file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                end = begin + newline + 1
+                break
+            end = begin
+        if end < size:
+            file.truncate(end)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,41 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def replace_json(path: Path, values: Any) -> None:
-    """Write `values` to `path` as JSON, atomically. Several processes may write."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Write `values` to `path` as JSON, atomically. Several processes and threads may write."""
+    replace_text(path, json.dumps(finite(values), indent=1, allow_nan=False))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, atomically. Several processes and threads may write."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(json.dumps(finite(values), indent=1, allow_nan=False), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder beside `path` and rename it to `path`. Only for a single writer.
+
+    A kill at any moment leaves the old folder or the new one at `path`, or none; never a part of one.
+
+    Args:
+        path: of the folder; what is there is replaced.
+        write: called with the path of an empty temporary folder.
+    """
+    temporary, old = path.with_name(f".{path.name}.writing"), path.with_name(f".{path.name}.removed")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        temporary.mkdir()
+        write(temporary)
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def finite(value: Any) -> Any:

@@ -130,6 +130,7 @@ def load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
         values, policy = version_1.read(path, manifest["progress"])
     snapshot.policy.load_state_dict(policy)
     values["counter"] = TokenCounter(**values["counter"])
+    values.setdefault("events", None)  # earlier versions did not save it
     if not values["finished"]:
         values["reason"] = ""  # why it stopped then; why it ended stays true
     snapshot.state = TrainerState(**values)

@@ -114,6 +114,7 @@ def run_started(info: RunInfo, state: TrainerState, policy: SelectionPolicy) -> 
     return RunStarted(
         **asdict(info),
         resumed_from_step=state.step,
+        resumed_from_seq=state.events,
         mastery=summary["mastery"],
         mastery_reason=summary["mastery_reason"],
     )

@@ -22,6 +22,7 @@ class TrainerState:
         planned: whether an epoch has begun. evaluation_due: before the training, then when a step or an epoch says so.
         skipped_in_a_row: latest steps whose update was skipped because the gradient was not finite.
         reason: why the run ended.
+        events: number of the last event in the run's log when this was saved; None where that is not known.
     """
 
     step: int = 0
@@ -38,5 +39,6 @@ class TrainerState:
     evaluation_due: bool = True
     skipped_in_a_row: int = 0
     reason: str = ""
+    events: int | None = 0
     counter: TokenCounter = field(default_factory=TokenCounter)
     evaluations: list[dict[str, Any]] = field(default_factory=list)

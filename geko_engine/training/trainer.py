@@ -87,6 +87,7 @@ class GEKOTrainer:
         given: Sequence[Listener | None] = [on_event] if callable(on_event) else on_event or [self._console]
         self.listeners: list[Listener] = [listener for listener in given if listener is not None]
         self.should_stop = should_stop or (lambda: False)
+        self.log_position: Callable[[], int | None] = lambda: None  # where events are logged: number of the last one
         set_seed(self.args.seed)
         self.samples = as_samples(train_dataset)
         self.eval_samples = as_samples(eval_dataset) if eval_dataset is not None and len(eval_dataset) else None
@@ -403,6 +404,7 @@ class GEKOTrainer:
         """Write everything that a resume needs to the folder `path`, atomically. Raises CheckpointError."""
         began = time.monotonic()
         self._emit(PhaseChanged("saving", "checkpoint"))
+        self.progress.events = self.log_position()
         checkpoint.save(self._snapshot(), Path(path))
         self._emit(CheckpointSaved(self.progress.step, str(path), time.monotonic() - began))
 
