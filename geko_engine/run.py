@@ -152,7 +152,7 @@ def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int,
 
 def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     try:
-        trainer, record_writer = _prepare(folder, config, emit, stop)
+        trainer, record_writer, dtype = _prepare(folder, config, emit, stop)
         checkpoint = _checkpoint_to_resume(folder, config, emit) if resume else _given_checkpoint(config)
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
@@ -166,7 +166,7 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
         raise RunError("Nothing was trained: no sample was selected.")
     if trainer.engine.is_main:
         record_writer.flush()
-        report["model_path"] = _save_model(trainer, folder, emit)
+        report["model_path"] = _save_model(trainer, folder, dtype, emit)
     trainer.engine.end()
     return report
 
@@ -186,8 +186,8 @@ def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -
     return checkpoint or _given_checkpoint(config)
 
 
-def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> tuple[Any, Any]:
-    """(GEKOTrainer, SampleRecordWriter) of the run."""
+def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> tuple[Any, Any, Any]:
+    """(GEKOTrainer, SampleRecordWriter, dtype that the base model's files have) of the run."""
     from geko_engine.data.preparation import (
         learnt_end,
         load_raw_rows,
@@ -198,7 +198,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     )
     from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer, longest_input
     from geko_engine.models.lora import lora_config_for
-    from geko_engine.models.precision import set_thread_count
+    from geko_engine.models.precision import set_thread_count, weights_dtype
     from geko_engine.models.saving import set_end_token
     from geko_engine.runs.sample_record_writer import SampleRecordWriter, write_sample_texts_once
     from geko_engine.training.trainer import GEKOTrainer
@@ -209,7 +209,9 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     rendered = render_rows(config, rows, tokenizer, emit)
     refuse_unlearnable(config, rendered["training"], longest_input(settings))
     report_bytes = functools.partial(report_download, emit, f"model {config.model.name}, megabytes", MEGABYTE)
-    model, _ = load_model_and_tokenizer(config.model, config.training, should_stop=stop, on_progress=report_bytes)
+    model, _ = load_model_and_tokenizer(
+        config.model, config.training, dtype=weights_dtype(config), should_stop=stop, on_progress=report_bytes
+    )
     lora = lora_config_for(config.lora, model)  # may be refused, so it comes before the rows are tokenized
     set_thread_count(sum(p.numel() for p in model.parameters()))
     prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
@@ -236,14 +238,18 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     trainer.listeners.append(record_writer)
     trainer.log_position = folder.last_seq
     trainer.states.never_freeze[:] = prepared[0].never_freeze
-    return trainer, record_writer
+    dtype = settings.dtype if config.model.dtype == "auto" else None
+    return trainer, record_writer, dtype
 
 
-def _save_model(trainer: Any, folder: RunFolder, emit: OnEvent) -> str:
-    """Save the model atomically to model/ in the run folder, and return the path."""
+def _save_model(trainer: Any, folder: RunFolder, dtype: Any, emit: OnEvent) -> str:
+    """Save the model atomically to model/ in the run folder, its weights in `dtype`, and return the path."""
     emit(PhaseChanged("saving", "model"))
+    held = getattr(trainer.model, "dtype", dtype)
+    if dtype not in (None, held) and not hasattr(trainer.model, "peft_config"):
+        emit(Message(f"The weights are saved in {str(dtype).removeprefix('torch.')}, like those of the base model."))
     try:
-        replace_folder(folder.model_path, trainer.save_model)
+        replace_folder(folder.model_path, lambda path: trainer.save_model(path, dtype))
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"The model cannot be written to {str(folder.model_path)!r} ({getattr(error, 'strerror', '') or error}): free space and "

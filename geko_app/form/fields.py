@@ -163,6 +163,7 @@ FIELDS: tuple[FormField, ...] = (
         "Efficiency",
         ("training.gradient_checkpointing", "Gradient checkpointing", "check"),
         ("training.use_8bit_optimizer", "8-bit optimizer", "check"),
+        ("model.dtype", "Weights dtype", "choice"),
         ("training.compile_model", "torch.compile", "check"),
         ("training.auto_find_batch_size", "Auto-reduce batch size on OOM", "check"),
         ("training.dataloader_num_workers", "Data loader workers", "integer", *NUMBER_PAIR),

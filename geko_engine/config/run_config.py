@@ -49,6 +49,10 @@ __all__ = [
 QUANTIZED_NEEDS_LORA = (
     "Quantized weights cannot be trained directly: switch on LoRA (lora.enabled), or set quantization to none."
 )
+FLOAT16_NEEDS_LORA = (
+    "float16 weights cannot be trained directly, because small gradients vanish in them: choose auto or bfloat16, or switch "
+    "on LoRA (lora.enabled)."
+)
 SECTIONS: dict[str, type] = {
     "model": ModelConfig,
     "data": DataConfig,
@@ -105,6 +109,8 @@ class RunConfig:
             problems.append(("output_dir", "No output folder is given: give the folder for runs."))
         if sections["model"].quantization != "none" and not sections["lora"].enabled:
             problems.append(("model.quantization", QUANTIZED_NEEDS_LORA))
+        if sections["model"].dtype == "float16" and not sections["lora"].enabled:
+            problems.append(("model.dtype", FLOAT16_NEEDS_LORA))
         raise_problems(problems)
         if renamed:
             on_renamed(renamed)

@@ -35,6 +35,13 @@ class ModelConfig:
         "Use it with LoRA when the model does not fit into memory. Steps are slower and quality drops slightly. Needs bitsandbytes.",
         choices=("none", "4bit", "8bit"),
     )
+    dtype: str = setting(
+        "auto",
+        "Precision in which the weights are held.",
+        "auto holds frozen weights (LoRA) in the precision of the training and trained weights in float32. bfloat16 with full fine-tuning needs half the memory, but small updates are lost in rounding.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        kw_only=True,
+    )
 
 
 @dataclass

@@ -23,6 +23,7 @@ from geko_engine.config.sections import ModelConfig
 from geko_engine.exceptions import CheckpointError, ModelError
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, is_peft_available, lora_config_for
+from geko_engine.models.precision import weights_dtype
 from geko_engine.models.quantization import is_quantized, silence_bitsandbytes
 from geko_engine.models.saving import load_trainable_state
 from geko_engine.preflight.memory_estimate import in_gigabytes, weight_bytes
@@ -62,7 +63,8 @@ class ModelChoice:
     def base_key(self) -> tuple[Any, ...]:
         """Equal for runs that can share the base model in memory."""
         model, training = self.config.model, self.config.training
-        return (model.name, model.revision, model.trust_remote_code, model.quantization, training.bf16, training.fp16)
+        precision = (weights_dtype(self.config), training.bf16, training.fp16)
+        return (model.name, model.revision, model.trust_remote_code, model.quantization, *precision)
 
     @property
     def tuned_key(self) -> tuple[Any, ...]:
@@ -180,7 +182,9 @@ def _loaded(asked: ModelChoice, config: ModelConfig, should_stop: ShouldStop | N
     problem = memory_problem(size, psutil.virtual_memory().available)
     if problem:
         raise ModelError(problem)
-    model, _ = load_model_and_tokenizer(config, asked.config.training, should_stop=should_stop)
+    model, _ = load_model_and_tokenizer(
+        config, asked.config.training, dtype=weights_dtype(asked.config), should_stop=should_stop
+    )
     if torch.cuda.is_available() and not is_quantized(model):
         model = model.to("cuda" if not memory_problem(size, torch.cuda.mem_get_info()[0]) else "cpu")
     return model.eval()
@@ -189,7 +193,8 @@ def _loaded(asked: ModelChoice, config: ModelConfig, should_stop: ShouldStop | N
 def _size(asked: ModelChoice, should_stop: ShouldStop | None) -> int:
     settings, _ = load_run_config_and_tokenizer(asked, should_stop)
     try:
-        return weight_bytes(replace(asked.config, lora=replace(asked.config.lora, enabled=False)), settings)
+        base = replace(asked.config, lora=replace(asked.config.lora, enabled=False))
+        return weight_bytes(base, settings, weights_dtype(asked.config))
     except Exception:  # noqa: BLE001 - an architecture may fail without weights; loading reports it
         return 0
 

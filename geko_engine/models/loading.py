@@ -34,16 +34,18 @@ def load_model_and_tokenizer(
     config: ModelConfig,
     args: GEKOTrainingArgs | None = None,
     *,
+    dtype: torch.dtype = torch.float32,
     should_stop: ShouldStop | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[Any, Any]:
-    """Load a causal language model in float32, and its tokenizer.
+    """Load a causal language model and its tokenizer.
 
     A tokenizer without a pad token pads with its end-of-sequence token; padding never counts in the loss.
 
     Args:
         config: which model.
         args: for the precision in which quantized weights are multiplied (default float32).
+        dtype: in which the weights are held, whatever the files have.
         should_stop: called during a download; True cancels it.
         on_progress: called with (bytes downloaded, bytes to download).
 
@@ -58,7 +60,7 @@ def load_model_and_tokenizer(
     bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
 
     def load(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
-        return _from_pretrained(source, config, options, bits)
+        return _from_pretrained(source, config, {**options, "dtype": dtype}, bits)
 
     model, loading, tokenizer = _with_source(config, load, should_stop, on_progress)
     prepare_quantized_for_training(model)
@@ -106,7 +108,8 @@ def _with_source(
     if problem:
         raise ModelError(problem, "model.name")
     if config.name == DEMO or is_local(config.name):
-        source = demo_path("model") if config.name == DEMO else Path(config.name).expanduser()
+        # An adapter names its base model by this path, and is read from other folders: it must be absolute.
+        source = (demo_path("model") if config.name == DEMO else Path(config.name).expanduser()).resolve()
         return _explained(config, lambda: load(str(source), {}))
     progress = DownloadProgress()
 
@@ -146,13 +149,12 @@ def _from_pretrained(
     """(model, loading info of its weights, tokenizer). Raises what transformers raises."""
     from transformers import AutoModelForCausalLM
 
+    dtype = options.pop("dtype")
     settings, tokenizer = _config_and_tokenizer(source, config, options)
-    options = {"trust_remote_code": config.trust_remote_code, **options}
+    options = {"trust_remote_code": config.trust_remote_code, "dtype": dtype, **options}
     if quantized_with(settings):  # the files decide, not the setting
         require_bitsandbytes(f"The quantized weights of {config.name!r}", "give the original model")
     elif bits is not None:
         options["quantization_config"] = bits
-    model, loading = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, output_loading_info=True, **options
-    )
+    model, loading = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     return model, loading, tokenizer

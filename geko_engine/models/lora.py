@@ -68,7 +68,9 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
         targets = ALL_LINEAR
     else:
         _check_targets(model, targets)
-    chosen = model.modules() if targets == ALL_LINEAR else [module for t in targets for module in _found(model, t)]
+    named = [] if targets == ALL_LINEAR else [module for t in targets for module in _found(model, t)]
+    _check_sharing(model, named)
+    chosen = named or model.modules()
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=settings.r,
@@ -137,6 +139,24 @@ def _check_targets(model: nn.Module, targets: Iterable[str]) -> None:
             f"{ALL_LINEAR} on its own means all of them except the output layer.",
             "lora.target_modules",
         )
+
+
+def _check_sharing(model: nn.Module, chosen: Iterable[nn.Module]) -> None:
+    """Raise ConfigError for a layer whose weights another one uses: merging would change that one too, unseen by it."""
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "weight", None), nn.Parameter):
+            names.setdefault(id(module.weight), []).append(name)
+    for module in chosen:
+        users = names.get(id(getattr(module, "weight", None)), [])
+        if len(users) > 1:
+            own = next(name for name in users if model.get_submodule(name) is module)
+            other = next(name for name in users if name != own)
+            raise ConfigError(
+                f"The layer {own} shares its weights with {other} in this model, so an adapter on it cannot be merged: "
+                "leave it out of target_modules.",
+                "lora.target_modules",
+            )
 
 
 def _found(model: nn.Module, target: str) -> list[nn.Module]:

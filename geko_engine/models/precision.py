@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 
@@ -58,6 +59,20 @@ def check_precision(args: GEKOTrainingArgs, device: torch.device) -> str:
             "This GPU does not support bf16 (it needs Ampere or newer): use fp16 or fp32.", "training.bf16"
         )
     return "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+
+
+def weights_dtype(config: RunConfig) -> torch.dtype:
+    """The precision in which a run holds the weights of its model.
+
+    With model.dtype = auto, weights that stay frozen beside adapters are held in the precision that they are multiplied
+    in anyway; weights that are trained, and those that are quantized, are loaded in float32. Adapters are float32 always.
+    """
+    if config.model.dtype != "auto":
+        chosen: torch.dtype = getattr(torch, config.model.dtype)
+        return chosen
+    if not config.lora.enabled or config.model.quantization != "none":
+        return torch.float32
+    return torch.bfloat16 if config.training.bf16 else torch.float16 if config.training.fp16 else torch.float32
 
 
 def set_thread_count(parameters: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy as copy_of
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from torch import nn
 from geko_engine.exceptions import RunError
 
 
-def save_model(model: Any, tokenizer: Any, path: Path) -> None:
+def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None = None) -> None:
     """Save a model (or adapter) and its tokenizer for from_pretrained; a plain module as model.safetensors.
 
     Args:
         model: with save_pretrained, or any torch module.
         tokenizer: saved beside it if it has save_pretrained; may be None.
         path: folder, created if missing.
+        dtype: in which the weights of a whole model are written; None for the one that they are held in. Adapters are
+            always written as they are held.
 
     Raises:
         RunError: when a trainable weight is not finite.
@@ -25,13 +28,31 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> None:
     require_finite(model)
     path.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "save_pretrained"):
-        model.save_pretrained(path)
+        if dtype in (None, getattr(model, "dtype", None)) or hasattr(model, "peft_config"):
+            model.save_pretrained(path)
+        else:
+            _save_in(dtype, model, path)
     else:
         from safetensors.torch import save_model as save_tensors
 
         save_tensors(model, str(path / "model.safetensors"))
     if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(path)
+
+
+def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
+    """Save a transformers model with its floating-point weights in `dtype`, and with that dtype in its config.json."""
+    copies: dict[int, torch.Tensor] = {}  # tied weights stay tied, or they would be written twice
+
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_floating_point():
+            return copies.setdefault(tensor.data_ptr(), tensor.detach().to("cpu", dtype))
+        return tensor
+
+    model.save_pretrained(path, state_dict={name: copy(tensor) for name, tensor in model.state_dict().items()})
+    settings = copy_of(model.config)
+    settings.dtype = dtype
+    settings.save_pretrained(path)
 
 
 def set_end_token(model: Any, tokenizer: Any, token: str) -> None:

@@ -22,12 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.models.lora import apply_lora, lora_config_for
+from geko_engine.models.precision import weights_dtype
 from geko_engine.models.quantization import count_parameters
 from geko_engine.scoring.chunked_loss import bytes_of_loss, loss_of_hidden
 from geko_engine.scoring.output_head import fuses, output_embedding, settings, tail_of
 
-FLOAT = 4  # bytes: weights, gradients and optimizer state are float32
-ADAM_BYTES, ADAM_8BIT_BYTES = 8, 2.1  # per trainable parameter; the 8-bit one keeps a scale per block
+FLOAT = 4  # bytes of a float32
+ADAM_8BIT_BYTES = 2.1  # per trainable parameter: the scale of each block included
 QUANTIZED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
 RECOMPUTED = 1.5  # factor on one layer's activations with gradient checkpointing: recomputed activations and their gradients coexist; benchmarks/memory_estimate.py
 WORKSPACE = 0.10  # share of everything else: temporary memory of operations; benchmarks/memory_estimate.py
@@ -38,7 +39,7 @@ MATMUL_SHARE = (
 WRITING = (
     2.2  # time of a byte that other operations write, in units of one that silu writes; benchmarks/memory_estimate.py
 )
-UPDATE = 4 * FLOAT  # bytes written for each trained parameter in a step: weight, moments, gradient
+UPDATES = 4  # numbers written for each trained parameter in a step: weight, moments, gradient
 WIDE = 1 << 22  # numbers that silu is timed on; a larger tensor gets fresh memory each time on a CPU
 UNCOUNTED = {*flop_registry, torch.ops.aten._unsafe_view}  # the shape that a product gets is a view without the name
 OVERHEAD = 3.0  # time of an operation of a step, beside its arithmetic, in units of the smallest one's
@@ -88,7 +89,7 @@ class Footprint:
         products = 2.0 + min(1.0, 2 * self.trainable / max(1, self.parameters)) + again
         share, passes = tokens / max(1, self.tokens), 3.0 + again
         arithmetic = products * share * self.flops / (MATMUL_SHARE * speed.flops_per_second)
-        written = passes * share * self.written + steps * UPDATE * self.trainable
+        written = passes * share * self.written + steps * UPDATES * self.gradients
         waiting = passes * steps * self.operations * OVERHEAD * speed.operation_seconds
         return arithmetic + WRITING * written / speed.written_per_second + waiting
 
@@ -101,7 +102,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):
-        model = _empty_model(config, model_config)
+        model = _empty_model(config, model_config, weights_dtype(config))
     total, trainable = count_parameters(model)
     with FakeTensorMode(), device:
         _give_fake_tensors(model)
@@ -110,15 +111,16 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
     layers = max(1, getattr(model_config.get_text_config(), "num_hidden_layers", 1))
     recomputed = round(RECOMPUTED * saved / layers) if config.training.gradient_checkpointing else 0
     if recomputed:
-        hidden = batch_size * length * model_config.get_text_config().hidden_size * FLOAT
+        hidden = batch_size * length * model_config.get_text_config().hidden_size * weights_dtype(config).itemsize
         saved = recomputed + layers * hidden  # one layer at a time, and the input of each
-    per_parameter = ADAM_8BIT_BYTES if config.training.use_8bit_optimizer else ADAM_BYTES
+    learned = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    moments = round(trainable * ADAM_8BIT_BYTES) if config.training.use_8bit_optimizer else 2 * learned
     return Footprint(
         parameters=total,
         trainable=trainable,
         weights=_weight_bytes(model, config.model.quantization),
-        gradients=trainable * FLOAT,
-        optimizer=round(trainable * per_parameter),
+        gradients=learned,
+        optimizer=moments,
         activations=saved,
         logits=rows,
         flops=flops.get_total_flops(),
@@ -130,14 +132,17 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
     )
 
 
-def weight_bytes(config: RunConfig, model_config: Any) -> int:
+def weight_bytes(config: RunConfig, model_config: Any, dtype: torch.dtype) -> int:
     """Bytes of the weights of a run's model, adapters included, computed without loading them.
+
+    Args:
+        dtype: in which they are held.
 
     Raises:
         RuntimeError and others: if the architecture cannot be built without weights.
     """
     with torch.device("meta"):
-        return _weight_bytes(_empty_model(config, model_config), config.model.quantization)
+        return _weight_bytes(_empty_model(config, model_config, dtype), config.model.quantization)
 
 
 def _give_fake_tensors(model: nn.Module) -> None:
@@ -153,11 +158,11 @@ def _give_fake_tensors(model: nn.Module) -> None:
                 module._buffers[name] = made.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
-def _empty_model(config: RunConfig, model_config: Any) -> nn.Module:
+def _empty_model(config: RunConfig, model_config: Any, dtype: torch.dtype) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_config(
-        model_config, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code
+        model_config, dtype=dtype, trust_remote_code=config.model.trust_remote_code
     )
     lora = lora_config_for(config.lora, model)
     if lora is not None:
@@ -167,16 +172,16 @@ def _empty_model(config: RunConfig, model_config: Any) -> nn.Module:
 
 
 def _weight_bytes(model: nn.Module, quantization: str) -> int:
-    everything: int = sum(p.numel() for p in model.parameters()) * FLOAT
+    everything: int = sum(p.nbytes for p in model.parameters())
     if quantization not in QUANTIZED_BYTES:
         return everything
     head: Any = getattr(model, "get_output_embeddings", lambda: None)()
-    linear = sum(
-        module.weight.numel()
+    saved = sum(
+        module.weight.nbytes - module.weight.numel() * QUANTIZED_BYTES[quantization]
         for module in model.modules()
         if isinstance(module, nn.Linear) and module is not head and not module.weight.requires_grad
     )
-    return everything - round(linear * (FLOAT - QUANTIZED_BYTES[quantization]))
+    return everything - round(saved)
 
 
 def _forward(model: nn.Module, config: RunConfig, batch: int, length: int, targets: int) -> tuple[int, int]:

@@ -73,6 +73,8 @@ class Scorer:
         # An adapter's wrapper accepts any argument and passes it on, so inspect the module inside.
         named: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         self._parameters = inspect.signature(named.forward).parameters
+        # By argument, not in the model's config, which is saved with the model and used for generation.
+        self._always: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
         labels = self._parameters.get("labels")
         self._needs_labels = labels is not None and labels.default is inspect.Parameter.empty
         # The user's functions expect the logits of every position.
@@ -94,7 +96,7 @@ class Scorer:
         if weights is None:
             weights = torch.ones(count, device=rows.device)
         row_weight = weights[sample]
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        inputs = {name: value for name, value in batch.items() if name != "labels"} | self._always
         head = self._head if self._head is not None and self._head.found else None
         fused = head.hidden(model, inputs, rows) if head is not None else None
         if head is not None and fused is not None:
@@ -111,7 +113,7 @@ class Scorer:
 
     def _call_whole(self, model: nn.Module, batch: dict[str, Tensor]) -> Any:
         """All positions, with the inputs that the module's forward names; labels only where it needs them."""
-        inputs = {name: value for name, value in batch.items() if self._takes(name)}
+        inputs = {name: value for name, value in batch.items() if self._takes(name)} | self._always
         if not self._needs_labels:
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
             has_signal = getattr(outputs, "logits", None) is not None or getattr(outputs, "loss", None) is not None

@@ -67,8 +67,6 @@ class TrainingEngine:
         if args.gradient_checkpointing:
             enable_checkpointing(model)
         model_config: Any = getattr(model, "config", None)
-        if model_config is not None:
-            model_config.use_cache = False
         compiled = args.compile_model and compile_model(model, warn)
         limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
         self.collate = Collator(pad_token_id, COMPILED_LENGTHS if compiled else 1, limit)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -434,9 +435,17 @@ class GEKOTrainer:
             checkpoint.settings(self.config, self.args),
         )
 
-    def save_model(self, path: str | Path) -> None:
-        """Write model (or adapter) and tokenizer, readable by from_pretrained."""
-        save_model(self.model, self.tokenizer, Path(path))
+    def save_model(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write model (or adapter) and tokenizer, readable by from_pretrained.
+
+        Args:
+            path: folder, created if missing.
+            dtype: in which the weights of a whole model are written; None for the one that they are held in.
+
+        Raises:
+            RunError: when a trainable weight is not finite.
+        """
+        save_model(self.model, self.tokenizer, Path(path), dtype)
 
     def _save_periodic(self) -> None:
         self.save_checkpoint(self.checkpoints_path / f"checkpoint-{self.progress.step}")

@@ -16,7 +16,7 @@ from geko_engine.cli import main
 from geko_engine.config.run_config import RunConfig
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.preflight.memory_estimate import (
-    UPDATE,
+    UPDATES,
     WRITING,
     Footprint,
     Speed,
@@ -194,10 +194,10 @@ def test_the_time_of_what_is_no_product_is_that_of_the_bytes_it_writes() -> None
     only_writing = Speed(math.inf, 1.0, 0.0)
     plain = footprint(RunConfig(), small_llama().config, 4, 20, 40)
     passes = 3 * plain.written * 2  # twice as many tokens as were counted, forward and twice as much backward
-    assert plain.seconds(160, 1, only_writing) == pytest.approx(WRITING * (passes + UPDATE * plain.trainable))
+    assert plain.seconds(160, 1, only_writing) == pytest.approx(WRITING * (passes + UPDATES * plain.gradients))
     lora = footprint(RunConfig.from_dict({"lora": {"enabled": True, "r": 2}}), small_llama().config, 4, 20, 40)
     assert lora.seconds(80, 1, only_writing) - lora.seconds(80, 0, only_writing) == pytest.approx(
-        WRITING * UPDATE * lora.trainable
+        WRITING * UPDATES * lora.gradients
     )
 
 

@@ -17,8 +17,6 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainingArguments
 
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.data.batches import Collator
@@ -78,49 +76,6 @@ def test_switched_off_it_equals_a_plain_loop_bit_by_bit(tmp_path: Path) -> None:
         reference.append(float(loss.detach()))
     assert losses == pytest.approx(reference, rel=1e-6)
     assert_same_weights(weights(trainer), dict(model.named_parameters()))
-
-
-class InOrder(Trainer):
-    """transformers.Trainer that takes the rows as they come and remembers the loss of each step."""
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
-        self.losses = [*getattr(self, "losses", []), float(loss)]
-        return loss
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
-
-
-def test_switched_off_it_equals_the_trainer_of_transformers_in_the_same_order(tmp_path: Path) -> None:
-    losses: list[float] = []
-    ours = trainer_for(
-        tmp_path,
-        config=OFF,
-        args={"num_epochs": 1, "warmup_steps": 0, "weight_decay": 0.0, "learning_rate": 5e-4},
-        on_event=lambda e: losses.append(e.loss) if isinstance(e, StepCompleted) else None,
-    )
-    ours.train()
-    data = sum_data()
-    rows = [data[i] for ids in plain_order(48, 1, data.lengths) for i in ids]
-    model = small_llama()
-    args = TrainingArguments(
-        output_dir=str(tmp_path / "theirs"),
-        num_train_epochs=1,
-        per_device_train_batch_size=8,
-        learning_rate=5e-4,
-        weight_decay=0.0,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    theirs = InOrder(model, args, train_dataset=rows, data_collator=Collator(0))  # type: ignore[arg-type]
-    theirs.train()
-    assert losses == pytest.approx(theirs.losses, abs=1e-6)
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(weights(ours)[name], parameter, atol=1e-6, rtol=0)
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], nn.Module], Any]] = {
