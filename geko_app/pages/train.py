@@ -40,6 +40,7 @@ def build(services: Services, blocks: gr.Blocks) -> None:
             with gr.Row(elem_classes="geko-start-row"):
                 preview = gr.Button("Preview data & memory", elem_id="geko-preview-button", min_width=120)
                 start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
+            gr.HTML('<ul class="geko-start-warnings" role="status" hidden></ul>', padding=False)
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
             live_html("preview", [_preview_endpoint(services.previews)])

@@ -108,7 +108,8 @@ def exported(values: dict[str, Any], layout: str) -> dict[str, Any]:
     if layout == "text":
         return {"text": text}
     if layout == "conversation":
-        return {"messages": json.loads(values["messages"])}
+        tools = values.get("tools")  # runs of version 1 have not kept them
+        return {"messages": json.loads(values["messages"]), **({"tools": json.loads(tools)} if tools else {})}
     begin = values["learnt"][0] if values["learnt"] else len(text)
     return {"prompt": text[:begin].removesuffix("\n"), "completion": text[begin:]}  # rendering adds the line break
 

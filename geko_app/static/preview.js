@@ -20,6 +20,7 @@ import { pollJob } from './poll.js';
  * @property {[number, number][]} lengths the longest of a bin, and how many samples are in it
  * @property {Memory | null} memory
  * @property {string[]} findings
+ * @property {string[]} warnings
  */
 
 /** @type {Preview} */
@@ -33,6 +34,7 @@ const STARTING = {
   lengths: [],
   memory: null,
   findings: [],
+  warnings: [],
 };
 const POLL = 400; // milliseconds
 
@@ -102,6 +104,17 @@ class PreviewCard extends View {
     this.drawMemory(preview.memory);
     this.q('.l-odd').hidden = !preview.findings.length;
     this.q('.l-findings').replaceChildren(...preview.findings.map((sentence) => node('li', '', sentence)));
+    this.warnAtStart(preview.warnings);
+  }
+
+  /**
+   * What changes the training of many rows stands beside the Start button, too.
+   * @param {string[]} sentences
+   */
+  warnAtStart(sentences) {
+    const list = /** @type {HTMLElement} */ (document.querySelector('.geko-start-warnings'));
+    list.hidden = !sentences.length;
+    list.replaceChildren(...sentences.map((sentence) => node('li', '', sentence)));
   }
 
   drawSample() {

@@ -17,6 +17,8 @@ from geko_app.formatting import (
 from geko_engine.reporting.events import Message
 
 Event = Mapping[str, Any]
+CHANGES_TRAINING = ("truncated", "empty", "masked", "unusable", "changed")  # kinds of findings
+WORTH_A_WARNING = 0.1  # of the rows
 MEMORY_PARTS = {
     "weights": "Weights",
     "gradients": "Gradients",
@@ -49,8 +51,23 @@ def card(events: Sequence[Event]) -> dict[str, Any]:
             ),
             *(event["text"] for event in events if event["type"] == Message.__name__),
         ],
+        "warnings": warnings(checked),
         "memory": memory(step),
     }
+
+
+def warnings(checked: Mapping[str, Event]) -> list[str]:
+    """What changes the training of so many rows that it is said beside the Start button.
+
+    Args:
+        checked: the DataChecked event of each dataset, by its name.
+    """
+    data = checked.get("training", {"findings": [], "rows": 0})
+    return [
+        found["sentence"]
+        for found in data["findings"]
+        if found["kind"] in CHANGES_TRAINING and found["count"] > WORTH_A_WARNING * data["rows"]
+    ]
 
 
 def status(phase: Event | None) -> str:

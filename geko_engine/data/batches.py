@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ IGNORE_INDEX = -100  # label of a position that is no target, as in transformers
 
 
 NO_LIMIT = 1_000_000_000
+READ = ("input_ids", "labels", "attention_mask")  # keys of a dataset's items
 
 
 @dataclass
@@ -136,12 +137,24 @@ class DatasetView:
 
     Missing labels mean the tokens themselves. Padding (attention_mask 0) is taken out: we pad per batch.
 
+    Args:
+        dataset: with len() and numbers.
+        taken: what the model's forward takes. Such a key of the first item is passed on, and needs one value for each
+            token of every item: position_ids and token_type_ids, for instance.
+
+    Attributes:
+        passed_on: these keys. unread: the keys of the first item that nobody reads.
+
     Raises:
-        TypeError: when an item is no dict or has no `input_ids`.
+        TypeError: when an item is no dict, has no `input_ids`, or lacks values of a key that is passed on.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, taken: Collection[str] = ()) -> None:
         self.dataset = dataset
+        first = dataset[0] if len(dataset) else {}
+        others = [str(key) for key in first if key not in READ] if hasattr(first, "keys") else []
+        self.passed_on = [key for key in others if key in taken]
+        self.unread = [key for key in others if key not in taken]
         items = [self[index] for index in range(len(dataset))]
         self.lengths = np.array([len(item["input_ids"]) for item in items], dtype=np.int64)
         self.targets = np.array([int((item["labels"][1:] != IGNORE_INDEX).sum()) for item in items], dtype=np.int64)
@@ -156,21 +169,36 @@ class DatasetView:
             raise TypeError(f"Item {index} of the dataset must be a dict with 'input_ids', but it has {found}.")
         ids = np.asarray(item["input_ids"]).reshape(-1)
         labels = np.asarray(item["labels"] if item.get("labels") is not None else ids, dtype=np.int64).reshape(-1)
+        values = {"input_ids": ids, "labels": labels}
+        values |= {key: self._per_token(item, key, index, len(ids)) for key in self.passed_on}
         mask = item.get("attention_mask")
         if mask is not None:
             real = np.asarray(mask).reshape(-1).astype(bool)
-            ids, labels = ids[real], labels[real]
-        return {"input_ids": ids, "labels": labels}
+            values = {name: array[real] for name, array in values.items()}
+        return values
+
+    def _per_token(self, item: Any, key: str, index: int, count: int) -> NDArray[Any]:
+        given = item.get(key)
+        values = np.asarray(given if given is not None else []).reshape(-1)
+        if len(values) != count:
+            raise TypeError(
+                f"The key {key!r} is passed to the model and needs one value for each of the {count} tokens, but item "
+                f"{index} has {len(values)}: remove the key, or complete it."
+            )
+        return values
 
 
-def as_samples(dataset: Any) -> Any:
-    """`dataset` with `lengths` and `targets`, wrapped where it does not have them."""
-    return dataset if isinstance(dataset, TokenizedData | DatasetView) else DatasetView(dataset)
+def as_samples(dataset: Any, taken: Collection[str] = ()) -> Any:
+    """`dataset` with `lengths` and `targets`, wrapped where it does not have them; `taken` as in DatasetView."""
+    return dataset if isinstance(dataset, TokenizedData | DatasetView) else DatasetView(dataset, taken)
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Samples -> one batch of tensors [B, longest]: input_ids, attention_mask, labels; padded on the right."""
+    """Samples -> one batch of tensors [B, longest], padded on the right.
+
+    input_ids, attention_mask, labels, and whatever else every sample has for each token, padded with 0.
+    """
 
     pad_token_id: int = 0
     multiple: int = 1  # of the batch's length, so that a compiled model meets few lengths
@@ -185,4 +213,8 @@ class Collator:
             length = len(sample["input_ids"])
             ids[row, :length], mask[row, :length], labels[row, :length] = sample["input_ids"], 1, sample["labels"]
         batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        for name in [name for name in samples[0] if name not in batch]:
+            batch[name] = np.zeros((len(samples), longest), samples[0][name].dtype)
+            for row, sample in enumerate(samples):
+                batch[name][row, : len(sample[name])] = sample[name]
         return {name: torch.from_numpy(array) for name, array in batch.items()}

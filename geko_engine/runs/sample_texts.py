@@ -1,7 +1,7 @@
 """The training samples of a run as people read them: texts.parquet and rows.safetensors beside it. Knows no page.
 
 texts.parquet      row i is sample i: `text` (the whole rendered sample), `learnt` (character offsets, begin and end of
-                   each learnt part in turn), `messages` (the turns as JSON, for conversations), `cut`. Its metadata
+                   each learnt part in turn), `messages` and `tools` (as JSON, for conversations that have them), `cut`. Its metadata
                    `layout` is how the rows were read: text, pair or conversation.
 rows.safetensors   one array [count] of each: `row` (number in the source, from 1), `tokens`, `targets`, `truncated`
                    (cut at max_length tokens), `equal_to` and `contradicts` (the row number of the first equal sample
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("learnt", pa.list_(pa.int32())),
         ("messages", pa.string()),
         ("cut", pa.bool_()),
+        ("tools", pa.string()),
     ]
 )
 Progress = Callable[[int, int], None]
@@ -88,15 +89,20 @@ def write_sample_texts(
 
 def _text(rendering: Rendering) -> tuple[tuple[int, int], dict[str, Any]]:
     """(digests of prompt and answer, values of the columns) of one sample."""
-    turns = json.dumps(rendering.turns, ensure_ascii=False) if rendering.turns is not None else None
-    cut = max(len(rendering.text), len(turns or "")) > TEXT_LIMIT
+    turns, tools = _as_json(rendering.turns), _as_json(rendering.tools)
+    cut = max(len(rendering.text), len(turns or ""), len(tools or "")) > TEXT_LIMIT
     values = {
         "text": rendering.text[:TEXT_LIMIT],
         "learnt": learnt_spans(rendering, TEXT_LIMIT),
         "messages": None if cut else turns,
         "cut": cut,
+        "tools": None if cut else tools,
     }
     return _digests(rendering.segments), values
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def learnt_spans(rendering: Rendering, limit: int) -> list[int]:

@@ -7,7 +7,7 @@ training loss and all scores. So tracking every sample costs less than plain tra
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,7 @@ class Scorer:
     ) -> None:
         self.compute_confidence, self.compute_correctness, self._warn = compute_confidence, compute_correctness, warn
         self._warned = False
-        # An adapter's wrapper accepts any argument and passes it on, so inspect the module inside.
-        named: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-        self._parameters = inspect.signature(named.forward).parameters
+        self._parameters = forward_parameters(model)
         # By argument, not in the model's config, which is saved with the model and used for generation.
         self._always: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
         labels = self._parameters.get("labels")
@@ -157,6 +155,13 @@ class Scorer:
                 )
             setattr(scores, name, value.detach().bool() if name == "correct" else value.detach().float())
         return scores
+
+
+def forward_parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a model's forward, by name; of the model inside where adapters wrap it."""
+    # An adapter's wrapper accepts any argument and passes it on.
+    named: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return inspect.signature(named.forward).parameters
 
 
 def per_sample(tokens: TokenLoss, sample: Tensor, count: int) -> BatchScores:

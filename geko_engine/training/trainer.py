@@ -29,7 +29,7 @@ from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
 from geko_engine.scoring.evaluation import SampleScores, in_id_order
-from geko_engine.scoring.sample_scores import SampleFunction, Scorer
+from geko_engine.scoring.sample_scores import SampleFunction, Scorer, forward_parameters
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.geko_policy import policy_for
@@ -90,8 +90,12 @@ class GEKOTrainer:
         self.should_stop = should_stop or (lambda: False)
         self.log_position: Callable[[], int | None] = lambda: None  # where events are logged: number of the last one
         set_seed(self.args.seed)
-        self.samples = as_samples(train_dataset)
-        self.eval_samples = as_samples(eval_dataset) if eval_dataset is not None and len(eval_dataset) else None
+        taken = forward_parameters(model)
+        self.samples = as_samples(train_dataset, taken)
+        self.eval_samples = as_samples(eval_dataset, taken) if eval_dataset is not None and len(eval_dataset) else None
+        unread = getattr(self.samples, "unread", [])
+        if unread:
+            self._log(f"Keys of the dataset that are not read: {', '.join(unread)}.")
         if not len(self.samples):
             raise TypeError("The training dataset is empty: give at least one sample.")
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model

@@ -44,6 +44,7 @@ def write_texts(folder: RunFolder, texts: list[tuple[str, str]], layout: str = "
         "learnt": [[len(prompt) + 1, len(prompt) + 1 + len(answer)] for prompt, answer in texts],
         "messages": [None] * len(texts),
         "cut": [False] * len(texts),
+        "tools": [None] * len(texts),
     }
     with parquet.ParquetWriter(folder.texts_path, SCHEMA) as file:
         file.add_key_value_metadata({"layout": layout})

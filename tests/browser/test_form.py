@@ -60,16 +60,18 @@ def test_the_draft_survives_a_reload(page: Page) -> None:
 
 def test_the_preview_shows_samples_findings_memory_and_time(page: Page, server: Server) -> None:
     rows = [{"prompt": f"{i} plus 1", "completion": str(i + 1)} for i in range(40)]
-    rows += [rows[0], {"prompt": "nothing", "completion": ""}]
+    rows += [rows[0], *[{"prompt": "nothing", "completion": ""}] * 5]
     path = server.folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     fill(page, {"data.train": str(path)})
     page.locator("#geko-preview-button").click()
     expect(page.locator(".l-text .learned").first).to_contain_text("1", timeout=WAIT)
     expect(page.locator(".l-verdict")).to_contain_text("it fits", timeout=WAIT)
-    expect(page.locator(".l-figures")).to_contain_text("of 42 rows")
+    expect(page.locator(".l-figures")).to_contain_text("of 46 rows")
     expect(page.locator(".l-findings")).to_contain_text("1 row equal to an earlier one: 41")
-    expect(page.locator(".l-findings")).to_contain_text("1 row without anything to learn, left out: 42")
+    left_out = "5 rows without anything to learn, left out: 42, 43, 44, 45, 46"
+    expect(page.locator(".l-findings")).to_contain_text(left_out)
+    expect(page.locator(".geko-start-warnings")).to_have_text(left_out)  # more than a tenth of the rows
     page.locator(".l-after").click()
     expect(page.locator(".l-number")).to_have_text("2 of 20")
     assert server.runs() == []

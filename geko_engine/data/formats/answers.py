@@ -55,6 +55,7 @@ def render_dialogue(dialogue: Dialogue, tokenizer: Any) -> list[Rendering]:
     """
     _refuse_silence(dialogue)
     template = ChatTemplate.of(tokenizer)
+    tools = dialogue.tools  # kept with the row, also where the template does not show them
     fit(dialogue, template)
     answers = dialogue.answers()
     if len(answers) < len(answers_of(dialogue.turns)):
@@ -68,7 +69,7 @@ def render_dialogue(dialogue: Dialogue, tokenizer: Any) -> list[Rendering]:
         dialogue.remarks.append(SPLIT if template.end else SPLIT_ENDS)
         dialogue.notes += [HIDDEN_ANSWER] if len(samples) < len(answers) else []
     notes, remarks = tuple(dict.fromkeys(dialogue.notes)), tuple(dict.fromkeys(dialogue.remarks))
-    return [Rendering(sample.segments, sample.turns, notes, remarks) for sample in samples]
+    return [Rendering(sample.segments, sample.turns, notes, remarks, tools) for sample in samples]
 
 
 def _refuse_silence(dialogue: Dialogue) -> None:

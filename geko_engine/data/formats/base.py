@@ -33,6 +33,7 @@ class Rendering:
         segments: the pieces of text in their order, each learnt or not.
         turns: the conversation that they were made of, for formats that have one.
         notes: what of the row is not learnt as it stands there; each completes "N rows ...".
+        tools: descriptions of the tools that the assistant may call, for formats that have them.
         remarks: what was done to the row that changes nothing of what its answers say; in the same form.
     """
 
@@ -40,6 +41,7 @@ class Rendering:
     turns: list[Turn] | None = None
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    tools: list[Any] | None = None
 
     @property
     def text(self) -> str:

@@ -240,6 +240,17 @@ def test_the_cleaned_dataset_trains_as_the_rows_did(store: RunStore, tmp_path: P
     assert [after[i]["labels"].tolist() for i in (0, 1)] == [before[i]["labels"].tolist() for i in (0, 2)]
 
 
+def test_the_tools_of_a_conversation_are_exported_with_it(store: RunStore, tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "get_weather", "description": "", "parameters": {}}}]
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    row = {"messages": turns, "tools": tools}
+    folder = new_run(store, count=1, epochs=0)
+    rendered = RenderedRows([row], recognise([row], DataConfig(train="x"), TOKENIZER), TOKENIZER)
+    write_sample_texts(folder.path, rendered, tokenise_rendered(rendered, 1000))
+    write_dataset(SampleStore(store).samples(folder.id), tmp_path / "clean.jsonl")
+    assert json.loads((tmp_path / "clean.jsonl").read_text(encoding="utf-8")) == row
+
+
 def test_a_text_that_is_not_whole_is_not_exported(store: RunStore, tmp_path: Path) -> None:
     folder = new_run(store, count=2, epochs=0)
     import pyarrow.parquet as parquet

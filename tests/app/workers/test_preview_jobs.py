@@ -67,6 +67,17 @@ def test_the_card_fills_as_the_preview_goes_on() -> None:
     assert "1 M parameters, 2 k trained" in whole["memory"]["note"]
 
 
+def test_what_changes_more_than_a_tenth_of_the_rows_is_said_beside_start() -> None:
+    def warned(kind: str, count: int, name: str = "training") -> list[str]:
+        found = [{"kind": kind, "count": count, "rows": [1], "sentence": f"{count} rows"}]
+        return card([DataChecked(name, "x.jsonl", 100, 98, 5000, 1000, 99, [(50, 90)], found).to_dict()])["warnings"]
+
+    assert warned("changed", 11) == warned("truncated", 11) == warned("unusable", 11) == ["11 rows"]
+    assert warned("changed", 10) == [], "a tenth is not more"
+    assert warned("duplicate", 90) == warned("remark", 90) == [], "they are learned as they are"
+    assert warned("empty", 90, "evaluation") == []
+
+
 def test_a_failed_preview_says_where(config: RunConfig) -> None:
     failed = card([RunEnded("failed", "There is no file.", {}, "data.train").to_dict()])
     assert (failed["error"], failed["field"]) == ("Training data: There is no file.", "data.train")

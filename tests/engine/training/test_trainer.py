@@ -451,3 +451,38 @@ def test_relative_mastery_skips_long_answers_and_ends_with_a_whole_pass(tmp_path
     assert report["compute_saved_ratio"] > 0 and report["mastery"] == "below_mean_loss"
     (started,) = (e for e in events if isinstance(e, RunStarted))
     assert "below the mean" in started.mastery_reason
+
+
+class Items:
+    """A dataset of tokenised items with more than input_ids and labels."""
+
+    def __init__(self, **more: Any) -> None:
+        self.items = [{**sum_data()[index], **more} for index in range(8)]
+        for item in self.items:
+            item["position_ids"] = np.arange(len(item["input_ids"]))[::-1]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+def test_what_the_model_takes_for_each_token_is_passed_on_to_it(tmp_path: Path) -> None:
+    given: list[dict[str, Any]] = []
+    model = small_llama()
+    model.register_forward_pre_hook(lambda module, args, kwargs: given.append(kwargs), with_kwargs=True)
+    events: list[Any] = []
+    trainer_for(tmp_path, model, OFF, data=Items(text="four"), on_event=events.append, args={"num_epochs": 1}).train()
+    for inputs in given:
+        lengths = inputs["attention_mask"].sum(1).tolist()
+        for length, positions in zip(lengths, inputs["position_ids"].tolist(), strict=True):
+            assert positions[:length] == list(range(length))[::-1] and set(positions[length:]) <= {0}
+    assert given and "Keys of the dataset that are not read: text." in [getattr(e, "text", "") for e in events]
+
+
+def test_a_key_that_does_not_fit_the_tokens_is_refused(tmp_path: Path) -> None:
+    data = Items()
+    data.items[3]["position_ids"] = [0]
+    with pytest.raises(TypeError, match=r"'position_ids' .*one value for each of the \d+ tokens, but item 3 has 1"):
+        trainer_for(tmp_path, data=data)
