@@ -60,6 +60,7 @@ bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/
 	$(BIN)/python -m benchmarks.scale --small
 	$(BIN)/python -m benchmarks.memory_estimate --small
 	$(BIN)/python -m benchmarks.page --small
+	$(BIN)/python -m benchmarks.long_runs --small
 	$(BIN)/python -m benchmarks.start --small
 	$(BIN)/python -m benchmarks.savings --small
 	$(BIN)/python -m benchmarks.label_noise --small

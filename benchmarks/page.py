@@ -40,15 +40,15 @@ Answers = dict[str, Callable[[Any], Any]]
 Query = Callable[[], Any]
 
 
-def completed(step: int) -> StepCompleted:
-    """A step of a made-up run: its loss falls, its buckets fill."""
-    share, tokens = step / STEPS, 800 * step
-    frozen = int(SAMPLES * share / 2)
+def completed(step: int, steps: int = STEPS, samples: int = SAMPLES) -> StepCompleted:
+    """A step of a made-up run of so many steps and samples: its loss falls, its buckets fill."""
+    share, tokens = step / steps, 800 * step
+    frozen = int(samples * share / 2)
     return StepCompleted(
         step=step,
         epoch=int(EPOCHS * share),
         progress=min(1.0, share),
-        steps_planned=STEPS,
+        steps_planned=steps,
         loss=2.5 * float(np.exp(-3 * share)) + 0.1 * (step % 7),
         learning_rate=7e-4 * (1 - share),
         phase="",
@@ -63,22 +63,24 @@ def completed(step: int) -> StepCompleted:
         light=1000,
         focus=2000,
         hard=500,
-        unseen=SAMPLES - frozen - 3500,
+        unseen=samples - frozen - 3500,
     )
 
 
-def write_events(folder: RunFolder, steps: int) -> None:
-    """A run of `steps` steps from its start to its end, as its worker writes it."""
+def write_events(folder: RunFolder, steps: int, planned: int = STEPS, samples: int = SAMPLES) -> None:
+    """A run of `steps` of the `planned` steps from its start to its end, as its worker writes it."""
     with RunWriter(folder) as write:
-        write(RunStarted("demo", SAMPLES, 600, EPOCHS, STEPS // EPOCHS, 16, 10**7, 10**6, 10**6, 10**6, "cpu", "fp32"))
+        write(
+            RunStarted("demo", samples, 600, EPOCHS, planned // EPOCHS, 16, 10**7, 10**6, 10**6, 10**6, "cpu", "fp32")
+        )
         for step in range(1, steps + 1):
-            write(completed(step))
+            write(completed(step, planned, samples))
             if step % 1000 == 0:
                 write(Evaluated(step, 0, 1.0, 0.5, 600, 800 * step, 1.0))
-        write(RunEnded("complete", "The run went to its end.", {"end": "complete", "steps": steps, "samples": SAMPLES}))
+        write(RunEnded("complete", "The run went to its end.", {"end": "complete", "steps": steps, "samples": samples}))
 
 
-def write_samples(folder: RunFolder, count: int) -> None:
+def write_samples(folder: RunFolder, count: int, steps: int = STEPS) -> None:
     """Texts, facts, record and history of `count` samples: the demo's rows, each with a number of its own."""
     from transformers import AutoTokenizer
 
@@ -92,7 +94,7 @@ def write_samples(folder: RunFolder, count: int) -> None:
     for epoch in range(1, EPOCHS + 1):
         loss = rng.exponential(1 / epoch, count).astype(np.float32)
         confidence, correct = rng.random(count, dtype=np.float32) ** 0.3, rng.random(count) < 0.2 * epoch
-        step = STEPS * epoch // EPOCHS
+        step = steps * epoch // EPOCHS
         states.record(np.arange(count), loss, confidence, correct, np.exp(-loss), step=step, config=config)
         states.partition(config)
         history.append(states, epoch=epoch, step=step)

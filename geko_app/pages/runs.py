@@ -66,7 +66,7 @@ def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[S
         chosen, found = [reader.facts(folder) for folder in folders], []
         for folder, facts in zip(folders, chosen, strict=True):
             state = supervisor.feed(folder.id).state()
-            key = f"{state.generation}.{len(state.points)}.{len(state.evaluations)}"
+            key = f"{state.generation}.{state.curve.last_step}.{len(state.evaluations)}"
             curve = None if str_arg(drawn, folder.id) == key else runs.curve(state)
             found.append({"id": folder.id, "name": run_name(facts.id), "key": key, "curve": curve})
         configs = [flat(reader.config(folder)) for folder in folders]

@@ -1,18 +1,21 @@
 """Events of a run -> its present state. Pure bookkeeping; knows no file, no process and no chart.
 
-`RunState` applies events one by one, so the next one costs the same after 50,000 steps; `snapshot` gives one frozen
-view, from which every label, figure and button of the page derives.
+`RunState` applies events one by one, so the next one costs the same after 200,000 steps; `snapshot` gives one frozen
+view, from which every label, figure and button of the page derives. Its points are thinned (see curve.py), so that its
+size does not grow with the steps; last values, evaluations, phases and counters are exact.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from geko_app.formatting import format_bytes, format_loss, format_percent
+from geko_app.runs.curve import Curve, Point
 from geko_engine.reporting.events import EVENTS_VERSION
 from geko_engine.selection.explanation import predicted_sentence
 
@@ -20,22 +23,21 @@ BUCKETS = ("freeze", "light", "focus", "hard")
 ROLLING_STEPS = 20
 SMOOTHING = 0.95  # of the smoothed loss curve
 LOG_LINES = 200
-
-
-class Point(NamedTuple):
-    """Where the run stood after an optimizer step; each field is a column that charts may draw, by its name."""
-
-    step: int
-    loss: float | None  # None where it was no finite number: a gap in the curve
-    smoothed: float | None
-    freeze: float  # buckets as shares of all samples
-    light: float
-    focus: float
-    hard: float
-    tokens: int  # trained so far
-    seconds: float
-    learning_rate: float
-    tokens_per_second: float | None
+COUNTED = (*BUCKETS, "unseen")
+STEP_VALUES = (
+    "epoch",
+    "step",
+    "steps_planned",
+    "progress",
+    "compute_saved_ratio",
+    "tokens_forwarded",
+    "tokens_backwarded",
+    "plain_training_tokens",
+    "learning_rate",
+    "train_seconds",
+)  # of a StepCompleted, which the snapshot takes as they are
+step_values, counts = itemgetter(*STEP_VALUES), itemgetter(*COUNTED)
+ROLLING = ("_clock", "_tokens", "_losses")  # of a RunState: the last ROLLING_STEPS of each
 
 
 class Evaluation(NamedTuple):
@@ -84,14 +86,14 @@ class Snapshot:
     report: dict[str, Any] | None = None
     model_path: str = ""
     generation: int = 0
-    points: int = 0
+    points: int = 0  # the step of the last point
 
 
 class RunState:
     """The state of a run after some events. `apply` every event in order; the history is kept as points and evaluations."""
 
     def __init__(self) -> None:
-        self.points: list[Point] = []
+        self.curve = Curve()
         self.evaluations: list[Evaluation] = []
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
         self.logged = 0  # lines ever logged: a cursor for readers of the log
@@ -121,17 +123,39 @@ class RunState:
                 "tokens_per_second": rolling_speed(self._tokens),
                 "eta_seconds": left / speed if speed and not self._values.get("end") else None,
                 "generation": self.generation,
-                "points": len(self.points),
+                "points": self.curve.last_step,
             }
         )
 
-    def points_since(self, index: int, limit: int) -> list[Point]:
-        """The points from `index` on, thinned to about `limit`; the last one is always included."""
-        new = self.points[index:]
-        if len(new) <= limit:
-            return new
-        stride = -(-len(new) // limit)
-        return [*new[:-1:stride], new[-1]]
+    def copy(self) -> RunState:
+        """A copy that no longer changes with this one."""
+        other = copy(self)
+        other.curve, other._values = self.curve.copy(), dict(self._values)
+        for name in ("evaluations", "log", "phases", *ROLLING):
+            setattr(other, name, copy(getattr(self, name)))
+        return other
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        lists = ("evaluations", "log", "phases", *ROLLING)
+        plain = ("logged", "generation", "_values", "_smoothed", "_smoothing_weight")
+        values = {name: list(getattr(self, name)) for name in lists} | {name: getattr(self, name) for name in plain}
+        return {**values, "curve": self.curve.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunState:
+        """The state that `to_json` described."""
+        state = cls()
+        for name in ("logged", "generation", "_values", "_smoothed", "_smoothing_weight"):
+            setattr(state, name, values[name])
+        state.curve = Curve.from_json(values["curve"])
+        state.evaluations = [Evaluation(*row) for row in values["evaluations"]]
+        state.phases = [(name, step) for name, step in values["phases"]]
+        state.log.extend((at, level, text) for at, level, text in values["log"])
+        state._losses.extend(values["_losses"])
+        state._clock.extend((count, seconds) for count, seconds in values["_clock"])
+        state._tokens.extend((count, seconds) for count, seconds in values["_tokens"])
+        return state
 
     def log_since(self, count: int) -> list[tuple[float, str, str]]:
         """The log lines after the first `count`, as far as they are still kept: (time, level, text) each."""
@@ -168,63 +192,47 @@ class RunState:
 
     def _cut_history(self, step: int) -> None:
         """Forget what came after `step`: a resumed run repeats it from its checkpoint."""
-        kept = [point for point in self.points if point.step <= step]
-        if len(kept) < len(self.points):
-            self.points, self.generation = kept, self.generation + 1
+        if self.curve.cut(step):
+            self.generation += 1
             self.phases = [phase for phase in self.phases if phase[1] <= step]
             self.evaluations = [e for e in self.evaluations if e.step <= step]
-            self._losses = deque((p.loss for p in kept if p.loss is not None), maxlen=ROLLING_STEPS)
+            recent = self.curve.since(step - ROLLING_STEPS, ROLLING_STEPS)
+            self._losses = deque((p.loss for p in recent if p.loss is not None), maxlen=ROLLING_STEPS)
 
     def _on_Partitioned(self, event: Mapping[str, Any]) -> None:
         self._values["planned"] = {k: v for k, v in event.items() if k not in ("type", "seq", "time")}
-        total = sum(event[name] for name in (*BUCKETS, "unseen"))
+        total = sum(event[name] for name in COUNTED)
         extra = f", {event['replayed']:,} of them replayed" if event["replayed"] else ""
         extra += f"; {event['left_out']:,} skipped" if event["left_out"] else ""
         self._note(event, f"Epoch {event['epoch'] + 1}: {event['planned']:,} of {total:,} samples planned{extra}")
 
     def _on_StepCompleted(self, event: Mapping[str, Any]) -> None:
-        loss = event["loss"]
+        step, loss, seconds = event["step"], event["loss"], event["train_seconds"]
+        if step <= self.curve.last_step:
+            self._cut_history(step - 1)
         if loss is not None:
             self._smoothing_weight = SMOOTHING * self._smoothing_weight + (1 - SMOOTHING)
             self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
             self._losses.append(loss)
+        self._clock.append((step, seconds))
+        self._tokens.append((event["tokens_backwarded"], seconds))
+        self.curve.append(self._point(event))
+        self._values.update(zip(STEP_VALUES, step_values(event), strict=True))
+        self._values["buckets"] = dict(zip(COUNTED, counts(event), strict=True))
+        phase = self._values["curriculum"] = event["phase"]
+        if phase and (not self.phases or self.phases[-1][0] != phase):
+            self.phases.append((phase, step))
+
+    def _point(self, event: Mapping[str, Any]) -> Point:
+        """The point of a step. By position: this is done for every step of a long run when it is first viewed."""
         smoothed = self._smoothed / self._smoothing_weight if self._smoothing_weight else None
-        total = max(1, sum(event[name] for name in (*BUCKETS, "unseen")))
-        self._clock.append((event["step"], event["train_seconds"]))
-        self._tokens.append((event["tokens_backwarded"], event["train_seconds"]))
-        self.points.append(
-            Point(
-                step=event["step"],
-                loss=loss,
-                smoothed=smoothed,
-                **{name: event[name] / total for name in BUCKETS},
-                tokens=event["tokens_backwarded"],
-                seconds=event["seconds"],
-                learning_rate=event["learning_rate"],
-                tokens_per_second=rolling_speed(self._tokens),
-            )
+        freeze, light, focus, hard, unseen = counts(event)
+        total = freeze + light + focus + hard + unseen or 1
+        shares = freeze / total, light / total, focus / total, hard / total
+        tokens, speed = event["tokens_backwarded"], rolling_speed(self._tokens)
+        return Point(
+            event["step"], event["loss"], smoothed, *shares, tokens, event["seconds"], event["learning_rate"], speed
         )
-        self._values.update(
-            {
-                name: event[name]
-                for name in (
-                    "epoch",
-                    "step",
-                    "steps_planned",
-                    "progress",
-                    "compute_saved_ratio",
-                    "tokens_forwarded",
-                    "tokens_backwarded",
-                    "plain_training_tokens",
-                    "learning_rate",
-                    "train_seconds",
-                )
-            }
-        )
-        self._values["buckets"] = {name: event[name] for name in (*BUCKETS, "unseen")}
-        self._values["curriculum"] = event["phase"]
-        if event["phase"] and (not self.phases or self.phases[-1][0] != event["phase"]):
-            self.phases.append((event["phase"], event["step"]))
 
     def _on_EpochEnded(self, event: Mapping[str, Any]) -> None:
         counts = [event.get(f"predicted_{name}", 0) for name in ("left_out", "met", "right")]  # missing in older runs
@@ -232,9 +240,8 @@ class RunState:
         self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        seconds = (
-            self.points[-1].seconds if self.points else 0.0
-        )  # the event's own seconds are the duration of the evaluation
+        last = self.curve.last
+        seconds = last.seconds if last else 0.0  # the event's own seconds are the duration of the evaluation
         spent = event["tokens_trained"], seconds
         if self.evaluations and self.evaluations[-1].step == event["step"]:
             self.evaluations.pop()  # a resumed run repeats the one right after its checkpoint
@@ -288,6 +295,7 @@ def rolling_speed(clock: Sequence[tuple[int, float]]) -> float | None:
     Returns:
         None while there is no interval to measure.
     """
-    spans = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(clock)]
-    seconds = sum(span for _, span in spans)
-    return sum(counts for counts, _ in spans) / seconds if seconds > 0 else None
+    if not clock:
+        return None
+    (first_count, first_seconds), (count, seconds) = clock[0], clock[-1]
+    return (count - first_count) / (seconds - first_seconds) if seconds > first_seconds else None

@@ -42,7 +42,7 @@ class RunStore:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another page may have opened the folder at this moment
             for doomed in self.root.glob(f"{DELETED}*"):  # a killed page was in the middle of removing it
                 shutil.rmtree(doomed, ignore_errors=True)
         except OSError as error:

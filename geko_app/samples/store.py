@@ -47,7 +47,7 @@ def file_version(path: Path) -> str:
 
 
 class Texts:
-    """The texts of a run's samples. Their beginnings are kept in memory, whole texts are read on demand.
+    """The texts of a run's samples, read on demand: a row group is quickly read, and all texts would fill the memory.
 
     Args:
         path: of the Parquet file.
@@ -67,18 +67,15 @@ class Texts:
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
-    @cached_property
-    def _beginnings(self) -> pa.Array:
-        with self._lock:
-            parts = [
-                compute.utf8_slice_codeunits(batch.column(0), 0, BEGINNING)
-                for batch in self._file.iter_batches(10_000, columns=["text"])
-            ]
-        return pa.chunked_array(parts, pa.string()).combine_chunks()
-
     def beginnings(self, ids: NDArray[Any]) -> list[str]:
         """The first characters of some samples; `ids` is [n]."""
-        found: list[str] = self._beginnings.take(pa.array(ids)).to_pylist()
+        groups = np.searchsorted(self._starts, ids, side="right") - 1
+        found = [""] * len(ids)
+        for group in np.unique(groups).tolist():
+            with self._lock:
+                column = self._file.read_row_group(group, columns=["text"]).column(0)
+            for place in np.flatnonzero(groups == group).tolist():
+                found[place] = column[int(ids[place] - self._starts[group])].as_py()[:BEGINNING]
         return found
 
     def one(self, index: int) -> dict[str, Any]:

@@ -20,14 +20,15 @@ from geko_app.formatting import (
     phase_title,
     run_name,
 )
-from geko_app.runs.live_state import BUCKETS, Evaluation, Point, RunState, Snapshot
+from geko_app.runs.curve import Point
+from geko_app.runs.live_state import BUCKETS, Evaluation, RunState, Snapshot
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.store import RunEntry
 from geko_app.views.charts import columns
 from geko_app.views.run_summary import summary
 from geko_engine.runs.folder import RunFolder, Status
 
-POINT_LIMIT = 1500  # points of a history that a tab draws at first
+POINT_LIMIT = 2000  # points of a history that a tab draws at first
 QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
 EARLY = ("starting", "downloading", "tokenising")  # nothing is trained yet, so there is nothing to save
 NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
@@ -46,7 +47,7 @@ NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
 
 @dataclasses.dataclass(frozen=True)
 class Cursor:
-    """What a tab has drawn already: so many points, evaluations and log lines of the history `generation`."""
+    """What a tab has drawn already of the history `generation`: the points up to a step, so many evaluations and log lines."""
 
     generation: int = 0
     points: int = 0
@@ -79,7 +80,7 @@ def payload(
     snapshot = with_status(state.snapshot(), status)
     same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
     had = cursor if same else Cursor(snapshot.generation, log=cursor.log)
-    points = state.points_since(had.points, POINT_LIMIT)
+    points = state.curve.since(had.points, POINT_LIMIT)
     return {
         "run": folder.id,
         "had": dataclasses.asdict(had),

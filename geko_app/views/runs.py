@@ -234,6 +234,6 @@ def setting_text(value: Any) -> str:
 def curve(state: RunState) -> dict[str, dict[str, list[float | None]]]:
     """The history of one run as columns, thinned; evaluations are all there."""
     return {
-        "points": columns(state.points_since(0, CURVE_POINTS), (*AXES, "smoothed")),
+        "points": columns(state.curve.since(0, CURVE_POINTS), (*AXES, "smoothed")),
         "evaluations": columns(state.evaluations, (*AXES, "loss")),
     }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psutil
 
+from geko_app.runs.folded_events import FoldedEvents
 from geko_app.runs.live_state import RunState
-from geko_engine.reporting.events import RunEnded
+from geko_engine.reporting.events import Event, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder, Status
 from geko_engine.runs.writer import mark_interrupted
 from geko_engine.storage.disk_space import DISK_FULL, full_sentence
@@ -25,7 +24,7 @@ TRAINING_WORKER = "geko_app.workers.training_worker"
 
 
 class Feed:
-    """One run's events on their way to the page: a follower's thread puts them in, any request thread folds them.
+    """One run's events on their way to the page: a follower's thread folds them, and so does any request thread.
 
     Args:
         folder: the run to read.
@@ -33,17 +32,22 @@ class Feed:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.queue: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._state, self._offset, self._lock = RunState(), 0, threading.Lock()
-        self._reading = threading.Lock()
-        self._end_is_unwritten = False
+        self._events, self._lock = FoldedEvents(folder), threading.Lock()
+        self._unwritten: list[Event] = []  # what only this page knows, until the worker writes again
+        self._generations = 0  # of the state before the file was rewritten
 
     def read(self) -> None:
-        """Queue the events that the worker has written since the last call."""
-        with self._reading:
-            for offset, event in self.folder.events(self._offset):
-                self._offset = offset
-                self.queue.put(event)
+        """Fold the events that the worker has written since the last call."""
+        with self._lock:
+            rewritten, generation = self._events.rewritten, self._events.state.generation
+            if self._events.read():
+                self._unwritten.clear()
+            if self._events.rewritten > rewritten:
+                self._generations += generation + 1
+
+    def mark_resumed(self) -> None:
+        """Show the run as starting until its worker's first event, no longer as ended."""
+        self._show(PhaseChanged("starting", "resuming"))
 
     def mark_ended(self, reason: str) -> None:
         """Mark the run as interrupted if its worker wrote no end.
@@ -53,18 +57,22 @@ class Feed:
         try:
             mark_interrupted(self.folder, reason)
         except OSError:
-            if not self._end_is_unwritten:
-                self.queue.put({"time": time.time(), **RunEnded("interrupted", reason, {}).to_dict()})
-            self._end_is_unwritten = True
+            self._show(RunEnded("interrupted", reason, {}))
 
     def state(self) -> RunState:
-        """The state after all events read so far."""
+        """A copy of the state after all events read so far."""
         with self._lock:
-            while True:
-                try:
-                    self._state.apply(self.queue.get_nowait())
-                except queue.Empty:
-                    return self._state
+            state = self._events.state.copy()
+            state.generation += self._generations
+            for event in self._unwritten:
+                state.apply({"time": time.time(), **event.to_dict()})
+            # Their lines are not in the file: a tab that counted them would miss as many of the worker's.
+            state.log, state.logged = self._events.state.log.copy(), self._events.state.logged
+            return state
+
+    def _show(self, event: Event) -> None:
+        with self._lock:
+            self._unwritten = [event]
 
 
 class RunFollower(threading.Thread):

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -21,7 +20,6 @@ from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError, RunLockedError
-from geko_engine.reporting.events import PhaseChanged
 from geko_engine.runs.folder import RunFolder, Status
 from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_json
@@ -248,8 +246,7 @@ class Supervisor:
     def _clear_end(self, folder: RunFolder) -> None:
         """Show a resumed run as starting until its worker's first event, no longer as ended."""
         replace_json(folder.path / "status.json", asdict(Status()))
-        feed = self.feed(folder.id)
-        feed.queue.put({"time": time.time(), **PhaseChanged("starting", "resuming").to_dict()})
+        self.feed(folder.id).mark_resumed()
 
     def _follow(self, folder: RunFolder, process: subprocess.Popen[bytes] | None) -> None:
         feed = self._feeds.setdefault(folder.id, Feed(folder))

@@ -17,6 +17,7 @@ from typing import Any
 
 from geko_engine.reporting import events
 from geko_engine.reporting.events import Event, with_present_names
+from geko_engine.reporting.quick_json import loads
 
 # What a resumed run does again after its checkpoint. Messages, phases and checkpoints stay: they did happen.
 REPEATED = {"Partitioned", "StepCompleted", "EpochEnded", "Evaluated", "ModelSaved", "RunEnded"}
@@ -39,7 +40,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
         None if the line is damaged. Events of unknown types are returned as they are.
     """
     try:
-        values = json.loads(line)
+        values = loads(line)
         if b"\\ud" in line.lower():  # half a character would break every later encoder
             values = _whole_characters(values)
     except (ValueError, RecursionError):

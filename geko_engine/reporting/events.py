@@ -259,6 +259,8 @@ NAMES_OF_VERSION_1 = {"tokens_uniform": "plain_training_tokens"}
 
 def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
     """An event or a report that version 1 wrote, with the names of this version; `report` inside an event too."""
+    if "report" not in values and values.keys().isdisjoint(NAMES_OF_VERSION_1):
+        return values  # nearly always: a long run has hundreds of thousands of events
     renamed = {NAMES_OF_VERSION_1.get(name, name): value for name, value in values.items()}
     if isinstance(renamed.get("report"), dict):
         renamed["report"] = with_present_names(renamed["report"])

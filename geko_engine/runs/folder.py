@@ -12,6 +12,7 @@ row_flags_used.json   the row flags that this run was started with (version 1: m
 note.txt              the user's note
 worker.log            output of the worker process
 .reserve              disk space reserved for the last event of a running run
+live_state.jsonl      the page's index of a long events.jsonl, built anew when it does not fit
 report.json           the figures of the whole run, written at its end
 checkpoints/          one folder a checkpoint
 model/                the trained model or adapter, and its tokenizer

@@ -22,7 +22,9 @@ def test_the_events_of_version_1_are_still_drawn() -> None:
     for event in events:
         state.apply(event)
     steps = [event for event in events if event["type"] == "StepCompleted"]
-    assert [(p[0], p[1], p[7]) for p in state.points] == [(e["step"], e["loss"], e["tokens_backwarded"]) for e in steps]
+    assert [(p[0], p[1], p[7]) for p in state.curve.points] == [
+        (e["step"], e["loss"], e["tokens_backwarded"]) for e in steps
+    ]
     report, shown = (
         json.loads(folder.report_path.read_text(encoding="utf-8")),
         payload(folder, state, Cursor(), alive=False),

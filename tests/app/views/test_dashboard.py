@@ -68,8 +68,8 @@ def fold(*events: Event) -> RunState:
 
 def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
     state = fold(STARTED, step(1), step(2), Evaluated(2, 0, 0.5, 0.25, 10, 160, 0.1))
-    assert [point[0] for point in state.points] == [1, 2]
-    assert [point[7:] for point in state.points] == [(80, 1, 1e-3, None), (160, 2, 1e-3, pytest.approx(160.0))]
+    assert [point[0] for point in state.curve.points] == [1, 2]
+    assert [point[7:] for point in state.curve.points] == [(80, 1, 1e-3, None), (160, 2, 1e-3, pytest.approx(160.0))]
     assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
 
 
@@ -125,15 +125,15 @@ def test_a_resumed_run_draws_its_history_anew_from_the_checkpoint() -> None:
     state = fold(*[step(i) for i in range(1, 31)])
     state.apply({"time": 0.0, **STARTED.to_dict(), "resumed_from_step": 20})
     state.apply({"time": 0.0, **step(21, loss=9.0).to_dict()})
-    assert [p[0] for p in state.points] == list(range(1, 22)) and state.points[-1][1] == 9.0
+    assert [p[0] for p in state.curve.points] == list(range(1, 22)) and state.curve.points[-1][1] == 9.0
     assert state.snapshot().generation == 1
 
 
 def test_long_histories_are_thinned_and_short_news_are_not() -> None:
-    state = fold(*[step(i) for i in range(1, 5001)])
-    thinned = state.points_since(0, 1500)
-    assert len(thinned) <= 1501 and thinned[-1][0] == 5000 and thinned[0][0] == 1
-    assert [p[0] for p in state.points_since(4997, 1500)] == [4998, 4999, 5000]
+    state = fold(*[step(i) for i in range(1, 5004)])
+    thinned = state.curve.since(0, 1500)
+    assert len(thinned) <= 1500 and thinned[-1][0] == 5003 and thinned[0][0] == 1
+    assert [p[0] for p in state.curve.since(5000, 1500)] == [5001, 5002, 5003]
 
 
 def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
