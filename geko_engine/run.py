@@ -25,6 +25,10 @@ from geko_engine.storage.atomic_files import replace_folder, replace_json
 from geko_engine.storage.disk_space import free_reserve, full_sentence, is_full
 
 MEGABYTE = 1_000_000
+END_OF_ADAPTER = (
+    "The adapter learns to end an answer with {end}, where generation with the base model's own settings does not stop: "
+    "pass eos_token_id={number} to generate."
+)
 STOPPED_EARLY = {"end": "stopped", "reason": "Stopped before the training started.", "steps": 0}
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
@@ -217,7 +221,9 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
         write_sample_texts_once(folder, prepared[0], emit, stop)
-    set_end_token(model, tokenizer, learnt_end(prepared[0].rendered.format, tokenizer))
+    end = learnt_end(prepared[0].rendered.format, tokenizer)
+    if set_end_token(model, tokenizer, end) and lora is not None:
+        emit(Message(END_OF_ADAPTER.format(end=end, number=tokenizer.eos_token_id), "warning"))
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))

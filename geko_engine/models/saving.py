@@ -28,7 +28,11 @@ def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None
     require_finite(model)
     path.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "save_pretrained"):
-        if dtype in (None, getattr(model, "dtype", None)) or hasattr(model, "peft_config"):
+        if hasattr(model, "peft_config"):
+            model.save_pretrained(path)
+            if getattr(model, "generation_config", None) is not None:  # where generation stops, for who reads it here
+                model.generation_config.save_pretrained(path)
+        elif dtype in (None, getattr(model, "dtype", None)):
             model.save_pretrained(path)
         else:
             _save_in(dtype, model, path)
@@ -55,7 +59,7 @@ def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
     settings.save_pretrained(path)
 
 
-def set_end_token(model: Any, tokenizer: Any, token: str) -> None:
+def set_end_token(model: Any, tokenizer: Any, token: str) -> bool:
     """Let generation stop at the token that the model has learnt to end an answer with, wherever the model is loaded.
 
     Tokenizer, generation_config.json and config.json are what transformers, vLLM and converters to GGUF read it from.
@@ -64,13 +68,17 @@ def set_end_token(model: Any, tokenizer: Any, token: str) -> None:
         model: its generation settings keep the ends that they had and get this one first.
         tokenizer: its end of sequence becomes this token.
         token: as text; nothing is changed where it is empty.
+
+    Returns:
+        Whether generation with the settings that the model had would not have stopped at this token.
     """
     if not token:
-        return
+        return False
     number = tokenizer.convert_tokens_to_ids(token)
     if tokenizer.eos_token != token:
         tokenizer.eos_token = token
     settings = getattr(model, "generation_config", None)
+    known = []
     if settings is not None:
         before = settings.eos_token_id
         known = before if isinstance(before, list) else [before]
@@ -78,6 +86,7 @@ def set_end_token(model: Any, tokenizer: Any, token: str) -> None:
         settings.eos_token_id = ends if len(ends) > 1 else number
     if getattr(model, "config", None) is not None:
         model.config.eos_token_id = number
+    return number not in known
 
 
 def require_finite(model: nn.Module) -> None:
