@@ -33,7 +33,7 @@ class TokenizedData:
         truncated: row numbers that were cut. empty: left out, nothing to learn in them. masked: left out, all of
             their targets lie beyond the cut. duplicates: kept, but equal to an earlier row.
         unusable: row number -> why it could not be rendered.
-        notes: what of the rows is not learnt as it stands there ("with ...") -> their numbers.
+        notes: what of the rows is not learned as it stands there ("with ...") -> their numbers.
         remarks: what was done to rows that changes nothing of what their answers say -> their numbers.
     """
 

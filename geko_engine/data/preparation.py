@@ -331,7 +331,7 @@ def column_findings(rendered: RenderedRows) -> list[Finding]:
         _finding(
             "remark",
             numbers,
-            f"whose {name!r} is learnt as the whole number that it was before the column had gaps",
+            f"whose {name!r} is learned as the whole number that it was before the column had gaps",
             names,
         )
         for name, numbers in rendered.restored.items()

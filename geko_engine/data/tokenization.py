@@ -2,7 +2,7 @@
 
 The whole text of a sample is tokenised at once, and the learnt tokens are found by their characters. A sample begins with
 what the tokenizer begins a text with (BOS), once. Rows that no chat template renders end with the end of sequence, which
-is learnt, once; a chat template brings its own end.
+is learned, once; a chat template brings its own end.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from geko_engine.data.rendering import Rendered, RenderedRows
 from geko_engine.exceptions import DataError, Stopped
 
 TOKENISE_ROWS = 1000  # rows of a batch; the stop flag is read between two
-CUT_ANSWERS = "with answers that are not learnt, because they lie beyond the cut"
+CUT_ANSWERS = "with answers that are not learned, because they lie beyond the cut"
 
 
 @dataclass
 class _Encoded:
-    """One sample: its place, its ids and which of them are learnt, both [length]."""
+    """One sample: its place, its ids and which of them are learned, both [length]."""
 
     row: int
     part: int
@@ -204,7 +204,7 @@ def _nothing_to_learn(rendered: RenderedRows, total: int, max_length: int, found
 
 
 def encode(pieces: list[Segment], format: Format, tokenizer: Any) -> tuple[list[int], list[bool]]:
-    """One rendered row as its ids and which of them are learnt, as `tokenise` has them before the cut."""
+    """One rendered row as its ids and which of them are learned, as `tokenise` has them before the cut."""
     (sample,) = _encode_batch([(0, 0, Rendering(pieces))], format, tokenizer)
     return sample.ids.tolist(), sample.learnt.tolist()
 
@@ -233,7 +233,7 @@ def _encode_batch(samples: list[tuple[int, int, Rendering]], format: Format, tok
             length = len(ids)
             while length and ids[length - 1] == end:
                 length -= 1
-            learnt = bool(flags.any())  # nothing is learnt from an empty completion
+            learnt = bool(flags.any())  # nothing is learned from an empty completion
             ids, flags = np.append(ids[:length], end), np.append(flags[:length], learnt)
         yield _Encoded(row, part, ids.astype(np.int32), flags)
 
@@ -241,7 +241,7 @@ def _encode_batch(samples: list[tuple[int, int, Rendering]], format: Format, tok
 def _flagged(
     texts: list[str], samples: list[tuple[int, int, Rendering]], tokenizer: Any
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """(ids, whether each is learnt) of each text without special tokens that are not written in it."""
+    """(ids, whether each is learned) of each text without special tokens that are not written in it."""
     if not getattr(tokenizer, "is_fast", False):
         yield from (_flagged_in_pieces(sample.segments, tokenizer) for _, _, sample in samples)
         return

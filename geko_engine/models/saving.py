@@ -60,7 +60,7 @@ def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
 
 
 def set_end_token(model: Any, tokenizer: Any, token: str) -> bool:
-    """Let generation stop at the token that the model has learnt to end an answer with, wherever the model is loaded.
+    """Let generation stop at the token that the model has learned to end an answer with, wherever the model is loaded.
 
     Tokenizer, generation_config.json and config.json are what transformers, vLLM and converters to GGUF read it from.
 

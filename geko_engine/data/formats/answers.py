@@ -1,4 +1,4 @@
-"""The assistant's answers in a rendered conversation: where each begins and ends, so that just they are learnt.
+"""The assistant's answers in a rendered conversation: where each begins and ends, so that just they are learned.
 
 Three ways, the first that shows every answer:
 
@@ -30,13 +30,13 @@ Span = tuple[int, int]
 OUR_KEYS = ("role", "content", "tool_calls", "tool_call_id")
 MERGED_SYSTEM = "whose system turn stands before the first question, because the chat template takes none"
 MERGED_TURNS = "with several turns of the user in a row, which the chat template takes as one"
-CALLS_AS_TEXT = "with tool calls that are learnt as JSON text, because the chat template knows none"
+CALLS_AS_TEXT = "with tool calls that are learned as JSON text, because the chat template knows none"
 HIDDEN_TOOLS = "with descriptions of tools, which the chat template does not show"
 HIDDEN_TURN = "with a turn of the {role} that the chat template does not show"
-HIDDEN_REASONING = "with reasoning that is not learnt, because the chat template does not show it"
-HIDDEN_ANSWER = "with an answer that is not learnt, because the chat template does not show it"
+HIDDEN_REASONING = "with reasoning that is not learned, because the chat template does not show it"
+HIDDEN_ANSWER = "with an answer that is not learned, because the chat template does not show it"
 UNREAD_KEY = "with the turn key {key!r}, which is not read"
-ADDED = "whose answers begin with {text!r}, which the chat template adds and which is learnt"
+ADDED = "whose answers begin with {text!r}, which the chat template adds and which is learned"
 CLOSED = "whose answers begin with {text!r}, because the chat template opens a thought and the row has none"
 SPLIT = "of which every answer is a sample of its own, because the chat template renders earlier answers differently"
 SPLIT_ENDS = "of which every answer is a sample of its own, because the chat template marks no end of an answer"
@@ -51,7 +51,7 @@ def render_dialogue(dialogue: Dialogue, tokenizer: Any) -> list[Rendering]:
         tokenizer: has a chat template.
 
     Raises:
-        UnusableRow: when no answer can be learnt, with the reason.
+        UnusableRow: when no answer can be learned, with the reason.
     """
     _refuse_silence(dialogue)
     template = ChatTemplate.of(tokenizer)
@@ -76,7 +76,7 @@ def _refuse_silence(dialogue: Dialogue) -> None:
     if dialogue.answers():
         return
     if answers_of(dialogue.turns):
-        raise UnusableRow("none of its answers is to be learnt (weight, train or loss)")
+        raise UnusableRow("none of its answers is to be learned (weight, train or loss)")
     roles = ", ".join(dict.fromkeys(str(turn["role"]) for turn in dialogue.turns)) or "none"
     raise UnusableRow(f"the conversation has no answer of the assistant; its roles are: {roles}")
 
@@ -96,7 +96,7 @@ class _Finder:
 
     def whole(self, answers: list[int]) -> Rendering | None:
         """The whole conversation with all `answers` learnt; None when one of them does not stand in it as it would alone."""
-        upto = answers[-1] + 1  # what comes after the last answer is not learnt from
+        upto = answers[-1] + 1  # what comes after the last answer is not learned from
         text = self._render(upto)
         self._note_hidden(text, upto)
         if len(answers) > 1 and not self._end and self._end_of_text:
@@ -105,7 +105,7 @@ class _Finder:
         return self._sample(text, spans, upto, answers) if spans else None
 
     def alone(self, index: int) -> Rendering | None:
-        """The conversation up to answer `index`, which alone is learnt, as inference sees it; None when it is not shown."""
+        """The conversation up to answer `index`, which alone is learned, as inference sees it; None when it is not shown."""
         upto = index + 1
         text = self._render(upto)
         spans = self._spans(text, upto, [index])
@@ -228,7 +228,7 @@ class _Finder:
         begin, end = spans[-1]
         ends = tuple(token for token in (self._end, self._end_of_text) if token)
         if ends and not text[begin:end].endswith(ends):
-            text = text[:end] + ends[-1]  # the template marks no end: the tokenizer's own is learnt
+            text = text[:end] + ends[-1]  # the template marks no end: the tokenizer's own is learned
             spans = [*spans[:-1], (begin, len(text))]
         turns = [
             {**turn, "weight": 0} if turn["role"] == ASSISTANT and index not in answers else turn

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 Row = dict[str, Any]
 Turn = dict[str, Any]  # role, content, and what else a template may read (tool calls, reasoning)
-Segment = tuple[str, bool]  # a piece of the rendered row, and whether it is learnt
+Segment = tuple[str, bool]  # a piece of the rendered row, and whether it is learned
 
 
 class UnusableRow(Exception):
@@ -32,7 +32,7 @@ class Rendering:
     Attributes:
         segments: the pieces of text in their order, each learnt or not.
         turns: the conversation that they were made of, for formats that have one.
-        notes: what of the row is not learnt as it stands there; each completes "N rows ...".
+        notes: what of the row is not learned as it stands there; each completes "N rows ...".
         tools: descriptions of the tools that the assistant may call, for formats that have them.
         remarks: what was done to the row that changes nothing of what its answers say; in the same form.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 from geko_engine.data.formats.base import Row, UnreadableCell, UnusableRow
 
-BOOLEANS = "whose {column!r} is true or false, which is learnt as the word"
+BOOLEANS = "whose {column!r} is true or false, which is learned as the word"
 FALSE_WORDS = {"false", "no", "off", "0", "0.0"}
 
 
@@ -57,7 +57,7 @@ class Cells:
 
 
 def is_off(value: Any) -> bool:
-    """Whether a weight or a yes-or-no says that something is not to be learnt."""
+    """Whether a weight or a yes-or-no says that something is not to be learned."""
     return value.strip().lower() in FALSE_WORDS if isinstance(value, str) else not value
 
 

@@ -49,7 +49,7 @@ class Beside:
         return "".join(f", {what} in {name!r}" for what, name in shown.items() if name)
 
     def refuse_unwanted(self, cells: Cells) -> None:
-        """Raise UnusableRow for a row that is not to be learnt as its weight or its label says."""
+        """Raise UnusableRow for a row that is not to be learned as its weight or its label says."""
         for column, what in ((self.weight, "weight is 0"), (self.label, "label is false")):
             if cells.is_off(column):
                 raise UnusableRow(f"its {what} (column {column!r})")
@@ -86,8 +86,8 @@ def pair_sentence(
     asked = f"{prompt!r} with {context!r} {where} it" if context else f"{prompt!r}"
     form = " through the chat template" if chat else ""
     if labels:
-        return f"Classification: the prompt is {asked}{beside.phrase}, the label in {completion!r} is its answer{form} and is learnt."
-    return f"Prompt in {asked}{beside.phrase}, completion in {completion!r}{form}; the completion is learnt."
+        return f"Classification: the prompt is {asked}{beside.phrase}, the label in {completion!r} is its answer{form} and is learned."
+    return f"Prompt in {asked}{beside.phrase}, completion in {completion!r}{form}; the completion is learned."
 
 
 def with_context(prompt: str, text: str, context: str) -> str:

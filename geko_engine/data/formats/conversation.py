@@ -1,4 +1,4 @@
-"""Formats of turns, rendered by the tokenizer's chat template; what the assistant says is learnt."""
+"""Formats of turns, rendered by the tokenizer's chat template; what the assistant says is learned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geko_engine.data.formats.columns import Beside, pair_sentence, with_context
 from geko_engine.data.formats.turns import Dialogue, answers_of, tools_in, turns_in
 
 EMPTY = "its completion is empty"
-PROMPT_ANSWER = "with answers of the assistant in the prompt, which are not learnt"
+PROMPT_ANSWER = "with answers of the assistant in the prompt, which are not learned"
 
 
 class _Turns:
@@ -93,7 +93,7 @@ class Conversation(_Turns):
     def sentence(self) -> str:
         return (
             f"Conversations in {self.messages!r}{self.beside.phrase}, through the chat template; "
-            "the assistant's turns are learnt."
+            "the assistant's turns are learned."
         )
 
     def _say(self, cells: Cells, dialogue: Dialogue) -> None:

@@ -33,7 +33,7 @@ class PlainText:
 
     @property
     def sentence(self) -> str:
-        return f"Plain text in {self.text!r}{self.beside.phrase}; all of it is learnt."
+        return f"Plain text in {self.text!r}{self.beside.phrase}; all of it is learned."
 
     def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
         cells = Cells(row)
@@ -52,7 +52,7 @@ class PlainText:
 
 @dataclass(frozen=True)
 class PromptCompletion:
-    """A prompt, a line break, and the completion, which is learnt.
+    """A prompt, a line break, and the completion, which is learned.
 
     Args:
         prompt: the column of the prompt.

@@ -28,8 +28,8 @@ ROLES = {  # ShareGPT's names, and those of its relatives
 }
 CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # what such a turn says is a call of a tool
 ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
-SWITCHES = ("weight", "train", "loss")  # false or 0: the turn is read, and not learnt
-NOT_LEARNT = "with answers that are not learnt, as the row asks (weight, train or loss)"
+SWITCHES = ("weight", "train", "loss")  # false or 0: the turn is read, and not learned
+NOT_LEARNT = "with answers that are not learned, as the row asks (weight, train or loss)"
 ODD_WEIGHT = "with a weight other than 0 and 1, which counts as 1"
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -40,10 +40,10 @@ class Dialogue:
 
     Attributes:
         turns: role and content, and tool_calls, reasoning_content or other keys where a turn has them.
-        learnt: for each turn, whether the row lets it be learnt.
+        learnt: for each turn, whether the row lets it be learned.
         tools: descriptions of the tools that the assistant may call.
         calls: number of a turn -> its tool calls as its dataset writes them.
-        notes: what of the row is not learnt as it stands there.
+        notes: what of the row is not learned as it stands there.
         remarks: what was done to it that changes nothing of what its answers say.
     """
 
@@ -64,7 +64,7 @@ class Dialogue:
 
         Args:
             found: a list of turns, without nulls.
-            learnt: False when none of them is to be learnt.
+            learnt: False when none of them is to be learned.
 
         Raises:
             UnusableRow: when a turn has no role, or holds what a text model cannot read.
@@ -103,7 +103,7 @@ class Dialogue:
         self.learnt.append(learnt and not any(is_off(value) for value in switched))
 
     def answers(self) -> list[int]:
-        """Numbers of the turns in which the assistant says something that is to be learnt."""
+        """Numbers of the turns in which the assistant says something that is to be learned."""
         return [i for i in answers_of(self.turns) if self.learnt[i]]
 
 

@@ -1,4 +1,4 @@
-"""Any conversation, with any template and any tokenizer: its answers and their ends are learnt, or a finding names the row."""
+"""Any conversation, with any template and any tokenizer: its answers and their ends are learned, or a finding names the row."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_answers_and_their_ends_are_learnt_or_the_row_is_named(family: str, 
     try:
         data = tokenise([{"messages": turns}], Conversation("messages"), tokenizer, 10_000)
     except DataError as error:
-        assert not answers and "none of its answers is to be learnt" in str(error)
+        assert not answers and "none of its answers is to be learned" in str(error)
         return
     learnt = "".join(
         tokenizer.decode([label for label in data[index]["labels"].tolist() if label != IGNORE_INDEX])
@@ -68,7 +68,7 @@ def test_the_answers_and_their_ends_are_learnt_or_the_row_is_named(family: str, 
         assert plain(learnt) == plain("".join(turn["content"] + end for turn in answers))
     for turn in turns:
         if turn.get("weight") == 0:
-            assert any("not learnt, as the row asks" in finding.sentence for finding in found)
+            assert any("not learned, as the row asks" in finding.sentence for finding in found)
         if turn["role"] == "assistant" and turn.get("weight", 1) and "reasoning_content" in turn:
-            hidden = any("reasoning that is not learnt" in finding.sentence for finding in found)
+            hidden = any("reasoning that is not learned" in finding.sentence for finding in found)
             assert hidden or plain(turn["reasoning_content"]) in plain(learnt)

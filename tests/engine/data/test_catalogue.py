@@ -1,7 +1,7 @@
-"""Rows and templates that people really have, and what must become of them: what a row says is learnt, or a sentence names it.
+"""Rows and templates that people really have, and what must become of them: what a row says is learned, or a sentence names it.
 
 Every line gives the family of the tokenizer, the rows, and what the model is to learn of each sample, decoded. Where
-something is not learnt as the row has it, `said` holds the words that name it and `rows` the numbers of the rows.
+something is not learned as the row has it, `said` holds the words that name it and `rows` the numbers of the rows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</
 
 
 def marked(key: str, value: Any) -> list[dict[str, Any]]:
-    """A conversation whose first answer is not to be learnt."""
+    """A conversation whose first answer is not to be learned."""
     return [TALK[0], {"role": "assistant", "content": "BAD", key: value}, *TALK[2:4]]
 
 
@@ -100,17 +100,17 @@ A_COLUMNS_AND_KEYS = {
         "system\nBe brief.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\nhello there<|im_end|>",
     ),
     "weight 0": Case(
-        "qwen2", [{"messages": marked("weight", 0)}], ["two<|im_end|>"], "BAD", ["answers that are not learnt"], [1]
+        "qwen2", [{"messages": marked("weight", 0)}], ["two<|im_end|>"], "BAD", ["answers that are not learned"], [1]
     ),
     "loss false": Case(
-        "qwen2", [{"messages": marked("loss", False)}], ["two<|im_end|>"], "BAD", ["answers that are not learnt"], [1]
+        "qwen2", [{"messages": marked("loss", False)}], ["two<|im_end|>"], "BAD", ["answers that are not learned"], [1]
     ),
     "train false, as text": Case(
         "qwen2",
         [{"messages": marked("train", "false")}],
         ["two<|im_end|>"],
         "BAD",
-        ["answers that are not learnt"],
+        ["answers that are not learned"],
         [1],
     ),
     "a weight between": Case(
@@ -124,7 +124,7 @@ A_COLUMNS_AND_KEYS = {
         "qwen2",
         [{"messages": TALK[:2]}, {"messages": [TALK[0], {**TALK[1], "weight": 0}]}],
         ["four<|im_end|>"],
-        said=["none of its answers is to be learnt"],
+        said=["none of its answers is to be learned"],
         numbers=[2],
     ),
     "function call of ShareGPT, template with tools": Case(
@@ -140,7 +140,7 @@ A_COLUMNS_AND_KEYS = {
         [{"conversations": WEATHER, "tools": TOOLS}],
         ['{"name": "get_weather", "arguments": {"city": "Paris"}}<|im_end|>It is sunny.<|im_end|>'],
         "sunny",
-        ["tool calls that are learnt as JSON text", "descriptions of tools, which the chat template does not show"],
+        ["tool calls that are learned as JSON text", "descriptions of tools, which the chat template does not show"],
         [1],
     ),
     "tools as a list": Case(
@@ -250,7 +250,7 @@ B_WHAT_A_TURN_HOLDS = {
         "qwen2",
         [{"messages": [TALK[0], {**TALK[1], "reasoning_content": "add them"}]}],
         ["four<|im_end|>"],
-        said=["reasoning that is not learnt"],
+        said=["reasoning that is not learned"],
         numbers=[1],
     ),
 }
@@ -275,7 +275,7 @@ C_WHERE_THE_ANSWERS_ARE = {
         "qwen2",
         [{"messages": [*TALK[:4], {"role": "user", "content": "the capital " * 200}, TALK[5]]}],
         ["four<|im_end|>two<|im_end|>"],
-        said=["cut at 100 tokens", "answers that are not learnt, because they lie beyond the cut"],
+        said=["cut at 100 tokens", "answers that are not learned, because they lie beyond the cut"],
         numbers=[1],
         limit=100,
     ),
@@ -354,7 +354,7 @@ F_MANY_ROWS_DECIDE = {
         "qwen2",
         [{"prompt": TALK[:3], "completion": "two"}],
         ["two<|im_end|>"],
-        said=["answers of the assistant in the prompt, which are not learnt"],
+        said=["answers of the assistant in the prompt, which are not learned"],
         numbers=[1],
     ),
     "empty columns of another format": Case(
@@ -396,11 +396,11 @@ G_VALUES = {
         "gpt2",
         [{"prompt": "1 + 0", "completion": 1.0}, {"prompt": "1 + 1", "completion": None}],
         ["1<|endoftext|>"],
-        said=["'completion' is learnt as the whole number"],
+        said=["'completion' is learned as the whole number"],
         numbers=[1],
     ),
     "true": Case(
-        "gpt2", [{"prompt": "a", "completion": True}], ["True<|endoftext|>"], said=["learnt as the word"], numbers=[1]
+        "gpt2", [{"prompt": "a", "completion": True}], ["True<|endoftext|>"], said=["learned as the word"], numbers=[1]
     ),
     "a date": Case("gpt2", [{"prompt": "a", "completion": dt.date(2024, 2, 1)}], ["2024-02-01<|endoftext|>"]),
 }

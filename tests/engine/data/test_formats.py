@@ -1,4 +1,4 @@
-"""Every shape of data, its labels checked token by token against the text that is meant to be learnt."""
+"""Every shape of data, its labels checked token by token against the text that is meant to be learned."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_every_shape_is_recognised_and_learns_what_it_should(name: str, tokenize
     assert tokenizer.decode(sample["input_ids"]).replace("<eos>", "|") == whole
     kept = [int(label) for label in sample["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(kept).replace("<eos>", "|") == learnt
-    assert format.sentence.endswith("learnt.")
+    assert format.sentence.endswith("learned.")
 
 
 def test_the_plain_template_reads_as_people_write(tokenizer: Any) -> None:

@@ -56,7 +56,7 @@ def test_an_adapter_says_where_its_answers_end(tmp_path: Path) -> None:
 
 
 def trained(tmp_path: Path, family: str, **changes: Any) -> tuple[Path, list[Event]]:
-    """The folder of a model that has learnt the four rows in sixty epochs, and the events of its run."""
+    """The folder of a model that has learned the four rows in sixty epochs, and the events of its run."""
     tokenizer = tokenizer_of(family)
     base, data = tmp_path / "base", tmp_path / "rows.jsonl"
     end = tokenizer.eos_token_id

@@ -1,4 +1,4 @@
-"""What is saved with a model so that others stop where it has learnt to stop."""
+"""What is saved with a model so that others stop where it has learned to stop."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_each_finding_is_one_line_that_names_file_and_row(
         "1 file not read, named for another split than 'train': test.jsonl",
         "3 rows without anything to learn, left out: numbers.parquet 2; pairs.jsonl 5; table.csv 2",
         "1 row equal to an earlier one: pairs.jsonl 4",
-        "1 row whose 'completion' is true or false, which is learnt as the word: pairs.jsonl 3",
+        "1 row whose 'completion' is true or false, which is learned as the word: pairs.jsonl 3",
         "1 row left out, because the columns (text) are not those that are read; such rows need a dataset of their "
         "own: lines.txt.zst 1",
         "1 row left out, because the column 'completion' holds half a character (a lone surrogate): pairs.jsonl 2",
@@ -81,7 +81,7 @@ def test_each_finding_is_one_line_that_names_file_and_row(
         "1 row left out, because the column 'completion' holds bytes, not text: pictures.parquet 1",
         "2 rows left out, because the columns (messages) are not those that are read; such rows need a dataset of "
         "their own: talks/1.json 1; talks/2.json 1",
-        "2 rows whose 'completion' is learnt as the whole number that it was before the column had gaps: "
+        "2 rows whose 'completion' is learned as the whole number that it was before the column had gaps: "
         "numbers.parquet 1, 3",
         "Columns that are not read: id, image, filled in 7 rows: pairs.jsonl 1, 2, 3, 4, 5, 6; pictures.parquet 1",
     ]
