@@ -27,7 +27,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|[0-9a-f:.]*:[0-9a-f:.]*")
 READING = ("GET", "HEAD", "OPTIONS")
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-BODY_TYPES = {"/login": FORMS, "/gradio_api/upload": FORMS[:1]}  # every other body is JSON
+UPLOAD = "/gradio_api/upload"  # Gradio writes its body to the disk, and knows the largest size
+BODY_TYPES = {"/login": FORMS, UPLOAD: FORMS[:1]}  # every other body is JSON
+MAX_BODY = 10_000_000  # bytes of a call; the longest is a form with a YAML text in it
 # Answered without a login: the login page, what it is drawn with, and what Gradio asks itself when it starts.
 OPEN = ("/", "/login", "/favicon.ico", "/manifest.json", "/pwa_icon", "/robots.txt", "/theme.css")
 OPEN_API = ("/gradio_api/theme.css", "/gradio_api/startup-events")
@@ -129,6 +131,9 @@ class Access:
 def _body_refusal(method: str, path: str, headers: Headers) -> Refusal | None:
     wanted = BODY_TYPES.get(path.rstrip("/"), ("application/json",))
     given = headers.get("content-type", "")
+    length = headers.get("content-length", "")
+    if path.rstrip("/") != UPLOAD and length.isdecimal() and int(length[:20]) > MAX_BODY:
+        return Refusal(413, f"A call has at most {MAX_BODY:,} bytes, but this one has {quoted(length)}: send less.")
     if method in READING or given.split(";")[0].strip().lower() in wanted:
         return None
     return Refusal(415, f"The Content-Type {quoted(given)} is not accepted here: send {' or '.join(wanted)}.")
@@ -208,7 +213,8 @@ class AccessMiddleware:
             await PlainTextResponse(refusal.sentence, refusal.status)(scope, receive, send)
             return
         answer = self._login_answer(scope, path)
-        await (answer or self.app)(scope, receive, self._sender(scope, path, headers, send))
+        bounded = receive if path.rstrip("/") == UPLOAD else bounded_body(receive)
+        await (answer or self.app)(scope, bounded, self._sender(scope, path, headers, send))
 
     def _print(self, sentence: str) -> None:
         if sentence not in self._printed and len(self._printed) < PRINTED:
@@ -253,6 +259,19 @@ class AccessMiddleware:
             await send(message)
 
         return guarded
+
+
+def bounded_body(receive: Receive) -> Receive:
+    """`receive` for a body that does not say how long it is: after MAX_BODY bytes it ends as if the line were cut."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        return message if seen <= MAX_BODY else {"type": "http.disconnect"}
+
+    return bounded
 
 
 def mended_cookie(cookie: str, secure: bool, space: str) -> str:

@@ -44,6 +44,21 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="where a reverse proxy puts the page, such as /geko (default: at the top)",
     )
+    parser.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder that files named in the form may lie in; repeat it for more (default: every folder where only this "
+        "computer reaches the page, else the runs, the uploads and the model cache)",
+    )
+    parser.add_argument(
+        "--max-upload",
+        type=float,
+        default=2.0,
+        metavar="GB",
+        help="largest file that can be uploaded, in gigabytes (default: 2)",
+    )
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
 
@@ -64,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         password = check(options)
         from geko_app.access import Access
+        from geko_app.form.roots import AllowedRoots
 
+        is_open = not is_loopback(options.host) or bool(options.allow_host)
         access = Access.of(options.host, tuple(options.allow_host), os.environ.get("SPACE_HOST", ""))
         from geko_app.server import serve
 
@@ -74,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs=options.runs,
             password=password,
             access=access,
+            roots=AllowedRoots.of(options.root, runs=options.runs, is_open=is_open),
+            max_upload=int(options.max_upload * 1e9),
             root_path=options.root_path.rstrip("/"),
         )
     except GekoError as error:
@@ -100,6 +119,8 @@ def check(options: argparse.Namespace) -> str | None:
         raise RunError(f'The page needs {" and ".join(missing)}: run `pip install "geko-finetune[app]"`.')
     if options.root_path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", options.root_path):
         raise RunError(f"--root-path {options.root_path!r} is no path: give one such as /geko.")
+    if not 0 < options.max_upload < float("inf"):
+        raise RunError(f"--max-upload {options.max_upload:g} is no size: give gigabytes, such as 2 or 0.5.")
     password = os.environ.pop(PASSWORD_VARIABLE, None) or None  # no process that the page starts inherits it
     if not is_loopback(options.host) and password is None and not options.no_password:
         raise RunError(

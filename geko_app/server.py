@@ -19,11 +19,13 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Route
 
 from geko_app.access import Access, AccessMiddleware
+from geko_app.form.roots import AllowedRoots
 from geko_app.pages import frame
 from geko_app.pages.components import SCRIPTS_URL, STATIC
 from geko_app.runs.store import RunStore
 from geko_app.services import Services
 from geko_app.theme import build_theme
+from geko_app.workers.form_checks import FormChecks
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 
@@ -33,7 +35,17 @@ THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) do
 LOGIN_NOTE = "After five wrong passwords you have to wait. If nothing happens, reload this page: it says how long."
 
 
-def serve(*, host: str, port: int, runs: str, password: str | None, access: Access, root_path: str = "") -> None:
+def serve(
+    *,
+    host: str,
+    port: int,
+    runs: str,
+    password: str | None,
+    access: Access,
+    roots: AllowedRoots,
+    max_upload: int,
+    root_path: str = "",
+) -> None:
     """Serve the page until SIGINT or SIGTERM.
 
     Args:
@@ -42,6 +54,8 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
         runs: folder for runs.
         password: for the user "geko"; None to ask for none.
         access: who may use the page.
+        roots: folders that paths in the form must lie in.
+        max_upload: bytes of a file that is uploaded.
         root_path: where a proxy puts the page, such as "/geko"; "" for the top.
 
     Raises:
@@ -52,7 +66,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
     for number in (signal.SIGINT, signal.SIGTERM):  # before the supervisor starts a queued run
         signal.signal(number, lambda *_: ended.set())
     supervisor = Supervisor(RunStore(runs))
-    services = Services(supervisor, ModelDownloads(supervisor.store.root))
+    services = Services(supervisor, ModelDownloads(supervisor.store.root), FormChecks(roots))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
     page.launch(
@@ -61,6 +75,7 @@ def serve(*, host: str, port: int, runs: str, password: str | None, access: Acce
         auth=("geko", password) if password else None,
         auth_message=LOGIN_NOTE,
         root_path=root_path,
+        max_file_size=max_upload,
         app_kwargs={
             "lifespan": guard(access, login=password is not None),
             "routes": own_routes(services.downloads),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from geko_app.workers.form_checks import FormChecks
 from geko_app.workers.inference_jobs import InferenceJobs
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.preview_jobs import PreviewJobs
@@ -16,6 +17,7 @@ class Services:
 
     supervisor: Supervisor
     downloads: ModelDownloads
+    checks: FormChecks = field(default_factory=FormChecks)
     previews: PreviewJobs = field(default_factory=PreviewJobs)
     inference: InferenceJobs = field(init=False)
 

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from geko_engine import __version__
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig, apply_overrides, read_yaml
+from geko_engine.config.yaml_text import parse_yaml
 from geko_engine.exceptions import ConfigError, GekoError, RunError, RunLockedError
 from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.launch import is_main_process, process_count
@@ -82,8 +81,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} has no '=': write --set training.num_epochs=1.")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return key.strip(), parse_yaml(value)
+    except ConfigError:
         return key.strip(), value
 
 

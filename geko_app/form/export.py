@@ -11,9 +11,7 @@ from geko_app.form.values import from_config
 from geko_engine.config.renames import OnRenamed
 from geko_engine.config.run_config import SECTIONS, RunConfig
 from geko_engine.config.sections import DEMO
-from geko_engine.exceptions import ConfigError
-
-MAX_YAML = 100_000  # characters
+from geko_engine.config.yaml_text import parse_yaml
 
 
 def changed_settings(config: RunConfig) -> dict[str, Any]:
@@ -80,10 +78,5 @@ def from_yaml(text: str, *, on_renamed: OnRenamed) -> dict[str, Any]:
     Raises:
         ConfigError: the text is not YAML, or has unknown keys or invalid values.
     """
-    if len(text) > MAX_YAML:
-        raise ConfigError(f"The text has {len(text):,} characters; the limit is {MAX_YAML:,}.")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"This is not valid YAML: {str(error).splitlines()[0]}.") from error
+    values = parse_yaml(text)
     return from_config(RunConfig.from_dict(values if values is not None else {}, on_renamed=on_renamed))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from geko_app.form.fields import FIELDS, PRECISION_KEY, PRESET_KEY, FormField
+from geko_engine.config.declaration import Problem, shown
+from geko_engine.config.renames import ignore
 from geko_engine.config.run_config import RunConfig, apply_overrides
 from geko_engine.config.sections import DEMO
 from geko_engine.config.selection import PRESETS, GEKOConfig
 from geko_engine.exceptions import ConfigError, GekoError
 from geko_engine.preflight.checks import preflight
 
+Check = Callable[[RunConfig], list[Problem]]
 CUSTOM = "custom"
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -109,25 +112,26 @@ def to_config(values: Sequence[Any]) -> RunConfig:
     overrides.pop(PRESET_KEY)  # it only fills in other fields
     precision = overrides.pop(PRECISION_KEY)
     if precision not in PRECISIONS:
-        raise ConfigError(f"{precision!r} is not a precision: choose one of {', '.join(PRECISIONS)}.", PRECISION_KEY)
+        raise ConfigError(
+            f"{shown(precision)} is not a precision: choose one of {', '.join(PRECISIONS)}.", PRECISION_KEY
+        )
     overrides |= {"training.bf16": precision == "bf16", "training.fp16": precision == "fp16"}
-    return RunConfig.from_dict(apply_overrides({}, overrides))
+    return RunConfig.from_dict(apply_overrides({}, overrides), on_renamed=ignore)
 
 
-def problems_of(values: Sequence[Any]) -> dict[str, str]:
+def problems_of(values: Sequence[Any], check: Check = preflight) -> dict[str, str]:
     """Everything that is wrong with the form, as message by field key; {} if a run can start.
-
-    This runs the pre-flight check: it may ask the disk and the Hub.
 
     Args:
         values: of the fields, in the order of FIELDS.
+        check: of names, files and folders; it asks the disk.
     """
     if len(values) != len(FIELDS):
         return {
             "model.name": f"The form has {len(FIELDS)} fields, but {len(values)} values were sent. Reload the page."
         }
     try:
-        found = preflight(to_config(values))
+        found = check(to_config(values))
     except GekoError as error:
         found = error.problems
     return dict(reversed([(field_of(key), text) for key, text in found]))  # the first message of a field wins

@@ -45,21 +45,28 @@ def build(services: Services, blocks: gr.Blocks) -> None:
         with gr.Column(scale=9, min_width=320):
             live_html("preview", [_preview_endpoint(services.previews)])
             live_html("dashboard", _dashboard_endpoints(supervisor), elem_id="geko-live")
-    _wire_start(supervisor, layout, start, message)
-    _wire_preview(services.previews, layout, preview, message)
+    _wire_start(services, layout, start, message)
+    _wire_preview(services, layout, preview, message)
     train_form.keep_draft(layout, blocks)
 
 
-def _wire_start(supervisor: Supervisor, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
+def _wire_start(services: Services, layout: Layout, start: gr.Button, message: gr.Markdown) -> None:
     errors = gr.JSON(visible=False)
-    clicked = start.click(_on_start(supervisor), layout.inputs, [message, errors], concurrency_limit=None, **QUIET)
+    clicked = start.click(
+        _on_start(services.supervisor, services.checks),
+        layout.inputs,
+        [message, errors],
+        concurrency_limit=None,
+        **QUIET,
+    )
     _show_field_errors(clicked, errors)
 
 
-def _wire_preview(previews: PreviewJobs, layout: Layout, preview: gr.Button, message: gr.Markdown) -> None:
+def _wire_preview(services: Services, layout: Layout, preview: gr.Button, message: gr.Markdown) -> None:
     key, errors = gr.Textbox(visible=False), gr.JSON(visible=False)
     outputs = [key, message, errors]
-    clicked = preview.click(_on_preview(previews), layout.inputs, outputs, concurrency_limit=None, **QUIET)
+    on_preview = _on_preview(services.previews, services.checks)
+    clicked = preview.click(on_preview, layout.inputs, outputs, concurrency_limit=None, **QUIET)
     _show_field_errors(clicked, errors)
     clicked.success(
         fn=None,
@@ -74,9 +81,9 @@ def _show_field_errors(clicked: Any, errors: gr.JSON) -> None:
     clicked.then(fn=None, inputs=errors, js=script_call("form_errors", "fieldErrors"), **QUIET)
 
 
-def _on_start(supervisor: Supervisor) -> Callable[..., tuple[str, FieldErrors]]:
+def _on_start(supervisor: Supervisor, check: form.Check) -> Callable[..., tuple[str, FieldErrors]]:
     def start(*values: Any) -> tuple[str, FieldErrors]:
-        problems = form.problems_of(values[:-1])
+        problems = form.problems_of(values[:-1], check)
         if problems:
             return not_started(problems), field_errors(problems)
         try:
@@ -88,9 +95,9 @@ def _on_start(supervisor: Supervisor) -> Callable[..., tuple[str, FieldErrors]]:
     return start
 
 
-def _on_preview(previews: PreviewJobs) -> Callable[..., tuple[str, str, FieldErrors]]:
+def _on_preview(previews: PreviewJobs, check: form.Check) -> Callable[..., tuple[str, str, FieldErrors]]:
     def preview(*values: Any) -> tuple[str, str, FieldErrors]:
-        problems = form.problems_of(values[:-1])
+        problems = form.problems_of(values[:-1], check)
         if problems:
             return "", not_started(problems), field_errors(problems)
         try:

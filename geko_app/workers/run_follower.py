@@ -20,6 +20,11 @@ from geko_engine.runs.writer import mark_interrupted
 from geko_engine.storage.disk_space import DISK_FULL, full_sentence
 
 POLL_SECONDS = 0.1
+DAMAGED = " A library met what it cannot survive: a damaged data file, most often. Write that file again."
+HINTS = {
+    "SIGKILL": " This usually means that memory ran out: halve the batch size.",
+    **dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGABRT"), DAMAGED),
+}
 TRAINING_WORKER = "geko_app.workers.training_worker"
 
 
@@ -168,6 +173,5 @@ def death_reason(process: subprocess.Popen[bytes] | None, folder: RunFolder) -> 
         return f"{full_sentence(folder.path)} Then resume."
     if code < 0:
         name = signal.Signals(-code).name
-        hint = " This usually means that memory ran out: halve the batch size." if name == "SIGKILL" else ""
-        return f"The worker was ended by the system ({name}).{hint}"
+        return f"The worker was ended by the system ({name}).{HINTS.get(name, '')}"
     return "The worker ended unexpectedly" + (f" (exit code {code})" if code else "") + ": see worker.log."

@@ -14,6 +14,7 @@ import os
 import sys
 
 from geko_app.workers.hub_token import TOKEN_OPTION, receive_token
+from geko_app.workers.process_limits import limit_memory, most_of_free_memory
 from geko_engine.exceptions import RunError
 from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.run import run
@@ -52,6 +53,7 @@ def _work(folder: RunFolder, *, resume: bool, preview: bool) -> bool:
     stop = StopFlag(folder).install()
     with RunWriter(folder) as write:
         if preview:
+            limit_memory(most_of_free_memory())  # it reads files that nobody has looked at yet
             from geko_engine.preflight.preview import inspect
 
             return bool(inspect(folder.config(), write, stop) == "failed")

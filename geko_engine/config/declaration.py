@@ -15,6 +15,8 @@ from typing import Any
 from geko_engine.exceptions import ConfigError
 
 Problem = tuple[str, str]
+MAX_TEXT = 4096  # characters of a text; no path is longer
+SHOWN = 200  # characters of a value in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,8 @@ def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Prob
     accepted: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            problems.append((prefix + str(key), unknown_key(str(key), known)))
+            name = key if isinstance(key, str) else shown(key)
+            problems.append((prefix + name, unknown_key(name, known)))
             continue
         try:
             accepted[key] = convert(value, hints[key])
@@ -111,9 +114,9 @@ def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Prob
 
 def unknown_key(key: str, known: set[str]) -> str:
     """The sentence for an unknown key, with the most similar known one."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(key[:SHOWN], known, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else f" Known settings: {', '.join(sorted(known))}."
-    return f"There is no setting named {key!r}.{hint}"
+    return f"There is no setting named {shown(key)}.{hint}"
 
 
 def convert(value: Any, hint: Any) -> Any:
@@ -197,8 +200,10 @@ def _violation(value: Any, hint: Any, spec: Spec) -> str:
     except (TypeError, ValueError):
         return _unreadable(value, hint)
     if spec.choices and value not in spec.choices:
-        return f"{value!r} is not one of {', '.join(map(str, spec.choices))}."
+        return f"{shown(value)} is not one of {', '.join(map(str, spec.choices))}."
     for number in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(number, str) and _text_violation(number):
+            return _text_violation(number)
         if isinstance(number, int | float) and not isinstance(number, bool) and not _in_range(number, spec):
             return f"{number:g} is out of range: give {_describe_range(spec)}."
     return ""
@@ -214,7 +219,29 @@ def _in_range(number: float, spec: Spec) -> bool:
 def _unreadable(value: Any, hint: Any) -> str:
     if value is None or value == "":
         return f"A value is missing: give {_describe(hint)}."
-    return f"{value!r} is not {_describe(hint)}."
+    return f"{shown(value)} is not {_describe(hint)}."
+
+
+def _text_violation(text: str) -> str:
+    """Why no file and no path can hold a text, or ""."""
+    if len(text) > MAX_TEXT:
+        return f"A text has at most {MAX_TEXT:,} characters, but this has {len(text):,}: type it again."
+    if "\0" in text:
+        return f"{shown(text)} holds a NUL character: type it again."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"{shown(text)} holds half a character (a lone surrogate): type it again."
+    return ""
+
+
+def shown(value: Any) -> str:
+    """A value for a sentence, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        return f"This {type(value).__name__}"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 def _describe_range(spec: Spec) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from geko_engine.config import renames
-from geko_engine.config.declaration import Problem, build, check, raise_problems, unknown_key
+from geko_engine.config.declaration import Problem, build, check, raise_problems, shown, unknown_key
 from geko_engine.config.sections import ALL_LINEAR, DEMO, DataConfig, GEKOTrainingArgs, LoraSettings, ModelConfig
 from geko_engine.config.selection import (
     GEKO_AGGRESSIVE,
@@ -24,9 +24,10 @@ from geko_engine.config.selection import (
     PRESETS,
     GEKOConfig,
 )
+from geko_engine.config.yaml_text import MAX_TEXT, parse_yaml
 from geko_engine.exceptions import ConfigError
+from geko_engine.storage.user_paths import path_problem
 
-MOST_VALUES, MOST_LEVELS = 20_000, 50  # of a configuration file
 __all__ = [
     "ALL_LINEAR",
     "DEMO",
@@ -102,7 +103,8 @@ class RunConfig:
             )
         values, renamed = renames.upgrade(values, problems)
         for key in set(values) - set(SECTIONS) - {"output_dir"}:
-            problems.append((str(key), unknown_key(str(key), {*SECTIONS, "output_dir"})))
+            name = key if isinstance(key, str) else shown(key)
+            problems.append((name, unknown_key(name, {*SECTIONS, "output_dir"})))
         sections = {name: _section(name, values.get(name), problems) for name in SECTIONS}
         output_dir = values.get("output_dir", "runs")
         if not isinstance(output_dir, str) or not output_dir.strip():
@@ -150,13 +152,18 @@ class RunConfig:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ConfigError if it cannot be read or is not a mapping."""
+    problem = path_problem(path)
+    if problem:
+        raise ConfigError(problem)
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        _require_plain(values)
+        with Path(path).open(encoding="utf-8") as file:
+            values = parse_yaml(file.read(MAX_TEXT + 1))
     except OSError as error:
         raise ConfigError(f"The file {str(path)!r} cannot be read ({error.strerror}): check the path.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"The file {str(path)!r} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The file {str(path)!r} is not UTF-8 text: save it as UTF-8.") from error
+    except ConfigError as error:
+        raise ConfigError(f"The file {str(path)!r} cannot be used. {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -164,24 +171,6 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"The file {str(path)!r} is not a mapping of keys: begin with 'model:', 'data:' or 'training:'."
         )
     return values
-
-
-def _require_plain(values: Any) -> None:
-    """Raise ValueError for values that no configuration has: nested without end, thousands of them, half characters."""
-    left = [(values, 0)]
-    for _ in range(MOST_VALUES):
-        if not left:
-            return
-        value, depth = left.pop()
-        if isinstance(value, str):
-            value.encode()  # UnicodeEncodeError is a ValueError
-        if isinstance(value, int):
-            str(value)  # ValueError for thousands of digits
-        inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | set) else []
-        left.extend((item, depth + 1) for item in inner)
-        if depth > MOST_LEVELS:
-            break
-    raise ValueError(f"it has more than {MOST_VALUES:,} values, or more than {MOST_LEVELS} levels")
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,14 +200,14 @@ def _section(name: str, values: Any, problems: list[Problem]) -> Any:
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
-        problems.append((name, f"{values!r} is not a section: write '{name}:' and its settings below it."))
+        problems.append((name, f"{shown(values)} is not a section: write '{name}:' and its settings below it."))
         return cls()
     values = dict(values)
     if name == "geko":
         values = _with_preset(values, problems)
-    if name == "model" and not str(values.get("name", DEMO) or "").strip():
+    if name == "model" and _is_blank(values.get("name", DEMO)):
         problems.append(("model.name", "No model is given: give a Hub id, a local folder, or 'demo'."))
-    if name == "data" and not str(values.get("train", DEMO) or "").strip():
+    if name == "data" and _is_blank(values.get("train", DEMO)):
         problems.append(("data.train", "No training data is given: give a Hub id, a local file, or 'demo'."))
     try:
         section = build(cls, values, f"{name}.", problems)
@@ -233,7 +222,12 @@ def _with_preset(values: dict[str, Any], problems: list[Problem]) -> dict[str, A
     preset = values.pop("preset", None)
     if preset is None:
         return values
-    if str(preset).lower() not in PRESETS:
-        problems.append(("geko.preset", f"{preset!r} is not one of {', '.join(PRESETS)}."))
+    known = PRESETS.get(preset.lower()) if isinstance(preset, str) else None
+    if known is None:
+        problems.append(("geko.preset", f"{shown(preset)} is not one of {', '.join(PRESETS)}."))
         return values
-    return {**dataclasses.asdict(PRESETS[str(preset).lower()]), **values}
+    return {**dataclasses.asdict(known), **values}
+
+
+def _is_blank(value: Any) -> bool:
+    return not value or (isinstance(value, str) and not value.strip())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.exceptions import DataError
+from geko_engine.storage.user_paths import FILE, expand, kind_of, path_problem, shown_path
 
 FIELD = "data.row_flags"
+MAX_FLAGS = 100_000_000  # characters: ten million row numbers
 EXCLUDE, NEVER_FREEZE = "exclude", "never_freeze"
 
 
@@ -54,17 +55,22 @@ def read_row_flags(name: str) -> list[int]:
     Raises:
         DataError: at the setting of the file, when it cannot be read or is damaged.
     """
-    try:
-        found = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    problem = path_problem(name)
+    if problem:
+        raise DataError(problem, FIELD)
+    if kind_of(name) != FILE:
         raise DataError(
-            f"There is no file {name!r}: flag samples on the Samples page, or leave it empty.", FIELD
-        ) from None
+            f"There is no file {shown_path(name)}: flag samples on the Samples page, or leave it empty.", FIELD
+        )
+    try:
+        with expand(name).open(encoding="utf-8") as file:
+            text = file.read(MAX_FLAGS + 1)
+        found = json.loads(text) if len(text) <= MAX_FLAGS else None
     except OSError as error:
         raise DataError(
-            f"The row flags {name!r} cannot be read ({error.strerror}): give a row_flags.json.", FIELD
+            f"The row flags {shown_path(name)} cannot be read ({error.strerror}): give a row_flags.json.", FIELD
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(_damaged(name), FIELD) from error
     rows = found.get("rows") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
@@ -86,4 +92,4 @@ def _is_row(value: Any) -> bool:
 
 
 def _damaged(name: str) -> str:
-    return f'{name!r} holds no row flags: give a run\'s row_flags.json, {{"rows": [3, 17]}} with row numbers from 1.'
+    return f'{shown_path(name)} holds no row flags: give a run\'s row_flags.json, {{"rows": [3, 17]}} with row numbers from 1.'

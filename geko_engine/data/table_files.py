@@ -25,8 +25,8 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             _check_names(file.schema_arrow.names, path)
             for batch in file.iter_batches(ROWS_AT_A_TIME):
                 yield from _rows(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{str(path)!r} is no whole Parquet file, copy it again: {_first_line(error)}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(path)!r} is no whole Parquet file, copy it again: {_first_line(error)}.") from error
 
 
 def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -46,8 +46,8 @@ def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
                 _check_names(batch.schema.names, path)
                 for first in range(0, batch.num_rows, ROWS_AT_A_TIME):
                     yield from _rows(batch.slice(first, ROWS_AT_A_TIME))
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{str(path)!r} is no whole Arrow file, copy it again: {_first_line(error)}") from error
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{str(path)!r} is no whole Arrow file, copy it again: {_first_line(error)}.") from error
 
 
 def _check_names(names: list[str], path: Path) -> None:
@@ -78,4 +78,4 @@ def _cell(cell: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

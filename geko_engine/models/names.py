@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from geko_engine.config.sections import DEMO
 from geko_engine.data.local_files import is_local
 from geko_engine.hub.client import hub_id_problem
+from geko_engine.storage.user_paths import FILE, FOLDER, expand, kind_of, path_problem, shown_path
 
 
 def model_problem(name: str) -> str:
@@ -17,13 +16,14 @@ def model_problem(name: str) -> str:
         return ""
     if not is_local(name):
         return hub_id_problem(name, "model")
-    path = Path(name).expanduser()
+    problem = path_problem(name)
+    if problem:
+        return problem
+    path = expand(name)
     if path.suffix == ".gguf":
         return "A GGUF file cannot be fine-tuned: give the Hub id or the folder of the original model."
-    if not path.is_dir():
-        return f"There is no folder {name!r}: give the folder of a model, a Hub id such as 'HuggingFaceTB/SmolLM2-135M', or 'demo'."
-    if not (path / "config.json").is_file():
-        return (
-            f"The folder {name!r} has no config.json, so it is not a model: give a folder that save_pretrained wrote."
-        )
+    if kind_of(path) != FOLDER:
+        return f"There is no folder {shown_path(name)}: give the folder of a model, a Hub id such as 'HuggingFaceTB/SmolLM2-135M', or 'demo'."
+    if kind_of(path / "config.json") != FILE:
+        return f"The folder {shown_path(name)} has no config.json, so it is not a model: give a folder that save_pretrained wrote."
     return ""

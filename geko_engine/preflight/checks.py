@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
+import os
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,31 +15,37 @@ from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO
 from geko_engine.data.excluded_rows import row_flags_problem
-from geko_engine.data.local_files import is_local, local_rows
+from geko_engine.data.local_files import file_rows, find_files, is_local
 from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.hub.client import access_error, hub_id_problem
 from geko_engine.hub.downloads import ShouldStop, run_cancellable
 from geko_engine.models.names import model_problem
+from geko_engine.storage.user_paths import FILE, expand, kind_of, path_problem, shown_path
+
+LONG_DOCUMENT = 100_000_000  # bytes of a .json file, which is read as a whole
+ENTRIES_LOOKED_AT = 1000  # of a folder that is not a checkpoint
 
 
 def preflight(config: RunConfig) -> list[Problem]:
-    """(dotted field, message) of every problem with names, files and folders. Reads one row of each local file."""
+    """(dotted field, message) of every problem with names, files and folders. Reads one row of the data."""
+    return [(field, text) for field, check in checks_of(config) if (text := check())]
+
+
+def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
+    """(dotted field, what says why its value cannot be used) of each name, file and folder of a run."""
+    data = config.data
     return [
-        (name, text)
-        for name, text in (
-            ("model.name", model_problem(config.model.name)),
-            ("data.train", data_problem(config.data.train)),
-            ("data.eval", data_problem(config.data.eval) if config.data.eval else ""),
-            ("data.row_flags", row_flags_problem(config.data.row_flags)),
-            ("output_dir", folder_problem(config.output_dir)),
-            ("training.resume_from_checkpoint", checkpoint_problem(config.training.resume_from_checkpoint)),
-        )
-        if text
+        ("model.name", lambda: model_problem(config.model.name)),
+        ("data.train", lambda: data_problem(data.train, data.train_split)),
+        ("data.eval", lambda: data_problem(data.eval, data.eval_split) if data.eval else ""),
+        ("data.row_flags", lambda: row_flags_problem(data.row_flags)),
+        ("output_dir", lambda: folder_problem(config.output_dir)),
+        ("training.resume_from_checkpoint", lambda: checkpoint_problem(config.training.resume_from_checkpoint)),
     ]
 
 
-def data_problem(name: str) -> str:
-    """Why `name` cannot be a dataset, or "". Reads the first row of a local file."""
+def data_problem(name: str, split: str = "train") -> str:
+    """Why `name` cannot be a dataset, or "". Reads the first row of a local file, or of the first one in a folder."""
     if not name.strip():
         return "No data is given: give a Hub id, a local file, or 'demo'."
     if name == DEMO:
@@ -43,7 +53,11 @@ def data_problem(name: str) -> str:
     if not is_local(name):
         return hub_id_problem(name, "dataset")
     try:
-        next(iter(local_rows(name)), None)
+        first = find_files(name, split).read[0]
+        if first.suffix.lower() != ".json" or first.stat().st_size < LONG_DOCUMENT:
+            next(file_rows(first), None)
+    except OSError as error:
+        return f"{shown_path(name)} cannot be read ({error.strerror}): check the path and its permissions."
     except DataError as error:
         return str(error)
     return ""
@@ -53,7 +67,10 @@ def folder_problem(name: str) -> str:
     """Why runs cannot be written to the folder `name`, or ""."""
     if not name.strip():
         return "No output folder is given: give the folder for runs."
-    path = Path(name).expanduser().absolute()
+    problem = path_problem(name)
+    if problem:
+        return problem
+    path = expand(name).absolute()
     existing = next(p for p in (path, *path.parents) if p.exists())
     if not existing.is_dir():
         return f"{str(existing)!r} is a file, not a folder: choose another output folder."
@@ -68,16 +85,29 @@ def checkpoint_problem(name: str | None) -> str:
     """Why the folder `name` is not a checkpoint to start from, or ""."""
     if not name:
         return ""
-    path = Path(name).expanduser()
-    if (path / "manifest.json").is_file():
+    problem = path_problem(name)
+    if problem:
+        return problem
+    path = expand(name)
+    if kind_of(path / "manifest.json") == FILE:
         return ""
-    inside = sorted(p.parent.name for p in path.glob("**/manifest.json"))[:3]
+    inside = _checkpoints_in(path)
     hint = (
         f" It contains {', '.join(inside)}: give one of them."
         if inside
         else " A checkpoint is a folder such as runs/<id>/checkpoints/checkpoint-1000."
     )
-    return f"{name!r} is not a complete checkpoint.{hint}"
+    return f"{shown_path(name)} is not a complete checkpoint.{hint}"
+
+
+def _checkpoints_in(path: Path) -> list[str]:
+    """The first checkpoints in a folder of checkpoints or of a run. Looks no deeper: it may be the root of a disk."""
+    found: list[str] = []
+    for folder in (path, path / "checkpoints"):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, ENTRIES_LOOKED_AT)]
+            found += [name for name in sorted(names) if kind_of(folder / name / "manifest.json") == FILE]
+    return found[:3]
 
 
 def hub_problems(config: RunConfig) -> list[Problem]:

@@ -48,6 +48,9 @@ SAMPLES_SHOWN = 20
 CHARACTERS_SHOWN = 6000  # of one sample
 ROWS_LISTED = 200  # row numbers of one finding
 BINS = 24
+TOO_LARGE = (
+    "The data needs more memory than is free here: preview its first rows (data.sample_count), or split the file."
+)
 Emit = Callable[[Event], None]
 
 
@@ -69,6 +72,8 @@ def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> s
         end, reason = "stopped", "You asked for a stop."
     except GekoError as error:
         end, reason, field = "failed", str(error), error.problems[0][0]
+    except MemoryError:
+        end, reason, field = "failed", TOO_LARGE, "data.train"
     except Exception as error:
         emit(RunEnded("failed", f"Unexpected error ({type(error).__name__}: {error}).", {}))
         raise

@@ -42,6 +42,7 @@ from geko_engine.reporting.event_lines import is_count, is_number, is_report, pa
 from geko_engine.reporting.events import Message, with_present_names
 from geko_engine.storage.atomic_files import replace_json, replace_text
 from geko_engine.storage.disk_space import full_sentence, is_full
+from geko_engine.storage.user_paths import FILE, kind_of, shown_path
 
 FORMAT = 2  # of the folder: raised when an older version could no longer go on with a run
 WRITTEN = ("status.json", "report.json", "row_flags_used.json")  # replaced by the process that writes the run
@@ -128,8 +129,8 @@ class RunFolder:
     def open(cls, path: str | Path) -> RunFolder:
         """The folder of an existing run. Raises RunError if there is none at `path`."""
         folder = cls(path)
-        if not folder.config_path.is_file():
-            raise RunError(f"There is no run in {str(path)!r}: the folder of a run has a config.yaml.")
+        if kind_of(folder.config_path) != FILE:
+            raise RunError(f"There is no run in {shown_path(path)}: the folder of a run has a config.yaml.")
         return folder
 
     def require_known_format(self) -> None:

@@ -178,8 +178,17 @@ def test_the_command_really_starts_the_run(tmp_path: Any) -> None:
         ("training:\n  num_epoch: 3", "There is no setting named 'num_epoch'. Did you mean 'num_epochs'?"),
         ("training:\n  num_epochs: 0", "give at least 1"),
         ("a: [", "This is not valid YAML"),
+        ("[" * 5000, "more than 20 levels"),
+        ("a: " + "[" * 50 + "]" * 50, "more than 20 levels"),
+        ("training:\n  seed: " + "1" * 5000, "has a value that cannot be read: Exceeds the limit"),
+        ("model:\n  name: 2024-13-45", "has a value that cannot be read: month must be in 1..12"),
+        (
+            "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 18)),
+            "more than 10,000",
+        ),
+        ('model:\n  name: "\\0"', "holds a NUL character: type it again"),
         ("just words", "must be a mapping of keys and values"),
-        ("x" * 200_000, "the limit is 100,000"),
+        ("x" * 200_000, "at most 100,000 characters, but this has 200,000"),
     ],
 )
 def test_a_yaml_that_is_wrong_is_refused_in_words(text: str, sentence: str) -> None:
@@ -192,3 +201,29 @@ def test_an_empty_yaml_is_the_defaults() -> None:
     shown = export.from_yaml("", on_renamed=pytest.fail)
     assert form.to_config([shown[field.key] for field in FIELDS]) == RunConfig()
     assert yaml.safe_load(export.as_yaml(RunConfig())) == {"model": {"name": "demo"}, "data": {"train": "demo"}}
+
+
+HOSTILE = st.one_of(
+    st.text(st.characters(), max_size=60),  # surrogates and NUL too
+    st.text("/.~\\\0\ud800\n", max_size=12).filter(lambda text: "//" not in text + "/" and text.strip() != "/"),
+    st.sampled_from(["1" * 5000, "-" + "9" * 400, "1e400", "nan", "inf", "x" * 5000, "/dev/zero", "~nobody/x", "a\0b.csv"]),
+    st.floats(),
+    st.integers() | st.sampled_from([10**400, -(10**400), 16**5000]),
+    st.none() | st.booleans() | st.lists(st.text(max_size=3), max_size=3) | st.dictionaries(st.text(max_size=3), st.none()),
+)  # fmt: skip
+
+
+@given(st.sampled_from([field.key for field in FIELDS]), HOSTILE)
+def test_every_value_of_a_field_is_answered_in_sentences(key: str, value: Any) -> None:
+    problems = form.problems_of(values(**{key: value}))
+    for field, sentence in problems.items():
+        assert field and sentence.endswith((".", "?", ")")) and len(sentence) < 2000, sentence
+        sentence.encode()
+    if not problems and key != PRESET_KEY:
+        form.to_config(values(**{key: value})).to_yaml().encode()
+
+
+def test_values_of_every_field_are_answered_at_once() -> None:
+    for value in ("\ud83d", "a\0", "1" * 5000, 16**5000, ["x"] * 1000, {"a": {}}):
+        problems = form.problems_of([value] * len(FIELDS))
+        assert problems and all(len(sentence) < 2000 for sentence in problems.values())

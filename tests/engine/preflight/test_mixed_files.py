@@ -15,6 +15,7 @@ import pytest
 from geko_engine.config.run_config import RunConfig
 from geko_engine.preflight.preview import inspect
 from geko_engine.reporting.console import Console
+from geko_engine.reporting.events import Event
 
 TALK = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello there"}]
 ROWS = [
@@ -100,3 +101,13 @@ def test_files_that_cannot_be_read_end_the_check_with_one_line_each(mixed: Path)
         "Line 2 of 'mixed/pairs.jsonl' is not valid JSON: Expecting value (column 12).",
         "The columns of 'mixed/table.csv' are separated by semicolons: save it with commas.",
     ]
+
+
+def test_data_that_the_memory_does_not_hold_ends_in_a_sentence(mixed: Path) -> None:
+    def full() -> bool:
+        raise MemoryError
+
+    events: list[Event] = []
+    assert inspect(RunConfig.from_dict({"data": {"train": str(mixed)}}), events.append, full) == "failed"
+    end = events[-1].to_dict()
+    assert end["field"] == "data.train" and end["reason"].startswith("The data needs more memory than is free here")
