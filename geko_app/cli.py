@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from geko_app.access import Access
         from geko_app.form.roots import AllowedRoots
 
-        is_open = not is_loopback(options.host) or bool(options.allow_host)
+        is_open = reached_by_others(options.host, options.allow_host)
         access = Access.of(options.host, tuple(options.allow_host), os.environ.get("SPACE_HOST", ""))
         from geko_app.server import serve
 
@@ -129,6 +129,11 @@ def check(options: argparse.Namespace) -> str | None:
         )
     check_port(options.host, options.port)
     return password
+
+
+def reached_by_others(host: str, allowed: Sequence[str]) -> bool:
+    """Whether other computers open the page: directly, or through a proxy whose names are allowed."""
+    return not is_loopback(host) or bool(allowed)
 
 
 def check_port(host: str, port: int) -> None:

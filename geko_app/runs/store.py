@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
@@ -116,6 +117,8 @@ class RunStore:
             kept.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, kept)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                kept.unlink(missing_ok=True)
             raise RunError(
                 f"The uploaded file cannot be saved in {str(kept.parent)!r} ({error.strerror}).", "data.train"
             ) from error

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,10 @@ PREVIEW_COMMAND = (*TRAINING_COMMAND, "--preview")
 MAX_ACTIVE = 2  # a further preview ends the oldest active one
 MAX_KEPT = 8
 STOP_SECONDS = 5.0
+MAX_SECONDS = 3600.0  # of a preview; one that hangs on a dead disk ends too
+TOO_LONG = (
+    "The preview took longer than {:.0f} minutes: preview the first rows only (Training samples), or start the run."
+)
 
 
 @dataclass
@@ -34,6 +39,7 @@ class PreviewJob:
     config: RunConfig
     events: list[dict[str, Any]] = field(default_factory=list)
     offset: int = 0
+    ends_at: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
 
     @property
     def alive(self) -> bool:
@@ -44,13 +50,17 @@ class PreviewJob:
         return bool(self.events) and self.events[-1]["type"] == RunEnded.__name__
 
     def read(self) -> list[dict[str, Any]]:
-        """All events so far; a process that died without an end event gets one."""
+        """All events so far; a process that died without an end event gets one, and one that takes too long is ended."""
+        if late := self.alive and time.monotonic() > self.ends_at:
+            self.process.kill()
+            self.process.wait()
         alive = self.alive  # asked before reading, so that what it wrote last is read
         for offset, event in self.folder.events(self.offset):
             self.offset = offset
             self.events.append(event)
         if not alive and not self.ended:
-            self.events.append(RunEnded("failed", death_reason(self.process, self.folder), {}).to_dict())
+            reason = TOO_LONG.format(MAX_SECONDS / 60) if late else death_reason(self.process, self.folder)
+            self.events.append(RunEnded("failed", reason, {}).to_dict())
         return self.events
 
 

@@ -68,7 +68,8 @@ class Console:
     def _on_PhaseChanged(self, event: PhaseChanged) -> None:
         # During training the progress bar moves; before it, a line says what takes the time.
         if self._started is None and event.done == 0:
-            self._print(f"[GEKO] {event.phase}: {event.message}")
+            phase = "loading" if event.phase == "downloading" else event.phase  # it may be on this machine already
+            self._print(f"[GEKO] {phase}: {event.message}")
 
     def _on_DataPreviewed(self, event: DataPreviewed) -> None:
         first = "".join(f"⟦{text}⟧" if learned else text for text, learned in event.samples[0])

@@ -76,6 +76,8 @@ def test_beyond_this_computer_it_asks_for_a_password(tmp_path: Path) -> None:
 )
 def test_what_counts_as_this_computer(host: str, inside: bool) -> None:
     assert cli.is_loopback(host) == inside
+    assert cli.reached_by_others(host, []) != inside
+    assert cli.reached_by_others(host, ["train.example.org"])  # a proxy before it
 
 
 def test_ports_out_of_range_are_named(tmp_path: Path) -> None:

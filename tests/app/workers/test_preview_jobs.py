@@ -12,6 +12,7 @@ import pytest
 
 from geko_app.formatting import format_estimated_duration
 from geko_app.views.preview import card
+from geko_app.workers.form_checks import CHECK_COMMAND
 from geko_app.workers.inference_jobs import INFERENCE_COMMAND
 from geko_app.workers.preview_jobs import MAX_ACTIVE, PreviewJobs
 from geko_app.workers.supervisor import TRAINING_COMMAND
@@ -101,15 +102,29 @@ def test_the_same_configuration_is_previewed_once_and_few_at_a_time(previews: Pr
     assert previews.events(first) is None and process.poll() is not None and not Path(folder).exists()
 
 
-def test_a_preview_whose_process_dies_says_so(previews: PreviewJobs, config: RunConfig) -> None:
+@pytest.mark.parametrize(
+    ("number", "hint"), [(signal.SIGKILL, "memory ran out"), (signal.SIGSEGV, "a damaged data file, most often")]
+)
+def test_a_preview_whose_process_dies_says_so(
+    number: signal.Signals, hint: str, previews: PreviewJobs, config: RunConfig
+) -> None:
     key = previews.start(config)
-    os.kill(previews._jobs[key].process.pid, signal.SIGKILL)
+    os.kill(previews._jobs[key].process.pid, number)
     events = wait_for_end(previews, key)
-    assert "SIGKILL" in card(events)["error"] and previews.events("nothing") is None
+    error = card(events)["error"]
+    assert number.name in error and hint in error and previews.events("nothing") is None
     assert previews.start(config) != key, "what failed is tried again"
 
 
-@pytest.mark.parametrize("command", [TRAINING_COMMAND, INFERENCE_COMMAND])
+def test_a_preview_that_takes_too_long_is_ended(previews: PreviewJobs, config: RunConfig) -> None:
+    key = previews.start(config)
+    assert not card(previews.events(key) or [])["error"]
+    previews._jobs[key].ends_at = 0.0
+    assert "took longer than 60 minutes" in card(previews.events(key) or [])["error"]
+    assert previews._jobs[key].process.poll() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("command", [TRAINING_COMMAND, INFERENCE_COMMAND, CHECK_COMMAND])
 def test_no_process_of_the_page_imports_from_the_folder_that_it_is_started_in(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
