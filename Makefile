@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 LOWER := .venv-lower
 NODE_STAMP := node_modules/.installed
 
-.PHONY: app demo test test-fast coverage lower-bounds check docs assets bench screenshots clean
+.PHONY: app demo test test-fast faults coverage lower-bounds check docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ test: $(STAMP)         ## everything, the real browser included
 
 test-fast: $(STAMP)    ## all but the browser and the slow ones
 	$(BIN)/python -m pytest -m "not browser and not slow"
+
+faults: $(STAMP)       ## two hundred faults against short runs; needs Linux and a C compiler
+	$(BIN)/python -m tests.faults --n 200
 
 coverage: $(STAMP)     ## the fast tests, with the share of lines and branches that they reach
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" --cov --cov-report=term --cov-report=xml

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import read_row_flags
@@ -22,7 +20,14 @@ from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChange
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_folder, replace_json
-from geko_engine.storage.disk_space import free_reserve, full_sentence, is_full
+from geko_engine.storage.disk_space import (
+    disk_refuses,
+    free_reserve,
+    full_sentence,
+    is_full,
+    refused_sentence,
+    try_twice,
+)
 
 MEGABYTE = 1_000_000
 END_OF_ADAPTER = (
@@ -82,7 +87,7 @@ def _run_to_its_end(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: 
         report = _failure(text, began)
         _end(folder, emit, report, field)
     except Exception as error:
-        text, field = _full(folder) if is_full(error) else _unexpected(error)
+        text, field = _full(folder) if is_full(error) else _unexpected(error, folder)
         report = _failure(text, began)
         _end(folder, emit, report, field)
         if not field:
@@ -256,7 +261,9 @@ def _save_model(trainer: Any, folder: RunFolder, dtype: Any, emit: OnEvent) -> s
         emit(Message(f"The weights are saved in {str(dtype).removeprefix('torch.')}, like those of the base model."))
     try:
         replace_folder(folder.model_path, lambda path: trainer.save_model(path, dtype))
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # native writers have errors of their own
+        if not disk_refuses(error):
+            raise
         raise RunError(
             f"The model cannot be written to {str(folder.model_path)!r} ({getattr(error, 'strerror', '') or error}): free space and "
             "resume; the last checkpoint is complete.",
@@ -271,7 +278,7 @@ def _end(folder: RunFolder, emit: OnEvent, report: dict[str, Any], field: str) -
     free_reserve(folder.path)
     if is_main_process():
         with contextlib.suppress(OSError):  # RunEnded has the report too
-            replace_json(folder.report_path, report)
+            try_twice(lambda: replace_json(folder.report_path, report))
     emit(RunEnded(report["end"], report["reason"], report, field))
 
 
@@ -286,8 +293,10 @@ def _failure(reason: str, began: float) -> dict[str, Any]:
     return {"end": "failed", "reason": reason, "seconds": time.monotonic() - began}
 
 
-def _unexpected(error: Exception) -> tuple[str, str]:
-    """(sentence, field) for any other exception. The user can solve only running out of memory."""
+def _unexpected(error: Exception, folder: RunFolder) -> tuple[str, str]:
+    """(sentence, field) for any other exception. The user can solve a broken disk, and running out of memory."""
+    if disk_refuses(error):
+        return f"{refused_sentence(folder.path, error)} Then resume.", "output_dir"
     if is_out_of_memory(error):
         return (
             "Memory ran out: halve the batch size and double gradient_accumulation_steps, lower max_length, or switch on "

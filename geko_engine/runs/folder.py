@@ -151,7 +151,13 @@ class RunFolder:
         for name in WRITTEN:
             for file in [*self.path.glob(f".{name}.*.tmp"), *self.path.glob(f"{name}.*.tmp")]:  # version 1: no dot
                 file.unlink(missing_ok=True)
-        for left in [*self.path.glob(".*.writing"), *self.path.glob(".*.removed"), *self.checkpoints_path.glob(".*")]:
+        by_safetensors = self.path.glob(".tmp??????")  # it writes to such a file first
+        for left in [
+            *by_safetensors,
+            *self.path.glob(".*.writing"),
+            *self.path.glob(".*.removed"),
+            *self.checkpoints_path.glob(".*"),
+        ]:
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

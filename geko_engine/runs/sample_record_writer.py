@@ -17,6 +17,7 @@ from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Event, Mes
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_texts import write_sample_texts
 from geko_engine.storage.atomic_files import replace_file
+from geko_engine.storage.disk_space import try_twice
 
 FAILURES = (OSError, SafetensorError, pa.ArrowException)
 Emit = Callable[[Event], None]
@@ -43,8 +44,8 @@ class SampleRecordWriter:
     def flush(self) -> None:
         """Replace both files, each atomically."""
         try:
-            replace_file(self._folder.samples_path, self._save_record)
-            replace_file(self._folder.history_path, self._save_history)
+            try_twice(lambda: replace_file(self._folder.samples_path, self._save_record), FAILURES)
+            try_twice(lambda: replace_file(self._folder.history_path, self._save_history), FAILURES)
         except FAILURES as error:
             if not self._warned:
                 self._emit(Message(f"The sample record cannot be written: {error}.", "warning"))
@@ -69,7 +70,8 @@ def write_sample_texts_once(
         return
     show = functools.partial(_report_progress, emit)
     try:
-        write_sample_texts(folder.path, part.rendered, part.data, should_stop=should_stop, on_progress=show)
+        write = functools.partial(write_sample_texts, folder.path, part.rendered, part.data)
+        try_twice(lambda: write(should_stop=should_stop, on_progress=show), FAILURES)
     except FAILURES as error:
         emit(Message(f"The texts of the samples cannot be written: {error}.", "warning"))
 

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from geko_engine.exceptions import RunError
@@ -20,6 +20,8 @@ FULL_MESSAGE = re.compile(
     r"No space left|Disk quota exceeded|File too large|os error (27|28|122)\b|file write failed|PytorchStreamWriter"
     r"|basic_ios::clear: iostream error|unexpected pos \d+ vs \d+"
 )
+REFUSED = FULL | {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM}
+REFUSED_MESSAGE = re.compile(r"\(os error (1|5|6|13|19|30|116)\)")  # of safetensors and tokenizers, written in Rust
 BEGINNING = "The disk of "
 DISK_FULL = 28  # exit code of a worker that could not write its last event
 MUCH = 1_000_000_000  # bytes
@@ -33,6 +35,19 @@ def is_full(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in FULL:
             return True
         if FULL_MESSAGE.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def disk_refuses(error: BaseException | None) -> bool:
+    """Whether `error`, or an error that caused it, means that the disk is full, broken or read-only."""
+    if is_full(error):
+        return True
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            return True
+        if REFUSED_MESSAGE.search(str(error)):
             return True
         error = error.__cause__
     return False
@@ -59,8 +74,22 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        failed = f"Writing to {str(folder)!r} failed ({error.strerror or error})."
-        raise RunError(full_sentence(folder) if is_full(error) else failed, "output_dir") from error
+        raise RunError(
+            full_sentence(folder) if is_full(error) else refused_sentence(folder, error), "output_dir"
+        ) from error
+
+
+def refused_sentence(folder: Path, error: BaseException) -> str:
+    """The sentence that `folder` could not be written, and why."""
+    return f"Writing to {str(folder)!r} failed ({getattr(error, 'strerror', '') or error}): check the disk."
+
+
+def try_twice(write: Callable[[], None], failures: tuple[type[Exception], ...] = (OSError,)) -> None:
+    """Call `write`, and once more if that fails: for files that the run could not write again later."""
+    try:
+        write()
+    except failures:
+        write()
 
 
 def keep_reserve(folder: Path) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from geko_engine.exceptions import CheckpointError, CheckpointNotFoundError
-from geko_engine.storage.disk_space import is_full
+from geko_engine.storage.disk_space import disk_refuses, explain_write_errors
 
 MANIFEST = "manifest.json"
 BLOCK = 1 << 22  # bytes read at a time
@@ -48,9 +47,9 @@ def write_checkpoint(path: Path, write: Callable[[Path], None], facts: dict[str,
         temporary.replace(path)
         _flush(path.parent)
         _remove_aside(path.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises the second, on a full disk too
+    except Exception as error:  # native writers have errors of their own
         shutil.rmtree(temporary, ignore_errors=True)
-        if not isinstance(error, OSError) and not is_full(error):
+        if not isinstance(error, OSError) and not disk_refuses(error):
             raise
         raise CheckpointError(
             f"The checkpoint {str(path)!r} cannot be written ({getattr(error, 'strerror', None) or error}): free space "
@@ -118,12 +117,17 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what a killed writer left."""
-    for leftover in folder.glob(".checkpoint-*.writing"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for old in in_order(folder)[:-keep]:
-        _set_aside(old)
-    _remove_aside(folder)
+    """Delete all but the newest `keep` checkpoints, and what a killed writer left.
+
+    Raises:
+        RunError: when the disk refuses.
+    """
+    with explain_write_errors(folder):
+        for leftover in folder.glob(".checkpoint-*.writing"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for old in in_order(folder)[:-keep]:
+            _set_aside(old)
+        _remove_aside(folder)
 
 
 def in_order(folder: Path) -> list[Path]:

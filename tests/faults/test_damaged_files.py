@@ -267,7 +267,7 @@ def test_the_page_shows_a_repeated_evaluation_once() -> None:
     evaluated = Evaluated(2, 0, 0.9, 0.1, 2, 9, 0.1)
     for event in numbered(STARTED, step(1), step(2), evaluated, resumed(2, 3), evaluated, step(3)):
         state.apply(event)
-    assert [e.step for e in state.evaluations] == [2] and [p.step for p in state.points] == [1, 2, 3]
+    assert [e.step for e in state.evaluations] == [2] and [p.step for p in state.curve.since(0, 10)] == [1, 2, 3]
 
 
 # ------------------------------------------------------------ configuration, folder, record
@@ -331,7 +331,14 @@ def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) ->
     folder = RunFolder(tmp_path)
     (folder.checkpoints_path / ".checkpoint-3.0a1b.removed").mkdir(parents=True)
     (folder.path / ".model.writing").mkdir()
-    for name in (".status.json.0a1b.tmp", "status.json.77.tmp", ".texts.parquet.writing", ".note.txt.9.tmp", "stop"):
+    for name in (
+        ".status.json.0a1b.tmp",
+        "status.json.77.tmp",
+        ".texts.parquet.writing",
+        ".note.txt.9.tmp",
+        ".tmpe4OLzK",
+        "stop",
+    ):
         (folder.path / name).touch()
     with RunWriter(folder):
         assert folder.stop_path.exists()

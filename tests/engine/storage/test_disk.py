@@ -15,10 +15,12 @@ from geko_engine.storage.atomic_files import replace_json
 from geko_engine.storage.disk_space import (
     RESERVE,
     RESERVE_BYTES,
+    disk_refuses,
     explain_write_errors,
     full_sentence,
     is_full,
     says_disk_is_full,
+    try_twice,
 )
 from tests.engine.runs.test_folder import new_folder
 from tests.small_disk import SmallDisk
@@ -53,6 +55,43 @@ def test_a_full_disk_is_known_by_whatever_a_library_calls_it(error: Exception | 
     wrapped = GekoError("cannot be written")
     wrapped.__cause__ = error
     assert is_full(wrapped) == full
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (OSError(errno.EIO, "Input/output error"), True),
+        (OSError(errno.EROFS, "Read-only file system"), True),
+        (Exception("Read-only file system (os error 30)"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), False),
+        (Exception("Connection refused (os error 111)"), False),
+        (RuntimeError("CUDA error: an illegal memory access"), False),
+    ],
+)  # fmt: skip
+def test_a_broken_or_read_only_disk_ends_a_run_with_one_sentence(
+    error: Exception, refused: bool, tmp_path: Path
+) -> None:
+    from geko_engine.run import _unexpected
+
+    assert disk_refuses(error) == refused
+    sentence, field = _unexpected(error, RunFolder(tmp_path))
+    assert (field == "output_dir" and "check the disk. Then resume." in sentence) == refused
+
+
+def test_a_write_that_fails_once_is_tried_again_and_one_that_fails_twice_is_not_hidden() -> None:
+    calls: list[int] = []
+
+    def write(failures: int) -> None:
+        calls.append(failures)
+        if len(calls) <= failures:
+            raise OSError(errno.EIO, "Input/output error")
+
+    try_twice(lambda: write(1))
+    assert len(calls) == 2
+    calls.clear()
+    with pytest.raises(OSError, match="Input/output"):
+        try_twice(lambda: write(2))
 
 
 def test_what_cannot_be_written_is_told_with_the_way_out(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from geko_engine.exceptions import CheckpointError
+from geko_engine.exceptions import CheckpointError, RunError
 from geko_engine.training.checkpoint_files import in_order, newest_whole, read_manifest, remove_old, write_checkpoint
 
 
@@ -105,6 +107,44 @@ def test_a_disk_that_refuses_leaves_nothing_half_written(tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match="No space left on device"):
         write_checkpoint(tmp_path / "checkpoint-2", full, {})
     assert list(tmp_path.iterdir()) == []
+
+
+NATIVE = "Error while serializing: I/O error: Input/output error (os error 5)"
+
+
+@pytest.mark.parametrize("error", [SafetensorError(NATIVE), Exception("Input/output error (os error 5)")])
+def test_a_native_writer_on_a_broken_disk_is_one_sentence(error: Exception, tmp_path: Path) -> None:
+    def broken(folder: Path) -> None:
+        write_two(folder)
+        raise error
+
+    with pytest.raises(CheckpointError, match=r"cannot be written \(.*Input/output error"):
+        write_checkpoint(tmp_path / "checkpoint-2", broken, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_other_error_of_a_writer_stays_what_it_is(tmp_path: Path) -> None:
+    def wrong(folder: Path) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        write_checkpoint(tmp_path / "checkpoint-2", wrong, {})
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path / f"checkpoint-{step}", write_two, {})
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(RunError, match=r"failed \(Input/output error\): check the disk"):
+        remove_old(tmp_path, keep=1)
+    for path in in_order(tmp_path):
+        read_manifest(path)
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
