@@ -281,7 +281,7 @@ def _update_exports(values: Any) -> tuple[str, str, str]:
     """The exports of what the script sent: the values in the order of FIELDS, as JSON."""
     try:
         found = json.loads(values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         found = None
     return _exports(*found) if isinstance(found, list) and len(found) == len(FIELDS) else ("", "", "")
 
@@ -300,7 +300,7 @@ def _apply_yaml(text: str) -> list[Any]:
     """Fill in the form from YAML; if that is invalid, say why and leave the form alone."""
     notes: list[str] = []
     try:
-        shown = export.from_yaml(text or "", on_renamed=notes.append)
+        shown = export.from_yaml(str(text or ""), on_renamed=notes.append)
     except GekoError as error:
         problems = "\n\n".join(f"{key + ': ' if key else ''}{message}" for key, message in error.problems)
         return [problems, *(gr.skip() for _ in FIELDS)]

@@ -14,6 +14,8 @@ from typing import Any
 from geko_engine.data.formats.base import Row, UnreadableCell, UnusableRow
 
 BOOLEANS = "whose {column!r} is true or false, which is learned as the word"
+MISSING = "whose {column!r} is the word {text!r}, which is learned (leave such cells empty where there is no value)"
+MISSING_WORDS = {"nan", "NaN", "null", "NULL", "None", "<NA>"}  # what tables write in place of an empty cell
 FALSE_WORDS = {"false", "no", "off", "0", "0.0"}
 
 
@@ -46,6 +48,8 @@ class Cells:
         if isinstance(found, bool):
             self.notes.append(BOOLEANS.format(column=column))
         text = as_text(found)
+        if text in MISSING_WORDS:
+            self.notes.append(MISSING.format(column=column, text=text))
         if not is_unicode(text):
             raise UnusableRow(f"the column {column!r} holds half a character (a lone surrogate)")
         return text

@@ -15,6 +15,7 @@ import pytest
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import IGNORE_INDEX
 from geko_engine.data.formats import recognise, restore_integers
+from geko_engine.data.formats.base import UnreadableCell
 from geko_engine.data.preparation import Finding, column_findings, findings, learnt_end, use_template
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.tokenization import tokenise_rendered
@@ -401,6 +402,27 @@ G_VALUES = {
     ),
     "true": Case(
         "gpt2", [{"prompt": "a", "completion": True}], ["True<|endoftext|>"], said=["learned as the word"], numbers=[1]
+    ),
+    "a word for no value": Case(
+        "gpt2",
+        [SUMS, {"prompt": "a", "completion": "nan"}],
+        ["four<|endoftext|>", "nan<|endoftext|>"],
+        said=["whose 'completion' is the word 'nan', which is learned"],
+        numbers=[2],
+    ),
+    "an infinite number": Case(
+        "gpt2",
+        [SUMS, {"prompt": "a", "completion": float("-inf")}],
+        ["four<|endoftext|>"],
+        said=["the column 'completion' holds an infinite number, not text"],
+        numbers=[2],
+    ),
+    "a cell that cannot be read": Case(
+        "gpt2",
+        [SUMS, {"prompt": "a", "completion": UnreadableCell("text that is not UTF-8")}],
+        ["four<|endoftext|>"],
+        said=["the column 'completion' holds text that is not UTF-8"],
+        numbers=[2],
     ),
     "a date": Case("gpt2", [{"prompt": "a", "completion": dt.date(2024, 2, 1)}], ["2024-02-01<|endoftext|>"]),
 }
