@@ -17,6 +17,7 @@ PHASE_TITLES = {
     "training": "Training",
     "evaluating": "Evaluating",
     "saving": "Saving",
+    "paused": "Paused",
     "complete": "Complete",
     "stopped": "Stopped",
     "failed": "Failed",

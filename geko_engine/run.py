@@ -17,6 +17,7 @@ from geko_engine.exceptions import GekoError, RunError, Stopped, is_out_of_memor
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
+from geko_engine.runs.disk_guard import CHECKPOINT, MODEL, DiskGuard
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_folder, replace_json
@@ -160,8 +161,9 @@ def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int,
 
 
 def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
+    guard = DiskGuard(folder.path, emit, stop)
     try:
-        trainer, record_writer, dtype = _prepare(folder, config, emit, stop)
+        trainer, record_writer, dtype = _prepare(folder, config, guard, stop)
         checkpoint = _checkpoint_to_resume(folder, config, emit) if resume else _given_checkpoint(config)
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
@@ -170,14 +172,27 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
                 trainer.progress.events = 0  # it counted those of another run
     except Stopped:
         return dict(STOPPED_EARLY)
+    if process_count() == 1:  # several would wait for the first one, and give up
+        guard.sizes = _sizes_on_disk(trainer, dtype)
     report: dict[str, Any] = trainer.train()
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: no sample was selected.")
     if trainer.engine.is_main:
         record_writer.flush()
-        report["model_path"] = _save_model(trainer, folder, dtype, emit)
+        report["model_path"] = _save_model(trainer, folder, dtype, guard)
     trainer.engine.end()
     return report
+
+
+def _sizes_on_disk(trainer: Any, dtype: Any) -> dict[str, Callable[[], int]]:
+    """Bytes of what the run writes: functions, because the optimizer's state comes with the first step."""
+    from geko_engine.models.saving import saved_bytes
+    from geko_engine.training.checkpoint import expected_bytes
+
+    sizes: dict[str, Callable[[], int]] = {MODEL: lambda: saved_bytes(trainer.model, dtype)}
+    if trainer.args.save_steps or trainer.args.save_at_end:
+        sizes[CHECKPOINT] = lambda: expected_bytes(trainer.model, trainer.engine, trainer.policy)
+    return sizes
 
 
 def _given_checkpoint(config: RunConfig) -> Path | None:

@@ -9,12 +9,10 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from geko_app.form.roots import AllowedRoots, paths_of
-from geko_app.workers.process_limits import most_of_free_memory
 from geko_engine.config.declaration import Problem
 from geko_engine.config.run_config import RunConfig
 from geko_engine.preflight.checks import preflight
@@ -22,7 +20,6 @@ from geko_engine.preflight.checks import preflight
 CHECK_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.check_worker")
 MEMORY = 4 << 30  # bytes
 SECONDS = 30
-MAX_ACTIVE = 2  # further ones wait
 
 
 class FormChecks:
@@ -31,7 +28,7 @@ class FormChecks:
     Args:
         roots: folders that its paths must lie in.
         command: starts a check worker; its limits are appended.
-        memory: bytes that the worker may use, and no more than most of what is free.
+        memory: bytes that the worker may use.
         seconds: that it may take.
     """
 
@@ -44,8 +41,7 @@ class FormChecks:
         seconds: int = SECONDS,
     ) -> None:
         self._roots = roots or AllowedRoots()
-        self._command, self._memory, self._seconds = tuple(command), memory, seconds
-        self._slots = threading.BoundedSemaphore(MAX_ACTIVE)
+        self._command, self._seconds = [*command, str(memory), str(seconds)], seconds
 
     def __call__(self, config: RunConfig) -> list[Problem]:
         """(dotted field, message) of every problem; none if a run can start."""
@@ -58,10 +54,10 @@ class FormChecks:
 
     def _in_worker(self, config: RunConfig) -> list[Problem]:
         asked = json.dumps(config.to_dict()).encode()
-        command = [*self._command, str(min(self._memory, most_of_free_memory())), str(self._seconds)]
         try:
-            with self._slots:
-                done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, timeout=self._seconds, check=False)
+            done = subprocess.run(
+                self._command, input=asked, stdout=subprocess.PIPE, timeout=self._seconds, check=False
+            )
         except subprocess.TimeoutExpired as error:
             return read_answer(error.stdout or b"", f"took longer than {self._seconds} s", config)
         return read_answer(done.stdout, describe_end(done.returncode), config)

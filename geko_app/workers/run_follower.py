@@ -62,7 +62,8 @@ class Feed:
         try:
             mark_interrupted(self.folder, reason)
         except OSError:
-            self._show(RunEnded("interrupted", reason, {}))
+            if not any(isinstance(event, RunEnded) for event in self._unwritten):  # the first reason is the best one
+                self._show(RunEnded("interrupted", reason, {}))
 
     def state(self) -> RunState:
         """A copy of the state after all events read so far."""

@@ -100,6 +100,15 @@ def require_finite(model: nn.Module) -> None:
             )
 
 
+def saved_bytes(model: nn.Module, dtype: torch.dtype | None = None) -> int:
+    """Bytes of weights that `save_model` writes; arguments as there."""
+    if hasattr(model, "peft_config"):
+        return sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    return sum(
+        p.numel() * (dtype.itemsize if dtype and p.is_floating_point() else p.itemsize) for p in model.parameters()
+    )
+
+
 def trainable_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """All tensors that training changes, by name: trainable parameters and saved buffers, shared ones once."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -20,6 +20,8 @@ from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.hub.client import access_error, hub_id_problem
 from geko_engine.hub.downloads import ShouldStop, run_cancellable
 from geko_engine.models.names import model_problem
+from geko_engine.runs.disk_guard import ROOM
+from geko_engine.storage.disk_space import free_bytes, full_sentence
 from geko_engine.storage.user_paths import FILE, expand, kind_of, path_problem, shown_path
 
 LONG_DOCUMENT = 100_000_000  # bytes of a .json file, which is read as a whole
@@ -78,7 +80,7 @@ def folder_problem(name: str) -> str:
         tempfile.TemporaryFile(dir=existing).close()  # permission bits are not enough: root, full disks, /proc
     except OSError as error:
         return f"The folder {str(existing)!r} cannot be written ({error.strerror}): choose another output folder."
-    return ""
+    return full_sentence(existing) if free_bytes(existing) < ROOM else ""
 
 
 def checkpoint_problem(name: str | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from geko_engine.reporting.events import (
+    PAUSED,
     CheckpointSaved,
     DataChecked,
     DataPreviewed,
@@ -30,9 +31,7 @@ OPTION_NAMES = {
     "gradient_accumulation_steps": "Grad accum",
     "gradient_checkpointing": "Grad checkpointing",
     "compile_model": "torch.compile",
-    "use_8bit_optimizer": "8-bit optimizer",  # of version 1
-    "optim": "Optimizer",
-    "lr_scheduler_type": "Schedule",
+    "use_8bit_optimizer": "8-bit optimizer",
     "dataloader_workers": "DataLoader workers",
     "warmup_steps": "Warmup steps",
     "use_curriculum": "Curriculum",
@@ -68,8 +67,8 @@ class Console:
         tqdm.write(text, file=self._stream)
 
     def _on_PhaseChanged(self, event: PhaseChanged) -> None:
-        # During training the progress bar moves; before it, a line says what takes the time.
-        if self._started is None and event.done == 0:
+        # During training the progress bar moves; before it, or while it waits, a line says what takes the time.
+        if (self._started is None and event.done == 0) or event.phase == PAUSED:
             phase = "loading" if event.phase == "downloading" else event.phase  # it may be on this machine already
             self._print(f"[GEKO] {phase}: {event.message}")
 
@@ -189,7 +188,7 @@ class Console:
 
 def option(name: str, value: Any) -> tuple[str, str]:
     """(label, value) of one option, for the header."""
-    shown = ("ON" if value else "OFF") if isinstance(value, bool) else value if isinstance(value, str) else f"{value:,}"
+    shown = ("ON" if value else "OFF") if isinstance(value, bool) else f"{value:,}"
     return OPTION_NAMES.get(name, name), shown
 
 

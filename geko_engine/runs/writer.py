@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geko_engine.exceptions import RunLockedError
-from geko_engine.reporting.events import Event, LogOpened, Message, PhaseChanged, RunEnded
+from geko_engine.reporting.events import PAUSED, Event, LogOpened, Message, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder, Status, process_started
 from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import finite, replace_json
@@ -77,8 +77,10 @@ class RunWriter:
             self.folder.clear_stop()  # it was for this process
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, RunEnded):
+        if isinstance(event, RunEnded) or (isinstance(event, PhaseChanged) and event.phase == PAUSED):
             free_reserve(self.folder.path)
+        elif isinstance(event, PhaseChanged) and self._phase == PAUSED:
+            keep_reserve(self.folder.path)
         with self._lock, explain_write_errors(self.folder.path):
             self._append_event(event)
         if isinstance(event, PhaseChanged):

@@ -60,12 +60,31 @@ def says_disk_is_full(reason: str) -> bool:
 
 def full_sentence(folder: Path) -> str:
     """The sentence that the disk of `folder` is full, and what to do."""
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        free = MUCH
+    free = free_bytes(folder)
     left = f" ({free / 1e6:.1f} MB left)" if free < MUCH else ""  # with more free space, a quota or a limit is full
     return f"{BEGINNING}{str(folder)!r} is full{left}: free some space there, for example by deleting old runs."
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes left on the disk of `folder`; MUCH where that cannot be found out."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return MUCH
+
+
+def shortage_sentence(folder: Path, free: int, needed: int, what: str) -> str:
+    """The sentence of a run that waits for room.
+
+    Args:
+        folder: on the disk.
+        free, needed: bytes.
+        what: cannot be written.
+    """
+    return (
+        f"{BEGINNING}{str(folder)!r} has {free / 1e6:,.1f} MB left, and {what} needs {needed / 1e6:,.1f} MB: free some space "
+        "there, for example by deleting old runs, and the run goes on by itself."
+    )
 
 
 @contextlib.contextmanager

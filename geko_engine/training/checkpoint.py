@@ -36,7 +36,7 @@ FORMAT = 4
 POLICY = "policy.safetensors"
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
-    *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
+    *("bf16", "fp16", "use_8bit_optimizer"),
 )
 
 
@@ -93,6 +93,19 @@ def save(snapshot: TrainingSnapshot, path: Path) -> None:
     if engine.is_main:
         write_checkpoint(path, write, facts)
     engine.wait()
+
+
+def expected_bytes(model: torch.nn.Module, engine: TrainingEngine, policy: SelectionPolicy) -> int:
+    """Bytes that a checkpoint takes on the disk, tokenizer and manifest aside.
+
+    Before the first step the optimizer has no state yet: then as much as Adam's two averages is assumed.
+    """
+    weights = sum(tensor.nbytes for tensor in trainable_state(model).values())
+    state = [value for values in engine.optimizer.state.values() for value in values.values()]
+    averages = sum(value.nbytes for value in state if isinstance(value, torch.Tensor))
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    arrays = sum(value.nbytes for value in policy.state_dict().values() if isinstance(value, np.ndarray))
+    return weights + (averages or 2 * trained) + arrays
 
 
 def load(snapshot: TrainingSnapshot, path: Path) -> list[str]:

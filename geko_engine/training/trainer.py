@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.data.batches import as_samples
-from geko_engine.exceptions import RunError, Stopped
+from geko_engine.exceptions import CheckpointError, RunError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
 from geko_engine.models.quantization import prepare_quantized_for_training
@@ -36,10 +36,11 @@ from geko_engine.selection.geko_policy import policy_for
 from geko_engine.selection.history import History
 from geko_engine.selection.policy import EpochInfo, SampleSignals, SelectionPolicy, When
 from geko_engine.selection.sample_records import SampleStates
+from geko_engine.storage.disk_space import is_full
 from geko_engine.training import checkpoint, reports
 from geko_engine.training.engine import TrainingEngine
+from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
-from geko_engine.training.schedule import learning_rate_at, warmup_share
 from geko_engine.training.state import TrainerState
 
 Listener = Callable[[Event], None]
@@ -116,8 +117,7 @@ class GEKOTrainer:
         self.progress = TrainerState()
         self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
-        total_steps = self.steps_per_epoch * self.args.num_epochs
-        self.warmup = warmup_share(self.args.warmup_steps, total_steps, self.args.warmup_ratio)
+        self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
         self.info = reports.run_info(
             self.model,
@@ -300,9 +300,7 @@ class GEKOTrainer:
     def _after_step(self, plan: Plan) -> None:
         progress, args = self.progress, self.args
         self._tick()
-        figures = reports.StepFigures(
-            self.last_loss, self.learning_rate, self.last_samples, self.share_done, self.engine.gradient_norm
-        )
+        figures = reports.StepFigures(self.last_loss, self.learning_rate, self.last_samples, self.share_done)
         self._emit(reports.step_completed(self.info, progress, self.policy, plan, figures))
         if args.eval_steps and progress.step % args.eval_steps == 0:
             progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
@@ -371,8 +369,7 @@ class GEKOTrainer:
     def _present_learning_rate(self) -> float:
         phase = self.policy.phase(self.share_done)
         factor = phase.learning_rate_factor if phase else 1.0
-        args = self.args
-        return learning_rate_at(self.share_done, args.learning_rate, self.warmup, factor, args.lr_scheduler_type)
+        return learning_rate_at(self.share_done, self.args.learning_rate, self.warmup, factor)
 
     def _current_plan(self) -> Plan:
         plan = self.policy.plan
@@ -456,6 +453,12 @@ class GEKOTrainer:
         save_model(self.model, self.tokenizer, Path(path), dtype)
 
     def _save_periodic(self) -> None:
-        self.save_checkpoint(self.checkpoints_path / f"checkpoint-{self.progress.step}")
+        path = self.checkpoints_path / f"checkpoint-{self.progress.step}"
+        try:
+            self.save_checkpoint(path)
+        except CheckpointError as error:  # somebody filled the disk meanwhile: a listener may wait for room
+            if not is_full(error) or self.engine.processes > 1:
+                raise
+            self.save_checkpoint(path)
         if self.engine.is_main:
             checkpoint.remove_old(self.checkpoints_path, self.args.save_total_limit)

@@ -15,7 +15,26 @@ from tests.small_disk import SmallDisk
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_is_room(
+def test_a_full_disk_pauses_the_run_and_it_goes_on_when_there_is_room(
+    small_disk: SmallDisk, page: Page, server: Server
+) -> None:
+    fill(page, MANY_STEPS)
+    start(page)
+    wait_for_points(page, 3)
+    small_disk.fill()
+    wait_for_phase(page, "paused")
+    expect(page.locator(".s-title")).to_have_text("Paused")
+    expect(page.locator(".s-detail")).to_contain_text(f"The disk of '{small_disk.runs()[0]}' has 0.")
+    expect(page.locator(".s-detail")).to_contain_text("free some space there, for example by deleting old runs")
+    small_disk.free()
+    wait_for_phase(page, "training")
+    expect(page.locator(".geko-log li", has_text="There is room on the disk again")).to_have_count(1)
+    page.locator(".b-stop").click()
+    wait_for_phase(page, "stopped")
+    assert "Traceback" not in (server.folder / "server.log").read_text(encoding="utf-8")
+
+
+def test_a_stop_on_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_is_room(
     small_disk: SmallDisk, page: Page, server: Server
 ) -> None:
     fill(page, MANY_STEPS)
@@ -24,6 +43,10 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_resume_goes_on_when_there_
     start(page)
     expect(page.locator(".geko-log li", has_text="Checkpoint at step").first).to_be_attached(timeout=WAIT)
     small_disk.fill()
+    wait_for_phase(page, "paused")
+    small_disk.free()
+    small_disk.fill(leave=300_000)  # enough for the stop flag, too little for a checkpoint
+    page.locator(".b-stop").click()
     wait_for_phase(page, "failed")
     (run,) = small_disk.runs()
     kept = RunFolder(run).latest_checkpoint()

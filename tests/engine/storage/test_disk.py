@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from geko_engine.exceptions import GekoError, RunError
-from geko_engine.reporting.events import Message, PhaseChanged, RunEnded
+from geko_engine.reporting.events import PAUSED, Message, PhaseChanged, RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.writer import RunWriter
 from geko_engine.storage.atomic_files import replace_json
@@ -136,21 +136,47 @@ def test_what_is_replaced_on_a_full_disk_stays_as_it_was(small_disk: SmallDisk) 
     )
 
 
-@pytest.mark.slow
-def test_a_run_meets_a_full_disk_at_its_checkpoint_and_goes_on_later(small_disk: SmallDisk) -> None:
+def demo_folder(small_disk: SmallDisk) -> RunFolder:
+    """A new run of two short epochs with a checkpoint every two steps."""
     from geko_engine.config.run_config import RunConfig
-    from geko_engine.run import run
 
     config = RunConfig.demo()
     config.output_dir, config.data.eval, config.data.sample_count = str(small_disk.path), None, 64
     config.training.num_epochs, config.training.save_steps = 2, 2
-    folder = RunFolder.create(config)
+    return RunFolder.create(config)
+
+
+@pytest.mark.slow
+def test_a_run_pauses_on_a_full_disk_and_goes_on_when_there_is_room(small_disk: SmallDisk) -> None:
+    from geko_engine.run import run
+
+    folder = demo_folder(small_disk)
+    paused: list[str] = []
+
+    def fill_once(event: object) -> None:
+        if type(event).__name__ == "CheckpointSaved" and not paused:
+            small_disk.fill(leave=2_000_000)  # too little for another one
+        if isinstance(event, PhaseChanged) and event.phase == PAUSED:
+            paused.append(event.message)
+            small_disk.free()
+
+    assert run(folder, on_event=fill_once)["end"] == "complete"
+    assert len(paused) == 1 and "the checkpoint needs" in paused[0]
+
+
+@pytest.mark.slow
+def test_a_stop_on_a_full_disk_ends_the_run_at_its_last_checkpoint(small_disk: SmallDisk) -> None:
+    from geko_engine.run import run
+
+    folder, stopped = demo_folder(small_disk), []
 
     def fill(event: object) -> None:
         if type(event).__name__ == "CheckpointSaved":
-            small_disk.fill(leave=1_000_000)  # too little for another one
+            small_disk.fill(leave=2_000_000)
+        if isinstance(event, PhaseChanged) and event.phase == PAUSED:
+            stopped.append(event)
 
-    report = run(folder, on_event=fill)
+    report = run(folder, on_event=fill, should_stop=lambda: bool(stopped))
     assert report["end"] == "failed" and says_disk_is_full(report["reason"])
     assert report["reason"].endswith("the run continues from the checkpoint at step 2.")
     assert [path.name for path in folder.checkpoints_path.iterdir()] == ["checkpoint-2"]
