@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import gradio as gr
 from geko_engine.exceptions import GekoError
 
 ServerFunction = Callable[[Any], Any]
+MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$]")
 STATIC = Path(__file__).parent.parent / "static"
 
 
@@ -65,6 +67,11 @@ def script_call(name: str, function: str, *arguments: Any) -> str:
 
 def _module(name: str) -> str:
     return f"import(new URL('{SCRIPTS_URL}/{name}.js', document.baseURI))"
+
+
+def plain(text: str) -> str:
+    """Markdown that shows `text` as it is: a sentence may quote what a visitor typed."""
+    return MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def result_or_error(action: Callable[[], Any], name: str = "") -> dict[str, Any]:

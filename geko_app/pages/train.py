@@ -11,7 +11,7 @@ from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
 from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
-from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_error, script_call, str_arg
+from geko_app.pages.components import ServerFunction, int_arg, live_html, plain, result_or_error, script_call, str_arg
 from geko_app.pages.train_form import QUIET, Layout
 from geko_app.services import Services
 from geko_app.views import charts
@@ -22,7 +22,10 @@ from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
 
 RUNS_LISTED = 50
-FieldErrors = list[dict[str, str]]  # key of the setting, group of its field, reason
+FieldErrors = list[dict[str, str]]  # key of the setting, group of its field ("" if it has none), reason
+NOWHERE: FieldErrors = [{"key": "", "group": "", "reason": ""}]  # an error that belongs to no field
+# The values as the browser sent them: Gradio's own checks would end the call before ours could name the field.
+AS_SENT: dict[str, Any] = {"preprocess": False}
 
 
 def build(services: Services, blocks: gr.Blocks) -> None:
@@ -57,6 +60,7 @@ def _wire_start(services: Services, layout: Layout, start: gr.Button, message: g
         layout.inputs,
         [message, errors],
         concurrency_limit=None,
+        **AS_SENT,
         **QUIET,
     )
     _show_field_errors(clicked, errors)
@@ -66,7 +70,7 @@ def _wire_preview(services: Services, layout: Layout, preview: gr.Button, messag
     key, errors = gr.Textbox(visible=False), gr.JSON(visible=False)
     outputs = [key, message, errors]
     on_preview = _on_preview(services.previews, services.checks)
-    clicked = preview.click(on_preview, layout.inputs, outputs, concurrency_limit=None, **QUIET)
+    clicked = preview.click(on_preview, layout.inputs, outputs, concurrency_limit=None, **AS_SENT, **QUIET)
     _show_field_errors(clicked, errors)
     clicked.success(
         fn=None,
@@ -85,11 +89,11 @@ def _on_start(supervisor: Supervisor, check: form.Check) -> Callable[..., tuple[
     def start(*values: Any) -> tuple[str, FieldErrors]:
         problems = form.problems_of(values[:-1], check)
         if problems:
-            return not_started(problems), field_errors(problems)
+            return not_started(problems, "Not started."), field_errors(problems)
         try:
             run_id = supervisor.start(form.to_config(values[:-1]), hub_token(values))
         except GekoError as error:
-            return str(error), []
+            return plain(str(error)), NOWHERE
         return queue_message(supervisor, run_id), []
 
     return start
@@ -99,11 +103,11 @@ def _on_preview(previews: PreviewJobs, check: form.Check) -> Callable[..., tuple
     def preview(*values: Any) -> tuple[str, str, FieldErrors]:
         problems = form.problems_of(values[:-1], check)
         if problems:
-            return "", not_started(problems), field_errors(problems)
+            return "", not_started(problems, "Not checked."), field_errors(problems)
         try:
             return previews.start(form.to_config(values[:-1]), hub_token(values)), "", []
         except GekoError as error:
-            return "", str(error), []
+            return "", plain(str(error)), NOWHERE
 
     return preview
 
@@ -113,26 +117,33 @@ def hub_token(values: tuple[Any, ...]) -> str:
     return values[-1].strip() if values and isinstance(values[-1], str) else ""
 
 
-def not_started(problems: Mapping[str, str]) -> str:
-    """What to say at the Start button, where the messages at the fields may be out of sight.
+def not_started(problems: Mapping[str, str], begin: str) -> str:
+    """What to say at the button: the first problem in the order of the form, and the labels of the others.
 
     Args:
-        problems: message by field key.
+        problems: message by key of a setting.
+        begin: the first words.
     """
-    on_form = {field.key for field in FIELDS}
-    labels = ", ".join(form.label_of(key) for key in problems if key in on_form)
-    elsewhere = [f"{key}: {text}" for key, text in problems.items() if key not in on_form]
-    return "\n\n".join(["Not started.", *elsewhere] if not labels else [f"Not started. Check: {labels}.", *elsewhere])
+    first, *others = in_form_order(problems)
+    also = f" Also wrong: {', '.join(map(form.label_of, others))}." if others else ""
+    return f"**{begin}** {plain(f'{form.label_of(first)}: {problems[first]}{also}')}"
 
 
 def field_errors(problems: Mapping[str, str]) -> FieldErrors:
-    """The problems for the script that shows them at their fields.
+    """The problems for the script that shows them at their fields, the first of the form first.
 
     Args:
-        problems: message by field key.
+        problems: message by key of a setting.
     """
     groups = {field.key: field.group for field in FIELDS}
-    return [{"key": key, "group": groups[key], "reason": reason} for key, reason in problems.items() if key in groups]
+    found = [(key, groups.get(key, ""), problems[key]) for key in in_form_order(problems)]
+    return [{"key": key, "group": group, "reason": reason} for key, group, reason in found]
+
+
+def in_form_order(problems: Mapping[str, str]) -> list[str]:
+    """The keys of `problems` as their fields follow each other; settings without a field come last."""
+    order = {field.key: number for number, field in enumerate(FIELDS)}
+    return sorted(problems, key=lambda key: order.get(key, len(order)))
 
 
 def queue_message(supervisor: Supervisor, run_id: str) -> str:

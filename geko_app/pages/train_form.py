@@ -272,7 +272,7 @@ def _export_section(layout: Layout, shown: dict[str, Any]) -> None:
             outputs.append(
                 gr.Code(text, label=label, language=language, interactive=False, elem_id=name, wrap_lines=True)
             )
-    section.expand(_exports, fields, outputs, concurrency_limit=None, **QUIET)
+    section.expand(_exports, fields, outputs, concurrency_limit=None, preprocess=False, **QUIET)
     updates.change(_update_exports, updates, outputs, trigger_mode="always_last", concurrency_limit=None, **QUIET)
     apply.click(_apply_yaml, outputs[0], [message, *fields], concurrency_limit=None, **QUIET)
 

@@ -240,7 +240,7 @@ class Dashboard extends View {
    */
   async showFailure(data) {
     if (data.running || (this.runAtStart !== undefined && data.run !== this.runAtStart)) this.watched = data.run;
-    if (data.phase !== 'failed' || !data.field || this.watched !== data.run) return;
+    if (data.phase !== 'failed' || !data.group || this.watched !== data.run) return;
     this.watched = null;
     await showFieldErrors([{ key: data.field, group: data.group, reason: data.reason }]);
   }

@@ -5,7 +5,7 @@ import { node, sleep } from './dom.js';
 /**
  * @typedef {object} FieldError
  * @property {string} key of the setting, as "model.name"
- * @property {string} group of the form that holds its field
+ * @property {string} group of the form that holds its field; '' where it has none
  * @property {string} reason
  */
 
@@ -24,17 +24,20 @@ export function fieldErrors() {
 }
 
 /**
- * Shows errors at their fields, and scrolls to the first one. Those shown before are removed.
+ * Shows errors at their fields, and scrolls to the first one; to the message at the button if none has a field. Those
+ * shown before are removed.
  * @param {FieldError[]} errors
  */
 export async function showFieldErrors(errors) {
   clearFieldErrors();
   const fields = [];
-  for (const error of errors) {
+  for (const error of errors.filter(({ group }) => group)) {
     const field = await openField(`field-${error.key.replaceAll('.', '-')}`, error.group);
     if (field) fields.push(showAt(field, error.reason));
   }
-  fields[0]?.scrollIntoView({ block: 'center' }); // at once: what is still opening would end a smooth one
+  // At once: what is still opening would end a smooth one.
+  if (fields.length) fields[0].scrollIntoView({ block: 'center' });
+  else if (errors.length) document.getElementById('geko-message')?.scrollIntoView({ block: 'nearest' });
 }
 
 /**

@@ -1,0 +1,88 @@
+"""Every field that can be wrong, wrong once, in a real Chromium: whoever presses Start sees why nothing starts."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from geko_app.form import values as form
+from geko_app.form.fields import FIELDS, FormField
+from geko_app.pages.train_form import OPEN_GROUPS
+from tests.browser.conftest import Server
+from tests.browser.test_train_page import unfold
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+BAD = {"text": ("two words", ""), "integer": (1.5,), "slider": (7,)}
+DEFAULTS = form.defaults("/tmp/geko-runs-that-nobody-writes")
+
+
+def wrong_value(field: FormField) -> str | None:
+    """What a visitor could type into a field so that it alone is wrong; None if nothing is."""
+    for value in BAD.get(field.kind, ()):
+        values = [{**DEFAULTS, field.key: value}[f.key] for f in FIELDS]
+        if list(form.problems_of(values)) == [field.key]:
+            return str(value)
+    return None
+
+
+WRONG = {field: value for field in FIELDS if (value := wrong_value(field)) is not None}
+START = {"bottom": "#geko-start", "top": ".geko-status .b-start", "check": "#geko-preview-button"}
+
+
+def field_part(page: Page, field: FormField) -> Locator:
+    return page.locator(f"#field-{field.key.replace('.', '-')}")
+
+
+def box(page: Page, field: FormField) -> Locator:
+    return field_part(page, field).locator("input:not([type=range]), textarea").first
+
+
+def group_head(page: Page, field: FormField) -> Locator:
+    return page.locator("#geko-form button.label-wrap", has_text=field.group).first
+
+
+def press_with(page: Page, field: FormField, value: str, button: Locator) -> str:
+    """Type `value`, fold the field's group again, and press the button. Returns the value before."""
+    folded = field.group not in OPEN_GROUPS
+    if folded and not box(page, field).is_visible():
+        unfold(page, field.group)
+    before = box(page, field).input_value()
+    box(page, field).fill(value)
+    if field.kind == "slider":  # it corrects itself when the focus leaves it, so it is wrong only as long as it has it
+        button.evaluate("button => button.click()")
+        return before
+    box(page, field).blur()
+    if folded:
+        group_head(page, field).click()
+        expect(field_part(page, field)).to_be_hidden()
+    button.click()
+    return before
+
+
+@pytest.mark.parametrize("press", START)
+def test_a_wrong_field_is_shown_wherever_it_is(page: Page, server: Server, press: str) -> None:
+    assert len(WRONG) > 35
+    button = page.locator(START[press])
+    for field, value in WRONG.items():
+        before = press_with(page, field, value, button)
+        message = field_part(page, field).locator(".geko-field-error")
+        expect(message, f"{field.key} = {value!r}").to_be_in_viewport()
+        expect(page.locator("#geko-message")).to_contain_text(f"{field.label}: {message.inner_text()[:20]}")
+        box(page, field).fill(before)
+        expect(message).to_have_count(0)
+    assert server.runs() == []
+
+
+@pytest.mark.parametrize("press", START)
+def test_of_several_wrong_fields_the_first_of_the_form_is_in_view(page: Page, press: str) -> None:
+    unfold(page, "Advanced")
+    for key in ("training.seed", "training.batch_size", "model.name"):
+        field = next(field for field in WRONG if field.key == key)
+        box(page, field).fill("" if key == "model.name" else "1.5")
+    group_head(page, next(field for field in WRONG if field.key == "training.seed")).click()
+    page.locator(START[press]).click()
+    model = next(field for field in WRONG if field.key == "model.name")
+    expect(field_part(page, model).locator(".geko-field-error")).to_be_in_viewport()
+    expect(page.locator(".geko-field-error")).to_have_count(3)
+    expect(page.locator("#geko-message")).to_contain_text("Model: ")
+    expect(page.locator("#geko-message")).to_contain_text("Also wrong: Batch size, Seed.")
