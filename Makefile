@@ -61,6 +61,7 @@ bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/
 	$(BIN)/python -m benchmarks.features --small
 	$(BIN)/python -m benchmarks.tokenization --small
 	$(BIN)/python -m benchmarks.scale --small
+	$(BIN)/python -m benchmarks.lora_memory --small
 	$(BIN)/python -m benchmarks.memory_estimate --small
 	$(BIN)/python -m benchmarks.page --small
 	$(BIN)/python -m benchmarks.long_runs --small

@@ -135,6 +135,9 @@ FIELDS: tuple[FormField, ...] = (
         ("lora.alpha", "Alpha", "integer", *NUMBER_PAIR),
         ("lora.dropout", "Dropout", "slider"),
         ("lora.target_modules", "Target modules", "text", "auto"),
+        ("lora.use_rslora", "rsLoRA", "check", *NUMBER_PAIR),
+        ("lora.use_dora", "DoRA", "check", *NUMBER_PAIR),
+        ("lora.modules_to_save", "Train whole layers", "text", "none"),
         ("model.quantization", "Quantization", "choice"),
     ),
     *_group(
@@ -162,6 +165,7 @@ FIELDS: tuple[FormField, ...] = (
     *_group(
         "Efficiency",
         ("training.gradient_checkpointing", "Gradient checkpointing", "check"),
+        ("training.optim", "Optimizer", "choice"),
         ("training.use_8bit_optimizer", "8-bit optimizer", "check"),
         ("model.dtype", "Weights dtype", "choice"),
         ("training.compile_model", "torch.compile", "check"),
@@ -172,9 +176,12 @@ FIELDS: tuple[FormField, ...] = (
     ),
     *_group(
         "Advanced",
+        ("training.lr_scheduler_type", "Learning rate schedule", "choice"),
         ("training.warmup_steps", "Warmup steps", "integer", *NUMBER_PAIR),
+        ("training.warmup_ratio", "Warmup share", "text", "by steps", True),
         ("training.weight_decay", "Weight decay", "text", *NUMBER_PAIR),
         ("training.max_grad_norm", "Max gradient norm", "text", *NUMBER_PAIR),
+        ("training.neftune_noise_alpha", "NEFTune noise", "text", *NUMBER_PAIR),
         ("training.seed", "Seed", "integer", *NUMBER_PAIR),
         ("training.eval_steps", "Evaluate every (steps)", "integer", *NUMBER_PAIR),
         ("training.save_steps", "Save every (steps)", "integer", *NUMBER_PAIR),

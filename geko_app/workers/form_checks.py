@@ -9,10 +9,12 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from geko_app.form.roots import AllowedRoots, paths_of
+from geko_app.workers.process_limits import most_of_free_memory
 from geko_engine.config.declaration import Problem
 from geko_engine.config.run_config import RunConfig
 from geko_engine.preflight.checks import preflight
@@ -20,6 +22,7 @@ from geko_engine.preflight.checks import preflight
 CHECK_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.check_worker")
 MEMORY = 4 << 30  # bytes
 SECONDS = 30
+MAX_ACTIVE = 2  # further ones wait
 
 
 class FormChecks:
@@ -28,7 +31,7 @@ class FormChecks:
     Args:
         roots: folders that its paths must lie in.
         command: starts a check worker; its limits are appended.
-        memory: bytes that the worker may use.
+        memory: bytes that the worker may use, and no more than most of what is free.
         seconds: that it may take.
     """
 
@@ -41,7 +44,8 @@ class FormChecks:
         seconds: int = SECONDS,
     ) -> None:
         self._roots = roots or AllowedRoots()
-        self._command, self._seconds = [*command, str(memory), str(seconds)], seconds
+        self._command, self._memory, self._seconds = tuple(command), memory, seconds
+        self._slots = threading.BoundedSemaphore(MAX_ACTIVE)
 
     def __call__(self, config: RunConfig) -> list[Problem]:
         """(dotted field, message) of every problem; none if a run can start."""
@@ -54,10 +58,10 @@ class FormChecks:
 
     def _in_worker(self, config: RunConfig) -> list[Problem]:
         asked = json.dumps(config.to_dict()).encode()
+        command = [*self._command, str(min(self._memory, most_of_free_memory())), str(self._seconds)]
         try:
-            done = subprocess.run(
-                self._command, input=asked, stdout=subprocess.PIPE, timeout=self._seconds, check=False
-            )
+            with self._slots:
+                done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, timeout=self._seconds, check=False)
         except subprocess.TimeoutExpired as error:
             return read_answer(error.stdout or b"", f"took longer than {self._seconds} s", config)
         return read_answer(done.stdout, describe_end(done.returncode), config)

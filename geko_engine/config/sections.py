@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
 
 DEMO = "demo"
+ADAMW, ADAMW_8BIT = "adamw_torch_fused", "adamw_8bit"
+OPTIMIZERS = (
+    *(ADAMW, ADAMW_8BIT, "paged_adamw_8bit", "paged_adamw_32bit"),
+    *("adafactor", "lion_32bit", "lion_8bit", "sgd"),
+)
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
 
 
@@ -206,6 +212,24 @@ class LoraSettings:
         "Layers that get adapters, or 'all-linear'; empty to choose by model family.",
         "More layers can learn more and need more memory.",
     )
+    use_rslora: bool = setting(
+        False,
+        "Scale by alpha / sqrt(r) instead of alpha / r (rsLoRA).",
+        "For ranks of 64 and more, which otherwise learn hardly more than small ones.",
+        kw_only=True,
+    )
+    use_dora: bool = setting(
+        False,
+        "Learn the length of each weight vector separately (DoRA).",
+        "Often better at small ranks; each step takes longer and more memory.",
+        kw_only=True,
+    )
+    modules_to_save: list[str] = setting(
+        [],
+        "Layers that are trained whole beside the adapters, and saved with them.",
+        "For example embed_tokens and lm_head when new tokens were added. Each needs the memory of full fine-tuning.",
+        kw_only=True,
+    )
 
 
 @dataclass
@@ -238,7 +262,7 @@ class GEKOTrainingArgs:
     )
     learning_rate: float = setting(
         5e-5,
-        "Peak learning rate; it decays linearly to zero.",
+        "Peak learning rate, after warm-up and before decay.",
         "Lower it if the loss is unstable, raise it if the loss hardly falls. 2e-4 is common for LoRA.",
         minimum=0,
         exclusive=True,
@@ -246,7 +270,7 @@ class GEKOTrainingArgs:
     )
     weight_decay: float = setting(
         0.01,
-        "AdamW weight decay of the weight matrices; 0 for none.",
+        "Weight decay of the weight matrices; 0 for none.",
         "Reduces overfitting. Rarely worth changing.",
         minimum=0,
         maximum=10,
@@ -345,8 +369,38 @@ class GEKOTrainingArgs:
     )
     use_8bit_optimizer: bool = setting(
         False,
-        "AdamW with 8-bit optimizer state.",
+        "AdamW with 8-bit optimizer state: short for optim = adamw_8bit.",
         "Needs about a quarter of the optimizer's memory with hardly any loss of quality. Needs bitsandbytes.",
+    )
+    optim: str = setting(
+        ADAMW,
+        "Optimizer, by its name in transformers.",
+        "8-bit optimizers need less memory; paged ones move their state to main memory when the GPU is full. Lion wants a learning rate three to ten times lower, sgd a much higher one. All but AdamW, Adafactor and SGD need bitsandbytes.",
+        choices=OPTIMIZERS,
+        kw_only=True,
+    )
+    lr_scheduler_type: str = setting(
+        "linear",
+        "How the learning rate falls, by its name in transformers.",
+        "cosine stays high longer. constant has no warm-up. warmup_stable_decay stays at the peak and falls to zero over the last third.",
+        choices=SCHEDULES,
+        kw_only=True,
+    )
+    warmup_ratio: float | None = setting(
+        None,
+        "Share of the run that is warm-up; empty to use warmup_steps.",
+        "0.03 is common. Use more if the loss is unstable at the start.",
+        minimum=0,
+        maximum=0.5,
+        kw_only=True,
+    )
+    neftune_noise_alpha: float = setting(
+        0.0,
+        "Strength of the noise on the embeddings (NEFTune); 0 for none.",
+        "5 is common for instruction data; answers often get longer. The record of each sample is taken with this noise.",
+        minimum=0,
+        maximum=100,
+        kw_only=True,
     )
     dataloader_num_workers: int = setting(
         -1,
@@ -370,9 +424,17 @@ class GEKOTrainingArgs:
     def __post_init__(self) -> None:
         raise_problems(list(self.problems()))
 
+    @property
+    def optimizer(self) -> str:
+        """The name of the optimizer, by either of the two settings."""
+        return ADAMW_8BIT if self.use_8bit_optimizer else self.optim
+
     def problems(self, prefix: str = "") -> list[Problem]:
         """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
         found = list(check(self, prefix))
         if self.bf16 and self.fp16:
             found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))
+        if self.use_8bit_optimizer and self.optim not in (ADAMW, ADAMW_8BIT):
+            sentence = f"use_8bit_optimizer is on, and optim is {self.optim!r}: switch use_8bit_optimizer off."
+            found.append((prefix + "optim", sentence))
         return found

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
@@ -69,7 +70,10 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
     else:
         _check_targets(model, targets)
     named = [] if targets == ALL_LINEAR else [module for t in targets for module in _found(model, t)]
+    _check_targets(model, settings.modules_to_save, "lora.modules_to_save")
+    whole = [module for t in settings.modules_to_save for module in _found(model, t)]
     _check_sharing(model, named)
+    _check_sharing(model, whole, "lora.modules_to_save")
     chosen = named or model.modules()
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
@@ -77,6 +81,9 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        modules_to_save=settings.modules_to_save or None,
         fan_in_fan_out=any(_is_transposed(module) for module in chosen),
     )
 
@@ -114,6 +121,9 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
             f"LoRA cannot be applied ({str(error).splitlines()[0]}). The model's linear layers: {_linear_names(model)}.",
             "lora.target_modules",
         ) from error
+    for parameter in adapted.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()  # whole layers beside the adapters: small updates need float32
     total, trainable = count_parameters(adapted)
     log("[GEKO] LoRA applied")
     log(f"  Trainable params : {trainable:,} ({100 * trainable / total:.2f}%)")
@@ -130,18 +140,18 @@ def _require_peft() -> None:
     silence_bitsandbytes()  # peft imports it; 4-bit weights are loaded by now, and have logged what they lack
 
 
-def _check_targets(model: nn.Module, targets: Iterable[str]) -> None:
+def _check_targets(model: nn.Module, targets: Iterable[str], field: str = "lora.target_modules") -> None:
     """Raise ConfigError for names without a layer, and for names of blocks of layers."""
     wrong = sorted(t for t in targets if not _found(model, t) or any(_is_block(m) for m in _found(model, t)))
     if wrong:
         raise ConfigError(
             f"The model has no layers named {', '.join(wrong)}. Its linear layers: {_linear_names(model)}; "
             f"{ALL_LINEAR} on its own means all of them except the output layer.",
-            "lora.target_modules",
+            field,
         )
 
 
-def _check_sharing(model: nn.Module, chosen: Iterable[nn.Module]) -> None:
+def _check_sharing(model: nn.Module, chosen: Iterable[nn.Module], field: str = "lora.target_modules") -> None:
     """Raise ConfigError for a layer whose weights another one uses: merging would change that one too, unseen by it."""
     names: dict[int, list[str]] = {}
     for name, module in model.named_modules():
@@ -153,9 +163,9 @@ def _check_sharing(model: nn.Module, chosen: Iterable[nn.Module]) -> None:
             own = next(name for name in users if model.get_submodule(name) is module)
             other = next(name for name in users if name != own)
             raise ConfigError(
-                f"The layer {own} shares its weights with {other} in this model, so an adapter on it cannot be merged: "
-                "leave it out of target_modules.",
-                "lora.target_modules",
+                f"The layer {own} shares its weights with {other} in this model, so what it learns alone cannot be merged: "
+                f"leave it out of {field.partition('.')[2]}.",
+                field,
             )
 
 

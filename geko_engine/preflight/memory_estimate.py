@@ -26,9 +26,9 @@ from geko_engine.models.precision import weights_dtype
 from geko_engine.models.quantization import count_parameters
 from geko_engine.scoring.chunked_loss import bytes_of_loss, loss_of_hidden
 from geko_engine.scoring.output_head import fuses, output_embedding, settings, tail_of
+from geko_engine.training.optimizer import STATE_SHARE
 
 FLOAT = 4  # bytes of a float32
-ADAM_8BIT_BYTES = 2.1  # per trainable parameter: the scale of each block included
 QUANTIZED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
 RECOMPUTED = 1.5  # factor on one layer's activations with gradient checkpointing: recomputed activations and their gradients coexist; benchmarks/memory_estimate.py
 WORKSPACE = 0.10  # share of everything else: temporary memory of operations; benchmarks/memory_estimate.py
@@ -114,13 +114,12 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         hidden = batch_size * length * model_config.get_text_config().hidden_size * weights_dtype(config).itemsize
         saved = recomputed + layers * hidden  # one layer at a time, and the input of each
     learned = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    moments = round(trainable * ADAM_8BIT_BYTES) if config.training.use_8bit_optimizer else 2 * learned
     return Footprint(
         parameters=total,
         trainable=trainable,
         weights=_weight_bytes(model, config.model.quantization),
         gradients=learned,
-        optimizer=moments,
+        optimizer=round(learned * STATE_SHARE[config.training.optimizer]),
         activations=saved,
         logits=rows,
         flops=flops.get_total_flops(),

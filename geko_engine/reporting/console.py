@@ -31,7 +31,9 @@ OPTION_NAMES = {
     "gradient_accumulation_steps": "Grad accum",
     "gradient_checkpointing": "Grad checkpointing",
     "compile_model": "torch.compile",
-    "use_8bit_optimizer": "8-bit optimizer",
+    "use_8bit_optimizer": "8-bit optimizer",  # of version 1
+    "optim": "Optimizer",
+    "lr_scheduler_type": "Schedule",
     "dataloader_workers": "DataLoader workers",
     "warmup_steps": "Warmup steps",
     "use_curriculum": "Curriculum",
@@ -188,7 +190,7 @@ class Console:
 
 def option(name: str, value: Any) -> tuple[str, str]:
     """(label, value) of one option, for the header."""
-    shown = ("ON" if value else "OFF") if isinstance(value, bool) else f"{value:,}"
+    shown = ("ON" if value else "OFF") if isinstance(value, bool) else value if isinstance(value, str) else f"{value:,}"
     return OPTION_NAMES.get(name, name), shown
 
 

@@ -108,10 +108,15 @@ def is_number(value: Any) -> bool:
     return is_count(value) or (isinstance(value, float) and math.isfinite(value))
 
 
+def _number_or_none(value: Any) -> bool:
+    return value is None or is_number(value)
+
+
 CHECKS: dict[Any, Check] = {
     int: is_count,
     int | None: lambda value: value is None or is_count(value),
-    float: lambda value: value is None or is_number(value),  # None stands for NaN: see atomic_files.finite
+    float: _number_or_none,  # None stands for NaN: see atomic_files.finite
+    float | None: _number_or_none,
     str: lambda value: isinstance(value, str),
     dict: lambda value: isinstance(value, dict),
     list: lambda value: isinstance(value, list),

@@ -115,7 +115,8 @@ class StepCompleted(Event):
     """One optimizer step. `loss` = mean over the step's target tokens; token counts and seconds since the start.
 
     progress: share of the run in [0, 1]. plain_training_tokens: what plain training would have forwarded by now.
-    steps_planned: total optimizer steps as the plan stands now. bucket counts: as of the record now.
+    steps_planned: total optimizer steps as the plan stands now. bucket counts: as of the record now. grad_norm: of the
+    gradient before clipping; None where it was not finite, and in the events of version 1.
     """
 
     step: int
@@ -137,6 +138,7 @@ class StepCompleted(Event):
     focus: int
     hard: int
     unseen: int
+    grad_norm: float | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ FORMAT = 4
 POLICY = "policy.safetensors"
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
-    *("bf16", "fp16", "use_8bit_optimizer"),
+    *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
 )
 
 

@@ -7,6 +7,7 @@ and gets back the scores of all, so that the record is the same everywhere.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object, set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers.integrations.neftune import activate_neftune
 
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, Collator
@@ -63,9 +65,12 @@ class TrainingEngine:
         )
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+        self.gradient_norm: float | None = None  # of the last update, before clipping; None where it was not finite
         self.step_size = args.batch_size * args.gradient_accumulation_steps * self.processes
         if args.gradient_checkpointing:
             enable_checkpointing(model)
+        if args.neftune_noise_alpha:
+            activate_neftune(model, args.neftune_noise_alpha)
         model_config: Any = getattr(model, "config", None)
         compiled = args.compile_model and compile_model(model, warn)
         limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
@@ -111,7 +116,9 @@ class TrainingEngine:
         else:
             self.accelerator.unscale_gradients()
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        return norm is None or bool(torch.isfinite(torch.as_tensor(norm)))
+        length = float(norm) if norm is not None else math.nan
+        self.gradient_norm = length if math.isfinite(length) else None
+        return norm is None or self.gradient_norm is not None
 
     def gather_step(self, columns: NDArray[Any], count: int) -> NDArray[Any]:
         """The scores of all `count` samples of a step in the order of the plan, from each process's own columns."""

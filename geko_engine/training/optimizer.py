@@ -1,6 +1,9 @@
-"""The optimizer, and the learning rate as a pure function of progress. Knows parameters and no data."""
+"""The optimizers that a run can choose. Knows parameters and no data."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,44 +12,80 @@ from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 from geko_engine.models.quantization import silence_bitsandbytes
 
-LONGEST_WARMUP = 0.1  # of the run, so that a short run with the default 100 warm-up steps still trains
+Groups = list[dict[str, Any]]
 
 
-def warmup_ratio(warmup_steps: int, total_steps: int) -> float:
-    """Share of the run that is warm-up: `warmup_steps` of `total_steps`, at most LONGEST_WARMUP."""
-    return min(warmup_steps / max(1, total_steps), LONGEST_WARMUP)
+def _adamw(groups: Groups, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=args.learning_rate, fused=True)
 
 
-def learning_rate_at(progress: float, peak: float, warmup: float, factor: float = 1.0) -> float:
-    """Linear warm-up over the share `warmup` of the run, then linear to zero; `factor` is the curriculum's.
+def _adafactor(groups: Groups, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
+    from transformers.optimization import Adafactor
 
-    With progress = step / total this is transformers' "linear" schedule.
-    """
-    if progress < warmup:
-        return peak * factor * progress / warmup
-    return peak * factor * max(0.0, 1.0 - progress) / (1.0 - warmup)
+    found: torch.optim.Optimizer = Adafactor(groups, lr=args.learning_rate, scale_parameter=False, relative_step=False)
+    return found
+
+
+def _sgd(groups: Groups, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=args.learning_rate)
+
+
+def _of_bitsandbytes(name: str, **options: Any) -> Callable[[Groups, GEKOTrainingArgs], torch.optim.Optimizer]:
+    def build(groups: Groups, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
+        silence_bitsandbytes()
+        try:
+            import bitsandbytes.optim as optimizers
+        except ImportError as error:
+            raise ConfigError(
+                f"The optimizer {args.optimizer} needs bitsandbytes: install it with "
+                '`pip install "geko-finetune[bnb]"`, or choose adamw_torch_fused.',
+                "training.optim",
+            ) from error
+        if options.get("is_paged") and not torch.cuda.is_available():
+            raise ConfigError(
+                f"The optimizer {args.optimizer} pages its state between GPU and main memory, and there is no GPU here: "
+                f"choose {args.optimizer.removeprefix('paged_')}.",
+                "training.optim",
+            )
+        found: torch.optim.Optimizer = getattr(optimizers, name)(groups, lr=args.learning_rate, **options)
+        return found
+
+    return build
+
+
+# By transformers' names; the settings offer these (config.sections.OPTIMIZERS). Betas and epsilon are those of transformers.
+BUILDERS: dict[str, Callable[[Groups, GEKOTrainingArgs], torch.optim.Optimizer]] = {
+    "adamw_torch_fused": _adamw,
+    "adamw_8bit": _of_bitsandbytes("AdamW", optim_bits=8),
+    "paged_adamw_8bit": _of_bitsandbytes("AdamW", optim_bits=8, is_paged=True),
+    "paged_adamw_32bit": _of_bitsandbytes("AdamW", optim_bits=32, is_paged=True),
+    "adafactor": _adafactor,
+    "lion_32bit": _of_bitsandbytes("Lion", optim_bits=32, betas=(0.9, 0.999)),
+    "lion_8bit": _of_bitsandbytes("Lion", optim_bits=8, betas=(0.9, 0.999)),
+    "sgd": _sgd,
+}
+# Bytes of state for each byte of a trained weight in float32.
+STATE_SHARE = {
+    "adamw_torch_fused": 2.0,
+    "adamw_8bit": 0.525,  # the scale of each block included
+    "paged_adamw_8bit": 0.525,
+    "paged_adamw_32bit": 2.0,
+    "adafactor": 0.02,  # a row and a column of each matrix
+    "lion_32bit": 1.0,
+    "lion_8bit": 0.265,
+    "sgd": 0.0,
+}
 
 
 def build_optimizer(model: nn.Module, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; weight decay on matrices only (not on biases and norms).
+    """The optimizer of `args` over the trainable parameters; weight decay on matrices only (not on biases and norms).
 
     Raises:
-        ConfigError: when the 8-bit optimizer is asked for and bitsandbytes is not installed.
+        ConfigError: at training.optim, when bitsandbytes or a GPU is needed and missing.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": args.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if not args.use_8bit_optimizer:
-        return torch.optim.AdamW(groups, lr=args.learning_rate, fused=True)
-    silence_bitsandbytes()
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError as error:
-        raise ConfigError(
-            'The 8-bit optimizer needs bitsandbytes: install it with `pip install "geko-finetune[bnb]"`, or switch use_8bit_optimizer off.',
-            "training.use_8bit_optimizer",
-        ) from error
-    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=args.learning_rate)
-    return optimizer
+    return BUILDERS[args.optimizer]([group for group in groups if group["params"]], args)

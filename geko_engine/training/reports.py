@@ -91,7 +91,8 @@ def run_info(
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             "gradient_checkpointing": args.gradient_checkpointing,
             "compile_model": engine.collate.multiple > 1,
-            "use_8bit_optimizer": args.use_8bit_optimizer,
+            "optim": args.optimizer,
+            "lr_scheduler_type": args.lr_scheduler_type,
             "warmup_steps": round(warmup * steps * args.num_epochs),
             **options,
         },
@@ -100,12 +101,16 @@ def run_info(
 
 @dataclass(frozen=True)
 class StepFigures:
-    """One optimizer step. loss: mean over its target tokens. progress: share of the run done, in [0, 1]."""
+    """One optimizer step. loss: mean over its target tokens. progress: share of the run done, in [0, 1].
+
+    gradient_norm: before clipping; None where it was not finite.
+    """
 
     loss: float
     learning_rate: float
     samples: int
     progress: float
+    gradient_norm: float | None
 
 
 def run_started(info: RunInfo, state: TrainerState, policy: SelectionPolicy) -> RunStarted:
@@ -156,6 +161,7 @@ def step_completed(
         compute_saved_ratio=counter.saved_ratio(plain),
         seconds=state.seconds,
         train_seconds=state.train_seconds,
+        grad_norm=figures.gradient_norm,
         **asdict(policy.counts()),
     )
 

@@ -39,8 +39,8 @@ from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.disk_space import is_full
 from geko_engine.training import checkpoint, reports
 from geko_engine.training.engine import TrainingEngine
-from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
+from geko_engine.training.schedule import learning_rate_at, warmup_share
 from geko_engine.training.state import TrainerState
 
 Listener = Callable[[Event], None]
@@ -117,7 +117,8 @@ class GEKOTrainer:
         self.progress = TrainerState()
         self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
-        self.warmup = warmup_ratio(self.args.warmup_steps, self.steps_per_epoch * self.args.num_epochs)
+        total_steps = self.steps_per_epoch * self.args.num_epochs
+        self.warmup = warmup_share(self.args.warmup_steps, total_steps, self.args.warmup_ratio)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
         self.info = reports.run_info(
             self.model,
@@ -300,7 +301,9 @@ class GEKOTrainer:
     def _after_step(self, plan: Plan) -> None:
         progress, args = self.progress, self.args
         self._tick()
-        figures = reports.StepFigures(self.last_loss, self.learning_rate, self.last_samples, self.share_done)
+        figures = reports.StepFigures(
+            self.last_loss, self.learning_rate, self.last_samples, self.share_done, self.engine.gradient_norm
+        )
         self._emit(reports.step_completed(self.info, progress, self.policy, plan, figures))
         if args.eval_steps and progress.step % args.eval_steps == 0:
             progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
@@ -369,7 +372,8 @@ class GEKOTrainer:
     def _present_learning_rate(self) -> float:
         phase = self.policy.phase(self.share_done)
         factor = phase.learning_rate_factor if phase else 1.0
-        return learning_rate_at(self.share_done, self.args.learning_rate, self.warmup, factor)
+        args = self.args
+        return learning_rate_at(self.share_done, args.learning_rate, self.warmup, factor, args.lr_scheduler_type)
 
     def _current_plan(self) -> Plan:
         plan = self.policy.plan

@@ -16,6 +16,7 @@ from geko_engine.data.formats.columns import Beside
 from geko_engine.data.formats.conversation import Conversation, PromptCompletionChat
 from geko_engine.data.formats.own_templates import brings_template
 from geko_engine.data.formats.text import PlainText, PromptCompletion
+from geko_engine.data.formats.turns import ROLES
 from geko_engine.exceptions import DataError
 
 COLUMN_PAIRS = (
@@ -37,6 +38,7 @@ LABEL_COLUMNS = ("label_text", "label", "labels", "category", "intent", "class",
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 HISTORY_COLUMNS = ("history",)
 TOOL_COLUMNS = ("tools", "functions")
+TURN_COLUMNS = (("role", "content"), ("from", "value"), ("role", "text"))
 ROWS_ASKED = 2000  # spread over the data
 LABEL_LENGTH = 80  # characters; longer is no label
 FEW_LABELS = 20
@@ -134,6 +136,7 @@ class _Recognition:
     def _usual(self, label: str | None) -> Format:
         candidates = [*self._conversations(label), *self._pairs(label), *self._labelled(), *self._texts()]
         self._refuse_preferences()
+        self._refuse_turns()
         fitting = [sum(map(fits, self._rows)) for fits, _ in candidates]
         if not candidates:
             raise DataError(
@@ -209,6 +212,19 @@ class _Recognition:
                 "or as the conversation column where it holds whole conversations.",
                 "data.train",
             )
+
+    def _refuse_turns(self) -> None:
+        """Rows that are turns: which of them belong together is not said, and the user's words would be learned."""
+        if any(name in self._present for name in MESSAGE_COLUMNS):
+            return
+        spoken = ("system", "developer", "user", "assistant", "tool", *ROLES)
+        for role, text in TURN_COLUMNS:
+            if {role, text} <= set(self._present) and all(row.get(role) in spoken for row in self._rows):
+                raise DataError(
+                    f"Each row is one turn of a conversation ({role}, {text}). Write one conversation a row, with its "
+                    f"turns as a list in a column 'messages'; or name {text!r} as the text column to learn every turn.",
+                    "data.train",
+                )
 
     def _refuse_marked(self, label: str | None, what: str) -> None:
         marks = [row["label"] for row in self._rows if row.get("label") is not None]

@@ -22,7 +22,7 @@ from geko_engine.selection.curriculum import MountainCurriculum
 from geko_engine.selection.label_noise import suspected
 from geko_engine.selection.mastery import MASTERY_CRITERIA, RecordSignals
 from geko_engine.training.compute import TokenCounter, compute_saved_ratio
-from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
+from geko_engine.training.schedule import learning_rate_at, warmup_share
 
 share = st.floats(0, 1)
 loss = st.floats(0, 50)
@@ -146,11 +146,11 @@ def test_the_learning_rate_is_transformers_linear_schedule(total: int, warmup: i
     reference = get_linear_schedule_with_warmup(optimizer, warmup, total).lr_lambdas[0]
     for step in {0, 1, total // 2, total - 1, total}:
         expected = reference(step)
-        assert learning_rate_at(step / total, 1.0, warmup_ratio(warmup, total)) == pytest.approx(expected, abs=1e-9)
+        assert learning_rate_at(step / total, 1.0, warmup_share(warmup, total)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_warmup_is_at_most_a_tenth_of_a_short_run() -> None:
-    assert warmup_ratio(100, 50) == 0.1 and warmup_ratio(100, 10_000) == 0.01
+    assert warmup_share(100, 50) == 0.1 and warmup_share(100, 10_000) == 0.01
 
 
 def test_the_learning_rate_ends_at_zero_with_the_curriculums_factor_too() -> None:

@@ -493,6 +493,12 @@ def test_what_a_row_says_is_learnt_or_a_sentence_names_it(name: str) -> None:
 REFUSED = {
     "KTO": ([{**SUMS, "label": False}], "data.label_column", "preference data, as for KTO"),
     "DPO": ([{"prompt": "a", "chosen": "b", "rejected": "c"}], "data.train", "preference data, as for DPO"),
+    "turns as rows": ([*RULED[:1], *TALK], "data.train", "one turn of a conversation (role, content)"),
+    "turns of ShareGPT as rows": (
+        [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}],
+        "data.train",
+        "one turn of a conversation (from, value)",
+    ),
     "only images": ([{"prompt": "a", "completion": {"bytes": b"\x89"}}], "data.train", "'completion' holds bytes"),
 }
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from peft import LoraConfig
 from torch import nn
 
@@ -105,3 +106,19 @@ def test_what_nobody_can_act_on_is_not_logged() -> None:
         return bool(logger.filter(logger.makeRecord(logger.name, logging.WARNING, "", 0, text, (), None)))
 
     assert not passes("Failed to load CPU gemm_4bit_forward from kernels-community: %s") and passes("Something else")
+
+
+def test_whole_layers_are_trained_in_float32_beside_the_adapters() -> None:
+    model = small_llama(tie_word_embeddings=False).to(torch.bfloat16)
+    settings = LoraSettings(enabled=True, r=2, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    adapted = apply_lora(model, lora_config_for(settings, model), lambda text: None)
+    trained = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert sum("lm_head" in name for name in trained) == 1
+
+
+@pytest.mark.parametrize(("name", "message"), [("query", "no layers named query"), ("lm_head", "shares its weights")])
+def test_a_whole_layer_that_cannot_be_trained_is_refused_at_its_field(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        lora_config_for(LoraSettings(enabled=True, modules_to_save=[name]), small_llama())
+    assert caught.value.field == "lora.modules_to_save"

@@ -19,7 +19,8 @@ from geko_engine.scoring.evaluation import as_columns, in_id_order, score_sample
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.selection.geko_policy import GekoPolicy
 from geko_engine.selection.policy import EpochInfo, SampleSignals, When
-from geko_engine.training.optimizer import build_optimizer, learning_rate_at, warmup_ratio
+from geko_engine.training.optimizer import build_optimizer
+from geko_engine.training.schedule import learning_rate_at, warmup_share
 from tests.engine.conftest import small_gpt2
 from tests.engine.selection.test_prompt_similarity import sum_data
 from tests.engine.selection.test_stability import text_data
@@ -45,7 +46,7 @@ def foreign_loop(model: torch.nn.Module, data: Any, config: GEKOConfig, args: An
     scored, collate, options = Scored(model), Collator(0), {"device": torch.device("cpu"), **SCAN}
     optimizer, size = build_optimizer(model, args), args.batch_size
     policy = GekoPolicy(config, data, epochs=EPOCHS, seed=args.seed, step_size=size)
-    warmup, step = warmup_ratio(args.warmup_steps, EPOCHS * -(-len(data) // size)), 0
+    warmup, step = warmup_share(args.warmup_steps, EPOCHS * -(-len(data) // size)), 0
 
     def look(when: When, done: int = 0) -> None:
         if request := policy.scan_request(when, done):

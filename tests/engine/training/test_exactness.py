@@ -25,7 +25,7 @@ from geko_engine.reporting.events import StepCompleted
 from geko_engine.scoring.chunked_loss import PLAIN, loss_of_hidden
 from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
-from geko_engine.training.optimizer import learning_rate_at, warmup_ratio
+from geko_engine.training.schedule import learning_rate_at, warmup_share
 from tests.engine.conftest import small_gpt2, small_llama
 from tests.engine.training.test_trainer import OFF, assert_same_weights, sum_data, trainer_for, weights
 
@@ -70,7 +70,7 @@ def test_switched_off_it_equals_a_plain_loop_bit_by_bit(tmp_path: Path) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step / len(order), 5e-3, warmup_ratio(2, len(order)))
+            group["lr"] = learning_rate_at(step / len(order), 5e-3, warmup_share(2, len(order)))
         optimizer.step()
         optimizer.zero_grad()
         reference.append(float(loss.detach()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from tests.engine.training.test_exactness import plain_order
 from tests.engine.training.test_trainer import OFF, sum_data, trainer_for, weights
 
 ROWS, STEPS = 400, 50
-EXACT, BF16 = 2e-6, 3e-3  # greatest difference of a loss and of a weight; bfloat16 keeps eight binary digits
+# Greatest difference of a loss and of a weight. bfloat16 keeps eight binary digits; Lion goes by the sign of a number that
+# may be nearly 0, and then by two steps of the learning rate the other way.
+EXACT, BF16, LION = 2e-6, 3e-3, 1e-4
+SMALL = {"learning_rate": 5e-5}
 RECOMPUTE = next(
     name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(TrainingArguments, name)
 )
-LORA: Callable[[], LoraConfig] = lambda: LoraConfig(  # noqa: E731 - peft changes what it is given
-    r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
-)
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, torch.dtype, float]] = {
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool | dict[str, Any], torch.dtype, float]] = {
     # name: (our arguments, theirs, LoRA, dtype of the base, tolerance)
     "full": ({}, {}, False, torch.float32, EXACT),
     "LoRA": ({}, {}, True, torch.float32, EXACT),
@@ -44,9 +43,24 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, torch.dtype, float]
         torch.float32,
         EXACT,
     ),
+    "cosine": ({"lr_scheduler_type": "cosine"}, {"lr_scheduler_type": "cosine"}, False, torch.float32, EXACT),
+    "constant": ({"lr_scheduler_type": "constant"}, {"lr_scheduler_type": "constant"}, False, torch.float32, EXACT),
+    "adafactor": ({"optim": "adafactor"}, {"optim": "adafactor"}, False, torch.float32, EXACT),
+    "lion": (SMALL | {"optim": "lion_32bit"}, SMALL | {"optim": "lion_32bit"}, False, torch.float32, LION),
+    "8-bit Lion": (SMALL | {"optim": "lion_8bit"}, SMALL | {"optim": "lion_8bit"}, False, torch.float32, LION),
+    "8-bit AdamW": ({"optim": "adamw_8bit"}, {"optim": "adamw_8bit"}, False, torch.float32, EXACT),
+    "SGD": ({"optim": "sgd"}, {"optim": "sgd"}, False, torch.float32, EXACT),
+    "DoRA": ({}, {}, {"use_dora": True}, torch.float32, EXACT),
+    "rsLoRA": ({}, {}, {"use_rslora": True}, torch.float32, EXACT),
     "bf16": ({"bf16": True}, {"bf16": True}, False, torch.float32, BF16),
     "LoRA on a bf16 base": ({"bf16": True}, {"bf16": True}, True, torch.bfloat16, BF16),
 }
+
+
+def adapters(kind: bool | dict[str, Any]) -> LoraConfig:
+    """A new one each time: peft changes what it is given."""
+    values: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+    return LoraConfig(**(values | (kind if isinstance(kind, dict) else {})))
 
 
 class InOrder(Trainer):
@@ -71,12 +85,12 @@ def test_losses_and_weights_after_fifty_steps_are_those_of_transformers(tmp_path
         small_llama().to(dtype),
         OFF,
         data=data,
-        lora_config=LORA() if lora else None,
+        lora_config=adapters(lora) if lora else None,
         args={"num_epochs": 1, "warmup_steps": 0, "weight_decay": 0.0, "learning_rate": 5e-4} | ours,
         on_event=lambda e: losses.append(e.loss) if isinstance(e, StepCompleted) else None,
     )
     model: Any = small_llama().to(dtype)
-    peer = get_peft_model(model, LORA()) if lora else model
+    peer = get_peft_model(model, adapters(lora)) if lora else model
     peer.load_state_dict(trainer.model.state_dict())  # the adapters begin at random
     trainer.train()
     peer_losses = transformers_losses(tmp_path, peer, [data[i] for ids in order(data) for i in ids], theirs)

@@ -16,11 +16,12 @@ from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.data.batches import Collator, TokenizedData
 from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
-from geko_engine.exceptions import CheckpointError, RunError
+from geko_engine.exceptions import CheckpointError, ConfigError, RunError
 from geko_engine.reporting.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
 from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
-from geko_engine.training.optimizer import build_optimizer, learning_rate_at, warmup_ratio
+from geko_engine.training.optimizer import build_optimizer
+from geko_engine.training.schedule import learning_rate_at, warmup_share
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama, sum_rows
 
 OFF = GEKOConfig(enabled=False)
@@ -103,7 +104,7 @@ def test_switched_off_it_is_plain_training_step_by_step(tmp_path: Path) -> None:
         )
         for index in range(plan.steps):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step / total, 5e-3, warmup_ratio(2, total))
+                group["lr"] = learning_rate_at(step / total, 5e-3, warmup_share(2, total))
             loss = model(**Collator(0)([data[int(i)] for i in plan.ids(index)])).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -486,3 +487,55 @@ def test_a_key_that_does_not_fit_the_tokens_is_refused(tmp_path: Path) -> None:
     data.items[3]["position_ids"] = [0]
     with pytest.raises(TypeError, match=r"'position_ids' .*one value for each of the \d+ tokens, but item 3 has 1"):
         trainer_for(tmp_path, data=data)
+
+
+def test_noise_is_added_to_the_embeddings_in_training_only(tmp_path: Path) -> None:
+    model, events = small_llama(), []
+    widths: dict[bool, list[float]] = {True: [], False: []}
+
+    def note(module: Any, args: Any, made: torch.Tensor) -> None:
+        added = made - torch.nn.functional.embedding(args[0], module.weight)
+        widths[module.training].append(float(added.detach().abs().max() * (made.shape[1] * made.shape[2]) ** 0.5))
+
+    trainer = trainer_for(
+        tmp_path,
+        model,
+        OFF,
+        eval_dataset=sum_data(8, seed=1),
+        args={"neftune_noise_alpha": 5.0, "num_epochs": 1},
+        on_event=events.append,
+    )
+    model.get_input_embeddings().register_forward_hook(note)
+    trainer.train()
+    assert all(4.5 < width <= 5.001 for width in widths[True]) and len(widths[True]) == 6
+    assert set(widths[False]) == {0.0}
+    assert trainer.info.options["optim"] == "adamw_torch_fused"
+
+
+def test_the_gradient_norm_of_every_step_is_in_its_event(tmp_path: Path) -> None:
+    seen: list[float | None] = []
+    trainer = trainer_for(
+        tmp_path,
+        config=OFF,
+        args={"num_epochs": 1, "max_grad_norm": 0.0},
+        on_event=lambda e: seen.append(e.grad_norm) if isinstance(e, StepCompleted) else None,
+    )
+    norms: list[float] = []
+    step = trainer.engine.optimizer.step
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        norms.append(float(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm()))
+        return step(*args, **kwargs)
+
+    trainer.engine.optimizer.step = watched
+    trainer.train()
+    assert seen == pytest.approx(norms, rel=1e-5) and len(seen) == 6
+
+
+@pytest.mark.parametrize("changes", [{"optim": "paged_adamw_8bit"}, {"optim": "sgd", "use_8bit_optimizer": True}])
+def test_an_optimizer_that_cannot_be_used_is_refused_at_its_field(tmp_path: Path, changes: dict[str, Any]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU pages")
+    with pytest.raises(ConfigError, match=r"choose adamw_8bit|switch use_8bit_optimizer off") as caught:
+        trainer_for(tmp_path, args=changes)
+    assert caught.value.field in ("training.optim", "optim")
