@@ -100,6 +100,12 @@ def check_kind(settings: Any, name: str) -> None:
             "sees the words it should predict. Give a model that generates text.",
             "model.name",
         )
+    if getattr(settings, "is_encoder_decoder", False) or settings.model_type == "trocr":
+        raise ModelError(
+            f"The model {name!r} is one half of an encoder-decoder model ({settings.model_type}), so it cannot be trained on "
+            "text alone: give a causal language model.",
+            "model.name",
+        )
     method = quantized_with(settings)
     if method not in ("", "bitsandbytes"):
         raise ModelError(

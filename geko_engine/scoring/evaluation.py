@@ -97,7 +97,7 @@ def score_samples(
     training = scored.training
     scored.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # inference_mode would spoil what a model keeps of its forward pass for training
             for first in range(0, len(parts), processes):
                 if should_stop():
                     raise Stopped
@@ -152,8 +152,8 @@ def as_columns(scores: BatchScores, width: int) -> NDArray[Any]:
         scores.confidence,
         scores.min_target_probability,
     )
-    table = torch.stack([*(part.double() for part in parts), torch.full_like(parts[0], width, dtype=torch.double)])
-    return table.cpu().numpy()
+    table = torch.stack([*(part.float() for part in parts), torch.full_like(parts[0], width, dtype=torch.float)])
+    return table.cpu().double().numpy()  # only now: not every device has float64
 
 
 def _batches(ids: NDArray[Any], lengths: NDArray[Any], batch_size: int) -> Iterator[NDArray[Any]]:

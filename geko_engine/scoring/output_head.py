@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from geko_engine.exceptions import ModelError
 from geko_engine.scoring.chunked_loss import PLAIN, Tail
 
 SCALES = ("logit_scale", "lm_head_multiplier")  # what families call it in their settings
@@ -29,6 +30,7 @@ class Head:
         self.module = output_embedding(model)
         self.found = self.module is not None
         self._rows: Tensor | None = None  # which are kept before the head
+        self._positions = 0  # of the present batch
         self._single = False  # or only the first position, for its shape
         self._captured: list[Tensor] = []  # what the head would have been given
         self._proof: _Proof | None = None
@@ -40,7 +42,7 @@ class Head:
 
     def outputs(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> Any:
         """The model's outputs, with logits of `rows` [K] of its flattened positions only, if it calls its head."""
-        self._rows = rows
+        self._rows, self._positions = rows, inputs["input_ids"].numel()
         try:
             return model(**inputs)
         finally:
@@ -78,7 +80,7 @@ class Head:
 
     def _single_pass(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> tuple[Any, Any]:
         """(outputs for one position, hidden rows, or None where the head was not called exactly once)."""
-        self._rows, self._single = rows, True
+        self._rows, self._single, self._positions = rows, True, inputs["input_ids"].numel()
         try:
             outputs = model(**inputs)
             return outputs, self._captured[0] if len(self._captured) == 1 else None
@@ -89,6 +91,11 @@ class Head:
         if self._rows is None:
             return None
         flat = args[0].reshape(-1, args[0].shape[-1])
+        if len(flat) != self._positions:
+            raise ModelError(
+                f"The model's head sees {len(flat)} positions where the batch has {self._positions}, so its logits do not "
+                "belong to the tokens (prompt tuning and p-tuning put their own in front): use LoRA instead."
+            )
         kept = flat.index_select(0, self._rows)
         if not self._single:
             return (kept[None], *args[1:])

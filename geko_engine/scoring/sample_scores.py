@@ -104,6 +104,7 @@ class Scorer:
         logits = getattr(outputs, "logits", None)
         if logits is None:
             return self._from_loss(outputs, batch, weights)
+        _check_shape(logits, target)
         flat = logits.flatten(0, -2)
         if len(flat) != len(rows):  # the model has no head that could be hooked, or does not call it
             flat = flat.index_select(0, rows)
@@ -155,6 +156,16 @@ class Scorer:
                 )
             setattr(scores, name, value.detach().bool() if name == "correct" else value.detach().float())
         return scores
+
+
+def _check_shape(logits: Tensor, target: Tensor) -> None:
+    """Raise ModelError for logits of another head than that of a language model."""
+    width = logits.shape[-1]
+    if logits.ndim < 3 or (len(target) and int(target.max()) >= width):
+        raise ModelError(
+            f"The model's logits have shape {tuple(logits.shape)}, but one score for each token of the vocabulary at each "
+            "position is needed: give a model with a language model head (AutoModelForCausalLM), not a classifier."
+        )
 
 
 def forward_parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:

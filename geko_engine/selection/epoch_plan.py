@@ -142,10 +142,14 @@ def thaw_ratio(states: SampleStates, since_step: int) -> float | None:
 
 
 def is_mastered(states: SampleStates, since_step: int, config: GEKOConfig) -> bool:
-    """Whether the run may end early: 95 % of what can be learned is FREEZE and under 2 % of it thaws."""
+    """Whether the run may end early: 95 % of what can be learned is mastered and under 2 % of it thaws.
+
+    A stable sample is FREEZE because training hardly changes it, not because its answer is right: it is not counted.
+    """
     learnable = states.count - (int(states.suspects().sum()) if config.noise_guard else 0)
     thawed = thaw_ratio(states, since_step)
-    return thawed is not None and thawed < 0.02 and states.counts().freeze >= 0.95 * learnable
+    mastered = (states.bucket == Bucket.FREEZE) & (states.predicted_status != Prediction.STABLE)
+    return thawed is not None and thawed < 0.02 and int(mastered.sum()) >= 0.95 * learnable
 
 
 def plan_epoch(

@@ -64,7 +64,9 @@ class BucketPolicy(UniformPolicy):
             everything=is_full_epoch(config, epoch.number, self.epochs),
         )
         if plan.steps == 0:
-            self.reason = "Every sample is mastered or was seen max_times_seen times: nothing is left to train on."
+            self.reason = (
+                "Every sample is mastered, stable or was seen max_times_seen times: nothing is left to train on."
+            )
             return None
         return plan
 

@@ -34,6 +34,7 @@ from geko_engine.training.state import TrainerState
 __all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
 FORMAT = 4
 POLICY = "policy.safetensors"
+ADDED = ("target_fingerprint",)  # part of the identity that earlier checkpoints do not have
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
@@ -130,7 +131,7 @@ def load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     differences = [
         f"{name} is {value!r} here and {there.get(name)!r} there"
         for name, value in snapshot.identity.items()
-        if there.get(name) != value
+        if there.get(name, value if name in ADDED else None) != value
     ]
     if differences:
         raise CheckpointError(f"The checkpoint {str(path)!r} is of another run: {'; '.join(differences)}.")
@@ -172,6 +173,7 @@ def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engin
     return {
         "samples": len(samples),
         "data_fingerprint": fingerprint(samples),
+        "target_fingerprint": fingerprint(samples, "labels"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "frozen_weights": frozen_fingerprint(model),
         "num_epochs": args.num_epochs,
@@ -181,11 +183,11 @@ def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engin
     }
 
 
-def fingerprint(samples: Any) -> str:
-    """A short hash of the lengths of all samples and the tokens of a thousand of them."""
+def fingerprint(samples: Any, what: str = "input_ids") -> str:
+    """A short hash of the lengths of all samples and the tokens (or the labels) of a thousand of them."""
     digest = hashlib.sha256(np.ascontiguousarray(samples.lengths, dtype=np.int64).tobytes())
     for index in np.linspace(0, len(samples) - 1, min(1000, len(samples))).astype(int):
-        digest.update(np.asarray(samples[int(index)]["input_ids"], dtype=np.int64).tobytes())
+        digest.update(np.asarray(samples[int(index)][what], dtype=np.int64).tobytes())
     return digest.hexdigest()[:16]
 
 

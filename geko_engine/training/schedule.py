@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from geko_engine.config.sections import GEKOTrainingArgs
+
 LONGEST_WARMUP = 0.1  # of the run, so that a short run with the default 100 warm-up steps still trains
 DECAY = 1 / 3  # of the run, at the end of warmup_stable_decay
 CONSTANT = "constant"  # has no warm-up, as in transformers
@@ -28,6 +30,18 @@ def warmup_share(steps: int, total_steps: int, ratio: float | None = None) -> fl
         ratio: the setting warmup_ratio, which replaces the steps.
     """
     return min(steps / max(1, total_steps), LONGEST_WARMUP) if ratio is None else ratio
+
+
+def warmup_cut(args: GEKOTrainingArgs, total_steps: int) -> str:
+    """The sentence for a run that is too short for its warm-up steps, or ""."""
+    share = warmup_share(args.warmup_steps, total_steps)
+    taken = round(share * total_steps)
+    if args.warmup_ratio is not None or args.lr_scheduler_type == CONSTANT or args.warmup_steps <= taken + 1:
+        return ""
+    return (
+        f"Warm-up takes {taken:,} steps instead of warmup_steps = {args.warmup_steps:,}: it is at most a tenth of the run. "
+        "Set warmup_ratio to choose another share."
+    )
 
 
 def learning_rate_at(

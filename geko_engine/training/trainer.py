@@ -40,7 +40,7 @@ from geko_engine.storage.disk_space import is_full
 from geko_engine.training import checkpoint, reports
 from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
-from geko_engine.training.schedule import learning_rate_at, warmup_share
+from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
 from geko_engine.training.state import TrainerState
 
 Listener = Callable[[Event], None]
@@ -119,6 +119,7 @@ class GEKOTrainer:
         self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
         total_steps = self.steps_per_epoch * self.args.num_epochs
         self.warmup = warmup_share(self.args.warmup_steps, total_steps, self.args.warmup_ratio)
+        self.warmup_cut = warmup_cut(self.args, total_steps)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
         self.info = reports.run_info(
             self.model,
@@ -178,6 +179,8 @@ class GEKOTrainer:
         self._clock = time.monotonic()
         self.engine.scored.train()  # from_pretrained gives a model without dropout
         self._emit(reports.run_started(self.info, self.progress, self.policy))
+        if self.warmup_cut:
+            self._log(self.warmup_cut)
         if self.config.prune_frozen_after and self.config.pruned_replay == 0:
             self._warn("pruned_replay is 0: pruned samples are never scored again, and some will be forgotten.")
         try:

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    MarianConfig,
+    MarianMTModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from geko_engine.config.sections import ModelConfig
 from geko_engine.exceptions import ModelError
@@ -72,6 +80,12 @@ def t5(folder: Path) -> None:
     T5ForConditionalGeneration(settings).save_pretrained(folder)
 
 
+def marian(folder: Path) -> None:
+    sizes = {"vocab_size": 80, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 0}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    MarianMTModel(MarianConfig(**sizes, **heads, decoder_start_token_id=0)).save_pretrained(folder)
+
+
 def body_without_head(folder: Path) -> None:
     small_llama(tie_word_embeddings=False).model.save_pretrained(folder)
 
@@ -116,6 +130,7 @@ BROKEN: dict[str, tuple[Breaker, str]] = {
     "a config that is no JSON": (text("config.json", "{ not"), f"config.json of .* is damaged: {WHOLE}"),
     "an encoder": (bert, r"not a causal language model \(bert\): it fills in masked words"),
     "an encoder and decoder": (t5, r"not a causal language model \(T5Config\), so it cannot generate text"),
+    "a translator": (marian, r"one half of an encoder-decoder model \(marian\).*: give a causal language model"),
     "GPTQ": (
         config(quantization_config={"quant_method": "gptq", "bits": 4}),
         r"already quantized \(gptq\).*original model",

@@ -151,3 +151,30 @@ def test_a_model_that_uses_its_heads_weights_without_calling_it_is_scored_all_th
     logits = model(batch["input_ids"], batch["attention_mask"]).logits
     expected = torch.nn.functional.cross_entropy(logits[2, :-1], batch["labels"][2, 1:])
     torch.testing.assert_close(Scorer(model)(model, batch).loss[2], expected.detach())
+
+
+class Classifier(nn.Module):
+    """Logits of a few classes: one for each sample, or for each token."""
+
+    def __init__(self, *, per_token: bool) -> None:
+        super().__init__()
+        self.per_token, self.embed = per_token, nn.Embedding(80, 5)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        logits = self.embed(input_ids)
+        return SimpleNamespace(logits=logits if self.per_token else logits[:, 0])
+
+
+@pytest.mark.parametrize("per_token", [True, False])
+def test_a_classifier_is_refused_with_the_shape_of_its_logits(per_token: bool) -> None:
+    model = Classifier(per_token=per_token)
+    with pytest.raises(ModelError, match=r"logits have shape \((4, 9, 5|4, 5)\).*not a classifier"):
+        Scorer(model)(model, padded_batch())
+
+
+def test_positions_that_are_no_tokens_of_the_batch_are_refused() -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    model = get_peft_model(small_llama(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    with pytest.raises(ModelError, match=r"head sees 48 positions where the batch has 36.*use LoRA instead"):
+        Scorer(model)(model, padded_batch())

@@ -14,7 +14,7 @@ from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import CheckpointError
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_mastered, plan_epoch, steps_per_epoch, thaw_ratio
-from geko_engine.selection.sample_records import SampleStates
+from geko_engine.selection.sample_records import Prediction, SampleStates
 from geko_engine.training.plan_loader import rank_positions
 
 NO_REPLAY = GEKOConfig(frozen_replay=0.0)
@@ -191,6 +191,8 @@ def test_a_run_is_over_when_nearly_all_is_frozen_and_hardly_any_thaws() -> None:
     )
     assert is_mastered(states, 5, NO_REPLAY)
     assert not is_mastered(visited(100, frozen=90), 0, NO_REPLAY)
+    states.predicted_status[:10] = Prediction.STABLE  # FREEZE as well, but not because their answers are right
+    assert not is_mastered(states, 5, NO_REPLAY)
 
 
 def test_the_record_is_small_and_survives_saving(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import get_scheduler
 
 from geko_engine.config import sections
 from geko_engine.training.optimizer import BUILDERS, STATE_SHARE
-from geko_engine.training.schedule import DECAY, SCHEDULES, learning_rate_at, warmup_share
+from geko_engine.training.schedule import DECAY, SCHEDULES, learning_rate_at, warmup_cut, warmup_share
 
 STEPS, WARMUP = 120, 12
 
@@ -38,6 +38,14 @@ def test_every_schedule_is_that_of_transformers(name: str) -> None:
 def test_steps_of_warm_up_are_at_most_a_tenth_and_a_ratio_is_taken_as_it_is() -> None:
     assert warmup_share(5, 100) == 0.05 and warmup_share(100, 100) == 0.1
     assert warmup_share(5, 100, 0.3) == 0.3 and warmup_share(5, 100, 0.0) == 0.0
+
+
+def test_a_warm_up_that_is_cut_is_said() -> None:
+    said = warmup_cut(sections.GEKOTrainingArgs(warmup_steps=100), 50)
+    assert said.startswith("Warm-up takes 5 steps instead of warmup_steps = 100")
+    assert warmup_cut(sections.GEKOTrainingArgs(warmup_steps=5), 50) == ""
+    assert warmup_cut(sections.GEKOTrainingArgs(warmup_steps=100, warmup_ratio=0.2), 50) == ""
+    assert warmup_cut(sections.GEKOTrainingArgs(warmup_steps=100, lr_scheduler_type="constant"), 50) == ""
 
 
 def test_the_settings_offer_what_there_is() -> None:

@@ -539,3 +539,33 @@ def test_an_optimizer_that_cannot_be_used_is_refused_at_its_field(tmp_path: Path
     with pytest.raises(ConfigError, match=r"choose adamw_8bit|switch use_8bit_optimizer off") as caught:
         trainer_for(tmp_path, args=changes)
     assert caught.value.field in ("training.optim", "optim")
+
+
+def test_other_labels_of_the_same_tokens_are_another_run(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, args={"num_epochs": 1})
+    trainer.train()
+    trainer.save_checkpoint(tmp_path / "c")
+    data = sum_data()
+    data.learnt[:] = True
+    with pytest.raises(CheckpointError, match="target_fingerprint is"):
+        trainer_for(tmp_path, data=data, args={"num_epochs": 1}).load_checkpoint(tmp_path / "c")
+
+
+class Remembers(torch.nn.Module):
+    """Keeps a tensor of its forward pass, as models with rotary tables do, and trains with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.kept = small_llama(), None
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        outputs = self.inner(input_ids=input_ids, attention_mask=attention_mask)
+        if self.kept is None:
+            self.kept = outputs.logits.detach()[:1, :1, :1] * 0 + 1.0
+        outputs.logits = outputs.logits * self.kept
+        return outputs
+
+
+def test_what_a_model_keeps_of_an_evaluation_may_be_trained_with(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, Remembers(), eval_dataset=sum_data(8, seed=1), args={"num_epochs": 1})
+    assert trainer.train()["end"] == "complete"
