@@ -102,8 +102,8 @@ def check_kind(settings: Any, name: str) -> None:
         )
     if getattr(settings, "is_encoder_decoder", False) or settings.model_type == "trocr":
         raise ModelError(
-            f"The model {name!r} is one half of an encoder-decoder model ({settings.model_type}), so it cannot be trained on "
-            "text alone: give a causal language model.",
+            f"The model {name!r} is an encoder-decoder model ({settings.model_type}) or one half of one, and not a causal "
+            "language model: give one that continues a text.",
             "model.name",
         )
     method = quantized_with(settings)

@@ -129,8 +129,8 @@ BROKEN: dict[str, tuple[Breaker, str]] = {
     "no type": (config(model_type=None), "names no model_type: give the folder"),
     "a config that is no JSON": (text("config.json", "{ not"), f"config.json of .* is damaged: {WHOLE}"),
     "an encoder": (bert, r"not a causal language model \(bert\): it fills in masked words"),
-    "an encoder and decoder": (t5, r"not a causal language model \(T5Config\), so it cannot generate text"),
-    "a translator": (marian, r"one half of an encoder-decoder model \(marian\).*: give a causal language model"),
+    "an encoder and decoder": (t5, r"encoder-decoder model \(t5\) or one half of one"),
+    "a translator": (marian, r"encoder-decoder model \(marian\) or one half of one"),
     "GPTQ": (
         config(quantization_config={"quant_method": "gptq", "bits": 4}),
         r"already quantized \(gptq\).*original model",
