@@ -100,8 +100,7 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
         status = folder.status()
         if status and status.alive and not status.end:
             raise ConfigError(f"The run {folder.id} is still running (process {status.pid}): stop it first.")
-        if status and status.end == "complete":
-            raise ConfigError(f"The run {folder.id} is complete: its model is in {folder.model_path}.")
+        folder.require_unfinished()
         return folder, folder.config()
     values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config) if options.config else {}
     overrides = dict(map(parse_override, options.overrides))

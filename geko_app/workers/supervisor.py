@@ -19,7 +19,7 @@ from geko_app.runs.store import RunStore
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
-from geko_engine.exceptions import RunError, RunLockedError
+from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder, Status
 from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_json
@@ -95,8 +95,7 @@ class Supervisor:
                 return run_id
             if self.alive(run_id) or (status.alive and not status.end):
                 raise RunError(f"The run {run_id} is still active: there is nothing to resume.")
-            if status.end == "complete":
-                raise RunError(f"The run {run_id} is complete: there is nothing to resume.")
+            folder.require_unfinished()
             folder.require_known_format()
             self._start_or_queue(folder, resume=True)
             return run_id
@@ -214,7 +213,7 @@ class Supervisor:
                         with RunLock(folder.path):
                             replace_json(folder.path / "status.json", asdict(Status()))
                         self._launch(folder, resume=run.resume)
-                    except RunLockedError:  # a command line has begun it meanwhile
+                    except RunError:  # a command line has begun or ended it meanwhile
                         continue
                     except OSError as error:  # this one cannot start; the others still may
                         feed = self._feeds.setdefault(run.id, Feed(folder))
@@ -227,6 +226,7 @@ class Supervisor:
         # Waiting OpenMP threads sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
         with RunLock(folder.path):  # not while the worker starts: it takes the lock itself
+            folder.require_unfinished()  # another page may have ended it meanwhile
             folder.clear_stop()
             (folder.path / MARKER).unlink(missing_ok=True)
             if resume:

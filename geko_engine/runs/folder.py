@@ -146,6 +146,14 @@ class RunFolder:
                 "update GEKO to go on with it."
             )
 
+    def require_unfinished(self) -> None:
+        """Raise RunError when the run is complete. Only who holds the lock can rely on it."""
+        status = self.status()
+        if status is not None and status.end == "complete":
+            raise RunError(
+                f"The run {self.id} is complete: there is nothing to resume. Its model is in {str(self.model_path)!r}."
+            )
+
     def remove_leftovers(self) -> None:
         """Remove what a killed writer of this run left half written. Only for who holds the lock."""
         for name in WRITTEN:

@@ -36,6 +36,7 @@ class RunWriter:
 
     Raises:
         RunLockedError: on entry, if another process writes this run.
+        RunError: on entry, if the run is complete, or a newer version of GEKO made its folder in another format.
         RunError: on entry or when called, if the disk is full or the folder cannot be written.
     """
 
@@ -49,6 +50,7 @@ class RunWriter:
         with contextlib.ExitStack() as stack, explain_write_errors(self.folder.path):
             lock = stack.enter_context(RunLock(self.folder.path))
             self.folder.require_known_format()
+            self.folder.require_unfinished()
             self.folder.remove_leftovers()
             if self._clear_stop:
                 self.folder.clear_stop()

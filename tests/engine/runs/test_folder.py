@@ -87,6 +87,16 @@ def test_a_dead_worker_is_marked_and_an_end_is_never_overwritten(tmp_path: Path)
     assert folder.status().end == "complete"
 
 
+def test_a_complete_run_is_never_written_again(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path)
+    with RunWriter(folder) as write:
+        write(RunEnded("complete", "done", {}))
+    before = folder.events_path.read_bytes()
+    with pytest.raises(RunError, match=r"is complete: there is nothing to resume\. Its model is in"):
+        RunWriter(folder).__enter__()
+    assert folder.events_path.read_bytes() == before
+
+
 def test_a_stop_request_is_taken_back_when_the_run_goes_on(tmp_path: Path) -> None:
     folder = new_folder(tmp_path)
     folder.request_stop()
