@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ OF_A_ROW = (
     "text",
     "content",
 )  # names no list of rows stands beside
-ESCAPED_HALF = re.compile(r"\\u[dD][89abAB]")  # a surrogate; most are halves of a whole character
 
 
 def parse_json(text: str, path: Path, where: str = "") -> Any:
@@ -51,13 +49,13 @@ def parse_json(text: str, path: Path, where: str = "") -> Any:
         ) from error
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep(path, where)
-    return _readable_names(value) if ESCAPED_HALF.search(text) else value
+    return value
 
 
 def rows_of_line(value: Any, path: Path, where: str) -> dict[str, Any]:
     """The row of one line: an object, or a list of turns. Raises DataError."""
     if isinstance(value, dict):
-        return value
+        return _readable_names(value)
     if _is_conversation(value):
         return {CONVERSATION: value}
     raise DataError(f"{where} of {str(path)!r} is not an object with named values, but {type(value).__name__}.")
@@ -128,13 +126,11 @@ def _rows_of_columns(columns: dict[str, list[Any]], path: Path) -> list[dict[str
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _readable_names(value: Any) -> Any:
-    """`value` with names that every file can hold: half a character in one is written as its escape."""
-    if isinstance(value, list):
-        return [_readable_names(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {name.encode("utf-8", "backslashreplace").decode(): _readable_names(item) for name, item in value.items()}
+def _readable_names(row: dict[str, Any]) -> dict[str, Any]:
+    """`row` with column names that a sentence can hold: half a character in one is written as its escape."""
+    if all(map(str.isascii, row)):
+        return row
+    return {name.encode("utf-8", "backslashreplace").decode(): value for name, value in row.items()}
 
 
 def _depth(value: Any) -> int:

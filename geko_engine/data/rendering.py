@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geko_engine.data.formats import Format, Rendering, Row, UnusableRow
+from geko_engine.data.formats.cells import is_unicode
 from geko_engine.data.row_names import Origin
 
+HALF_CHARACTER = "it holds half a character (a lone surrogate)"  # in what no column is, such as the arguments of a tool
 OTHER_COLUMNS = "the columns ({}) are not those that are read; such rows need a dataset of their own"
 
 Rendered = list[Rendering] | str  # the samples of a row, or why it cannot be rendered
@@ -63,9 +65,10 @@ class RenderedRows:
         if not self.reads(row):
             return OTHER_COLUMNS.format(", ".join(map(str, row)) or "none")
         try:
-            return self.format.render(row, self.tokenizer)
+            samples = self.format.render(row, self.tokenizer)
         except UnusableRow as reason:
             return str(reason)
+        return samples if all(is_unicode(sample.text) for sample in samples) else HALF_CHARACTER
 
     def known(self, numbers: Iterable[int]) -> dict[int, Rendered]:
         """The rows `numbers` as they are kept, rendered where they are not kept yet."""

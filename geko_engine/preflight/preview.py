@@ -25,6 +25,7 @@ from geko_engine.data.preparation import (
     render_rows,
     use_template,
 )
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import begin_ids
 from geko_engine.exceptions import DataError, GekoError, Stopped
@@ -117,9 +118,10 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
     shown: list[list[Segment]] = []
     reasons: list[str] = []
     left_out = flagged_rows(config.data, EXCLUDE)
-    for row in [row for number, row in enumerate(rows) if number not in left_out] or rows:
+    rendered = RenderedRows(rows, format, tokenizer)
+    for number in [number for number in range(len(rows)) if number not in left_out] or range(len(rows)):
         try:
-            samples = format.render(row, tokenizer)
+            samples = rendered[number]
         except UnusableRow as reason:
             reasons.append(str(reason))
             continue

@@ -379,6 +379,13 @@ G_VALUES = {
         said=["turn 1 holds half a character"],
         numbers=[2],
     ),
+    "a lone surrogate in the arguments of a tool": Case(
+        "qwen2",
+        [{"messages": TALK[:2]}, {"messages": calling({"\ud83d": 1})}],
+        ["four<|im_end|>"],
+        said=["it holds half a character"],
+        numbers=[2],
+    ),
     "bytes": Case(
         "gpt2",
         [SUMS, {"prompt": "a", "completion": b"four"}, {"prompt": "a", "completion": {"bytes": b"\x89PNG"}}],
