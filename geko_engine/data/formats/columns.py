@@ -63,8 +63,10 @@ class Beside:
         if isinstance(found, str):
             try:
                 found = json.loads(found) if found.strip() else None
-            except json.JSONDecodeError:
-                raise UnusableRow(f"the column {self.history!r} holds no list of earlier turns") from None
+            except (ValueError, RecursionError):
+                found = False
+        if found is not None and not isinstance(found, list):
+            raise UnusableRow(f"the column {self.history!r} holds no list of earlier turns")
         turns: list[tuple[str, str]] = []
         for item in found or []:
             if isinstance(item, list) and len(item) == 2:

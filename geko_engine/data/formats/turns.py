@@ -127,7 +127,7 @@ def turns_in(value: Any, column: str) -> list[Any]:
     if isinstance(value, str):
         try:
             value = without_nulls(json.loads(value))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UnusableRow(f"the column {column!r} holds a text, not a list of turns") from error
     if isinstance(value, dict) and len(value) == 1:  # {"messages": [...]} inside the cell
         value = next(iter(value.values()))
@@ -202,8 +202,8 @@ def _is_odd(value: Any) -> bool:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        return without_nulls(json.loads(text))
+    except (ValueError, RecursionError):
         return None
 
 

@@ -7,6 +7,7 @@ something is not learned as the row has it, `said` holds the words that name it 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -384,6 +385,21 @@ G_VALUES = {
         [{"messages": TALK[:2]}, {"messages": calling({"\ud83d": 1})}],
         ["four<|im_end|>"],
         said=["it holds half a character"],
+        numbers=[2],
+    ),
+    "numbers of thousands of digits in JSON texts, and a history that is none": Case(
+        "qwen2",
+        [
+            {"messages": json.dumps(TALK[:2])},
+            {"messages": f'[{{"role": "user", "content": {"1" * 5000}}}]'},
+            {"messages": json.dumps(TALK[:2]), "history": 7},
+            {"messages": json.dumps(TALK[:2]), "history": "[" * 5000},
+        ],
+        ["four<|im_end|>"],
+        said=[
+            "the column 'messages' holds a text, not a list of turns",
+            "the column 'history' holds no list of earlier",
+        ],
         numbers=[2],
     ),
     "bytes": Case(
