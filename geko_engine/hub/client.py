@@ -7,8 +7,10 @@ Imports no torch.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from geko_engine.config.sections import DataConfig
@@ -24,7 +26,7 @@ UNAVAILABLE_STATUS = (408, 429, 500, 502, 503, 504)  # treated like an unreachab
 def hub_access(name: str, kind: str, revision: str | None = None, token: str | None = None) -> str:
     """Why the files of a "model" or "dataset" cannot be read, or "". Takes about 10 seconds at most.
 
-    Returns "" if the Hub cannot be reached: the files may already be on this machine.
+    Returns "" if the Hub cannot be reached, but files of it are on this machine: they may be all that is needed.
     """
     return str(access_error(name, kind, revision, token) or "")
 
@@ -33,6 +35,8 @@ def access_error(name: str, kind: str, revision: str | None = None, token: str |
     """The same as `hub_access` as an error that knows its field, or None."""
     try:
         info = repo_info(name, kind, revision, token)
+        if info is None and not is_cached(name, kind):
+            return _family(kind)[0](_unreachable_text(name, kind, reached=False), _family(kind)[1])
         if info is not None and info.gated:  # everyone may read its description, but not its files
             _api(token).auth_check(name, repo_type=kind)
     except Exception as error:  # noqa: BLE001 - the client raises its own families, OSError, ValueError and more
@@ -204,7 +208,7 @@ def hub_error(
         revision: that was requested.
         reached: whether the Hub could be reached when loading began.
     """
-    family, field = (ModelError, "model.name") if kind == "model" else (DataError, "")
+    family, field = _family(kind)
     gated, unknown_revision, missing = _hub_errors()
     page, text = _page(name, kind), str(error)
     if _find(error, gated) or "is a gated dataset" in text:
@@ -237,6 +241,22 @@ def hub_error(
     if _no_answer(error) or (not reached and isinstance(error, OSError)):
         return family(_unreachable_text(name, kind, reached), field)
     return family(f"The {kind} {name!r} cannot be loaded: {_first_line(error)}", field)
+
+
+def _family(kind: str) -> tuple[type[GekoError], str]:
+    """(class, field) of the errors of a model or a dataset."""
+    return (ModelError, "model.name") if kind == "model" else (DataError, "")
+
+
+def is_cached(name: str, kind: str) -> bool:
+    """Whether any file of a "model" or "dataset" is in the caches of huggingface_hub or of datasets."""
+    from huggingface_hub import constants
+
+    places = [(Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}" / "snapshots", "*/*")]
+    if kind == "dataset":
+        prepared = os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
+        places.append((Path(prepared) / name.replace("/", "___"), "*"))
+    return any(next(folder.glob(inside), None) is not None for folder, inside in places)
 
 
 def _gated_text(name: str, kind: str, page: str) -> str:

@@ -23,6 +23,7 @@ ShouldStop = Callable[[], bool]
 OnProgress = Callable[[int, int], None]
 THREAD_NAME = "geko-download"
 STOP_POLL_SECONDS = 0.1  # how often the stop flag is read
+CONNECT_SECONDS = 3.0  # a network that drops packets is known as quickly as one that refuses them
 REPORT_SECONDS = 1.0  # at most one progress report in this time
 _offline = threading.Event()
 
@@ -95,7 +96,8 @@ def exit_despite_downloads(code: int) -> int:
 def limit_request_time() -> None:
     """Give every request to the Hub a time limit. The clients send some without one and would wait forever.
 
-    The limit is HF_HUB_DOWNLOAD_TIMEOUT or HF_HUB_ETAG_TIMEOUT, whichever is longer (10 seconds by default).
+    The limit is HF_HUB_DOWNLOAD_TIMEOUT or HF_HUB_ETAG_TIMEOUT, whichever is longer (10 seconds by default), and
+    CONNECT_SECONDS until there is a connection.
     """
     import huggingface_hub
 
@@ -118,6 +120,7 @@ def _limit(request: Any) -> None:
     seconds = max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
     requested = request.extensions.get("timeout") or {}
     limits = {part: min(requested.get(part) or seconds, seconds) for part in ("connect", "read", "write", "pool")}
+    limits["connect"] = min(limits["connect"], CONNECT_SECONDS)
     request.extensions = {**request.extensions, "timeout": limits}
 
 

@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from geko_engine.hub.downloads import limit_request_time
+from geko_engine.runs.folder import RunFolder
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
 from tests.hub_server import HubServer, Repo
 
@@ -364,7 +365,6 @@ def test_the_worker_of_the_page_writes_no_token_either(
     hub: HubServer, model_files: dict[str, bytes], tmp_path: Path
 ) -> None:
     from geko_engine.config.run_config import RunConfig
-    from geko_engine.runs.folder import RunFolder
 
     hub.tokens = {STRANGER}
     hub.models["tiny/gated"] = Repo({"main": model_files}, gated=True)
@@ -389,7 +389,14 @@ def test_a_hub_that_hangs_ends_the_run_with_a_sentence(hub: HubServer, tmp_path:
     hub.fail("hang")
     done = geko_train(hub, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert report_of(tmp_path)["reason"] == UNREACHED.format("dataset 'tiny/plain'")
+    both = [("model.name", "model 'tiny/llama'"), ("data.train", "dataset 'tiny/plain'")]
+    assert report_of(tmp_path)["reason"] == "\n".join(f"{key}: {UNREACHED.format(name)}" for key, name in both)
+    assert not loaded_torch(tmp_path)  # which takes longer than the answer
+
+
+def loaded_torch(folder: Path) -> bool:
+    """Whether the last run came so far."""
+    return any(event.get("message") == "loading torch" for _, event in RunFolder(last_run(folder)).events())
 
 
 @pytest.mark.parametrize("where", ["/api/", "model.safetensors"])
@@ -448,13 +455,14 @@ def test_offline_with_an_empty_cache_says_what_is_missing(hub: HubServer, tmp_pa
     offline = "HF_HUB_OFFLINE is set, and the {} is not completely on this machine: unset it, or give a local path."
     cases = [
         {"arguments": arguments(tmp_path / name, **settings), "environment": {}}
-        for name, settings in (("data", {}), ("model", {"data__train": "demo"}))
+        for name, settings in (("data", {"model__name": "demo"}), ("model", {"data__train": "demo"}))
     ]
     answers = ask(COMMANDS, cases, child_environment(hub, tmp_path / "home", HF_HUB_OFFLINE="1"))
     assert [answer["code"] for answer in answers] == [1, 1] and not hub.requests
     assert report_of(tmp_path / "data")["reason"] == offline.format("dataset 'tiny/plain'")
     assert report_of(tmp_path / "model")["reason"] == offline.format("model 'tiny/llama'")
     assert not any("Traceback" in answer["stderr"] for answer in answers)
+    assert not loaded_torch(tmp_path / "data") and not loaded_torch(tmp_path / "model")
 
 
 def test_a_number_of_rows_is_streamed_and_not_downloaded_whole(hub: HubServer, tmp_path: Path) -> None:
