@@ -48,6 +48,7 @@ def load_rows(
     split = config.eval_split if evaluation else config.train_split
     try:
         if name == DEMO or is_local(name):
+            _refuse_slice(split, evaluation)
             path = str(demo_path("eval.jsonl" if evaluation else "train.jsonl")) if name == DEMO else name
             taken = _local(path, split, count, should_stop or (lambda: False))
         else:
@@ -61,6 +62,15 @@ def load_rows(
     if not taken:
         raise DataError(f"{shown_path(name)} holds no rows.", field)
     return taken
+
+
+def _refuse_slice(split: str, evaluation: bool) -> None:
+    part, count = ("eval", "eval_count") if evaluation else ("train", "sample_count")
+    if "[" in split:
+        raise DataError(
+            f"A slice such as {split!r} works for datasets on the Hub only: name the split alone, and set data.{count}.",
+            f"data.{part}_split",
+        )
 
 
 def _local(name: str, split: str, count: int | None, should_stop: ShouldStop) -> LoadedRows:

@@ -80,6 +80,13 @@ def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert texts(load_rows(DataConfig(eval=name, eval_split="validation"), evaluation=True)) == "b"
 
 
+def test_a_slice_is_not_ignored(tmp_path: Path) -> None:
+    config = DataConfig(train=lay(tmp_path, a_txt="a"), train_split="train[:10%]")
+    with pytest.raises(DataError, match="works for datasets on the Hub only: .* and set data.sample_count") as caught:
+        load_rows(config)
+    assert caught.value.field == "data.train_split"
+
+
 def test_what_the_datasets_library_saves_is_read(tmp_path: Path) -> None:
     disable_progress_bars()
     data = {split: Dataset.from_dict({"text": [split]}) for split in ("train", "test")}
