@@ -64,6 +64,11 @@ class FormChecks:
                 done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, timeout=self._seconds, check=False)
         except subprocess.TimeoutExpired as error:
             return read_answer(error.stdout or b"", f"took longer than {self._seconds} s", config)
+        except OSError as error:
+            sentence = (
+                f"The files cannot be checked, because no process can be started ({error.strerror}): try again later."
+            )
+            return [("data.train", sentence)]
         return read_answer(done.stdout, describe_end(done.returncode), config)
 
 

@@ -176,6 +176,11 @@ def test_a_file_that_ends_its_reader_is_named_at_its_field(code: str, sentence: 
     assert problem[0] == "data.train" and repr(str(path)) in problem[1] and sentence in problem[1]
 
 
+def test_a_process_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    ((field, sentence),) = FormChecks(command=(str(tmp_path / "none"),))(config(data__train="a.jsonl"))
+    assert field == "data.train" and "no process can be started (No such file or directory)" in sentence
+
+
 def test_a_file_that_needs_too_much_memory_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     with gzip.open(path, "wb", 1) as file:
