@@ -4,6 +4,7 @@ import { localSetting, theme } from './dom.js';
 import { PLOT_CONFIG } from './plots.js';
 
 const POINTS_HELD = 3000; // beyond, the whole history is asked for again, thinned by the server
+const FEW_MARKERS = 60;
 const DEFAULT_AXIS = 'step';
 
 /**
@@ -123,7 +124,9 @@ export class Charts {
     const traces = chart.data.flatMap((trace, i) => (trace.meta?.startsWith(`${source}.`) ? [i] : []));
     if (!traces.length || (!whole && !x.length)) return;
     const y = traces.map((i) => columns[String(chart.data[i].meta).slice(source.length + 1)]);
+    /** @type {Record<string, unknown>} */
     const data = { x: traces.map(() => x), y };
+    if (whole && source === 'evaluations') data['marker.size'] = x.length > FEW_MARKERS ? 3 : 8; // or they make a band
     await (whole ? Plotly.restyle(chart, data, traces) : Plotly.extendTraces(chart, data, traces));
   }
 

@@ -86,3 +86,16 @@ def test_of_several_wrong_fields_the_first_of_the_form_is_in_view(page: Page, pr
     expect(page.locator(".geko-field-error")).to_have_count(3)
     expect(page.locator("#geko-message")).to_contain_text("Model: ")
     expect(page.locator("#geko-message")).to_contain_text("Also wrong: Batch size, Seed.")
+
+
+@pytest.mark.parametrize("key", ["data.chat_template", "training.precision", "geko.mastery"])
+def test_a_choice_that_no_longer_exists_is_named(page: Page, server: Server, key: str) -> None:
+    """It may come from the draft that the browser kept, which an earlier version wrote."""
+    field = next(field for field in FIELDS if field.key == key)
+    page.evaluate("key => localStorage.setItem('geko-draft-2', JSON.stringify({ [key]: 'of yesterday' }))", key)
+    page.reload()
+    page.wait_for_function("document.body.dataset.form === 'ready'")
+    page.locator("#geko-start").click()
+    expect(field_part(page, field).locator(".geko-field-error")).to_be_in_viewport()
+    expect(page.locator("#geko-message")).to_contain_text(f"{field.label}: ")
+    assert server.runs() == []
