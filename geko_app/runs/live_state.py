@@ -30,6 +30,7 @@ STEP_VALUES = (
     "steps_planned",
     "progress",
     "compute_saved_ratio",
+    "backward_cost",
     "tokens_forwarded",
     "tokens_backwarded",
     "plain_training_tokens",
@@ -64,6 +65,7 @@ class Snapshot:
     steps_planned: int = 0
     progress: float = 0.0
     compute_saved_ratio: float | None = None
+    backward_cost: float = 2.0
     tokens_forwarded: int = 0
     tokens_backwarded: int = 0
     plain_training_tokens: int = 0

@@ -209,7 +209,7 @@ def compute_sentence(snapshot: Snapshot) -> str:
         f"So far {format_count(snapshot.tokens_forwarded)} tokens in forward passes and "
         f"{format_count(snapshot.tokens_backwarded)} in backward passes; plain training would have processed "
         f"{format_count(snapshot.plain_training_tokens)} in each. These are counts, not estimates: a forward pass costs 1 per "
-        f"token, a backward pass 2, and scoring passes are included.{saved_seconds(snapshot)}"
+        f"token, a backward pass {snapshot.backward_cost:.3g}, and scoring passes are included.{saved_seconds(snapshot)}"
     )
 
 

@@ -218,7 +218,8 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Plain training", number("plain_training_tokens") + " tokens, forward and backward"),
         (
             "Compute saved",
-            number("compute_saved_ratio", ".2f", 100, " %") + " (forward 1, backward 2, scans counted)",
+            number("compute_saved_ratio", ".2f", 100, " %")
+            + f" (forward 1, backward {report.get('backward_cost', 2):.3g}, scans counted)",
         ),
         ("Seconds", number("seconds", ".1f")),
         ("Train loss", number("train_loss", ".4f") + " (trained samples of the last epoch)"),

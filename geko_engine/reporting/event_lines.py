@@ -24,7 +24,15 @@ REPEATED = {"Partitioned", "StepCompleted", "EpochEnded", "Evaluated", "ModelSav
 LARGEST = 1 << 53  # a browser reads larger integers wrongly
 FIGURES = (
     *("steps", "epochs", "epochs_done", "samples", "tokens_forwarded", "tokens_backwarded", "plain_training_tokens"),
-    *("compute_saved_ratio", "seconds", "train_seconds", "train_loss", "eval_loss_before", "eval_loss_after"),
+    *(
+        "compute_saved_ratio",
+        "backward_cost",
+        "seconds",
+        "train_seconds",
+        "train_loss",
+        "eval_loss_before",
+        "eval_loss_after",
+    ),
     *("exact_match_before", "exact_match_after"),
 )
 Check = Callable[[Any], bool]

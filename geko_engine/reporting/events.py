@@ -116,7 +116,7 @@ class StepCompleted(Event):
 
     progress: share of the run in [0, 1]. plain_training_tokens: what plain training would have forwarded by now.
     steps_planned: total optimizer steps as the plan stands now. bucket counts: as of the record now. grad_norm: of the
-    gradient before clipping; None where it was not finite, and in the events of version 1.
+    gradient before clipping; None where it was not finite, and in the events of version 1. backward_cost: of a backward pass, the forward pass being 1.
     """
 
     step: int
@@ -139,6 +139,7 @@ class StepCompleted(Event):
     hard: int
     unseen: int
     grad_norm: float | None = None
+    backward_cost: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,12 @@ class _HeadPass:
 
     Args:
         dtype: in which the head multiplies. wanted: whether hidden, weight and bias need their gradient.
+
+    Attributes:
+        in_backward: whether work of the backward pass is being done, in the forward pass: for those who count.
     """
+
+    in_backward = False
 
     def __init__(
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, wanted: list[bool]
@@ -169,7 +174,11 @@ class _HeadPass:
         if not learns:
             return
         change = likelihood.mul_(row_weight / total).scatter_add_(1, target, -row_weight)
-        self._add(rows, hidden, change if tail == PLAIN else change.mul_(slope))
+        _HeadPass.in_backward = True
+        try:
+            self._add(rows, hidden, change if tail == PLAIN else change.mul_(slope))
+        finally:
+            _HeadPass.in_backward = False
 
     def _add(self, rows: slice, hidden: Tensor, change: Tensor) -> None:
         """The gradient `change` [rows, V] of the head's output, carried on to what it was made of."""
@@ -188,6 +197,11 @@ class _HeadPass:
         """loss, probability, highest: [K]."""
         log_sum = self.log_sum
         return log_sum - self.picked, torch.exp(self.picked - log_sum), torch.exp(self.top - log_sum)
+
+
+def is_carrying_back() -> bool:
+    """Whether the gradient of a head is computed at this moment, which happens along with the forward pass."""
+    return _HeadPass.in_backward
 
 
 def loss_of_hidden(hidden: Tensor, head: nn.Linear, tail: Tail, target: Tensor, weight: Tensor) -> TokenLoss:

@@ -1,7 +1,8 @@
 """Counts what was forwarded and backwarded, against what plain training would have cost. Knows no model.
 
-Everywhere the same counting: real tokens (no padding), a forward pass 1, a backward pass 2, scans and re-checks
-included, evaluation left out on both sides.
+Everywhere the same counting: real tokens (no padding), a forward pass 1, a backward pass what it was measured to cost
+(flops.py: about 2 with all weights trained, about 1 with adapters), scans and re-checks included, evaluation left out on
+both sides.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
-def compute_saved_ratio(forwarded: int, backwarded: int, uniform: float) -> float:
-    """1 - (forwarded + 2 x backwarded) / (3 x uniform), all in tokens; 0 before anything was due."""
-    return 1.0 - (forwarded + 2 * backwarded) / (3 * uniform) if uniform > 0 else 0.0
+def compute_saved_ratio(forwarded: int, backwarded: int, uniform: float, backward_cost: float = 2.0) -> float:
+    """1 - (forwarded + cost x backwarded) / ((1 + cost) x uniform), all in tokens; 0 before anything was due."""
+    spent = forwarded + backward_cost * backwarded
+    return 1.0 - spent / ((1 + backward_cost) * uniform) if uniform > 0 else 0.0
 
 
 @dataclass
@@ -42,9 +44,9 @@ class TokenCounter:
         self.padding += padding
         self.samples_scanned += samples
 
-    def saved_ratio(self, uniform: float) -> float:
+    def saved_ratio(self, uniform: float, backward_cost: float = 2.0) -> float:
         """Share of plain training's compute that was not spent (negative when more was)."""
-        return compute_saved_ratio(self.forwarded, self.backwarded, uniform)
+        return compute_saved_ratio(self.forwarded, self.backwarded, uniform, backward_cost)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -24,8 +24,10 @@ from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, Collator
 from geko_engine.launch import process_count
 from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing
+from geko_engine.models.quantization import count_parameters, is_quantized
 from geko_engine.scoring.evaluation import SCORES, SampleScores, as_columns, combine, score_samples
 from geko_engine.scoring.sample_scores import Scorer
+from geko_engine.training.flops import FlopCount, backward_cost
 from geko_engine.training.optimizer import build_optimizer
 from geko_engine.training.plan_loader import rank_positions
 
@@ -65,6 +67,7 @@ class TrainingEngine:
         )
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+        self.backward_cost = 0.0  # the forward pass being 1; counted in the first micro-batch
         self.gradient_norm: float | None = None  # of the last update, before clipping; None where it was not finite
         self.step_size = args.batch_size * args.gradient_accumulation_steps * self.processes
         if args.gradient_checkpointing:
@@ -72,7 +75,7 @@ class TrainingEngine:
         if args.neftune_noise_alpha:
             activate_neftune(model, args.neftune_noise_alpha)
         model_config: Any = getattr(model, "config", None)
-        compiled = args.compile_model and compile_model(model, warn)
+        self._compiled = compiled = args.compile_model and compile_model(model, warn)
         limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
         self.collate = Collator(pad_token_id, COMPILED_LENGTHS if compiled else 1, limit)
         self.scored = _Scored(model, scorer)
@@ -89,11 +92,26 @@ class TrainingEngine:
             weights: loss weight of each of its samples. targets: target tokens of the whole step, all processes
                 together: what the loss is divided by. last: whether the step's gradients are complete with this.
         """
-        with contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped):
-            scores = self._wrapped(self._to_device(micro), torch.as_tensor(weights, device=self.device))
+        batch, weight = self._to_device(micro), torch.as_tensor(weights, device=self.device)
+        with (
+            contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped),
+            contextlib.nullcontext() if self.backward_cost or self._compiled else FlopCount() as count,
+        ):
+            scores = self._wrapped(batch, weight)
+            if count:
+                count.in_backward = True
             # Gradients are averaged over the processes; the sum of what each of them saw is wanted.
             self.accelerator.backward(scores.objective * (self.processes / max(1, targets)))
+        if not self.backward_cost:
+            self.backward_cost = self._cost(count)
         return as_columns(scores, micro["input_ids"].shape[1])
+
+    def _cost(self, count: FlopCount | None) -> float:
+        known = count is not None and not is_quantized(self.model)  # whose kernels are not known to the counter
+        forward, backward = (count.forward, count.backward) if count and known else (0, 0)
+        total, trainable = count_parameters(self.model)
+        recomputes = self.args.gradient_checkpointing
+        return backward_cost(forward, backward, trainable / max(1, total), recomputes=recomputes)
 
     def update(self, learning_rate: float) -> bool:
         """Clip, one optimizer step, gradients cleared; False when the gradient is not finite and the step was skipped.

@@ -21,6 +21,7 @@ class TrainerState:
         train_loss: mean over the targets of the last ended epoch.
         planned: whether an epoch has begun. evaluation_due: before the training, then when a step or an epoch says so.
         skipped_in_a_row: latest steps whose update was skipped because the gradient was not finite.
+        backward_cost: of a backward pass, the forward pass being 1; 0 before the first step, which it is counted in.
         reason: why the run ended.
         events: number of the last event in the run's log when this was saved; None where that is not known.
     """
@@ -38,6 +39,7 @@ class TrainerState:
     finished: bool = False
     evaluation_due: bool = True
     skipped_in_a_row: int = 0
+    backward_cost: float = 0.0
     reason: str = ""
     events: int | None = 0
     counter: TokenCounter = field(default_factory=TokenCounter)

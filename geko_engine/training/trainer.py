@@ -273,6 +273,7 @@ class GEKOTrainer:
         progress = self.progress
         loss_sum, _, loss, correct, confidence, min_target_probability, width = columns
         progress.epoch_plain_tokens += float(self._current_plan().plain_tokens_per_step[progress.step_in_plan])
+        progress.backward_cost = self.engine.backward_cost
         progress.step += 1
         progress.step_in_plan += 1
         signals = SampleSignals(loss, correct > 0.5, confidence, min_target_probability)
@@ -430,6 +431,7 @@ class GEKOTrainer:
         snapshot = self._snapshot()
         different = checkpoint.load(snapshot, Path(path))
         self.progress = snapshot.state
+        self.engine.backward_cost = self.progress.backward_cost
         if different:
             self._warn(
                 f"Resuming with other settings than before, so the result is another one: {'; '.join(different)}."

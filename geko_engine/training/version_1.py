@@ -20,6 +20,7 @@ LOOP = (
 def read(path: Path, progress: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(values of TrainerState, the state of the policy) of the checkpoint at `path` with this `progress`."""
     loop = {name: progress[name] for name in LOOP} | {"epoch_plain_tokens": progress["epoch_due"]}
+    loop["backward_cost"] = 2.0  # as it was taken to be then
     policy: dict[str, Any] = {
         "epoch": progress["epoch"],
         "epoch_start_step": progress["epoch_start_step"],

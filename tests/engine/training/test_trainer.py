@@ -171,8 +171,9 @@ def test_counts_agree_with_a_hook_on_the_model_and_with_the_record(tmp_path: Pat
     assert hook.reached == report["tokens_backwarded"] - int(states.seen.sum())  # nothing follows a sample's last token
     assert hook.looked - evaluated == report["tokens_scanned"] == int((states.checked * lengths).sum())
     assert report["tokens_forwarded"] == report["tokens_backwarded"] + report["tokens_scanned"]
-    spent = report["tokens_forwarded"] + 2 * report["tokens_backwarded"]
-    assert report["compute_saved_ratio"] == pytest.approx(1 - spent / (3 * report["plain_training_tokens"]))
+    cost = report["backward_cost"]
+    spent = report["tokens_forwarded"] + cost * report["tokens_backwarded"]
+    assert report["compute_saved_ratio"] == pytest.approx(1 - spent / ((1 + cost) * report["plain_training_tokens"]))
 
 
 def test_events_tell_the_run_in_order(tmp_path: Path) -> None:
