@@ -48,8 +48,8 @@ class Head:
         finally:
             self._rows = None
 
-    def hidden(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tail] | None:
-        """What the head would be given for `rows` [K], as [K, H], and what the model makes of what it returns.
+    def hidden(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tail, Any] | None:
+        """What the head would be given for `rows` [K], as [K, H], what the model makes of what it returns, and its outputs.
 
         None, with the random states restored, if the model's logits cannot be computed from these rows.
         """
@@ -58,13 +58,13 @@ class Head:
             return None
         if key not in self._tails:
             return self._first(model, inputs, rows, key)
-        _, hidden = self._single_pass(model, inputs, rows)
+        outputs, hidden = self._single_pass(model, inputs, rows)
         tail = self._tails[key]
-        return None if hidden is None or tail is None else (hidden, tail)
+        return None if hidden is None or tail is None else (hidden, tail, outputs)
 
     def _first(
         self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor, key: tuple[bool, bool]
-    ) -> tuple[Tensor, Tail] | None:
+    ) -> tuple[Tensor, Tail, Any] | None:
         """As `hidden`, with the proof; it is given once for training and once for scans."""
         states = _random_states(rows.device)
         self._proof = _Proof(self.module)
@@ -76,7 +76,7 @@ class Head:
         self._tails[key] = tail
         if tail is None:
             _restore(states, rows.device)
-        return None if hidden is None or tail is None else (hidden, tail)
+        return None if hidden is None or tail is None else (hidden, tail, outputs)
 
     def _single_pass(self, model: nn.Module, inputs: dict[str, Tensor], rows: Tensor) -> tuple[Any, Any]:
         """(outputs for one position, hidden rows, or None where the head was not called exactly once)."""

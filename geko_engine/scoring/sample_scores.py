@@ -71,6 +71,8 @@ class Scorer:
         self.compute_confidence, self.compute_correctness, self._warn = compute_confidence, compute_correctness, warn
         self._warned = False
         self._parameters = forward_parameters(model)
+        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        self._router_weight = float(getattr(base, "router_aux_loss_coef", 0.0) or 0.0)
         # By argument, not in the model's config, which is saved with the model and used for generation.
         self._always: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
         labels = self._parameters.get("labels")
@@ -98,8 +100,9 @@ class Scorer:
         head = self._head if self._head is not None and self._head.found else None
         fused = head.hidden(model, inputs, rows) if head is not None else None
         if head is not None and fused is not None:
-            hidden, tail = fused
-            return per_sample(loss_of_hidden(hidden, head.module, tail, target, row_weight), sample, count)
+            hidden, tail, outputs = fused
+            scores = per_sample(loss_of_hidden(hidden, head.module, tail, target, row_weight), sample, count)
+            return self._with_router_loss(scores, outputs)
         outputs = self._call_whole(model, batch) if head is None else head.outputs(model, inputs, rows)
         logits = getattr(outputs, "logits", None)
         if logits is None:
@@ -108,7 +111,18 @@ class Scorer:
         flat = logits.flatten(0, -2)
         if len(flat) != len(rows):  # the model has no head that could be hooked, or does not call it
             flat = flat.index_select(0, rows)
-        return self._own_signals(per_sample(loss_of_logits(flat, target, row_weight), sample, count), outputs, batch)
+        scores = per_sample(loss_of_logits(flat, target, row_weight), sample, count)
+        return self._own_signals(self._with_router_loss(scores, outputs), outputs, batch)
+
+    def _with_router_loss(self, scores: BatchScores, outputs: Any) -> BatchScores:
+        """Add the load-balancing loss of a mixture of experts, as the model's own loss does with labels.
+
+        It is there where config.output_router_logits is set; it belongs to no sample, so the record has no part in it.
+        """
+        loss = getattr(outputs, "aux_loss", None)
+        if isinstance(loss, Tensor) and loss.numel() == 1 and self._router_weight:
+            scores.objective = scores.objective + self._router_weight * loss.squeeze() * scores.targets.sum()
+        return scores
 
     def _call_whole(self, model: nn.Module, batch: dict[str, Tensor]) -> Any:
         """All positions, with the inputs that the module's forward names; labels only where it needs them."""

@@ -178,3 +178,32 @@ def test_positions_that_are_no_tokens_of_the_batch_are_refused() -> None:
     model = get_peft_model(small_llama(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
     with pytest.raises(ModelError, match=r"head sees 48 positions where the batch has 36.*use LoRA instead"):
         Scorer(model)(model, padded_batch())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_router_loss_of_a_mixture_of_experts_is_trained_with(fused: bool) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = MixtralForCausalLM(
+        MixtralConfig(
+            vocab_size=80, num_key_value_heads=2, num_local_experts=4, output_router_logits=True,
+            router_aux_loss_coef=0.5, **sizes,
+        )
+    )  # fmt: skip
+    batch = padded_batch()
+    own = model(**batch)
+    own.loss.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    signal = None if fused else lambda outputs, batch: torch.zeros(4)
+    scores = Scorer(model, compute_confidence=signal)(model, batch)
+    (scores.objective / scores.targets.sum()).backward()
+
+    torch.testing.assert_close(scores.objective / scores.targets.sum(), own.loss)
+    text_loss = scores.loss_sum.sum() / scores.targets.sum()
+    torch.testing.assert_close(text_loss + 0.5 * own.aux_loss, own.loss)
+    for name, parameter in model.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(parameter.grad, expected[name], atol=2e-6, rtol=1e-4)
