@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWER := .venv-lower
+AUDIT := .venv-audit
 NODE_STAMP := node_modules/.installed
 
-.PHONY: app demo test test-fast faults coverage lower-bounds check docs assets bench screenshots clean
+.PHONY: app demo test test-fast faults coverage lower-bounds check audit docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +44,11 @@ lower-bounds:          ## the fast tests on the oldest versions that pyproject.t
 	# Old versions warn about newer ones of others: here a warning is no error.
 	$(LOWER)/bin/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" -o filterwarnings=default --disable-warnings
 
+audit:                 ## known vulnerabilities of the versions in constraints.txt; needs a network
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 check: $(STAMP) $(NODE_STAMP)  ## lint, formatting, import contracts, types; of the page's scripts too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,4 +80,4 @@ screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) node_modules $(LOWER) .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site
+	rm -rf $(VENV) node_modules $(LOWER) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from error_reference import Reader, errors_markdown, read_modules
+from licenses import licenses_markdown
 from mkdocs.structure.files import File, Files
 from settings_reference import keys, settings_markdown
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_markdown,
     "errors": lambda: errors_markdown(Reader(read_modules()).sentences(), dict.fromkeys(keys())),
+    "licenses": licenses_markdown,
 }
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 PICTURE = re.compile(r"(!\[[^\]]*\]\()\.\./([^)\s]+)\)")

@@ -219,6 +219,17 @@ def test_errors_of_every_kind_are_found_in_the_source() -> None:
     assert len(reader.unread) < 0.04 * len(found)  # those raise again what is listed already, as load_rows does
 
 
+def test_every_library_is_listed_with_its_license(site: Path) -> None:
+    sys.path.insert(0, str(ROOT / "scripts" / "docs"))
+    try:
+        from licenses import license_of, needed
+    finally:
+        sys.path.pop(0)
+    page = (site / "dependencies.html").read_text(encoding="utf-8")
+    for library in needed():
+        assert f"<td>{library}</td>" in page and license_of(library) in page, library
+
+
 def test_every_room_stands_in_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     for package in ("geko_engine", "geko_app"):
