@@ -72,6 +72,7 @@ bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/
 	$(BIN)/python -m benchmarks.page --small
 	$(BIN)/python -m benchmarks.long_runs --small
 	$(BIN)/python -m benchmarks.start --small
+	$(BIN)/python -m benchmarks.soak --small
 	$(BIN)/python -m benchmarks.savings --small
 	$(BIN)/python -m benchmarks.label_noise --small
 	$(BIN)/python -m benchmarks.plots
