@@ -27,6 +27,7 @@ from geko_app.samples.store import SampleStore
 from geko_app.views.dashboard import Cursor, payload
 from geko_app.views.runs import curve, run_row
 from geko_app.views.samples import Query, lines, overview
+from geko_engine.training.compute import compute_saved_ratio
 from tests.engine.test_cli import geko_train, only_run
 
 VERSION_1 = Path(__file__).parents[1] / "fixtures" / "version1"
@@ -66,8 +67,17 @@ SAME_BITS = MADE_WITH["torch"].split("+")[0] == torch.__version__.split("+")[0] 
 
 
 def figures(value: Any) -> Any:
-    """The figures of a report under their present names: no texts, and no seconds, which depend on the machine."""
+    """The figures of a report under their present names: no texts, and no seconds, which depend on the machine.
+
+    Version 1 took a backward pass to cost 2, so what it saved is worked out from the counts in the same way here.
+    """
     if isinstance(value, dict):
+        if "compute_saved_ratio" in value:
+            plain = value.get("plain_training_tokens", value.get("tokens_uniform"))
+            ratio = compute_saved_ratio(value["tokens_forwarded"], value["tokens_backwarded"], plain)
+            value = {key: item for key, item in value.items() if key != "backward_cost"} | {
+                "compute_saved_ratio": ratio
+            }
         kept = {name: item for name, item in value.items() if name not in NOT_FIGURES}
         return {RENAMED_FIGURES.get(name, name): figures(item) for name, item in kept.items()}
     return [figures(item) for item in value] if isinstance(value, list) else value
