@@ -82,7 +82,7 @@ def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_slice_is_not_ignored(tmp_path: Path) -> None:
     config = DataConfig(train=lay(tmp_path, a_txt="a"), train_split="train[:10%]")
-    with pytest.raises(DataError, match="works for datasets on the Hub only: .* and set data.sample_count") as caught:
+    with pytest.raises(DataError, match=r"works for datasets on the Hub only: .* and set data.sample_count") as caught:
         load_rows(config)
     assert caught.value.field == "data.train_split"
 
