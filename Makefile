@@ -32,7 +32,7 @@ test-fast: $(STAMP)    ## all but the browser and the slow ones
 	$(BIN)/python -m pytest -m "not browser and not slow"
 
 faults: $(STAMP)       ## two hundred faults against short runs; needs Linux and a C compiler
-	$(BIN)/python -m tests.faults --n 200
+	$(BIN)/python -m tests.faults --n 200 --table benchmarks/results/faults.md
 
 coverage: $(STAMP)     ## the fast tests, with the share of lines and branches that they reach
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" --cov --cov-report=term --cov-report=xml

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import geko_engine
 from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.exceptions import CheckpointError
+from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
 from geko_engine.models.saving import load_trainable_state, require_finite, trainable_state
 from geko_engine.selection.policy import SelectionPolicy
 from geko_engine.storage.array_files import load_arrays, save_arrays
@@ -34,6 +36,11 @@ from geko_engine.training.state import TrainerState
 __all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
 FORMAT = 4
 POLICY = "policy.safetensors"
+# What files whose checksums are right, but whose content is none of a checkpoint's, lead to.
+UNREADABLE = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError),
+    *(SafetensorError, pickle.UnpicklingError),
+)
 ADDED = ("target_fingerprint",)  # part of the identity that earlier checkpoints do not have
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
@@ -120,6 +127,18 @@ def load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     Raises:
         CheckpointError: when it is damaged, or of another model, dataset or schedule (named).
     """
+    try:
+        return _load(snapshot, path)
+    except UNREADABLE as error:
+        if isinstance(error, GekoError) or is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointError(
+            f"The checkpoint {str(path)!r} cannot be read ({reason}): resume from another one."
+        ) from error
+
+
+def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     manifest = read_manifest(path)
     there = manifest["identity"]
     number = manifest.get("format", there.get("format"))

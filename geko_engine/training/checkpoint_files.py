@@ -70,13 +70,16 @@ def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        listed = manifest["files"].items()
     except FileNotFoundError as error:
         raise CheckpointNotFoundError(f"{str(path)!r} is no whole checkpoint: it has no {MANIFEST}.") from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{str(path)!r} is no whole checkpoint: it has no readable {MANIFEST}.") from error
-    if "checksum" in manifest and manifest.pop("checksum") != _checksum(manifest):  # version 1 wrote none
+    checksum = manifest.pop("checksum", None)
+    version_1 = checksum is None and "format" not in manifest  # it wrote neither
+    if not version_1 and checksum != _checksum(manifest):
         raise CheckpointError(f"The {MANIFEST} of the checkpoint {str(path)!r} is damaged: resume from another one.")
-    for name, fingerprint in manifest["files"].items():
+    for name, fingerprint in listed:
         if only and name != only:
             continue
         file = path / name

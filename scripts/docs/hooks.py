@@ -20,6 +20,7 @@ from settings_reference import keys, settings_markdown
 ROOT = Path(__file__).parents[2]
 GENERATED: dict[str, Callable[[], str]] = {
     "settings": settings_markdown,
+    "faults": lambda: (ROOT / "benchmarks" / "results" / "faults.md").read_text(encoding="utf-8"),
     "errors": lambda: errors_markdown(Reader(read_modules()).sentences(), dict.fromkeys(keys())),
     "licenses": licenses_markdown,
 }

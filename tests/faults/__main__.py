@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 from tests.faults.server import preloaded
@@ -28,6 +29,8 @@ def main() -> int:
     preloaded()
     import torch
 
+    from geko_engine import __version__
+
     torch.set_num_threads(1)
     from tests.faults.campaign import Campaign
     from tests.faults.kinds import chosen
@@ -45,7 +48,8 @@ def main() -> int:
         lost[fault.kind] += bool(wrong)
         if wrong:
             print(f"LOST fault-{number:04} {fault.kind}, {fault.name}", *wrong, sep="\n    ", file=sys.stderr)
-    text = table(dict(sorted(tried.items())), lost)
+    drawn = f"{len(picked):,} of {len(faults):,} faults, seed {options.seed}, {date.today()}"
+    text = f"{drawn}, GEKO {__version__}, PyTorch {torch.__version__}:\n\n{table(dict(sorted(tried.items())), lost)}"
     print(text)
     if options.table:
         options.table.write_text(text + "\n", encoding="utf-8")

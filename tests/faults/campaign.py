@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ class Campaign:
         """Resume the run until it is complete, and compare it; `code` is that of an attempt that was just made."""
         if code == REFUSED and self._folder(place) is None:
             code = 1  # nothing was started, as it says
+        if code == REFUSED and "is complete" in self._last_words(place):
+            code = 0  # killed when all was done
         if code is not None and code not in (0, 1, STOPPED, KILLED):
             return [f"exit code {code}: {self._last_words(place)}"]
         if code == 0:
@@ -345,10 +348,15 @@ class Campaign:
     def _pair_killed(self, arming: Arming, second_at: int, place: Path) -> list[str]:
         if self.expected_of_pair is None:
             whole = self._place("undisturbed-pair")
-            codes = self._pair(whole, Arming())
+            codes = self._pair(whole, Arming(), operations=self.base / "operations-of-pair")
             assert codes == (0, 0), f"{codes}: {self._last_words(whole)}"
             self.expected_of_pair = outcome(self._folder(whole))
+            lines = (self.base / "operations-of-pair").read_text(encoding="utf-8").splitlines()
+            self.operations_of_pair = len(lines)
             self.asked_in_second = int((whole / "asked-1").read_text(encoding="utf-8"))
+        # Its steps are fewer: what lies beyond its end is counted from the beginning again.
+        if arming.mode != COUNT:
+            arming = replace(arming, at=1 + (arming.at - 1) % self.operations_of_pair)
         codes = self._pair(place, arming, 1 + (second_at - 1) % self.asked_in_second if second_at else 0)
         if KILLED not in codes:
             return [f"nothing was killed, exit codes {codes}: {self._last_words(place)}"]
@@ -358,7 +366,7 @@ class Campaign:
             return [f"exit codes {codes} of the resume: {self._last_words(place)}"]
         return differences(self.expected_of_pair, outcome(self._folder(place)))
 
-    def _pair(self, place: Path, arming: Arming, second_at: int = 0) -> tuple[int, int]:
+    def _pair(self, place: Path, arming: Arming, second_at: int = 0, operations: Path | None = None) -> tuple[int, int]:
         """The exit codes of one run in two processes: the first is armed, the second killed at a micro-batch."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -369,7 +377,7 @@ class Campaign:
             patches.at_stop_request(second_at, patches.kill)
 
         children = (
-            self._child(place, arming, before=partial(patches.join, 0, port)),
+            self._child(place, arming, before=partial(patches.join, 0, port), operations=operations),
             self._child(place, Arming(), before=second),
         )
         return wait_for_both(*children)

@@ -346,6 +346,11 @@ def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) ->
     assert left == {".lock", ".note.txt.9.tmp", "checkpoints", "events.jsonl", "status.json"}  # the note is the page's
 
 
+def test_a_run_that_a_killed_page_had_half_removed_is_gone_when_the_page_starts(tmp_path: Path) -> None:
+    (tmp_path / ".deleted-20260101-000000-m-0a1b" / "checkpoints").mkdir(parents=True)
+    assert RunStore(tmp_path).ids() == [] and list(tmp_path.iterdir()) == []
+
+
 def sample_files(folder: RunFolder) -> Callable[[], Any]:
     return lambda: SampleStore(RunStore(folder.path.parent)).samples(folder.id)
 
@@ -373,3 +378,37 @@ def recorded(base: Path) -> RunFolder:
     if not target.exists():
         shutil.copytree(source, target)
     return RunFolder(target)
+
+
+@given(SHARES, st.sampled_from([0.0, 0.05, 1.0]), PIECES)
+@example(0.0, 1.0, b"{}")
+@example(0.0, 1.0, b"[]")
+@example(0.0, 1.0, b'{"files": 3}')
+@example(0.5, 0.05, b"\xff\xfe")
+def test_a_damaged_manifest_is_never_taken_for_a_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, place: float, length: float, piece: bytes
+) -> None:
+    from geko_engine.training.checkpoint_files import newest_whole, write_checkpoint
+
+    folder = tmp_path_factory.getbasetemp() / "manifests"
+    if not folder.exists():
+        for number in (1, 2):
+            path, facts = folder / f"checkpoint-{number}", {"format": 4, "step": number}
+            write_checkpoint(path, lambda writing: (writing / "a").touch(), facts)
+    path = folder / "checkpoint-2" / "manifest.json"
+    before = path.read_bytes()
+    path.write_bytes(damaged(before, place, length, piece))
+    same = json_or_none(path.read_bytes()) == json.loads(before)
+    try:
+        found, problems = newest_whole(folder)
+        assert found is not None and found.name == ("checkpoint-2" if same else "checkpoint-1")
+        assert len(problems) == (0 if same else 1)
+    finally:
+        path.write_bytes(before)
+
+
+def json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
