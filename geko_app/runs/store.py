@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import secrets
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder, Status
 
+NAME_BYTES = 200  # of a file's name; file systems allow 255
 UPLOADS = ".uploads"  # no run's id begins with a dot
 DELETED = ".deleted-"  # begins the name of a run that is being removed
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
@@ -99,7 +100,7 @@ class RunStore:
             raise RunError(f"The run {run_id} could not be removed completely ({error.strerror or error}).") from error
 
     def keep_upload(self, path: str | Path) -> Path:
-        """Copy an uploaded file beside the runs: the temporary one would be gone when a run is resumed.
+        """Copy an uploaded file beside the runs, under its own name: the temporary one would be gone at a resume.
 
         Args:
             path: the temporary file.
@@ -111,16 +112,17 @@ class RunStore:
             RunError: it cannot be written.
         """
         source = Path(path)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).lstrip(".-")[-80:] or "data"
-        kept = self.root / UPLOADS / f"{secrets.token_hex(4)}-{name}"
+        uploads, folder = self.root / UPLOADS, None
         try:
-            kept.parent.mkdir(exist_ok=True)
+            uploads.mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="upload-", dir=uploads))
+            kept = folder / upload_name(source.name)
             shutil.copyfile(source, kept)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                kept.unlink(missing_ok=True)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             raise RunError(
-                f"The uploaded file cannot be saved in {str(kept.parent)!r} ({error.strerror}).", "data.train"
+                f"The uploaded file cannot be saved in {str(uploads)!r} ({error.strerror}).", "data.train"
             ) from error
         return kept
 
@@ -134,3 +136,9 @@ class RunStore:
         if folder.path.parent.absolute() != self.root:
             (self.root / folder.id).symlink_to(folder.path.absolute(), target_is_directory=True)
         return RunFolder(self.root / folder.id)
+
+
+def upload_name(name: str) -> str:
+    """The name of a visitor's file, as far as it can be the name of a file here: on one line, not hidden, not too long."""
+    shown = "".join(letter if letter.isprintable() and letter not in "/\\" else "-" for letter in name)
+    return shown.lstrip(".- ").encode()[-NAME_BYTES:].decode(errors="ignore") or "data"

@@ -55,11 +55,13 @@ class Origin:
         files: name and number of rows of each file that was read, where the source is a folder.
         unread: names of the other files in the folder, by the reason.
         is_cut: whether reading ended before the last file, at the number of rows that was asked for.
+        notes: what else there is to say about files that were read, one sentence each, without a full stop.
     """
 
     files: list[tuple[str, int]] = field(default_factory=list)
     unread: dict[str, list[str]] = field(default_factory=dict)
     is_cut: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> RowNames:
@@ -82,6 +84,7 @@ class Origin:
             found.append(f"Rows come from {_files(filled)}{end}: {_named(f'{n} {count:,}' for n, count in filled)}")
         if empty:
             found.append(f"{_files(empty)} without rows: {_named(empty)}")
+        found += self.notes
         found += [f"{_files(names)} not read, {reason}: {_named(names)}" for reason, names in self.unread.items()]
         return found
 

@@ -6,6 +6,7 @@ Each error is one sentence that names the file, the place in it and the way out.
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -13,14 +14,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
+from geko_engine.data.encodings import NAMES, UTF_8, encoding_of
 from geko_engine.data.json_rows import parse_json, rows_of_document, rows_of_line
 from geko_engine.exceptions import DataError
 
 MAX_LINE = 20_000_000  # characters; no row that a model can learn from is longer
 MAX_DOCUMENT = 2_000_000_000  # characters of a .json file, which is read at once
 PACKED = {".gz": "gzip", ".zst": "Zstandard"}
+IN_ANY_ENCODING = (".csv", ".tsv", ".txt")  # JSON is UTF-8 by its definition
 CODECS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
@@ -98,10 +101,35 @@ def _header(names: list[str], separator: str, path: Path) -> list[str]:
 
 
 def open_text(path: Path, newline: str | None = None) -> IO[str]:
-    """The file as UTF-8 text, unpacked. Raises OSError; what is wrong with the content is found while reading."""
+    """The file as text, unpacked. Raises OSError; what is wrong with the content is found while reading."""
+    encoding = text_encoding(path) if file_kind(path) in IN_ANY_ENCODING else UTF_8
+    return io.TextIOWrapper(_unpacked(path), encoding=encoding, newline=newline)
+
+
+def text_encoding(path: Path) -> str:
+    """The encoding that a file of text is read in. Raises CONTENT_ERRORS."""
+    found = path.stat()
+    return _encoding(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _encoding(path: Path, _changed: int, _size: int) -> str:
+    with _unpacked(path) as file:
+        return encoding_of(file) or UTF_8
+
+
+def encoding_note(path: Path) -> str:
+    """What to say of a file that is not UTF-8 and is read all the same; "" of others."""
+    if file_kind(path) not in IN_ANY_ENCODING or (encoding := text_encoding(path)) == UTF_8:
+        return ""
+    return f"{path.name} is not UTF-8 and was read as {NAMES[encoding]}: if letters look wrong in the preview, save it as UTF-8"
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked."""
     packing = path.suffix.lower()
     if packing == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline=newline)
+        return cast(IO[bytes], gzip.open(path))
     if packing == ".zst":
         import pyarrow as pa
 
@@ -110,9 +138,8 @@ def open_text(path: Path, newline: str | None = None) -> IO[str]:
                 f"{str(path)!r} cannot be unpacked, because this pyarrow has no Zstandard: run `pip install pyarrow`, "
                 "or pack the file with gzip."
             )
-        stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
-        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
-    return path.open(encoding="utf-8-sig", newline=newline)
+        return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+    return path.open("rb")
 
 
 def content_problem(error: Exception, path: Path) -> str:

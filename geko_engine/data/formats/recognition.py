@@ -5,6 +5,7 @@ Many rows decide, not one: the first usual format that fits at least half of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -29,6 +30,24 @@ COLUMN_PAIRS = (
     ("instruction", "response"),
     ("input", "output"),
 )
+# Where no usual pair is there: the one column with a word of the first kind in its name, and the one of the second.
+PROMPT_WORDS = {
+    "prompt",
+    "question",
+    "query",
+    "instruction",
+    "input",
+    "problem",
+    "request",
+    "frage",
+    "pregunta",
+    "domanda",
+}
+ANSWER_WORDS = {
+    *("completion", "answer", "response", "reply", "output", "solution"),
+    *("antwort", "réponse", "reponse", "respuesta", "risposta"),
+}
+WORD_ENDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])")
 CONTEXTS = {"instruction": ("input", "context")}  # further input, where the data has it
 OTHER_CONTEXTS = ("context",)
 MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
@@ -135,6 +154,7 @@ class _Recognition:
 
     def _usual(self, label: str | None) -> Format:
         candidates = [*self._conversations(label), *self._pairs(label), *self._labelled(), *self._texts()]
+        candidates = candidates or self._guessed_pairs(label)
         self._refuse_preferences()
         self._refuse_turns()
         fitting = [sum(map(fits, self._rows)) for fits, _ in candidates]
@@ -161,6 +181,20 @@ class _Recognition:
             (_holds(_is_filled, *pair), partial(self._pair, *pair, self._context_of(*pair), label=label))
             for pair in pairs
         ]
+
+    def _guessed_pairs(self, label: str | None) -> list[Candidate]:
+        """The pair that the words in the names suggest; none where several columns could be meant."""
+        prompts, answers = (self._with_word(words) for words in (PROMPT_WORDS, ANSWER_WORDS))
+        if len(prompts) != 1 or len(answers) != 1 or prompts == answers:
+            return []
+        self._refuse_marked(label, f"{prompts[0]} and {answers[0]}")
+        context = self._context_of(prompts[0], answers[0])
+        return [
+            (_holds(_is_filled, *prompts, *answers), partial(self._pair, prompts[0], answers[0], context, label=label))
+        ]
+
+    def _with_word(self, words: set[str]) -> list[str]:
+        return [name for name in self._present if words & {word.lower() for word in WORD_ENDS.split(name)}]
 
     def _labelled(self) -> list[Candidate]:
         text, label = self._first(CLASSIFIED_COLUMNS), self._first(LABEL_COLUMNS)
