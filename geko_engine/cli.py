@@ -100,6 +100,7 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
         status = folder.status()
         if status and status.alive and not status.end:
             raise ConfigError(f"The run {folder.id} is still running (process {status.pid}): stop it first.")
+        folder.require_known_format()
         folder.require_unfinished()
         return folder, folder.config()
     values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config) if options.config else {}

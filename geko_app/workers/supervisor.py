@@ -120,7 +120,7 @@ class Supervisor:
                 raise RunError(f"The run {run_id} is still active: stop it first.")
             if self.queue.holds(run_id):
                 raise RunError(f"The run {run_id} is queued: stop it first.")
-            with RunLock(self.store.folder(run_id).path):
+            with explain_write_errors(self.store.root), RunLock(self.store.folder(run_id).path):
                 pass  # nobody writes it
             self.store.delete(run_id)
             self._feeds.pop(run_id, None)

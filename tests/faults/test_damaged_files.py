@@ -324,6 +324,7 @@ def test_a_run_of_a_newer_version_is_listed_but_not_written(tmp_path: Path) -> N
         pass
     with pytest.raises(RunError, match=sentence):
         Supervisor(store).resume(folder.id)
+    assert geko_train(["--resume", str(folder.path)]) == 2
     assert store.ids() == [folder.id] and not folder.events_path.exists()
 
 

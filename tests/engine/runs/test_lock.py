@@ -16,7 +16,7 @@ import pytest
 from geko_app.runs.store import RunStore
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.cli import main as geko_train
-from geko_engine.exceptions import RunLockedError
+from geko_engine.exceptions import RunError, RunLockedError
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs import lock
 from geko_engine.runs.folder import RunFolder, Status
@@ -81,6 +81,17 @@ def test_the_command_line_ends_with_one_sentence_and_the_page_with_the_same(
                 refused(folder.id)
         first.communicate()
     assert not folder.report_path.exists() and not folder.log_path.exists()
+
+
+def test_a_lock_that_cannot_be_opened_is_one_sentence_and_the_page_starts(tmp_path: Path) -> None:
+    folder = new_folder(tmp_path)
+    (folder.path / lock.NAME).mkdir()
+    supervisor = Supervisor(RunStore(tmp_path))  # marks the run, whose worker is gone, if it can
+    for refused in (supervisor.resume, supervisor.delete):
+        with pytest.raises(RunError, match=r"failed \(Is a directory\)"):
+            refused(folder.id)
+    with pytest.raises(RunError, match=r"failed \(Is a directory\)"):
+        RunWriter(folder).__enter__()
 
 
 def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
