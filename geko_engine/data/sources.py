@@ -12,7 +12,7 @@ from typing import Any
 from geko_engine.config.sections import DEMO, DataConfig
 from geko_engine.data.local_files import file_rows, find_files, is_local
 from geko_engine.data.row_names import LoadedRows, Origin
-from geko_engine.data.text_files import encoding_note
+from geko_engine.data.text_files import reading_notes
 from geko_engine.demo import demo_path
 from geko_engine.exceptions import DataError, Stopped
 from geko_engine.hub.client import hub_rows
@@ -95,8 +95,8 @@ def _local(name: str, split: str, count: int | None, should_stop: ShouldStop) ->
         if len(problems) == PROBLEMS_REPORTED:
             break
         found.origin.files.append((files.name_of(path), len(found) - begin))
-        if not problems and (note := encoding_note(path)):
-            found.origin.notes.append(note)
+        if not problems:
+            found.origin.notes += reading_notes(path)
     if problems:
         raise DataError("\n".join(problems))
     found.origin.is_cut = len(found) == count

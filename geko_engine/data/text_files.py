@@ -9,6 +9,7 @@ import csv
 import functools
 import gzip
 import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from geko_engine.exceptions import DataError
 MAX_LINE = 20_000_000  # characters; no row that a model can learn from is longer
 MAX_DOCUMENT = 2_000_000_000  # characters of a .json file, which is read at once
 PACKED = {".gz": "gzip", ".zst": "Zstandard"}
+SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 IN_ANY_ENCODING = (".csv", ".tsv", ".txt")  # JSON is UTF-8 by its definition
 CODECS = (
     (b"\xff\xfe", "UTF-16"),
@@ -58,12 +60,14 @@ def json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows below a header line."""
-    separator = "\t" if file_kind(path) == ".tsv" else ","
     csv.field_size_limit(MAX_LINE)
     with open_text(path, newline="") as file:
-        reader = csv.DictReader(_bounded(file, path), delimiter=separator, strict=True)
+        lines = _bounded(file, path)
+        head = next(lines, "")
+        separator = _separator(head, file_kind(path))
+        reader = csv.DictReader(itertools.chain([head], lines), delimiter=separator, strict=True)
         try:
-            reader.fieldnames = _header(list(reader.fieldnames or []), separator, path)
+            reader.fieldnames = _header(list(reader.fieldnames or []), path)
             for row in reader:
                 if None in row or any(value is None for value in row.values()):
                     raise DataError(
@@ -87,16 +91,18 @@ def file_kind(path: Path) -> str:
     return Path(path.stem).suffix.lower() if ending in PACKED else ending
 
 
-def _header(names: list[str], separator: str, path: Path) -> list[str]:
+def _separator(head: str, kind: str) -> str:
+    """What stands between the columns of a header line: what its kind says, unless only another mark is there."""
+    usual = "\t" if kind == ".tsv" else ","
+    return usual if usual in head else next((mark for mark in SEPARATORS if mark in head), usual)
+
+
+def _header(names: list[str], path: Path) -> list[str]:
     """The columns' names; one without a name, as of the index that pandas writes, is called by its place."""
     names = [name or f"column {place}" for place, name in enumerate(names, 1)]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise DataError(f"The header of {str(path)!r} names {double[0]!r} twice: give each column its own name.")
-    other = next((mark for mark in (";", "\t", "|") if mark != separator and names and mark in names[0]), None)
-    if len(names) == 1 and other:
-        found = {"\t": "tabs: name it .tsv", ";": "semicolons: save it with commas", "|": "bars: save it with commas"}
-        raise DataError(f"The columns of {str(path)!r} are separated by {found[other]}.")
     return names
 
 
@@ -118,11 +124,21 @@ def _encoding(path: Path, _changed: int, _size: int) -> str:
         return encoding_of(file) or UTF_8
 
 
-def encoding_note(path: Path) -> str:
-    """What to say of a file that is not UTF-8 and is read all the same; "" of others."""
-    if file_kind(path) not in IN_ANY_ENCODING or (encoding := text_encoding(path)) == UTF_8:
-        return ""
-    return f"{path.name} is not UTF-8 and was read as {NAMES[encoding]}: if letters look wrong in the preview, save it as UTF-8"
+def reading_notes(path: Path) -> list[str]:
+    """What to say of a file that is read in another encoding or with another separator than usual."""
+    kind = file_kind(path)
+    found = []
+    if kind in IN_ANY_ENCODING and (encoding := text_encoding(path)) != UTF_8:
+        found.append(
+            f"{path.name} is not UTF-8 and was read as {NAMES[encoding]}: if letters look wrong in the preview, save it as "
+            "UTF-8"
+        )
+    if kind in (".csv", ".tsv"):
+        with open_text(path) as file:
+            separator = _separator(file.readline(MAX_LINE), kind)
+        if separator != _separator("", kind):
+            found.append(f"The columns of {path.name} are separated by {SEPARATORS[separator]}")
+    return found
 
 
 def _unpacked(path: Path) -> IO[bytes]:

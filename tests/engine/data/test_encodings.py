@@ -68,6 +68,17 @@ def test_the_encoding_is_said_once_for_each_file(tmp_path: Path) -> None:
     assert sum("is not UTF-8" in sentence for sentence in said_of_all) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "said"), [("a.csv", ";", "semicolons"), ("a.csv", "\t", "tabs"), ("a.csv", "|", "bars"), ("a.tsv", ",", "commas")]
+)  # fmt: skip
+def test_other_separators_are_read_and_said(name: str, mark: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(f'prompt{mark}completion\n"a{mark}b"{mark}c\n', encoding="utf-8")
+    loaded = load_rows(DataConfig(train=str(path)))
+    assert list(loaded) == [{"prompt": f"a{mark}b", "completion": "c"}]
+    assert loaded.origin.sentences == [f"The columns of {name} are separated by {said}"]
+
+
 def test_a_file_that_was_saved_anew_is_read_as_it_is_now(tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_bytes("Müller".encode("cp1252"))
