@@ -29,6 +29,7 @@ class Point(NamedTuple):
     seconds: float
     learning_rate: float
     tokens_per_second: float | None
+    grad_norm: float | None = None  # before clipping; None where it was not finite or not recorded
 
 
 class Curve:

@@ -231,9 +231,9 @@ class RunState:
         freeze, light, focus, hard, unseen = counts(event)
         total = freeze + light + focus + hard + unseen or 1
         shares = freeze / total, light / total, focus / total, hard / total
-        tokens, speed = event["tokens_backwarded"], rolling_speed(self._tokens)
+        tokens, speed, rate = event["tokens_backwarded"], rolling_speed(self._tokens), event["learning_rate"]
         return Point(
-            event["step"], event["loss"], smoothed, *shares, tokens, event["seconds"], event["learning_rate"], speed
+            event["step"], event["loss"], smoothed, *shares, tokens, event["seconds"], rate, speed, event["grad_norm"]
         )
 
     def _on_EpochEnded(self, event: Mapping[str, Any]) -> None:

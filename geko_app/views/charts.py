@@ -101,10 +101,20 @@ def pace_figure(theme: str) -> dict[str, Any]:
     return _as_json(figure)
 
 
+def gradient_figure(theme: str) -> dict[str, Any]:
+    """Norm of the gradient before clipping."""
+    figure = go.Figure(
+        [line("gradient norm", "points.grad_norm", ACCENT[theme], line_width=1.5)], layout(theme, height=180)
+    )
+    figure.update_yaxes(rangemode="tozero", title_text="gradient norm")
+    return _as_json(figure)
+
+
 CHARTS: dict[str, Callable[[str], dict[str, Any]]] = {  # by `data-chart`: theme -> figure
     "loss": loss_figure,
     "buckets": bucket_figure,
     "pace": pace_figure,
+    "gradient": gradient_figure,
 }
 
 
