@@ -178,7 +178,7 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
     return [
         {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": f"of {epochs}" if epochs else ""},
         {"name": "Step", "value": f"{snapshot.step:,}", "note": planned},
-        {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": "vs. plain training"},
+        {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": "vs. plain"},
         {"name": "Average loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
         {"name": "Steps/s", "value": speed, "note": speed_note(snapshot)},
         {"name": "ETA", **format_eta(snapshot.eta_seconds)},

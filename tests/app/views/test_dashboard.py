@@ -101,7 +101,7 @@ def test_figures_of_the_stat_boxes() -> None:
     assert boxes == {
         "Epoch": ("1", "of 2"),
         "Step": ("40", "of 100"),
-        "Compute saved": ("20.0 %", "vs. plain training"),
+        "Compute saved": ("20.0 %", "vs. plain"),
         "Average loss": ("30.500", "last 20 steps"),
         "Steps/s": ("2.00", "160 tokens/s"),
         "ETA": ("30 s", "left"),
