@@ -141,7 +141,7 @@ def tabs(root: str, run: str, size: int, watched: float) -> dict[str, dict[str, 
         try:
             wait_until(functools.partial(answers, process, f"http://127.0.0.1:{port}/"), "the page")
             writer.start()
-            wait_until(begun.is_set, "the run")
+            wait_until(lambda: begun.is_set() or not writer.is_alive(), "the run")
             opened = [TabOverHttp(port, run) for _ in range(TABS)]
             opened[0].poll()  # the server folds what the index does not hold
             with ThreadPoolExecutor(TABS) as pool:

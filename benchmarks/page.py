@@ -77,7 +77,8 @@ def write_events(folder: RunFolder, steps: int, planned: int = STEPS, samples: i
             write(completed(step, planned, samples))
             if step % 1000 == 0:
                 write(Evaluated(step, 0, 1.0, 0.5, 600, 800 * step, 1.0))
-        write(RunEnded("complete", "The run went to its end.", {"end": "complete", "steps": steps, "samples": samples}))
+        # Stopped, because nobody may go on with a complete run.
+        write(RunEnded("stopped", "You asked for a stop.", {"end": "stopped", "steps": steps, "samples": samples}))
 
 
 def write_samples(folder: RunFolder, count: int, steps: int = STEPS) -> None:
