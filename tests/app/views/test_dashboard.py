@@ -69,7 +69,10 @@ def fold(*events: Event) -> RunState:
 def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
     state = fold(STARTED, step(1), step(2), Evaluated(2, 0, 0.5, 0.25, 10, 160, 0.1))
     assert [point[0] for point in state.curve.points] == [1, 2]
-    assert [point[7:] for point in state.curve.points] == [(80, 1, 1e-3, None, None), (160, 2, 1e-3, pytest.approx(160.0), None)]
+    assert [point[7:] for point in state.curve.points] == [
+        (80, 1, 1e-3, None, None),
+        (160, 2, 1e-3, pytest.approx(160.0), None),
+    ]
     assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
 
 
