@@ -186,6 +186,7 @@ FIELDS: tuple[FormField, ...] = (
         ("training.eval_steps", "Evaluate every (steps)", "integer", *NUMBER_PAIR),
         ("training.save_steps", "Save every (steps)", "integer", *NUMBER_PAIR),
         ("training.logging_steps", "Print every (steps)", "integer", *NUMBER_PAIR),
+        ("training.report_to", "Experiment trackers", "text", "none"),
         ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),
         ("training.save_at_end", "Save a last checkpoint", "check"),
         ("model.revision", "Model revision", "text", "main"),

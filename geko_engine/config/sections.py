@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
@@ -12,8 +13,26 @@ OPTIMIZERS = (
     *(ADAMW, ADAMW_8BIT, "paged_adamw_8bit", "paged_adamw_32bit"),
     *("adafactor", "lion_32bit", "lion_8bit", "sgd"),
 )
+TRACKERS = {  # name -> the package that it needs
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+    "comet_ml": "comet_ml",
+    "clearml": "clearml",
+    "swanlab": "swanlab",
+    "aim": "aim",
+}
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
+
+
+def tracker_problem(names: list[str]) -> str:
+    """Which of the experiment trackers `names` cannot be used here, and what to install; "" if all can."""
+    for name in names:
+        if name in TRACKERS and importlib.util.find_spec(TRACKERS[name]) is None:
+            return f"The tracker {name} needs its package: install it with `pip install {TRACKERS[name]}`, or leave it out."
+    return ""
 
 
 @dataclass
@@ -367,6 +386,12 @@ class GEKOTrainingArgs:
         "Compile the model with torch.compile.",
         "For long runs on a GPU: the first steps are slow, later ones faster.",
     )
+    report_to: list[str] = setting(
+        [],
+        "Experiment trackers that get the figures of the run, by name.",
+        "tensorboard, wandb, mlflow, trackio, comet_ml, clearml, swanlab or aim. Each needs its package, and its own login where it has one. Files go to checkpoints/logs in the run's folder.",
+        kw_only=True,
+    )
     use_8bit_optimizer: bool = setting(
         False,
         "AdamW with 8-bit optimizer state: short for optim = adamw_8bit.",
@@ -434,6 +459,9 @@ class GEKOTrainingArgs:
         found = list(check(self, prefix))
         if self.bf16 and self.fp16:
             found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))
+        unknown = [name for name in self.report_to if name not in TRACKERS]
+        if unknown:
+            found.append((prefix + "report_to", f"{unknown[0]!r} is not one of {', '.join(TRACKERS)}."))
         if self.use_8bit_optimizer and self.optim not in (ADAMW, ADAMW_8BIT):
             sentence = f"use_8bit_optimizer is on, and optim is {self.optim!r}: switch use_8bit_optimizer off."
             found.append((prefix + "optim", sentence))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO
+from geko_engine.config.sections import DEMO, tracker_problem
 from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import file_rows, find_files, is_local
 from geko_engine.exceptions import ConfigError, DataError
@@ -41,6 +41,7 @@ def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
         ("data.train", lambda: data_problem(data.train, data.train_split)),
         ("data.eval", lambda: data_problem(data.eval, data.eval_split) if data.eval else ""),
         ("data.row_flags", lambda: row_flags_problem(data.row_flags)),
+        ("training.report_to", lambda: tracker_problem(config.training.report_to)),
         ("output_dir", lambda: folder_problem(config.output_dir)),
         ("training.resume_from_checkpoint", lambda: checkpoint_problem(config.training.resume_from_checkpoint)),
     ]

@@ -42,6 +42,7 @@ from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
 from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
 from geko_engine.training.state import TrainerState
+from geko_engine.training.trackers import Trackers
 
 Listener = Callable[[Event], None]
 MOST_SKIPPED = 3  # steps in a row without a finite gradient, then the run ends
@@ -105,6 +106,9 @@ class GEKOTrainer:
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
         self.engine = engine = TrainingEngine(self.model, scorer, self.args, pad_token_id or 0, self._warn)
+        self._trackers = Trackers(self.args.report_to, self.checkpoints_path / "logs")
+        if self.args.report_to and engine.is_main:
+            self.listeners.append(self._trackers)
         self.loader = PlanLoader(self.samples, engine.collate, self.args, engine.device, engine.rank, engine.processes)
         self.policy: SelectionPolicy = policy_for(
             self.config,
@@ -170,6 +174,7 @@ class GEKOTrainer:
             report = self._train()
         finally:
             self.loader.end()
+            self._trackers.finish()
         self.end = report["end"]
         if self._console:
             self._console(RunEnded(report["end"], report["reason"], report))
