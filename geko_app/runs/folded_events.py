@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from geko_app.runs.live_state import RunState
-from geko_engine import __version__
 from geko_engine.reporting.quick_json import loads
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_file
@@ -22,6 +21,10 @@ from geko_engine.storage.atomic_files import replace_file
 INDEX = "live_state.jsonl"
 INDEX_EVERY = 4_000_000  # bytes of events, some 8,000 steps, which are folded in the twentieth of a second
 BLOCK = 1 << 20  # bytes
+# An index is of use only to the code that folded it: another one may fold the same events differently.
+VERSION = (
+    f"{zlib.crc32(b''.join(Path(__file__).with_name(name).read_bytes() for name in ('curve.py', 'live_state.py'))):08x}"
+)
 GUARD = 64  # bytes before the offset that must not change: they hold the time of the last event
 
 
@@ -30,7 +33,7 @@ class Head:
     """The first line of the index.
 
     Attributes:
-        version: of the GEKO that folded the events: another one may fold them differently.
+        version: of the code that folded the events.
         offset: bytes of events.jsonl that are in the state.
         events: CRC-32 of those bytes.
         state: CRC-32 of the second line.
@@ -89,7 +92,7 @@ class FoldedEvents:
         try:
             first, _, second = self._index.read_bytes().partition(b"\n")
             head = Head(**loads(first))
-            if head.version != __version__ or head.state != zlib.crc32(second):
+            if head.version != VERSION or head.state != zlib.crc32(second):
                 return
             if checksum(self.folder.events_path, 0, head.offset) != head.events:
                 return
@@ -108,7 +111,7 @@ class FoldedEvents:
                 return  # cut meanwhile: the next call finds that
             self._indexed, self._checksum = self._offset, found  # also if it fails: or every call would try again
             body = json.dumps(self.state.to_json(), allow_nan=False).encode()
-            head = json.dumps(asdict(Head(__version__, self._offset, found, zlib.crc32(body)))).encode()
+            head = json.dumps(asdict(Head(VERSION, self._offset, found, zlib.crc32(body)))).encode()
 
             def write(path: Path) -> None:
                 path.write_bytes(head + b"\n" + body)
