@@ -18,8 +18,8 @@ from torch import nn
 from benchmarks.common import memory_growth
 from benchmarks.third_party import make_trainer, silence
 from benchmarks.workload import natural_lengths
-from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import TokenizedData
 from geko_engine.reporting.events import StepCompleted
 from geko_engine.selection.epoch_plan import plan_epoch

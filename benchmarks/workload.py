@@ -19,8 +19,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments
 from transformers.utils import logging
 
-from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import IGNORE_INDEX, Collator
 from geko_engine.reporting.events import Event
 from geko_engine.training.trainer import GEKOTrainer

@@ -14,7 +14,7 @@ _HOME = {
     "Bucket": "selection.buckets",
     "GEKOConfig": "config.selection",
     "GEKOTrainer": "training.trainer",
-    "GEKOTrainingArgs": "config.sections",
+    "GEKOTrainingArgs": "config.training_args",
     "GEKO_AGGRESSIVE": "config.selection",
     "GEKO_BALANCED": "config.selection",
     "GEKO_CONSERVATIVE": "config.selection",

@@ -15,7 +15,7 @@ import yaml
 
 from geko_engine.config import renames
 from geko_engine.config.declaration import Problem, build, check, raise_problems, shown, unknown_key
-from geko_engine.config.sections import ALL_LINEAR, DEMO, DataConfig, GEKOTrainingArgs, LoraSettings, ModelConfig
+from geko_engine.config.sections import ALL_LINEAR, DEMO, DataConfig, LoraSettings, ModelConfig
 from geko_engine.config.selection import (
     GEKO_AGGRESSIVE,
     GEKO_BALANCED,
@@ -24,6 +24,7 @@ from geko_engine.config.selection import (
     PRESETS,
     GEKOConfig,
 )
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.config.yaml_text import MAX_TEXT, parse_yaml
 from geko_engine.exceptions import ConfigError
 from geko_engine.storage.user_paths import path_problem

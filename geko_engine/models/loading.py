@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 
 from geko_engine.config.declaration import check, raise_problems
-from geko_engine.config.sections import DEMO, GEKOTrainingArgs, ModelConfig
+from geko_engine.config.sections import DEMO, ModelConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.local_files import is_local
 from geko_engine.demo import demo_path
 from geko_engine.exceptions import GekoError, ModelError

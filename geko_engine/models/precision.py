@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 
 SMALL_MODEL = 10_000_000  # parameters

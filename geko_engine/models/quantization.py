@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 
 WORTH_QUANTIZING = 0.5  # warn if less than this share of the weights is quantized

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO, tracker_problem
+from geko_engine.config.sections import DEMO
+from geko_engine.config.training_args import tracker_problem
 from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import file_rows, find_files, is_local
 from geko_engine.exceptions import ConfigError, DataError

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import geko_engine
-from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
 from geko_engine.models.saving import load_trainable_state, require_finite, trainable_state
 from geko_engine.selection.policy import SelectionPolicy

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.integrations.neftune import activate_neftune
 
-from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, Collator
 from geko_engine.launch import process_count
 from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing

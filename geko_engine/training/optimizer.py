@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 from geko_engine.models.quantization import silence_bitsandbytes
 
@@ -53,7 +53,7 @@ def _of_bitsandbytes(name: str, **options: Any) -> Callable[[Groups, GEKOTrainin
     return build
 
 
-# By transformers' names; the settings offer these (config.sections.OPTIMIZERS). Betas and epsilon are those of transformers.
+# By transformers' names; the settings offer these (config.training_args.OPTIMIZERS). Betas and epsilon are those of transformers.
 BUILDERS: dict[str, Callable[[Groups, GEKOTrainingArgs], torch.optim.Optimizer]] = {
     "adamw_torch_fused": _adamw,
     "adamw_8bit": _of_bitsandbytes("AdamW", optim_bits=8),

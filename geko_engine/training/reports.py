@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.models.quantization import count_parameters
 from geko_engine.reporting.events import (
     EpochEnded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from geko_engine.config.sections import GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
 
 LONGEST_WARMUP = 0.1  # of the run, so that a short run with the default 100 warm-up steps still trains
 DECAY = 1 / 3  # of the run, at the end of warmup_stable_decay

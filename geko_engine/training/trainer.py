@@ -18,8 +18,8 @@ from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import as_samples
 from geko_engine.exceptions import CheckpointError, RunError, Stopped
 from geko_engine.launch import is_main_process

@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO, DataConfig, GEKOTrainingArgs
+from geko_engine.config.sections import DEMO, DataConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from tests.app.long_answers import run_that_does_not_end
 from tests.browser.conftest import WAIT, Server
 

@@ -26,7 +26,8 @@ from geko_app.workers.inference_jobs import (
     models_of,
 )
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO, DataConfig, GEKOTrainingArgs, LoraSettings
+from geko_engine.config.sections import DEMO, DataConfig, LoraSettings
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.demo import demo_path
 from geko_engine.inference.examples import EACH
 from geko_engine.run import run

@@ -12,8 +12,8 @@ import yaml
 from geko_engine.config import run_config as c
 from geko_engine.config.declaration import convert, spec_of
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import GEKOTrainingArgs
 from geko_engine.config.selection import GEKOConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 
 

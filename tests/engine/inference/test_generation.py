@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DataConfig, GEKOTrainingArgs, ModelConfig
+from geko_engine.config.sections import DataConfig, ModelConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.formats import Format, PromptCompletion, recognise
 from geko_engine.data.preparation import use_template
 from geko_engine.data.tokenization import encode, tokenise

@@ -1,0 +1,250 @@
+"""The section training of a run, and what it offers by name. Knows no selection rule and no file."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from geko_engine.config.declaration import Problem, check, raise_problems, setting
+
+ADAMW, ADAMW_8BIT = "adamw_torch_fused", "adamw_8bit"
+OPTIMIZERS = (
+    *(ADAMW, ADAMW_8BIT, "paged_adamw_8bit", "paged_adamw_32bit"),
+    *("adafactor", "lion_32bit", "lion_8bit", "sgd"),
+)
+TRACKERS = {  # name -> the package that it needs
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+    "comet_ml": "comet_ml",
+    "clearml": "clearml",
+    "swanlab": "swanlab",
+    "aim": "aim",
+}
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
+
+
+def tracker_problem(names: list[str]) -> str:
+    """Which of the experiment trackers `names` cannot be used here, and what to install; "" if all can."""
+    for name in names:
+        if name in TRACKERS and importlib.util.find_spec(TRACKERS[name]) is None:
+            return f"The tracker {name} needs its package: install it with `pip install {TRACKERS[name]}`, or leave it out."
+    return ""
+
+
+@dataclass
+class GEKOTrainingArgs:
+    """How to train. Names as in transformers.TrainingArguments, where it has them.
+
+    Attributes:
+        output_dir: folder for checkpoints, for scripts that use GEKOTrainer directly. A RunConfig has its own output_dir.
+
+    Raises:
+        ConfigError: if a value is invalid.
+    """
+
+    output_dir: str = "./geko_output"
+    num_epochs: int = setting(
+        3,
+        "Passes over the training data.",
+        "Use more while the evaluation loss still falls, fewer if it rises again. Time grows with each epoch.",
+        unit="epochs",
+        minimum=1,
+        maximum=10_000,
+    )
+    batch_size: int = setting(
+        32,
+        "Samples per forward pass.",
+        "If memory runs out, halve it and double the accumulation steps: same result, slower training.",
+        unit="samples",
+        minimum=1,
+        maximum=65_536,
+    )
+    learning_rate: float = setting(
+        5e-5,
+        "Peak learning rate, after warm-up and before decay.",
+        "Lower it if the loss is unstable, raise it if the loss hardly falls. 2e-4 is common for LoRA.",
+        minimum=0,
+        exclusive=True,
+        maximum=10,
+    )
+    weight_decay: float = setting(
+        0.01,
+        "Weight decay of the weight matrices; 0 for none.",
+        "Reduces overfitting. Rarely worth changing.",
+        minimum=0,
+        maximum=10,
+    )
+    warmup_steps: int = setting(
+        100,
+        "Steps of linear warmup, at most a tenth of the run.",
+        "Use more if the loss is unstable at the start.",
+        unit="steps",
+        minimum=0,
+    )
+    logging_steps: int = setting(
+        100,
+        "Print the loss on the command line every N steps.",
+        "The page shows every step anyway.",
+        unit="steps",
+        minimum=1,
+    )
+    save_steps: int = setting(
+        1000,
+        "Write a checkpoint every N steps; 0 for none during training.",
+        "Lower it if the run may be interrupted. Each checkpoint takes time and about three times the size of the trained weights on disk.",
+        unit="steps",
+        minimum=0,
+    )
+    eval_steps: int = setting(
+        500,
+        "Evaluate every N steps as well as after each epoch; 0 for epochs only.",
+        "Lower it to notice overfitting sooner. Each evaluation costs one forward pass over the evaluation data.",
+        unit="steps",
+        minimum=0,
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "Clip gradients to this norm; 0 for no clipping.",
+        "Lower it if the loss spikes now and then.",
+        minimum=0,
+    )
+    gradient_accumulation_steps: int = setting(
+        1,
+        "Forward passes per optimizer step.",
+        "Has the effect of a larger batch without its memory. Raise it if the batch size had to be small; each step takes longer.",
+        minimum=1,
+        maximum=65_536,
+    )
+    auto_find_batch_size: bool = setting(
+        False,
+        "Halve the batch size automatically when memory runs out.",
+        "The accumulation steps double, so the result is the same and training is slower. Use it if you do not know what fits.",
+        kw_only=True,
+    )
+    seed: int = setting(
+        42,
+        "Random seed; the same seed gives the same run.",
+        "Change it to see how much of a result is chance.",
+        minimum=0,
+        maximum=2**32 - 1,
+    )
+    save_at_end: bool = setting(
+        True,
+        "Write a last checkpoint when all epochs are done.",
+        "The model is saved either way. The checkpoint is for going on with another run; it takes about three times the size of the trained weights on disk.",
+    )
+    save_total_limit: int = setting(
+        2,
+        "Number of checkpoints to keep; the oldest are deleted first.",
+        "One is enough to resume. More can be compared on the Playground page; each takes about three times the size of the trained weights on disk.",
+        minimum=1,
+        kw_only=True,
+    )
+    resume_from_checkpoint: str | None = setting(
+        None,
+        "Checkpoint folder to start from: weights, optimizer and sample record.",
+        "For a new run with other settings. To continue a run as it is, use Resume on the page or geko-train --resume.",
+        kw_only=True,
+    )
+    bf16: bool = setting(
+        False,
+        "bfloat16 mixed precision.",
+        "Faster, with less memory, on Ampere or newer GPUs and recent CPUs; slightly less precise.",
+    )
+    fp16: bool = setting(
+        False,
+        "float16 mixed precision with loss scaling.",
+        "For GPUs older than Ampere: faster, with less memory; slightly less precise.",
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        "Recompute activations instead of storing them.",
+        "Needs much less memory and about a third more time. Use it if memory runs out.",
+    )
+    compile_model: bool = setting(
+        False,
+        "Compile the model with torch.compile.",
+        "For long runs on a GPU: the first steps are slow, later ones faster.",
+    )
+    report_to: list[str] = setting(
+        [],
+        "Experiment trackers that get the figures of the run, by name.",
+        "tensorboard, wandb, mlflow, trackio, comet_ml, clearml, swanlab or aim. Each needs its package, and its own login where it has one. Files go to checkpoints/logs in the run's folder.",
+        kw_only=True,
+    )
+    use_8bit_optimizer: bool = setting(
+        False,
+        "AdamW with 8-bit optimizer state: short for optim = adamw_8bit.",
+        "Needs about a quarter of the optimizer's memory with hardly any loss of quality. Needs bitsandbytes.",
+    )
+    optim: str = setting(
+        ADAMW,
+        "Optimizer, by its name in transformers.",
+        "8-bit optimizers need less memory; paged ones move their state to main memory when the GPU is full. Lion wants a learning rate three to ten times lower, sgd a much higher one. All but AdamW, Adafactor and SGD need bitsandbytes.",
+        choices=OPTIMIZERS,
+        kw_only=True,
+    )
+    lr_scheduler_type: str = setting(
+        "linear",
+        "How the learning rate falls, by its name in transformers.",
+        "cosine stays high longer. constant has no warm-up. warmup_stable_decay stays at the peak and falls to zero over the last third.",
+        choices=SCHEDULES,
+        kw_only=True,
+    )
+    warmup_ratio: float | None = setting(
+        None,
+        "Share of the run that is warm-up; empty to use warmup_steps.",
+        "0.03 is common. Use more if the loss is unstable at the start.",
+        minimum=0,
+        maximum=0.5,
+        kw_only=True,
+    )
+    neftune_noise_alpha: float = setting(
+        0.0,
+        "Strength of the noise on the embeddings (NEFTune); 0 for none.",
+        "5 is common for instruction data; answers often get longer. The record of each sample is taken with this noise.",
+        minimum=0,
+        maximum=100,
+        kw_only=True,
+    )
+    dataloader_num_workers: int = setting(
+        -1,
+        "Processes that prepare batches; -1 to choose automatically.",
+        "Automatic means 0 on macOS and on CPUs. Use more only if a GPU waits for data; each process takes memory.",
+        minimum=-1,
+        maximum=256,
+    )
+    dataloader_persistent_workers: bool = setting(
+        True,
+        "Keep the loader processes between epochs.",
+        "Switch it off if memory is short; each epoch then starts a little later.",
+    )
+    dataloader_prefetch_factor: int = setting(
+        2,
+        "Batches that each loader process prepares in advance.",
+        "Use more only if a GPU waits for data; they take memory.",
+        minimum=1,
+    )
+
+    def __post_init__(self) -> None:
+        raise_problems(list(self.problems()))
+
+    @property
+    def optimizer(self) -> str:
+        """The name of the optimizer, by either of the two settings."""
+        return ADAMW_8BIT if self.use_8bit_optimizer else self.optim
+
+    def problems(self, prefix: str = "") -> list[Problem]:
+        """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
+        found = list(check(self, prefix))
+        if self.bf16 and self.fp16:
+            found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))
+        unknown = [name for name in self.report_to if name not in TRACKERS]
+        if unknown:
+            found.append((prefix + "report_to", f"{unknown[0]!r} is not one of {', '.join(TRACKERS)}."))
+        if self.use_8bit_optimizer and self.optim not in (ADAMW, ADAMW_8BIT):
+            sentence = f"use_8bit_optimizer is on, and optim is {self.optim!r}: switch use_8bit_optimizer off."
+            found.append((prefix + "optim", sentence))
+        return found
