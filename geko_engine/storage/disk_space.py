@@ -82,8 +82,8 @@ def shortage_sentence(folder: Path, free: int, needed: int, what: str) -> str:
         what: cannot be written.
     """
     return (
-        f"{BEGINNING}{str(folder)!r} has {free / 1e6:,.1f} MB left, and {what} needs {needed / 1e6:,.1f} MB: free some space "
-        "there, for example by deleting old runs, and the run goes on by itself."
+        f"{BEGINNING}{str(folder)!r} has {free / 1e6:,.1f} MB left, but {needed / 1e6:,.1f} MB are needed for {what}: free "
+        "some space there, for example by deleting old runs, and the run goes on by itself."
     )
 
 

@@ -59,7 +59,7 @@ def test_a_checkpoint_waits_until_it_fits() -> None:
     guard(SAVING)
     paused, said = events[1:3]
     assert isinstance(paused, PhaseChanged) and paused.phase == PAUSED
-    assert "has 30.0 MB left, and the checkpoint needs 51.0 MB: free some space there" in paused.message
+    assert "has 30.0 MB left, but 51.0 MB are needed for the checkpoint: free some space there" in paused.message
     assert isinstance(said, Message) and events[3:] == [TRAINING, SAVING]
     assert disk.slept == [WAIT_SECONDS] * 3
 
@@ -68,7 +68,10 @@ def test_a_run_waits_before_it_starts_until_checkpoint_and_model_fit() -> None:
     disk = Disk(65_000_000, 71_000_000)
     guard, events = guard_of(disk, checkpoint=50_000_000, model=20_000_000)
     guard(STARTED)
-    assert isinstance(events[0], PhaseChanged) and "the checkpoint and the model needs 71.0 MB" in events[0].message
+    assert (
+        isinstance(events[0], PhaseChanged)
+        and "71.0 MB are needed for the checkpoint and the model" in events[0].message
+    )
     assert events[-1] == STARTED
 
 

@@ -161,7 +161,7 @@ def test_a_run_pauses_on_a_full_disk_and_goes_on_when_there_is_room(small_disk: 
             small_disk.free()
 
     assert run(folder, on_event=fill_once)["end"] == "complete"
-    assert len(paused) == 1 and "the checkpoint needs" in paused[0]
+    assert len(paused) == 1 and "are needed for the checkpoint" in paused[0]
 
 
 @pytest.mark.slow
