@@ -45,7 +45,12 @@ from geko_engine.storage.disk_space import full_sentence, is_full
 from geko_engine.storage.user_paths import FILE, kind_of, shown_path
 
 FORMAT = 2  # of the folder: raised when an older version could no longer go on with a run
-WRITTEN = ("status.json", "report.json", "row_flags_used.json")  # replaced by the process that writes the run
+WRITTEN = (
+    "run.json",
+    "status.json",
+    "report.json",
+    "row_flags_used.json",
+)  # replaced by the process that writes the run
 ENDS = ("", "complete", "stopped", "failed", "interrupted")
 LONGEST_LINE = 1 << 24  # bytes
 TAIL_BYTES = 1 << 16
@@ -112,7 +117,7 @@ class RunFolder:
         try:
             root.mkdir(parents=True, exist_ok=True)
             folder = cls(_fresh(root, name))
-            replace_json(folder.path / "run.json", {"format": FORMAT, "geko": geko_engine.__version__})
+            folder.keep_format()
             replace_text(folder.config_path, config.to_yaml())
         except OSError as error:
             if folder is not None:
@@ -133,18 +138,28 @@ class RunFolder:
             raise RunError(f"There is no run in {shown_path(path)}: the folder of a run has a config.yaml.")
         return folder
 
-    def require_known_format(self) -> None:
-        """Raise RunError when a newer version of GEKO made this folder in another format: only that one may write it."""
+    def _made_by(self) -> tuple[int, str] | None:
+        """(format, version of GEKO) of run.json; None if there is none, as in version 1, or it is damaged."""
         try:
             values = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            number, version = values["format"], values.get("geko")
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            return  # version 1, or damaged
-        if is_count(number) and number > FORMAT:
+            number, version = values["format"], values["geko"]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            return None
+        return (number, str(version)) if is_count(number) else None
+
+    def require_known_format(self) -> None:
+        """Raise RunError when a newer version of GEKO made this folder in another format: only that one may write it."""
+        number, version = self._made_by() or (FORMAT, "")
+        if number > FORMAT:
             raise RunError(
                 f"The run {self.id} has format {number}, written by GEKO {version}; this version writes up to {FORMAT}: "
                 "update GEKO to go on with it."
             )
+
+    def keep_format(self) -> None:
+        """Write run.json unless it is there already."""
+        if self._made_by() is None:
+            replace_json(self.path / "run.json", {"format": FORMAT, "geko": geko_engine.__version__})
 
     def require_unfinished(self) -> None:
         """Raise RunError when the run is complete. Only who holds the lock can rely on it."""

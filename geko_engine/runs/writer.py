@@ -52,6 +52,7 @@ class RunWriter:
             self.folder.require_known_format()
             self.folder.require_unfinished()
             self.folder.remove_leftovers()
+            self.folder.keep_format()
             if self._clear_stop:
                 self.folder.clear_stop()
             stack.push(self._forget_stop)

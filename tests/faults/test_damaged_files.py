@@ -328,6 +328,15 @@ def test_a_run_of_a_newer_version_is_listed_but_not_written(tmp_path: Path) -> N
     assert store.ids() == [folder.id] and not folder.events_path.exists()
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\x00", b"[]", b'{"format": "2"}', b'{"format": 2}'])
+def test_a_damaged_format_is_written_anew(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_bytes(content)
+    with RunWriter(RunFolder(tmp_path)):
+        pass
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["format"] == 2
+
+
 def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (folder.checkpoints_path / ".checkpoint-3.0a1b.removed").mkdir(parents=True)
@@ -344,7 +353,14 @@ def test_what_a_killed_writer_left_is_gone_after_the_next_one(tmp_path: Path) ->
     with RunWriter(folder):
         assert folder.stop_path.exists()
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
-    assert left == {".lock", ".note.txt.9.tmp", "checkpoints", "events.jsonl", "status.json"}  # the note is the page's
+    assert left == {
+        ".lock",
+        ".note.txt.9.tmp",
+        "checkpoints",
+        "events.jsonl",
+        "run.json",
+        "status.json",
+    }  # the note is the page's
 
 
 def test_a_run_that_a_killed_page_had_half_removed_is_gone_when_the_page_starts(tmp_path: Path) -> None:
