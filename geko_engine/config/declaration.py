@@ -17,6 +17,7 @@ from geko_engine.exceptions import ConfigError
 Problem = tuple[str, str]
 MAX_TEXT = 4096  # characters of a text; no path is longer
 SHOWN = 200  # characters of a value in a sentence
+LARGEST = 2**63 - 1  # of a whole number: what files, torch and itertools can hold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +206,9 @@ def _violation(value: Any, hint: Any, spec: Spec) -> str:
         if isinstance(number, str) and _text_violation(number):
             return _text_violation(number)
         if isinstance(number, int | float) and not isinstance(number, bool) and not _in_range(number, spec):
-            return f"{number:g} is out of range: give {_describe_range(spec)}."
+            return f"{_figure(number)} is out of range: give {_describe_range(spec)}."
+        if isinstance(number, int) and number > LARGEST:
+            return f"{number:g} is too large: give at most {LARGEST:,}."
     return ""
 
 
@@ -246,9 +249,14 @@ def shown(value: Any) -> str:
 
 def _describe_range(spec: Spec) -> str:
     unit = f" {spec.unit}" if spec.unit else ""
-    low = "" if spec.minimum is None else f"{'more than' if spec.exclusive else 'at least'} {spec.minimum:g}"
-    high = "" if spec.maximum is None else f"at most {spec.maximum:g}"
+    low = "" if spec.minimum is None else f"{'more than' if spec.exclusive else 'at least'} {_figure(spec.minimum)}"
+    high = "" if spec.maximum is None else f"at most {_figure(spec.maximum)}"
     return " and ".join(part for part in (low, high) if part) + unit
+
+
+def _figure(number: float) -> str:
+    """A number for a sentence: whole ones with all their digits, unless those are too many to read."""
+    return f"{int(number):,}" if float(number).is_integer() and abs(number) < 1e15 else f"{number:g}"
 
 
 def raise_problems(problems: list[Problem]) -> None:

@@ -226,6 +226,7 @@ class GEKOTrainingArgs:
         "Batches that each loader process prepares in advance.",
         "Use more only if a GPU waits for data; they take memory.",
         minimum=1,
+        maximum=1024,
     )
 
     def __post_init__(self) -> None:

@@ -93,10 +93,18 @@ def test_all_problems_come_at_once_with_the_field_of_each() -> None:
         ("warmup_steps", -1),
         ("bf16", "perhaps"),
         ("seed", 2**32),
+        ("save_steps", 1e308),
+        ("dataloader_prefetch_factor", 2000),  # the loader would prepare them before the first step
     ],
 )
 def test_bad_training_values_are_refused(name: str, value: object) -> None:
     assert f"training.{name}" in problems_of({"training": {name: value}})
+
+
+def test_whole_numbers_that_nothing_can_hold_are_refused_and_limits_have_all_digits() -> None:
+    found = problems_of({"data": {"sample_count": 1e308}, "training": {"seed": 2**32}})
+    assert found["data.sample_count"] == "1e+308 is too large: give at most 9,223,372,036,854,775,807."
+    assert found["training.seed"] == "4,294,967,296 is out of range: give at least 0 and at most 4,294,967,295."
 
 
 def test_values_are_read_as_people_and_yaml_write_them() -> None:
