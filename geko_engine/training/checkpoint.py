@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import geko_engine
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_args import ADAMW, ADAMW_8BIT, GEKOTrainingArgs
 from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
 from geko_engine.models.saving import load_trainable_state, require_finite, trainable_state
 from geko_engine.selection.policy import SelectionPolicy
@@ -169,16 +169,24 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     snapshot.state = TrainerState(**values)
     states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
     engine = snapshot.engine
-    engine.optimizer.load_state_dict(states["optimizer"])
+    written = manifest.get("settings", {})
+    same_optimizer = not written or _optimizer_of(written) == _optimizer_of(snapshot.settings)
+    if same_optimizer:
+        engine.optimizer.load_state_dict(states["optimizer"])
     if "scaler" in states and engine.accelerator.scaler is not None:
         engine.accelerator.scaler.load_state_dict(states["scaler"])
     restore_random_states(states["random"][engine.rank])  # last: everything above may draw
-    written = manifest.get("settings", {})
-    return [
+    different = [
         f"{key} is {value!r} (was {written[key]!r})"
         for key, value in json.loads(json.dumps(snapshot.settings)).items()
         if key in written and written[key] != value
     ]
+    return different if same_optimizer else [*different, "the new optimizer begins without the state of the old one"]
+
+
+def _optimizer_of(settings: dict[str, Any]) -> str:
+    """The optimizer that `settings`, by dotted key, ask for; those of version 1 have no optim."""
+    return ADAMW_8BIT if settings.get("training.use_8bit_optimizer") else settings.get("training.optim", ADAMW)
 
 
 def settings(config: GEKOConfig, args: GEKOTrainingArgs) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _of_bitsandbytes(name: str, **options: Any) -> Callable[[Groups, GEKOTrainin
         if options.get("is_paged") and not torch.cuda.is_available():
             raise ConfigError(
                 f"The optimizer {args.optimizer} pages its state between GPU and main memory, and there is no GPU here: "
-                f"choose {args.optimizer.removeprefix('paged_')}.",
+                f"choose {'adamw_8bit' if options['optim_bits'] == 8 else 'adamw_torch_fused'}.",
                 "training.optim",
             )
         found: torch.optim.Optimizer = getattr(optimizers, name)(groups, lr=args.learning_rate, **options)

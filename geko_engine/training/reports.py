@@ -24,6 +24,7 @@ from geko_engine.scoring.evaluation import SampleScores
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.policy import EpochSummary, SelectionPolicy
 from geko_engine.training.engine import TrainingEngine
+from geko_engine.training.schedule import CONSTANT
 from geko_engine.training.state import TrainerState
 
 ROWS_SHOWN = 8  # numbers in one sentence
@@ -93,7 +94,7 @@ def run_info(
             "compile_model": engine.collate.multiple > 1,
             "optim": args.optimizer,
             "lr_scheduler_type": args.lr_scheduler_type,
-            "warmup_steps": round(warmup * steps * args.num_epochs),
+            "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * steps * args.num_epochs),
             **options,
         },
     )

@@ -533,11 +533,36 @@ def test_the_gradient_norm_of_every_step_is_in_its_event(tmp_path: Path) -> None
     assert seen == pytest.approx(norms, rel=1e-5) and len(seen) == 6
 
 
-@pytest.mark.parametrize("changes", [{"optim": "paged_adamw_8bit"}, {"optim": "sgd", "use_8bit_optimizer": True}])
+def test_the_header_tells_of_no_warm_up_where_the_schedule_has_none(tmp_path: Path) -> None:
+    for schedule, has_one in (("constant", False), ("constant_with_warmup", True)):
+        trainer = trainer_for(tmp_path, args={"lr_scheduler_type": schedule, "warmup_ratio": 0.5, "num_epochs": 1})
+        assert (trainer.info.options["warmup_steps"] > 0) == has_one
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adafactor"])
+def test_a_resume_with_another_optimizer_begins_with_its_own_state(tmp_path: Path, optim: str) -> None:
+    trainer = trainer_for(tmp_path, args={"save_steps": 2, "save_total_limit": 100})
+    trainer.train()
+    seen: list[Any] = []
+    other = trainer_for(tmp_path, args={"optim": optim}, on_event=seen.append)
+    other.load_checkpoint(trainer.checkpoints_path / "checkpoint-2")
+    assert other.train()["end"] == "complete"
+    (said,) = [event.text for event in seen if "Resuming with other settings" in getattr(event, "text", "")]
+    assert f"training.optim is '{optim}'" in said and "begins without the state of the old one" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim": "paged_adamw_8bit"},
+        {"optim": "paged_adamw_32bit"},
+        {"optim": "sgd", "use_8bit_optimizer": True},
+    ],
+)
 def test_an_optimizer_that_cannot_be_used_is_refused_at_its_field(tmp_path: Path, changes: dict[str, Any]) -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU pages")
-    with pytest.raises(ConfigError, match=r"choose adamw_8bit|switch use_8bit_optimizer off") as caught:
+    with pytest.raises(ConfigError, match=r"choose adamw_(8bit|torch_fused)|switch use_8bit_optimizer off") as caught:
         trainer_for(tmp_path, args=changes)
     assert caught.value.field in ("training.optim", "optim")
 
