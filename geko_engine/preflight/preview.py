@@ -28,7 +28,7 @@ from geko_engine.data.preparation import (
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import begin_ids
-from geko_engine.exceptions import DataError, GekoError, Stopped
+from geko_engine.exceptions import ConfigError, DataError, GekoError, Stopped
 from geko_engine.models.loading import load_config_and_tokenizer, longest_input
 from geko_engine.models.precision import set_thread_count
 from geko_engine.preflight.checks import check_hub_access, preflight
@@ -83,7 +83,10 @@ def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> s
 
 
 def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> None:
-    raise_problems(preflight(config))
+    problems = preflight(config)
+    if len(problems) == 1:
+        raise ConfigError(problems[0][1], problems[0][0])  # the message of one problem does not repeat its field
+    raise_problems(problems)
     check_hub_access(config, should_stop)
     emit(PhaseChanged("starting", f"tokenizer of {config.model.name}"))
     model_config, tokenizer = load_config_and_tokenizer(config.model, should_stop=should_stop)

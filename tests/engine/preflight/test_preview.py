@@ -69,6 +69,12 @@ def test_a_look_that_fails_names_the_field(config: RunConfig, tmp_path: Path) ->
     assert (end.end, end.field) == ("failed", "lora.target_modules") and "no layers named nothing" in end.reason
 
 
+def test_one_problem_before_anything_is_loaded_names_its_field_once(config: RunConfig) -> None:
+    config.data.train = "nowhere.csv"
+    end = of(look(config), RunEnded)
+    assert (end.end, end.field) == ("failed", "data.train") and end.reason.startswith("There is no file 'nowhere.csv'")
+
+
 def test_a_look_can_be_stopped(config: RunConfig) -> None:
     events: list[Event] = []
     assert inspect(config, events.append, lambda: True) == "stopped"
