@@ -35,6 +35,10 @@ END_OF_ADAPTER = (
     "The adapter learns to end an answer with {end}, where generation with the base model's own settings does not stop: "
     "pass eos_token_id={number} to generate."
 )
+DORA_NEEDS_PEFT = (
+    "transformers' from_pretrained leaves out the lengths that DoRA learns: load the adapter with "
+    "peft.AutoPeftModelForCausalLM."
+)
 STOPPED_EARLY = {"end": "stopped", "reason": "Stopped before the training started.", "steps": 0}
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
@@ -244,6 +248,8 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     end = learnt_end(prepared[0].rendered.format, tokenizer)
     if set_end_token(model, tokenizer, end) and lora is not None:
         emit(Message(END_OF_ADAPTER.format(end=end, number=tokenizer.eos_token_id), "warning"))
+    if lora is not None and config.lora.use_dora:
+        emit(Message(DORA_NEEDS_PEFT, "warning"))
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from geko_engine.config.run_config import RunConfig
@@ -53,6 +55,17 @@ def test_an_adapter_says_where_its_answers_end(tmp_path: Path) -> None:
         f"<|im_end|>, where generation with the base model's own settings does not stop: pass eos_token_id={end}"
         in said
     )
+
+
+def test_an_adapter_of_dora_says_what_loads_all_of_it(tmp_path: Path) -> None:
+    settings = {"enabled": True, "r": 2, "use_dora": True}
+    saved, seen = trained(tmp_path, "qwen2", lora=settings, training={"num_epochs": 1})
+    assert any("AutoPeftModelForCausalLM" in event.text for event in seen if isinstance(event, Message))
+    whole = AutoPeftModelForCausalLM.from_pretrained(saved).state_dict()
+    lengths = {n: t for n, t in load_file(saved / "adapter_model.safetensors").items() if "magnitude" in n}
+    assert lengths
+    for name, tensor in lengths.items():
+        assert torch.equal(whole[f"{name}.default.weight"], tensor)
 
 
 def trained(tmp_path: Path, family: str, **changes: Any) -> tuple[Path, list[Event]]:
