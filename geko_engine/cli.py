@@ -89,7 +89,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
     """(run folder, configuration). The folder is None with --show-config or --check, and in all processes but the first."""
     chosen = [bool(options.config), options.demo, bool(options.resume)]
-    if sum(chosen) > 1 or not (any(chosen) or options.overrides):
+    if sum(chosen) > 1 or not (any(chosen) or options.overrides or options.show_config):
         raise ConfigError("Give a YAML file, --demo or --resume RUN, or --set alone to change the defaults.")
     if options.resume:
         if options.overrides:

@@ -200,6 +200,11 @@ def test_show_config_prints_what_would_run(tmp_path: Path) -> None:
     assert yaml.safe_load(done.stdout)["geko"]["freeze_confidence"] == 0.9 and list(tmp_path.iterdir()) == []
 
 
+def test_show_config_alone_prints_the_defaults(tmp_path: Path) -> None:
+    done = geko_train("--show-config", cwd=tmp_path)
+    assert done.returncode == 0 and yaml.safe_load(done.stdout)["training"]["num_epochs"] == 3
+
+
 @pytest.mark.slow
 def test_the_demo_saves_compute_and_learns(tmp_path: Path) -> None:
     """A fifth of the demo: the figures that the whole one shows have the same signs."""
