@@ -22,7 +22,7 @@ def parse_yaml(text: str) -> Any:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"This is not valid YAML: {_first_line(error)}.") from error
+        raise ConfigError(f"This is not valid YAML: {_first_line(error)}{_place(error)}.") from error
     except RecursionError as error:
         raise _too_much() from error
     except ValueError as error:  # a date that does not exist, or a number of thousands of digits
@@ -58,3 +58,12 @@ def _too_much() -> ConfigError:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """What is wrong and in which line, where the parser says it."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return ""
+    said = f": {problem}" if problem and problem != _first_line(error) else ""
+    return f" (line {mark.line + 1}{said})"

@@ -19,7 +19,8 @@ LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: [", "This is not valid YAML: while parsing a flow node."),
+        ("a: [", "This is not valid YAML: while parsing a flow node (line 1: "),
+        ("a: 1\nb:\n\tc: 2", r"next token (line 3: found character '\t' that cannot start any token)."),
         ("[" * 50_000, "more than 20 levels. Give only settings"),
         (LAUGHS, "more than 10,000 values"),
         ("a: &a [*a]", "more than 20 levels"),
