@@ -105,6 +105,8 @@ def _run_to_its_end(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: 
 def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     config = folder.config_with_saved_flags(on_renamed=lambda sentence: emit(Message(sentence, "warning")))
     raise_problems(preflight(config))
+    for sentence in config.without_effect():
+        emit(Message(sentence, "warning"))
     if config.data.row_flags and is_main_process():
         replace_json(folder.used_flags_path, {"rows": read_row_flags(config.data.row_flags)})
     try:

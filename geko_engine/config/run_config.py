@@ -139,6 +139,19 @@ class RunConfig:
         """
         return cls.from_dict(apply_overrides(read_yaml(path), overrides or {}), on_renamed=on_renamed)
 
+    def without_effect(self) -> list[str]:
+        """A sentence for each setting that differs from its default and does nothing beside the others."""
+        found = []
+        if not self.lora.enabled:
+            usual = LoraSettings()
+            names = [
+                f.name for f in dataclasses.fields(LoraSettings) if getattr(self.lora, f.name) != getattr(usual, f.name)
+            ]
+            found += [f"lora.{name} has no effect, because lora.enabled is off." for name in names]
+        if self.training.warmup_ratio and self.training.lr_scheduler_type == "constant":
+            found.append("training.warmup_ratio has no effect, because the schedule constant has no warm-up.")
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, from which `from_dict` builds an equal RunConfig."""
         values = dataclasses.asdict(self)

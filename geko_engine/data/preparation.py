@@ -215,9 +215,10 @@ def _at_its_own_field(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if name == "evaluation" and error.field == "data.train":
-            raise DataError(str(error), "data.eval") from error
-        raise
+        if name != "evaluation":
+            raise
+        field = "data.eval" if error.field == "data.train" else error.field
+        raise DataError(f"Evaluation data: {error}", field) from error
 
 
 def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | None]:

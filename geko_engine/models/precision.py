@@ -75,6 +75,12 @@ def weights_dtype(config: RunConfig) -> torch.dtype:
     return torch.bfloat16 if config.training.bf16 else torch.float16 if config.training.fp16 else torch.float32
 
 
+def held_in(model: nn.Module) -> str:
+    """The precision of the first of a model's weights, by the name that the settings have for it."""
+    first = next(model.parameters(), None)
+    return "" if first is None else str(first.dtype).removeprefix("torch.")
+
+
 def set_thread_count(parameters: int) -> None:
     """Use one CPU thread for a small model, unless OMP_NUM_THREADS is set.
 

@@ -32,6 +32,7 @@ OPTION_NAMES = {
     "gradient_checkpointing": "Grad checkpointing",
     "compile_model": "torch.compile",
     "use_8bit_optimizer": "8-bit optimizer",  # of version 1
+    "weights": "Weights held in",
     "optim": "Optimizer",
     "lr_scheduler_type": "Schedule",
     "dataloader_workers": "DataLoader workers",

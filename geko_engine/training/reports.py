@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.models.precision import held_in
 from geko_engine.models.quantization import count_parameters
 from geko_engine.reporting.events import (
     EpochEnded,
@@ -92,6 +93,7 @@ def run_info(
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             "gradient_checkpointing": args.gradient_checkpointing,
             "compile_model": engine.collate.multiple > 1,
+            "weights": held_in(model),
             "optim": args.optimizer,
             "lr_scheduler_type": args.lr_scheduler_type,
             "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * steps * args.num_epochs),

@@ -24,6 +24,7 @@ from geko_engine.data.batches import as_samples
 from geko_engine.exceptions import CheckpointError, RunError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
+from geko_engine.models.precision import held_in
 from geko_engine.models.quantization import prepare_quantized_for_training
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
@@ -451,7 +452,7 @@ class GEKOTrainer:
             self.policy,
             self.progress,
             identity,
-            checkpoint.settings(self.config, self.args),
+            checkpoint.settings(self.config, self.args) | {"model.dtype": held_in(self.model)},
         )
 
     def save_model(self, path: str | Path, dtype: torch.dtype | None = None) -> None:

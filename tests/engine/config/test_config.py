@@ -140,3 +140,14 @@ def test_unknown_names_of_the_package_are_plain_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="GEKOTrainr"):
         _ = geko_engine.GEKOTrainr
     assert {"GEKOTrainer", "GEKOConfig", "GEKO_AGGRESSIVE"} <= set(dir(geko_engine))
+
+
+def test_settings_without_effect_are_named() -> None:
+    values = {"lora": {"r": 8, "use_dora": True}, "training": {"warmup_ratio": 0.1, "lr_scheduler_type": "constant"}}
+    assert RunConfig.from_dict(values).without_effect() == [
+        "lora.r has no effect, because lora.enabled is off.",
+        "lora.use_dora has no effect, because lora.enabled is off.",
+        "training.warmup_ratio has no effect, because the schedule constant has no warm-up.",
+    ]
+    values["lora"]["enabled"], values["training"]["lr_scheduler_type"] = True, "linear"
+    assert RunConfig.from_dict(values).without_effect() == [] == RunConfig().without_effect()
