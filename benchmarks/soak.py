@@ -1,11 +1,11 @@
-"""Half an hour of a training run with twenty tabs on its dashboard: memory and handles of the page, speed of the training.
+"""Half an hour of a training run watched by twenty tabs: memory and handles of the page, speed of the training.
 
 python -m benchmarks.soak [--small]
 
-The page is its own process, the tabs are real ones in Chromium, and the run is the demo with more epochs. Tabs are closed
-and opened again every minute, and training steps are timed with and without them: both belong to one run on one machine.
-The browser draws on the same machine, which slows the training far more than the page does: what the page itself takes is
-its share of a processor core. --small: two minutes, three tabs.
+The page is its own process, and the run is the demo with more epochs. Spells follow each other within the one run: without
+tabs; with tabs as the server sees them when they are on other machines (each asks over HTTP as the page's script does, and
+draws nothing); and with real tabs in Chromium, opened anew each time, which draw on this machine and take its processor from
+the training. --small: two minutes, three tabs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.common import Ratio, arguments, print_table, write_results
+from benchmarks.long_runs import TabOverHttp
 from benchmarks.start import LONGEST_SECONDS, answers, free_port, wait_until
 from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
@@ -36,16 +38,19 @@ from geko_engine.config.run_config import RunConfig
 MINUTES, TABS, SPELL = 30, 20, 60.0  # minutes in all, tabs, seconds with or without tabs
 SMALL_MINUTES, SMALL_TABS, SMALL_SPELL = 2, 3, 20.0
 EPOCHS = 10_000  # more than half an hour takes
+ALONE, ASKED, DRAWN = KINDS = ("no tabs", "tabs elsewhere", "tabs drawn here")
 
 
 @dataclass
 class Observed:
-    """What was seen at the end of each spell, and the training steps of each."""
+    """What was seen at the end of each spell, and the training steps a second of each, by kind of spell."""
 
     memory: list[int] = field(default_factory=list)  # bytes of the page's process
     handles: list[int] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)  # share of a core that the page took, in spells with tabs
-    steps_per_second: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})  # with tabs or not
+    processor: dict[str, list[float]] = field(
+        default_factory=lambda: {kind: [] for kind in KINDS}
+    )  # of a core, by the page
+    steps_per_second: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
 
 @contextmanager
@@ -91,8 +96,21 @@ def steps(folder: Path) -> int:
     return max((event["step"] for event in found if event["type"] == "StepCompleted"), default=0)
 
 
-def spell(browser: Browser, url: str, folder: Path, tabs: int, seconds: float) -> float:
-    """Training steps a second while `tabs` tabs show the dashboard."""
+def asked(url: str, folder: Path, tabs: int, seconds: float) -> float:
+    """Training steps a second while `tabs` tabs on other machines show the dashboard."""
+    port = int(url.rstrip("/").rpartition(":")[2])
+    opened = [TabOverHttp(port, folder.name) for _ in range(tabs)]
+    before, began = steps(folder), time.perf_counter()
+    if opened:
+        with ThreadPoolExecutor(tabs) as pool:
+            list(pool.map(lambda tab: tab.watch(seconds), opened))
+    else:
+        time.sleep(seconds)
+    return (steps(folder) - before) / (time.perf_counter() - began)
+
+
+def drawn(browser: Browser, url: str, folder: Path, tabs: int, seconds: float) -> float:
+    """Training steps a second while `tabs` tabs of a browser on this machine show the dashboard."""
     context = browser.new_context()
     try:
         pages = [context.new_page() for _ in range(tabs)]
@@ -100,10 +118,7 @@ def spell(browser: Browser, url: str, folder: Path, tabs: int, seconds: float) -
             page.goto(url)
             page.wait_for_function("window.Plotly !== undefined")
         before, began = steps(folder), time.perf_counter()
-        if pages:
-            pages[0].wait_for_timeout(1000 * seconds)  # keeps the tabs' messages flowing
-        else:
-            time.sleep(seconds)
+        pages[0].wait_for_timeout(1000 * seconds)  # keeps the tabs' messages flowing
         return (steps(folder) - before) / (time.perf_counter() - began)
     finally:
         context.close()
@@ -121,11 +136,15 @@ def observe(minutes: float, tabs: int, seconds: float) -> Observed:
         with training(runs) as folder, page_process(runs) as (process, url):
             end = time.perf_counter() + 60 * minutes
             while time.perf_counter() < end:
-                for count in (0, tabs):
+                for kind, work in (
+                    (ALONE, lambda: asked(url, folder, 0, seconds)),
+                    (ASKED, lambda: asked(url, folder, tabs, seconds)),
+                    (DRAWN, lambda: drawn(browser, url, folder, tabs, seconds)),
+                ):
                     before, began = sum(process.cpu_times()[:2]), time.perf_counter()
-                    seen.steps_per_second[bool(count)].append(spell(browser, url, folder, count, seconds))
-                    share = (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - began)
-                    seen.processor += [share] if count else []
+                    seen.steps_per_second[kind].append(work())
+                    taken = sum(process.cpu_times()[:2]) - before
+                    seen.processor[kind].append(taken / (time.perf_counter() - began))
                     seen.memory.append(process.memory_info().rss)
                     seen.handles.append(process.num_fds())
         browser.close()
@@ -144,21 +163,25 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     minutes, tabs, seconds = (SMALL_MINUTES, SMALL_TABS, SMALL_SPELL) if options.small else (MINUTES, TABS, SPELL)
     seen = observe(minutes, tabs, seconds)
-    slower = Ratio.of(seen.steps_per_second[False], seen.steps_per_second[True])
+    pace = seen.steps_per_second
+    slower = {kind: Ratio.of(pace[ALONE], pace[kind]) for kind in (ASKED, DRAWN)}
     figures: dict[str, Any] = {
         "memory, last third / second": round(growth(seen.memory), 3),
         "handles, last third / second": round(growth(seen.handles), 3),
-        "share of a core that the page takes with tabs": f"{statistics.mean(seen.processor):.1%}",
-        "time of a step with tabs drawn here / without": slower,
+        **{f"time of a step, {kind} / {ALONE}": ratio for kind, ratio in slower.items()},
+        **{
+            f"share of a core that the page takes, {kind}": f"{statistics.mean(seen.processor[kind]):.1%}"
+            for kind in KINDS
+        },
         "memory at the end": f"{seen.memory[-1] / 1e6:.0f} MB",
         "handles at the end": seen.handles[-1],
     }
     print_table(
         f"{minutes} minutes, {tabs} tabs, one run", ["what", "figure"], [[k, str(v)] for k, v in figures.items()]
     )
-    results: dict[str, Any] = {"memory": seen.memory, "handles": seen.handles, "slower": slower.to_dict()}
-    results["processor"] = [round(share, 4) for share in seen.processor]
-    results["steps_per_second"] = {"with tabs": seen.steps_per_second[True], "without": seen.steps_per_second[False]}
+    results: dict[str, Any] = {"memory": seen.memory, "handles": seen.handles, "steps_per_second": pace}
+    results["slower"] = {kind: ratio.to_dict() for kind, ratio in slower.items()}
+    results["processor"] = seen.processor
     write_results("soak", {"minutes": minutes, "tabs": tabs, "spell_seconds": seconds}, results, options)
 
 

@@ -218,7 +218,7 @@ def _at_its_own_field(name: str) -> Iterator[None]:
         if name != "evaluation":
             raise
         field = "data.eval" if error.field == "data.train" else error.field
-        raise DataError(f"Evaluation data: {error}", field) from error
+        raise DataError(f"The evaluation data cannot be used. {error}", field) from error
 
 
 def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | None]:

@@ -219,8 +219,9 @@ class Campaign:
 
     def _armed(self, arming: Arming, place: Path) -> list[str]:
         code = self._run(place, arming)
-        if arming.mode in (KILL_BEFORE, KILL_INSIDE) and code != KILLED:
+        if arming.mode in (KILL_BEFORE, KILL_INSIDE) and code not in (KILLED, 0):
             return [f"it was not killed, but ended with {code}: {self._last_words(place)}"]
+        # With 0 it had fewer operations than the run they were listed of, as times differ, and is compared all the same.
         return self._to_its_end(place, code=code)
 
     def _twice(self, at: int, other: int, place: Path) -> list[str]:
@@ -310,7 +311,10 @@ class Campaign:
             yield Fault("Clock set back", f"by {seconds} s before the resume", partial(self._clock_back, seconds))
 
     def _two_resumes(self, place: Path) -> list[str]:
-        """Both wait at a barrier right before the lock; one trains, the other names it and writes nothing."""
+        """Both wait at a barrier right before the lock; one trains, the other says so and writes nothing.
+
+        It names the process that trains; or, when it comes so late that the training is over, that nothing is left to do.
+        """
         folder = place / "runs" / self.killed.name
         shutil.copytree(self.killed, folder)
         arrived, barrier = os.pipe(), os.pipe()
@@ -327,6 +331,7 @@ class Campaign:
         winner = children[codes.index(0)].pid
         log = (place / "log").read_text(encoding="utf-8")
         named = f"is being written by process {winner}:" in log or f"is still running (process {winner})" in log
+        named = named or "is complete: there is nothing to resume" in log
         return self._compared(place) + ([] if named else [f"process {winner} is not named: {self._last_words(place)}"])
 
     def _clock_back(self, seconds: float, place: Path) -> list[str]:
