@@ -32,7 +32,7 @@ def encoding_of(file: IO[bytes]) -> str | None:
     """The encoding of the text in `file`, which is read from its beginning.
 
     Returns:
-        UTF_8, a key of NAMES, or None for what is no text or cannot be told apart.
+        UTF_8, a key of NAMES, or None where it is no text or its encoding is not clear.
     """
     decoder, sample, rest = codecs.getincrementaldecoder("utf-8")(), b"", SCANNED
     is_utf_8 = True

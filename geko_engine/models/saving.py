@@ -46,12 +46,15 @@ def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None
 
 def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
     """Save a transformers model with its floating-point weights in `dtype`, and with that dtype in its config.json."""
-    copies: dict[int, torch.Tensor] = {}  # tied weights stay tied, or they would be written twice
+    copies: dict[Any, torch.Tensor] = {}  # tied weights stay tied, or they would be written twice
 
     def copy(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_floating_point():
-            return copies.setdefault(tensor.data_ptr(), tensor.detach().to("cpu", dtype))
-        return tensor
+        if not tensor.is_floating_point():
+            return tensor
+        place = (tensor.data_ptr(), tensor.shape)
+        if place not in copies:
+            copies[place] = tensor.detach().to("cpu", dtype)
+        return copies[place]
 
     model.save_pretrained(path, state_dict={name: copy(tensor) for name, tensor in model.state_dict().items()})
     settings = copy_of(model.config)

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from geko_engine.exceptions import RunError
@@ -31,23 +31,20 @@ RESERVE_BYTES = 65_536
 
 def is_full(error: BaseException | None) -> bool:
     """Whether `error`, or an error that caused it, means that the disk is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        if FULL_MESSAGE.search(str(error)):
-            return True
-        error = error.__cause__
-    return False
+    return _means(error, FULL, FULL_MESSAGE)
 
 
 def disk_refuses(error: BaseException | None) -> bool:
     """Whether `error`, or an error that caused it, means that the disk is full, broken or read-only."""
-    if is_full(error):
-        return True
+    return is_full(error) or _means(error, REFUSED, REFUSED_MESSAGE)
+
+
+def _means(error: BaseException | None, numbers: Collection[int], words: re.Pattern[str]) -> bool:
+    """Whether `error`, or an error that caused it, has one of these numbers or says these words."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in REFUSED:
+        if isinstance(error, OSError) and error.errno in numbers:
             return True
-        if REFUSED_MESSAGE.search(str(error)):
+        if words.search(str(error)):
             return True
         error = error.__cause__
     return False

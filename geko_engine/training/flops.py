@@ -13,6 +13,8 @@ from geko_engine.scoring.chunked_loss import is_carrying_back
 FORMULAS = {**flop_registry, torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}
 FULL, FROZEN = 2.0, 1.0  # where nothing can be counted: with all weights trained, and with most of them frozen
 
+LEAST = 0.01  # 0 means that nothing was counted yet
+
 
 class FlopCount(TorchDispatchMode):
     """Counts the floating-point operations of matrix products and attention that are run within it.
@@ -47,5 +49,5 @@ def backward_cost(forward: int, backward: int, trained: float, *, recomputes: bo
         recomputes: whether layers are computed again in the backward pass (gradient checkpointing).
     """
     if forward and backward:
-        return round(backward / forward, 2)
+        return max(LEAST, round(backward / forward, 2))
     return (FULL if trained > 0.5 else FROZEN) + recomputes

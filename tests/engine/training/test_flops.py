@@ -59,3 +59,7 @@ def test_scans_weigh_more_where_the_backward_pass_is_cheap() -> None:
 )
 def test_where_kernels_are_unknown_it_goes_by_what_is_trained(trained: float, recomputes: bool, cost: float) -> None:
     assert backward_cost(0, 0, trained, recomputes=recomputes) == cost
+
+
+def test_a_cost_near_nothing_is_still_a_cost_that_was_counted() -> None:
+    assert backward_cost(10_000_000, 1, 0.01, recomputes=False) == 0.01
