@@ -74,6 +74,8 @@ def watch(model: nn.Module) -> Forwarded:
     seen = Forwarded([])
 
     def before(_module: nn.Module, _args: Any, inputs: dict[str, Any]) -> None:
+        if not seen.starts and not torch.is_grad_enabled():
+            return  # GEKO asks at first, of a few tokens, whose loss to train with
         seen.starts.append(time.perf_counter())
         seen.tokens += int(inputs["attention_mask"].sum())
         seen.positions += inputs["input_ids"].numel()
@@ -148,8 +150,12 @@ def run_geko(
         return trainer
 
 
-def run_transformers(model: Any, rows: Rows, batch: int, strategy: str = "random") -> None:
-    """One epoch of transformers.Trainer with its defaults; `strategy` is its train_sampling_strategy."""
+def run_transformers(model: Any, rows: Rows, batch: int, strategy: str = "random", **changes: Any) -> None:
+    """One epoch of transformers.Trainer with its defaults; `strategy` is its train_sampling_strategy.
+
+    Args:
+        changes: more of its arguments.
+    """
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
             output_dir=folder,
@@ -162,6 +168,7 @@ def run_transformers(model: Any, rows: Rows, batch: int, strategy: str = "random
             report_to="none",
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
+            **changes,
         )
         trainer = Trainer(model, args, data_collator=Collator(0), train_dataset=rows)
         trainer.remove_callback(PrinterCallback)

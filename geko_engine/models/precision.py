@@ -50,11 +50,12 @@ def compile_model(model: nn.Module, warn: Callable[[str], None]) -> bool:
     return True
 
 
-def check_precision(args: GEKOTrainingArgs, device: torch.device) -> str:
-    """accelerate's name of the precision: "no", "bf16" or "fp16". Raises ConfigError if the device cannot use it."""
-    if args.fp16 and device.type == "cpu":
+def check_precision(args: GEKOTrainingArgs) -> str:
+    """accelerate's name of the precision: "no", "bf16" or "fp16". Raises ConfigError if this machine cannot use it."""
+    has_gpu = torch.cuda.is_available()
+    if args.fp16 and not has_gpu:
         raise ConfigError("fp16 needs a GPU, and this machine has none: use bf16 or fp32.", "training.fp16")
-    if args.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if args.bf16 and has_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(
             "This GPU does not support bf16 (it needs Ampere or newer): use fp16 or fp32.", "training.bf16"
         )

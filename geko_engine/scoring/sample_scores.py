@@ -69,7 +69,7 @@ class Scorer:
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.compute_confidence, self.compute_correctness, self._warn = compute_confidence, compute_correctness, warn
-        self._warned = False
+        self._warned = self._own = False
         self._parameters = forward_parameters(model)
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         self._router_weight = float(getattr(base, "router_aux_loss_coef", 0.0) or 0.0)
@@ -96,6 +96,8 @@ class Scorer:
         if weights is None:
             weights = torch.ones(count, device=rows.device)
         row_weight = weights[sample]
+        if self._own:
+            return self._from_loss(self._with_labels(model, batch), batch, weights)
         inputs = {name: value for name, value in batch.items() if name != "labels"} | self._always
         head = self._head if self._head is not None and self._head.found else None
         fused = head.hidden(model, inputs, rows) if head is not None else None
@@ -113,6 +115,23 @@ class Scorer:
             flat = flat.index_select(0, rows)
         scores = per_sample(loss_of_logits(flat, target, row_weight), sample, count)
         return self._own_signals(self._with_router_loss(scores, outputs), outputs, batch)
+
+    @property
+    def may_have_loss(self) -> bool:
+        """Whether the model takes labels, and so may return a loss of its own."""
+        return "labels" in self._parameters
+
+    def own_loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor | None:
+        """The loss that the model itself returns for `batch`, one or one per sample [B]; None if it has none."""
+        loss = getattr(self._with_labels(model, batch), "loss", None)
+        return loss.detach() if isinstance(loss, Tensor) else None
+
+    def use_own_loss(self) -> None:
+        """From now on, train with and score by the model's own loss."""
+        self._own = self._warned = True
+
+    def _with_labels(self, model: nn.Module, batch: dict[str, Tensor]) -> Any:
+        return model(**{name: value for name, value in batch.items() if self._takes(name)}, **self._always)
 
     def _with_router_loss(self, scores: BatchScores, outputs: Any) -> BatchScores:
         """Add the load-balancing loss of a mixture of experts, as the model's own loss does with labels.

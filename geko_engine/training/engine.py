@@ -23,9 +23,10 @@ from transformers.integrations.neftune import activate_neftune
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, Collator
 from geko_engine.launch import process_count
-from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing
+from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing, held_in
 from geko_engine.models.quantization import count_parameters, is_quantized
 from geko_engine.scoring.evaluation import SCORES, SampleScores, as_columns, combine, score_samples
+from geko_engine.scoring.own_loss import probe, settle
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.training.flops import FlopCount, backward_cost
 from geko_engine.training.optimizer import build_optimizer
@@ -41,8 +42,8 @@ class _Scored(nn.Module):
         super().__init__()
         self.model, self.scorer = model, scorer
 
-    def forward(self, batch: dict[str, Tensor], weights: Tensor | None = None) -> Any:
-        return self.scorer(self.model, batch, weights)
+    def forward(self, batch: dict[str, Tensor], weights: Tensor | None = None, *, own_loss: bool = False) -> Any:
+        return self.scorer.own_loss(self.model, batch) if own_loss else self.scorer(self.model, batch, weights)
 
 
 class TrainingEngine:
@@ -57,7 +58,7 @@ class TrainingEngine:
         self, model: nn.Module, scorer: Scorer, args: GEKOTrainingArgs, pad_token_id: int, warn: Callable[[str], None]
     ) -> None:
         self.model, self.args = model, args
-        self.precision = check_precision(args, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = check_precision(args)
         # accelerate keeps the first precision of a process for all later trainers until it is reset.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
@@ -166,6 +167,14 @@ class TrainingEngine:
         return int(total) > 0
 
     # ------------------------------------------------------------ without training
+    def settle_loss(self, samples: Any) -> str:
+        """Train with the model's own loss where it is not GEKO's; returns the sentence for the log, or ""."""
+        few = probe(samples)
+        if not few:
+            return ""
+        half = self.precision != "no" or is_quantized(self.model) or held_in(self.model) in ("bfloat16", "float16")
+        return settle(self.scored, self.scored.scorer, self._to_device(self.collate(few)), half=half)
+
     def score_samples(
         self,
         samples: Any,

@@ -189,6 +189,9 @@ class GEKOTrainer:
             self._log(self.warmup_cut)
         if self.config.prune_frozen_after and self.config.pruned_replay == 0:
             self._warn("pruned_replay is 0: pruned samples are never scored again, and some will be forgotten.")
+        sentence = self.engine.settle_loss(self.samples)
+        if sentence:
+            self._warn(sentence)
         try:
             self._evaluate_if_due()
             while not self.progress.finished:

@@ -170,9 +170,9 @@ class PlainModel(nn.Module):
         out = self.head(torch.tanh(self.middle(self.embedding(input_ids))))
         if labels is None:
             return SimpleNamespace(logits=out if self.kind == "logits" else None)
-        each = cross_entropy(out[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1)
-        each = each / (labels[:, 1:] != -100).sum(1)
-        mean = each.mean()
+        summed = cross_entropy(out[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1)
+        targets = (labels[:, 1:] != -100).sum(1)
+        each, mean = summed / targets, summed.sum() / targets.sum()
         return SimpleNamespace(
             logits=out if self.kind == "logits" else None, loss=each if self.kind == "vector" else mean
         )

@@ -18,6 +18,7 @@ from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import CheckpointError, ConfigError, RunError
 from geko_engine.reporting.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.scoring.own_loss import probe
 from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.training.optimizer import build_optimizer
@@ -166,10 +167,11 @@ def test_counts_agree_with_a_hook_on_the_model_and_with_the_record(tmp_path: Pat
     report = trainer.train()
     lengths, states = sum_data().lengths, trainer.states
     evaluated = len(trainer.progress.evaluations) * int(sum_data(16, seed=9).lengths.sum())
+    compared = 2 * sum(len(sample["input_ids"]) for sample in probe(trainer.samples))  # the model's own loss with ours
     assert report["final_buckets"]["freeze"] > 0 and report["compute_saved_ratio"] > 0
     assert hook.trained == report["tokens_backwarded"] == int((states.seen * lengths).sum())
     assert hook.reached == report["tokens_backwarded"] - int(states.seen.sum())  # nothing follows a sample's last token
-    assert hook.looked - evaluated == report["tokens_scanned"] == int((states.checked * lengths).sum())
+    assert hook.looked - evaluated - compared == report["tokens_scanned"] == int((states.checked * lengths).sum())
     assert report["tokens_forwarded"] == report["tokens_backwarded"] + report["tokens_scanned"]
     cost = report["backward_cost"]
     spent = report["tokens_forwarded"] + cost * report["tokens_backwarded"]
@@ -392,7 +394,7 @@ def test_a_model_that_comes_in_evaluation_mode_is_trained_with_its_dropout(tmp_p
     model = small_gpt2(dropout=0.1).eval()
     model.register_forward_hook(lambda module, *_: modes.append(module.training))
     trainer_for(tmp_path, model, args={"num_epochs": 1}).train()
-    assert modes == [True] * 6
+    assert modes == [True] * (6 + 2)  # with the two that compare the model's own loss
 
 
 @pytest.mark.slow
@@ -508,7 +510,9 @@ def test_noise_is_added_to_the_embeddings_in_training_only(tmp_path: Path) -> No
     )
     model.get_input_embeddings().register_forward_hook(note)
     trainer.train()
-    assert all(4.5 < width <= 5.001 for width in widths[True]) and len(widths[True]) == 6
+    assert (
+        all(4.5 < width <= 5.001 for width in widths[True]) and len(widths[True]) == 6 + 2
+    )  # with those that compare losses
     assert set(widths[False]) == {0.0}
     assert trainer.info.options["optim"] == "adamw_torch_fused"
 
