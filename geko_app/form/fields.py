@@ -137,6 +137,7 @@ FIELDS: tuple[FormField, ...] = (
         ("lora.target_modules", "Target modules", "text", "auto"),
         ("lora.use_rslora", "rsLoRA", "check", *NUMBER_PAIR),
         ("lora.use_dora", "DoRA", "check", *NUMBER_PAIR),
+        ("lora.init_lora_weights", "Begin with", "choice"),
         ("lora.modules_to_save", "Train whole layers", "text", "none"),
         ("model.quantization", "Quantization", "choice"),
     ),
@@ -177,6 +178,7 @@ FIELDS: tuple[FormField, ...] = (
     *_group(
         "Advanced",
         ("training.lr_scheduler_type", "Learning rate schedule", "choice"),
+        ("training.max_steps", "Steps at most", "text", "by epochs", True),
         ("training.warmup_steps", "Warmup steps", "integer", *NUMBER_PAIR),
         ("training.warmup_ratio", "Warmup share", "text", "by steps", True),
         ("training.weight_decay", "Weight decay", "text", *NUMBER_PAIR),

@@ -15,7 +15,7 @@ import yaml
 
 from geko_engine.config import renames
 from geko_engine.config.declaration import Problem, build, check, raise_problems, shown, unknown_key
-from geko_engine.config.sections import ALL_LINEAR, DEMO, DataConfig, LoraSettings, ModelConfig
+from geko_engine.config.sections import ALL_LINEAR, DEMO, PISSA, DataConfig, LoraSettings, ModelConfig
 from geko_engine.config.selection import (
     GEKO_AGGRESSIVE,
     GEKO_BALANCED,
@@ -50,6 +50,10 @@ __all__ = [
 ]
 QUANTIZED_NEEDS_LORA = (
     "Quantized weights cannot be trained directly: switch on LoRA (lora.enabled), or set quantization to none."
+)
+PISSA_NEEDS_WEIGHTS = (
+    "pissa takes the largest part out of each weight, which quantized weights do not allow: choose default, or set "
+    "quantization to none."
 )
 FLOAT16_NEEDS_LORA = (
     "float16 weights cannot be trained directly, because small gradients vanish in them: choose auto or bfloat16, or switch "
@@ -112,6 +116,8 @@ class RunConfig:
             problems.append(("output_dir", "No output folder is given: give the folder for runs."))
         if sections["model"].quantization != "none" and not sections["lora"].enabled:
             problems.append(("model.quantization", QUANTIZED_NEEDS_LORA))
+        if sections["model"].quantization != "none" and sections["lora"].init_lora_weights in PISSA:
+            problems.append(("lora.init_lora_weights", PISSA_NEEDS_WEIGHTS))
         if sections["model"].dtype == "float16" and not sections["lora"].enabled:
             problems.append(("model.dtype", FLOAT16_NEEDS_LORA))
         raise_problems(problems)
@@ -150,6 +156,8 @@ class RunConfig:
             found += [f"lora.{name} has no effect, because lora.enabled is off." for name in names]
         if self.training.warmup_ratio and self.training.lr_scheduler_type == "constant":
             found.append("training.warmup_ratio has no effect, because the schedule constant has no warm-up.")
+        if self.training.step_limit and self.training.num_epochs != GEKOTrainingArgs().num_epochs:
+            found.append("training.num_epochs has no effect, because training.max_steps is set.")
         return found
 
     def to_dict(self) -> dict[str, Any]:

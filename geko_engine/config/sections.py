@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from geko_engine.config.declaration import setting
 
 DEMO = "demo"
+PISSA = ("pissa", "pissa_niter_16")  # initializations that change the base weights
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
 
 
@@ -216,6 +217,13 @@ class LoraSettings:
         False,
         "Learn the length of each weight vector separately (DoRA).",
         "Often better at small ranks; each step takes longer and more memory.",
+        kw_only=True,
+    )
+    init_lora_weights: str = setting(
+        "default",
+        "What the adapters begin with.",
+        "default changes nothing at first. pissa begins with the largest part of each weight and learns faster, on a base model that is not quantized; pissa_niter_16 approximates it quickly. A PiSSA adapter is saved for the unchanged base model, with twice the rank.",
+        choices=("default", "gaussian", *PISSA),
         kw_only=True,
     )
     modules_to_save: list[str] = setting(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
 
-ADAMW, ADAMW_8BIT = "adamw_torch_fused", "adamw_8bit"
+ADAMW, ADAMW_8BIT, MUON = "adamw_torch_fused", "adamw_8bit", "muon"
+PAGED = {"paged_adamw_8bit": ADAMW_8BIT, "paged_adamw_32bit": ADAMW}  # need a GPU -> what does without
 OPTIMIZERS = (
-    *(ADAMW, ADAMW_8BIT, "paged_adamw_8bit", "paged_adamw_32bit"),
-    *("adafactor", "lion_32bit", "lion_8bit", "sgd"),
+    *(ADAMW, ADAMW_8BIT, *PAGED),
+    *("adafactor", "lion_32bit", "lion_8bit", MUON, "sgd"),
 )
 TRACKERS = {  # name -> the package that it needs
     "tensorboard": "tensorboard",
@@ -182,7 +183,7 @@ class GEKOTrainingArgs:
     optim: str = setting(
         ADAMW,
         "Optimizer, by its name in transformers.",
-        "8-bit optimizers need less memory; paged ones move their state to main memory when the GPU is full. Lion wants a learning rate three to ten times lower, sgd a much higher one. All but AdamW, Adafactor and SGD need bitsandbytes.",
+        "8-bit optimizers need less memory; paged ones move their state to main memory when the GPU is full. Lion wants a learning rate three to ten times lower, sgd a much higher one. muon trains matrices with Muon, the rest with AdamW (PyTorch 2.9). Names with 8bit, 32bit or paged need bitsandbytes.",
         choices=OPTIMIZERS,
         kw_only=True,
     )
@@ -191,6 +192,14 @@ class GEKOTrainingArgs:
         "How the learning rate falls, by its name in transformers.",
         "cosine stays high longer. constant has no warm-up. warmup_stable_decay stays at the peak and falls to zero over the last third.",
         choices=SCHEDULES,
+        kw_only=True,
+    )
+    max_steps: int | None = setting(
+        None,
+        "Optimizer steps after which the run ends; empty or -1 to go by num_epochs.",
+        "num_epochs has no effect then: passes are repeated while steps are left, and the learning rate falls over these steps.",
+        unit="steps",
+        minimum=-1,
         kw_only=True,
     )
     warmup_ratio: float | None = setting(
@@ -236,6 +245,19 @@ class GEKOTrainingArgs:
     def optimizer(self) -> str:
         """The name of the optimizer, by either of the two settings."""
         return ADAMW_8BIT if self.use_8bit_optimizer else self.optim
+
+    @property
+    def step_limit(self) -> int:
+        """Optimizer steps that max_steps asks for; 0 where num_epochs decides."""
+        return max(0, self.max_steps or 0)
+
+    def planned_epochs(self, steps_per_epoch: int) -> int:
+        """Epochs of the run: num_epochs, or as many as the steps of max_steps take without selection."""
+        return -(-self.step_limit // steps_per_epoch) if self.step_limit else self.num_epochs
+
+    def planned_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the run without selection."""
+        return self.step_limit or self.num_epochs * steps_per_epoch
 
     def problems(self, prefix: str = "") -> list[Problem]:
         """(dotted field, message) of every invalid value; `prefix` is put before the field names."""

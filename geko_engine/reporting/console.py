@@ -105,6 +105,7 @@ class Console:
             ("Epochs", event.epochs),
             ("Batch size", event.batch_size),
             ("Steps per epoch", f"{event.steps_per_epoch:,}"),
+            *([("Steps", f"{event.max_steps:,} (max_steps)")] if event.max_steps else []),
             ("Tokens per epoch", f"{event.tokens_per_epoch:,} ({event.target_tokens_per_epoch:,} targets)"),
             ("Parameters", f"{event.parameters:,} ({share:.4g}% trainable)"),
             ("Device", event.device + (f", {event.processes} processes" if event.processes > 1 else "")),
@@ -150,11 +151,12 @@ class Console:
     def _open_bar(self, event: StepCompleted) -> None:
         self._close_bar()
         started = self._started
-        remaining_epochs = (started.epochs - event.epoch - 1) if started else 0
+        epochs = max(started.epochs, event.epoch + 1) if started else 0  # max_steps may take more than were planned
+        remaining_epochs = max(0, epochs - event.epoch - 1)
         per_epoch = (event.steps_planned - event.step + 1) // (remaining_epochs + 1)
         self._bar = tqdm(
             total=per_epoch,
-            desc=f"Epoch {event.epoch + 1}/{started.epochs if started else '?'}",
+            desc=f"Epoch {event.epoch + 1}/{epochs or '?'}",
             file=self._stream,
             mininterval=0.2,
             disable=not self._stream.isatty(),

@@ -82,6 +82,7 @@ class RunStarted(Event):
     resumed_from_step: int = 0
     resumed_from_seq: int | None = None
     processes: int = 1
+    max_steps: int = 0  # after which the run ends; 0 where the epochs decide
     mastery: str = ""  # the criterion for FREEZE, and why
     mastery_reason: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # the efficiency switches, for the header

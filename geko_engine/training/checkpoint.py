@@ -41,7 +41,7 @@ UNREADABLE = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError),
     *(SafetensorError, pickle.UnpicklingError),
 )
-ADDED = ("target_fingerprint",)  # part of the identity that earlier checkpoints do not have
+ADDED = ("target_fingerprint", "max_steps")  # part of the identity that earlier checkpoints do not have
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
@@ -203,7 +203,8 @@ def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engin
         "target_fingerprint": fingerprint(samples, "labels"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "frozen_weights": frozen_fingerprint(model),
-        "num_epochs": args.num_epochs,
+        "num_epochs": None if args.step_limit else args.num_epochs,
+        "max_steps": args.step_limit,
         "samples_per_step": engine.step_size,
         "processes": engine.processes,
         "seed": args.seed,

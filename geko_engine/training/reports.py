@@ -36,6 +36,8 @@ class RunInfo:
     """What stays the same in a run. Tokens are real ones (no padding) of one epoch over all samples.
 
     Attributes:
+        epochs: of the run; with max_steps, as many as these take without selection. max_steps: optimizer steps after
+            which the run ends; 0 where the epochs decide.
         batch_size: samples per forward pass of one process. options: efficiency switches, for the header.
     """
 
@@ -52,10 +54,15 @@ class RunInfo:
     device: str
     precision: str
     processes: int
+    max_steps: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
     def plain_training_tokens(self, state: TrainerState) -> int:
         """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
+        if self.max_steps:
+            early = state.finished and state.step < self.max_steps
+            whole = self.tokens_per_epoch * self.max_steps / self.steps_per_epoch
+            return round(whole if early else state.plain_tokens)
         if state.finished:
             return self.tokens_per_epoch * self.epochs
         return round(self.tokens_per_epoch * state.epoch + (state.epoch_plain_tokens if state.planned else 0.0))
@@ -79,7 +86,7 @@ def run_info(
         model=name,
         samples=len(samples),
         eval_samples=eval_samples,
-        epochs=args.num_epochs,
+        epochs=args.planned_epochs(steps),
         steps_per_epoch=steps,
         batch_size=args.batch_size,
         tokens_per_epoch=int(samples.lengths.sum()),
@@ -89,6 +96,7 @@ def run_info(
         device=str(engine.device),
         precision="fp32" if engine.precision == "no" else engine.precision,
         processes=engine.processes,
+        max_steps=args.step_limit,
         options={
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             "gradient_checkpointing": args.gradient_checkpointing,
@@ -96,7 +104,7 @@ def run_info(
             "weights": held_in(model),
             "optim": args.optimizer,
             "lr_scheduler_type": args.lr_scheduler_type,
-            "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * steps * args.num_epochs),
+            "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * args.planned_steps(steps)),
             **options,
         },
     )
@@ -153,7 +161,7 @@ def step_completed(
         step=state.step,
         epoch=state.epoch,
         progress=figures.progress,
-        steps_planned=state.step + plan.steps - state.step_in_plan + later,
+        steps_planned=info.max_steps or state.step + plan.steps - state.step_in_plan + later,
         loss=figures.loss,
         learning_rate=figures.learning_rate,
         phase=phase.name if phase else "",
@@ -222,7 +230,7 @@ def efficiency_report(info: RunInfo, state: TrainerState, policy: SelectionPolic
         last = {}
     return {
         "end": end,
-        "reason": state.reason or ("All epochs are done." if end == "complete" else ""),
+        "reason": state.reason or (_all_is_done(info) if end == "complete" else ""),
         "samples": info.samples,
         "epochs": info.epochs,
         "epochs_done": state.epoch,
@@ -243,3 +251,7 @@ def efficiency_report(info: RunInfo, state: TrainerState, policy: SelectionPolic
         "exact_match_after": last.get("exact_match"),
         **policy.summary(),
     }
+
+
+def _all_is_done(info: RunInfo) -> str:
+    return f"All {info.max_steps:,} steps are done." if info.max_steps else "All epochs are done."

@@ -17,6 +17,7 @@ class TrainerState:
     Attributes:
         step, epoch: optimizer steps and epochs done. step_in_plan: steps of the present plan done.
         epoch_plain_tokens: tokens of plain training that the steps of this epoch stood for so far.
+        plain_tokens: tokens of as many steps of plain training, summed over the run.
         epoch_loss: summed over its targets. epoch_targets: these.
         train_loss: mean over the targets of the last ended epoch.
         planned: whether an epoch has begun. evaluation_due: before the training, then when a step or an epoch says so.
@@ -30,6 +31,7 @@ class TrainerState:
     epoch: int = 0
     step_in_plan: int = 0
     epoch_plain_tokens: float = 0.0
+    plain_tokens: float = 0.0
     epoch_loss: float = 0.0
     epoch_targets: float = 0.0
     train_loss: float | None = None

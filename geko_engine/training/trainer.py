@@ -114,7 +114,7 @@ class GEKOTrainer:
         self.policy: SelectionPolicy = policy_for(
             self.config,
             self.samples,
-            epochs=self.args.num_epochs,
+            epochs=self.args.planned_epochs(steps_per_epoch(len(self.samples), engine.step_size)),
             seed=self.args.seed,
             step_size=engine.step_size,
             agree=lambda value: engine.gather(value)[0],
@@ -122,7 +122,7 @@ class GEKOTrainer:
         self.progress = TrainerState()
         self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
-        total_steps = self.steps_per_epoch * self.args.num_epochs
+        total_steps = self.args.planned_steps(self.steps_per_epoch)
         self.warmup = warmup_share(self.args.warmup_steps, total_steps, self.args.warmup_ratio)
         self.warmup_cut = warmup_cut(self.args, total_steps)
         self.tokens_per_epoch = int(self.samples.lengths.sum())
@@ -211,10 +211,12 @@ class GEKOTrainer:
         if not self.progress.planned and not self._begin_epoch():
             return
         progress, policy = self.progress, self.policy
-        training = PhaseChanged("training", f"epoch {progress.epoch + 1} of {self.args.num_epochs}")
+        training = PhaseChanged(
+            "training", f"epoch {progress.epoch + 1} of {max(self.info.epochs, progress.epoch + 1)}"
+        )
         self._emit(training)
         batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
-        while progress.step_in_plan < self._current_plan().steps:
+        while progress.step_in_plan < self._current_plan().steps and not self._has_all_steps:
             if self._evaluate_if_due():
                 self._emit(training)
             if self.engine.any(self.should_stop()):
@@ -244,11 +246,12 @@ class GEKOTrainer:
 
     def _end_epoch(self) -> None:
         progress = self.progress
-        self._scan_if_asked(When.EPOCH_END)  # first: a stop in the middle leaves the epoch unended
+        if not self._has_all_steps:
+            self._scan_if_asked(When.EPOCH_END)  # first: a stop in the middle leaves the epoch unended
         summary = self.policy.end_epoch()
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
         progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
-        progress.finished, progress.evaluation_due = progress.epoch >= self.args.num_epochs, True
+        progress.finished, progress.evaluation_due = self._is_over, True
         for event in reports.epoch_ended(progress, summary):
             self._emit(event)
 
@@ -281,7 +284,11 @@ class GEKOTrainer:
     def _record_step(self, ids: NDArray[Any], targets: int, columns: NDArray[Any]) -> None:
         progress = self.progress
         loss_sum, _, loss, correct, confidence, min_target_probability, width = columns
-        progress.epoch_plain_tokens += float(self._current_plan().plain_tokens_per_step[progress.step_in_plan])
+        plan = self._current_plan()
+        plain_tokens = float(plan.plain_tokens_per_step[progress.step_in_plan])
+        progress.epoch_plain_tokens += plain_tokens
+        # A plan of fewer steps than plain training has stands for more of its tokens with each of them.
+        progress.plain_tokens += plain_tokens * plan.steps / (plan.share * self.steps_per_epoch)
         progress.backward_cost = self.engine.backward_cost
         progress.step += 1
         progress.step_in_plan += 1
@@ -379,8 +386,21 @@ class GEKOTrainer:
     def share_done(self) -> float:
         """Share of the run in [0, 1], by steps; the learning rate follows it."""
         progress, plan = self.progress, self.policy.plan
+        if progress.finished:
+            return 1.0
+        if self.args.step_limit:
+            return progress.step / self.args.step_limit
         done = plan.share_done(progress.step_in_plan) if plan and progress.planned else 0.0
-        return 1.0 if progress.finished else min(1.0, (progress.epoch + done) / self.args.num_epochs)
+        return min(1.0, (progress.epoch + done) / self.args.num_epochs)
+
+    @property
+    def _has_all_steps(self) -> bool:
+        """Whether max_steps ends the run here, which may be in the middle of an epoch."""
+        return 0 < self.args.step_limit <= self.progress.step
+
+    @property
+    def _is_over(self) -> bool:
+        return self._has_all_steps if self.args.step_limit else self.progress.epoch >= self.args.num_epochs
 
     def _present_learning_rate(self) -> float:
         phase = self.policy.phase(self.share_done)
