@@ -228,11 +228,14 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     )
     from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer, longest_input
     from geko_engine.models.lora import lora_config_for
-    from geko_engine.models.precision import set_thread_count, weights_dtype
+    from geko_engine.models.precision import check_precision, set_thread_count, weights_dtype
     from geko_engine.models.saving import set_end_token
     from geko_engine.runs.sample_record_writer import SampleRecordWriter, write_sample_texts_once
+    from geko_engine.training.optimizer import require_optimizer
     from geko_engine.training.trainer import GEKOTrainer
 
+    check_precision(config.training)  # before anything is downloaded
+    require_optimizer(config.training)
     rows = load_raw_rows(config, emit, stop)  # first: a wrong split is reported before a large model is downloaded
     emit(PhaseChanged("downloading", f"model {config.model.name}"))
     settings, tokenizer = load_config_and_tokenizer(config.model, should_stop=stop)

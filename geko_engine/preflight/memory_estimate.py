@@ -26,7 +26,7 @@ from geko_engine.models.precision import weights_dtype
 from geko_engine.models.quantization import count_parameters
 from geko_engine.scoring.chunked_loss import bytes_of_loss, loss_of_hidden
 from geko_engine.scoring.output_head import fuses, output_embedding, settings, tail_of
-from geko_engine.training.optimizer import STATE_SHARE
+from geko_engine.training.optimizer import state_bytes
 
 FLOAT = 4  # bytes of a float32
 QUANTIZED_BYTES = {"4bit": 0.55, "8bit": 1.05}  # per parameter of a linear layer, scales included
@@ -119,7 +119,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         trainable=trainable,
         weights=_weight_bytes(model, config.model.quantization),
         gradients=learned,
-        optimizer=round(learned * STATE_SHARE[config.training.optimizer]),
+        optimizer=state_bytes(model, config.training.optimizer),
         activations=saved,
         logits=rows,
         flops=flops.get_total_flops(),
@@ -165,6 +165,7 @@ def _empty_model(config: RunConfig, model_config: Any, dtype: torch.dtype) -> nn
     )
     lora = lora_config_for(config.lora, model)
     if lora is not None:
+        lora.init_lora_weights = True  # there are no values here to begin with, and sizes do not depend on them
         model = apply_lora(model, lora, lambda text: None)
     empty: nn.Module = model.train()
     return empty

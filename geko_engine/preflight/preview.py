@@ -30,7 +30,7 @@ from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import begin_ids
 from geko_engine.exceptions import ConfigError, DataError, GekoError, Stopped
 from geko_engine.models.loading import load_config_and_tokenizer, longest_input
-from geko_engine.models.precision import set_thread_count
+from geko_engine.models.precision import check_precision, set_thread_count
 from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.preflight.memory_estimate import Speed, available_memory, footprint, measure_speed, verdict
 from geko_engine.reporting.events import (
@@ -43,6 +43,7 @@ from geko_engine.reporting.events import (
     StepEstimated,
 )
 from geko_engine.selection.epoch_plan import steps_per_epoch
+from geko_engine.training.optimizer import require_optimizer
 
 FIRST_ROWS = 200  # are read for the preview
 SAMPLES_SHOWN = 20
@@ -87,6 +88,8 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
     if len(problems) == 1:
         raise ConfigError(problems[0][1], problems[0][0])  # the message of one problem does not repeat its field
     raise_problems(problems)
+    check_precision(config.training)
+    require_optimizer(config.training)
     check_hub_access(config, should_stop)
     emit(PhaseChanged("starting", f"tokenizer of {config.model.name}"))
     model_config, tokenizer = load_config_and_tokenizer(config.model, should_stop=should_stop)
@@ -132,7 +135,8 @@ def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
         if len(shown) >= SAMPLES_SHOWN:
             break
     if not shown:
-        raise DataError(f"None of the first {len(rows)} rows can be used: {reasons[0]}.", "data.train")
+        which = "The only row cannot" if len(rows) == 1 else f"None of the first {len(rows)} rows can"
+        raise DataError(f"{which} be used: {reasons[0]}.", "data.train")
     return DataPreviewed(column_names(rows), format.sentence, shown[:SAMPLES_SHOWN])
 
 
@@ -204,7 +208,8 @@ def estimate(
         raise
     except Exception:  # noqa: BLE001 - an architecture may do what fake tensors cannot
         return None
-    steps = args.num_epochs * steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps)
+    per_epoch = steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps)
+    steps = args.planned_steps(per_epoch)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
     free, total = available_memory()
@@ -217,7 +222,7 @@ def estimate(
         free,
         total,
         steps,
-        found.seconds(args.num_epochs * int(lengths.sum()), steps * args.gradient_accumulation_steps, speed),
+        found.seconds(steps * int(lengths.sum()) // per_epoch, steps * args.gradient_accumulation_steps, speed),
         word,
         sentence,
     )

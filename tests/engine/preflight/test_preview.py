@@ -27,6 +27,8 @@ from geko_engine.preflight.memory_estimate import (
 )
 from geko_engine.preflight.preview import histogram, inspect
 from geko_engine.reporting.events import DataChecked, DataPreviewed, Event, PhaseChanged, RunEnded, StepEstimated
+from geko_engine.run import run
+from geko_engine.runs.folder import RunFolder
 from tests.engine.conftest import small_gpt2, small_llama
 
 
@@ -93,7 +95,28 @@ def test_the_command_line_shows_it_and_leaves_no_run(
     assert not (tmp_path / "runs").exists()
     (tmp_path / "empty.jsonl").write_text(json.dumps({"text": ""}), encoding="utf-8")
     assert main([str(path), "--check", "--set", f"data.train={tmp_path / 'empty.jsonl'}"]) == 1
-    assert "data.train: None of the 1 rows has anything to learn" in capsys.readouterr().err
+    assert "data.train: The only row has nothing to learn: every text is empty." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU pages, and trains in fp16")
+@pytest.mark.parametrize(
+    ("training", "field", "sentence"),
+    [
+        ({"optim": "paged_adamw_8bit"}, "training.optim", "there is no GPU here: choose adamw_8bit"),
+        ({"optim": "paged_adamw_32bit"}, "training.optim", "there is no GPU here: choose adamw_torch_fused"),
+        ({"fp16": True}, "training.fp16", "fp16 needs a GPU"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_before_anything_is_read(
+    config: RunConfig, tmp_path: Path, training: dict[str, Any], field: str, sentence: str
+) -> None:
+    asked = RunConfig.from_dict(config.to_dict() | {"training": training, "output_dir": str(tmp_path / "runs")})
+    events = look(asked)
+    assert of(events, RunEnded).field == field and sentence in of(events, RunEnded).reason
+    assert not of(events, PhaseChanged)
+    seen: list[Event] = []
+    assert run(RunFolder.create(asked), on_event=seen.append)["end"] == "failed"
+    assert "downloading" not in [event.phase for event in seen if isinstance(event, PhaseChanged)]
 
 
 def test_lengths_fall_into_bins_of_whole_tokens() -> None:
