@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import ModelConfig
+from geko_engine.config.sections import PISSA, ModelConfig
 from geko_engine.exceptions import CheckpointError, ModelError
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, is_peft_available, lora_config_for
@@ -143,9 +143,10 @@ class RunModels:
         adapts = asked.config.lora.enabled
         if asked.which != FINAL:
             read_manifest(asked.path, WEIGHTS)
-            base = self._load_base(asked, should_stop).model if adapts else None
-            model = base if adapts else _loaded(asked, asked.config.model, should_stop)
-            return _Loaded(asked.tuned_key, self._with_checkpoint(asked, model), adapts)
+            shares = adapts and asked.config.lora.init_lora_weights not in PISSA  # which changes the base weights
+            base = self._load_base(asked, should_stop).model if shares else None
+            model = base if shares else _loaded(asked, asked.config.model, should_stop)
+            return _Loaded(asked.tuned_key, self._with_checkpoint(asked, model), shares)
         if not (asked.path / ("adapter_config.json" if adapts else "config.json")).is_file():
             raise ModelError(f"The run {asked.folder.id} has not saved a model yet: choose one of its checkpoints.")
         if not adapts:
@@ -167,10 +168,11 @@ class RunModels:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"The checkpoint {asked.which} cannot be read: choose another one.") from error
         lora = lora_config_for(asked.config.lora, model)
+        torch.manual_seed(asked.config.training.seed)  # pissa_niter draws: the same as in training
         adapted = model if lora is None else apply_lora(model, lora, lambda text: None)
         wrong = load_trainable_state(adapted, tensors)
         if wrong:
-            if lora is not None and self._base is not None:
+            if lora is not None and self._base is not None and self._base.model is model:
                 self._base.model = adapted.unload()  # type: ignore[operator]
             raise CheckpointError(f"The checkpoint {asked.which} is of another model: {wrong[0]} does not fit.")
         return adapted.eval()

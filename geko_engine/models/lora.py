@@ -17,6 +17,7 @@ from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
 from geko_engine.config.sections import ALL_LINEAR, LoraSettings
 from geko_engine.exceptions import ConfigError
 from geko_engine.models.quantization import count_parameters, is_quantized, silence_bitsandbytes
+from geko_engine.models.saving import keep_initial_adapters
 
 # By model_type in config.json. A name means every layer whose path ends with it, as in peft.
 LORA_TARGETS: dict[str, list[str]] = {
@@ -83,6 +84,7 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
         target_modules=targets,
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
+        init_lora_weights=True if settings.init_lora_weights == "default" else settings.init_lora_weights,
         modules_to_save=settings.modules_to_save or None,
         fan_in_fan_out=any(_is_transposed(module) for module in chosen),
     )
@@ -124,6 +126,7 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
     for parameter in adapted.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
             parameter.data = parameter.data.float()  # whole layers beside the adapters: small updates need float32
+    keep_initial_adapters(adapted)
     total, trainable = count_parameters(adapted)
     log("[GEKO] LoRA applied")
     log(f"  Trainable params : {trainable:,} ({100 * trainable / total:.2f}%)")

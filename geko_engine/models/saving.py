@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy as copy_of
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None
     path.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "save_pretrained"):
         if hasattr(model, "peft_config"):
-            model.save_pretrained(path)
+            _save_adapters(model, path)
             if getattr(model, "generation_config", None) is not None:  # where generation stops, for who reads it here
                 model.generation_config.save_pretrained(path)
         elif dtype in (None, getattr(model, "dtype", None)):
@@ -42,6 +43,44 @@ def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None
         save_tensors(model, str(path / "model.safetensors"))
     if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(path)
+
+
+def keep_initial_adapters(model: Any) -> None:
+    """Remember what the adapters of `model` begin with, where their initialization (PiSSA) took it out of the base weights."""
+    if str(model.peft_config[model.active_adapter].init_lora_weights).startswith("pissa"):
+        model.initial_adapters = {name: p.detach().clone() for name, p in model.named_parameters() if is_low_rank(name)}
+
+
+def is_low_rank(name: str) -> bool:
+    """Whether a parameter is one of an adapter's two matrices."""
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def _save_adapters(model: Any, path: Path) -> None:
+    """Save the adapters for the base model as its author published it.
+
+    PiSSA trains W - s B0 A0 + s B A, so beside W belongs s (B A - B0 A0): an adapter of twice the rank that holds both.
+    """
+    initial = getattr(model, "initial_adapters", None)
+    if initial is None:
+        model.save_pretrained(path)
+        return
+    state = model.state_dict()
+    for name, before in initial.items():
+        first = name.rpartition(".lora_A.")[1]  # A [r, in], B [out, r]
+        both = [state[name], before.to(state[name].device) * (1 if first else -1)]
+        state[name] = torch.cat(both, dim=0 if first else 1)
+    settings = model.peft_config[model.active_adapter]
+    factor = math.sqrt(2) if settings.use_rslora else 2  # the scale stays: alpha / r, or alpha / sqrt(r)
+    saved = copy_of(settings)
+    saved.init_lora_weights, saved.r, saved.lora_alpha = True, 2 * settings.r, factor * settings.lora_alpha
+    saved.rank_pattern = {name: 2 * rank for name, rank in settings.rank_pattern.items()}
+    saved.alpha_pattern = {name: factor * alpha for name, alpha in settings.alpha_pattern.items()}
+    model.peft_config[model.active_adapter] = saved
+    try:
+        model.save_pretrained(path, state_dict=state)
+    finally:
+        model.peft_config[model.active_adapter] = settings
 
 
 def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
@@ -106,7 +145,8 @@ def require_finite(model: nn.Module) -> None:
 def saved_bytes(model: nn.Module, dtype: torch.dtype | None = None) -> int:
     """Bytes of weights that `save_model` writes; arguments as there."""
     if hasattr(model, "peft_config"):
-        return sum(p.nbytes for p in model.parameters() if p.requires_grad)
+        copies = 2 if hasattr(model, "initial_adapters") else 1
+        return copies * sum(p.nbytes for p in model.parameters() if p.requires_grad)
     return sum(
         p.numel() * (dtype.itemsize if dtype and p.is_floating_point() else p.itemsize) for p in model.parameters()
     )
