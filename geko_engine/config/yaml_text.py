@@ -20,15 +20,33 @@ def parse_yaml(text: str) -> Any:
             f"A configuration has at most {MAX_TEXT:,} characters, but this has {len(text):,}: give only settings."
         )
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise ConfigError(f"This is not valid YAML: {_first_line(error)}{_place(error)}.") from error
     except RecursionError as error:
         raise _too_much() from error
+    except ConfigError:
+        raise
     except ValueError as error:  # a date that does not exist, or a number of thousands of digits
         raise ConfigError(f"This YAML has a value that cannot be read: {_first_line(error)}.") from error
     _check_size(values)
     return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice: the loader of the library would keep the last value in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                raise ConfigError(
+                    f"The key {key.value!r} stands in lines {lines[key.value]} and {key.start_mark.line + 1} of the same "
+                    "section: keep one of them."
+                )
+            if isinstance(key, yaml.ScalarNode):
+                lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 def _check_size(values: Any) -> None:

@@ -22,6 +22,31 @@ OF_A_ROW = (
 )  # names no list of rows stands beside
 
 
+class DoubleKeys(dict[str, Any]):
+    """An object in which a key stood twice, here or further in; the last value of each counts.
+
+    Attributes:
+        names: the keys that stood twice here.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text. Called for each one, so it does little where there is nothing to say."""
+    made = dict(pairs)
+    if len(made) == len(pairs) and not any(map(_has_double, made.values())):
+        return made
+    found, names = DoubleKeys(made), [name for name, _ in pairs]
+    found.names = tuple(name for name in made if names.count(name) > 1)
+    return found
+
+
+def _has_double(value: Any) -> bool:
+    kind = type(value)
+    return kind is DoubleKeys or (kind is list and any(type(item) is DoubleKeys for item in value))
+
+
 def parse_json(text: str, path: Path, where: str = "") -> Any:
     """The value of a JSON text.
 
@@ -35,7 +60,7 @@ def parse_json(text: str, path: Path, where: str = "") -> Any:
         JSONDecodeError: only without `where`: there is more after a first object.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         if not where and error.msg == "Extra data" and text.lstrip().startswith("{"):
             raise
@@ -92,6 +117,8 @@ def _rows_of_object(value: dict[str, Any], path: Path) -> list[Any]:
             f"{str(path)!r} holds several lists of rows ({', '.join(lists)}): write each to a file of its own."
         )
     columns = lists if lists == value else _columns_by_key(value)
+    if columns and isinstance(value, DoubleKeys) and value.names:
+        raise DataError(f"{str(path)!r} names the column {value.names[0]!r} twice: give each column its own name.")
     return _rows_of_columns(columns, path) if columns else [value]
 
 
@@ -130,7 +157,8 @@ def _readable_names(row: dict[str, Any]) -> dict[str, Any]:
     """`row` with column names that a sentence can hold: half a character in one is written as its escape."""
     if all(map(str.isascii, row)):
         return row
-    return {name.encode("utf-8", "backslashreplace").decode(): value for name, value in row.items()}
+    made = {name.encode("utf-8", "backslashreplace").decode(): value for name, value in row.items()}
+    return DoubleKeys(made) if isinstance(row, DoubleKeys) else made
 
 
 def _depth(value: Any) -> int:

@@ -230,7 +230,8 @@ def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | 
     here = {row for row in excluded if row < len(rows)}
     if here and len(here) == len(rows):
         raise DataError(
-            f"All {len(rows):,} rows are flagged, so nothing is left to train on: remove some flags.", ROW_FLAGS
+            f"{'The only row is' if len(rows) == 1 else f'All {len(rows):,} rows are'} flagged, so nothing is left to train on: remove some flags.",
+            ROW_FLAGS,
         )
     return [None if number in here else row for number, row in enumerate(rows)] if here else rows
 

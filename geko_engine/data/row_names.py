@@ -55,12 +55,14 @@ class Origin:
         files: name and number of rows of each file that was read, where the source is a folder.
         unread: names of the other files in the folder, by the reason.
         is_cut: whether reading ended before the last file, at the number of rows that was asked for.
+        double_keys: numbers of the rows, counted from 0, in which a key stood twice.
         notes: what else there is to say about files that were read, one sentence each, without a full stop.
     """
 
     files: list[tuple[str, int]] = field(default_factory=list)
     unread: dict[str, list[str]] = field(default_factory=dict)
     is_cut: bool = False
+    double_keys: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -84,6 +86,11 @@ class Origin:
             found.append(f"Rows come from {_files(filled)}{end}: {_named(f'{n} {count:,}' for n, count in filled)}")
         if empty:
             found.append(f"{_files(empty)} without rows: {_named(empty)}")
+        if self.double_keys:
+            rows = f"{len(self.double_keys):,} {'row' if len(self.double_keys) == 1 else 'rows'}"
+            found.append(
+                f"{rows} with a key that stands twice, whose last value is read: {self.names.list(self.double_keys)}"
+            )
         found += self.notes
         found += [f"{_files(names)} not read, {reason}: {_named(names)}" for reason, names in self.unread.items()]
         return found

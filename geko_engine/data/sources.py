@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from geko_engine.config.sections import DEMO, DataConfig
+from geko_engine.data.json_rows import DoubleKeys
 from geko_engine.data.local_files import file_rows, find_files, is_local
 from geko_engine.data.row_names import LoadedRows, Origin
 from geko_engine.data.text_files import reading_notes
@@ -87,6 +88,8 @@ def _local(name: str, split: str, count: int | None, should_stop: ShouldStop) ->
         try:
             # After a problem there will be no run: of the other files only the beginning is tried.
             for row in itertools.islice(file_rows(path), ROWS_TRIED if problems else left):
+                if isinstance(row, DoubleKeys):
+                    found.origin.double_keys.append(len(found))
                 found.append(row)
                 if len(found) % ROWS_BETWEEN_STOPS == 0 and should_stop():
                     raise Stopped

@@ -21,7 +21,7 @@ from geko_engine.data.batches import TokenizedData
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import Stopped
 
-LAYOUT = 5  # of the files, and of how a row becomes tokens: raise it when either changes
+LAYOUT = 6  # of the files, and of how a row becomes tokens: raise it when either changes
 MAX_BYTES = 4 << 30
 ARRAYS = ("tokens", "learnt", "offsets", "rows", "parts", "digests")
 LISTS = ("truncated", "empty", "masked", "duplicates", "notes", "remarks")

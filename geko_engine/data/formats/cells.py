@@ -60,6 +60,11 @@ class Cells:
         return found is not None and is_off(found)
 
 
+def something(text: str) -> str:
+    """The text of what is learned; "" where it holds nothing but spaces and line breaks."""
+    return text if text.strip() else ""
+
+
 def is_off(value: Any) -> bool:
     """Whether a weight or a yes-or-no says that something is not to be learned."""
     return value.strip().lower() in FALSE_WORDS if isinstance(value, str) else not value

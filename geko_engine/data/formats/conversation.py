@@ -131,7 +131,8 @@ class PromptCompletionChat(_Turns):
         return pair_sentence(self.prompt, self.completion, self.context, self.beside, labels=self.labels, chat=True)
 
     def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
-        if Cells(row).value(self.completion) in (None, "", []):
+        answer = Cells(row).value(self.completion)
+        if answer in (None, []) or (isinstance(answer, str) and not answer.strip()):
             raise UnusableRow(f"{EMPTY} (column {self.completion!r})")
         return render_dialogue(self.dialogue(row), tokenizer)
 

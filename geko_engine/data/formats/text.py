@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from geko_engine.data.formats.base import Rendering, Row, Segment
-from geko_engine.data.formats.cells import Cells
+from geko_engine.data.formats.cells import Cells, something
 from geko_engine.data.formats.columns import Beside, join_lines, pair_sentence, with_context
 
 
@@ -38,7 +38,7 @@ class PlainText:
     def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
         cells = Cells(row)
         self.beside.refuse_unwanted(cells)
-        return [Rendering([(cells.text(self.text), True)], notes=tuple(cells.notes))]
+        return [Rendering([(something(cells.text(self.text)), True)], notes=tuple(cells.notes))]
 
     def render_pair(self, prompt: str, answer: str, tokenizer: Any) -> list[Segment]:
         return [(prompt, False), (answer, True)]
@@ -87,7 +87,7 @@ class PromptCompletion:
     def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
         cells = Cells(row)
         self.beside.refuse_unwanted(cells)
-        pair = self.render_pair(self._prompt(cells), cells.text(self.completion), tokenizer)
+        pair = self.render_pair(self._prompt(cells), something(cells.text(self.completion)), tokenizer)
         return [Rendering(pair, notes=tuple(cells.notes))]
 
     def render_pair(self, prompt: str, answer: str, tokenizer: Any) -> list[Segment]:

@@ -110,7 +110,7 @@ class Dialogue:
 def answers_of(turns: Sequence[Turn]) -> list[int]:
     """Numbers of the turns in which the assistant says something."""
     spoken = (i for i, turn in enumerate(turns) if turn["role"] == ASSISTANT)
-    return [i for i in spoken if turns[i]["content"] or turns[i].get("tool_calls")]
+    return [i for i in spoken if str(turns[i]["content"]).strip() or turns[i].get("tool_calls")]
 
 
 def reasoning_and_answer(turn: Turn) -> tuple[str, str]:

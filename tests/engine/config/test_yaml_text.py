@@ -27,6 +27,11 @@ LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" 
         ("a: " + "1" * 5000, "has a value that cannot be read: Exceeds the limit"),
         ("a: 2024-13-45", "has a value that cannot be read: month must be in 1..12."),
         ("a: !!python/object/apply:os.system [ls]", "This is not valid YAML: could not determine a constructor"),
+        (
+            "training:\n  seed: 1\n  num_epochs: 2\n  seed: 3",
+            "The key 'seed' stands in lines 2 and 4 of the same section: keep one of them.",
+        ),
+        ("data: {}\nlora: {}\ndata: {}", "The key 'data' stands in lines 1 and 3 of the same section"),
         ("#" * (MAX_TEXT + 1), "at most 100,000 characters, but this has 100,001"),
     ],
 )

@@ -118,6 +118,10 @@ def test_a_template_that_forgets_learns_every_answer_as_inference_sees_it(tokeni
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "no answer": ([{"role": "user", "content": "Hi"}], "the conversation has no answer of the assistant"),
     "an empty answer": ([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}], "has no answer"),
+    "an answer of spaces": (
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " \n\t "}],
+        "has no answer",
+    ),
     "no list": (3, "'messages' holds no list of turns"),
     "a text": ("Hi", "'messages' holds a text, not a list of turns"),
     "missing": (None, "holds no list of turns"),
@@ -135,7 +139,7 @@ def test_a_conversation_that_cannot_be_used_is_left_out_with_its_reason(name: st
     tokenizer.chat_template = CHATML
     data = tokenise([{"messages": TURNS}, {"messages": value}], Conversation("messages"), tokenizer, 500)
     assert data.rows.tolist() == [0] and list(data.unusable) == [1] and reason in data.unusable[1]
-    with pytest.raises(DataError, match=r"None of the 1 rows can be used. Row 1: "):
+    with pytest.raises(DataError, match=r"The only row cannot be used. Row 1: "):
         tokenise([{"messages": value}], Conversation("messages"), tokenizer, 500)
 
 

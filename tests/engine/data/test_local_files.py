@@ -34,6 +34,41 @@ TEXTS = {
 }
 
 
+DOUBLE = '{"prompt": "a", "completion": "b", "completion": "c"}'
+NESTED = '{"messages": [{"role": "user", "content": "a", "content": "b"}, {"role": "assistant", "content": "c"}]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", f"{LINES}{DOUBLE}\n{DOUBLE}\n"),
+        ("a.json", json.dumps(ROWS)[:-1] + f", {DOUBLE}, {DOUBLE}]"),
+        ("b.json", '{"data": ' + json.dumps(ROWS)[:-1] + f", {DOUBLE}, {DOUBLE}]}}"),
+        ("nested.jsonl", f"{LINES}{NESTED}\n{NESTED}\n"),
+        ("unusual.jsonl", LINES + '{"prömpt": "a", "prömpt": "b"}\n' * 2),
+    ],
+)
+def test_rows_with_a_key_twice_are_named(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    found = load_rows(DataConfig(train=str(tmp_path / name)))
+    assert "2 rows with a key that stands twice, whose last value is read: 3, 4" in found.origin.sentences
+    assert found[:2] == ROWS and len(found) == 4
+
+
+def test_one_row_with_a_key_twice_is_named_with_its_file(tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", LINES), ("b.jsonl", f"{LINES}{DOUBLE}\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    found = load_rows(DataConfig(train=str(tmp_path)))
+    assert "1 row with a key that stands twice, whose last value is read: b.jsonl 3" in found.origin.sentences
+    assert found[4]["completion"] == "c"
+
+
+def test_a_column_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"prompt": ["a"], "completion": ["b"], "prompt": ["c"]}', encoding="utf-8")
+    with pytest.raises(DataError, match="names the column 'prompt' twice: give each column its own name"):
+        load_rows(DataConfig(train=str(tmp_path / "a.json")))
+
+
 @pytest.mark.parametrize("mark", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_kind_of_file_gives_the_same_rows(name: str, mark: str, tmp_path: Path) -> None:

@@ -48,15 +48,15 @@ def test_cut_and_useless_rows_are_listed_by_number(tokenizer: Any) -> None:
         {"prompt": "abcdefghij", "completion": "k"},
         {"prompt": "a", "completion": None},
     ]
+    assert tokenise([*rows, {"prompt": "ab", "completion": " \n "}], PAIR, tokenizer, 6).empty == [1, 4, 5]
+    assert tokenise([{"text": "a"}, {"text": " \n"}], PlainText("text"), tokenizer, 6).empty == [1]
     data = tokenise(rows, PAIR, tokenizer, 6)
     assert (data.rows.tolist(), data.truncated, data.empty, data.masked) == ([0, 2], [2], [1, 4], [3])
     assert trained_text(data[1], tokenizer) == "cde"
-    with pytest.raises(
-        DataError, match=r"None of the 2 rows .* 1 have their completion beyond max_length = 6"
-    ) as caught:
+    with pytest.raises(DataError, match=r"None of the 2 rows .* 1 has its completion beyond max_length = 6") as caught:
         tokenise(rows[3:], PAIR, tokenizer, 6)
     assert caught.value.field == "data.max_length"
-    with pytest.raises(DataError, match=r"None of the 1 rows .* every completion is empty"):
+    with pytest.raises(DataError, match=r"The only row has nothing to learn: every completion is empty"):
         tokenise(rows[4:], PAIR, tokenizer, 6)
 
 
@@ -131,6 +131,12 @@ def test_names_that_may_be_right_pass(model_folder: Path) -> None:
     assert not any(model_problem(name) for name in ("demo", "gpt2", "owner/name", str(model_folder)))
     assert not any(data_problem(name) for name in ("demo", "squad", "owner/name"))
     assert "has no config.json" in model_problem(str(model_folder.parent))
+    adapter = model_folder.parent / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "gpt2"}', encoding="utf-8")
+    assert "holds a LoRA adapter and no whole model (its base is 'gpt2'): give the base" in model_problem(str(adapter))
+    (adapter / "adapter_config.json").write_text("[", encoding="utf-8")
+    assert "holds a LoRA adapter and no whole model: give the base" in model_problem(str(adapter))
     assert "There is no file" in data_problem("rows.jsonl") and "No data is given" in data_problem(" ")
 
 
