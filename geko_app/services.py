@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from geko_app.workers.export_jobs import ExportJobs
 from geko_app.workers.form_checks import FormChecks
 from geko_app.workers.inference_jobs import InferenceJobs
 from geko_app.workers.model_downloads import ModelDownloads
@@ -20,14 +21,17 @@ class Services:
     checks: FormChecks = field(default_factory=FormChecks)
     previews: PreviewJobs = field(default_factory=PreviewJobs)
     inference: InferenceJobs = field(init=False)
+    exports: ExportJobs = field(init=False)
 
     def __post_init__(self) -> None:
         self.inference = InferenceJobs(self.supervisor.store)
+        self.exports = ExportJobs(self.supervisor.store)
 
     def shutdown(self) -> None:
         """End every process of the page; an active training saves a checkpoint first."""
         self.supervisor.request_shutdown()  # first: a container gives ten seconds, and the others take some of them
         self.previews.shutdown()
         self.inference.shutdown()
+        self.exports.shutdown()
         self.downloads.shutdown()
         self.supervisor.shutdown()

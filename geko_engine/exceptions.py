@@ -6,8 +6,9 @@ GekoError
 ├── ModelError                  a model or tokenizer that cannot be loaded or adapted
 ├── CheckpointError             a checkpoint that is incomplete, damaged or of another run
 │   └── CheckpointNotFoundError (FileNotFoundError)   there is no checkpoint in the folder
-└── RunError                    a run that cannot start or continue (folder, disk, device)
-    └── RunLockedError          another process writes this run
+├── RunError                    a run that cannot start or continue (folder, disk, device)
+│   └── RunLockedError          another process writes this run
+└── ExportError                 a model that cannot be merged, converted or pushed
 
 Each carries `problems`: (field, message) pairs, where field is the dotted name of the setting to change
 ("training.num_epochs"), or "" if no setting is to blame. The page shows each message at its field.
@@ -76,6 +77,10 @@ class RunError(GekoError):
 
 class RunLockedError(RunError):
     """Another process writes this run."""
+
+
+class ExportError(GekoError):
+    """A model that cannot be merged, converted or pushed."""
 
 
 class Stopped(Exception):

@@ -1,10 +1,12 @@
 """A small Hub on this machine, for the unmodified clients: repos, revisions, licences, and ways to fail.
 
-Speaks as much of the Hub's HTTP as huggingface_hub, transformers and datasets ask for. Knows nothing of GEKO.
+Speaks as much of the Hub's HTTP as huggingface_hub, transformers and datasets ask for: reading, and pushing models with
+the LFS protocol (clients need HF_HUB_DISABLE_XET=1). Knows nothing of GEKO.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -15,18 +17,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs|auth-check)(?:/(.*))?)?")
+API = re.compile(
+    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs|auth-check|preupload|commit)(?:/(.*))?)?"
+)
+BATCH = re.compile(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch")
+OBJECT = re.compile(r"/lfs-objects/([0-9a-f]{64})")
+LARGE = (".safetensors", ".gguf", ".bin")  # are kept by LFS
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 CHUNK = 4096
 
 
 @dataclass
 class Repo:
-    """One repository: `revisions` maps a branch or tag to its files. Gated: only `readers` (tokens) get the files."""
+    """One repository: `revisions` maps a branch or tag to its files. Gated: only `readers` (tokens) get the files.
+
+    Private: it does not exist for others. Only `readers` may write, too.
+    """
 
     revisions: dict[str, dict[str, bytes]]
     gated: bool = False
     readers: frozenset[str] = frozenset()
+    private: bool = False
 
     def __post_init__(self) -> None:
         self._commits = {name: commit_of(files) for name, files in self.revisions.items()}
@@ -34,6 +45,12 @@ class Repo:
     def commit(self, revision: str) -> str | None:
         """The commit that a branch, tag or commit stands for, or None."""
         return self._commits.get(revision) or (revision if revision in self._commits.values() else None)
+
+    def add(self, revision: str, files: Mapping[str, bytes]) -> str:
+        """A new commit on `revision` with `files` added or replaced."""
+        self.revisions[revision] = {**self.revisions[revision], **files}
+        self._commits[revision] = commit_of(self.revisions[revision])
+        return self._commits[revision]
 
     def files(self, commit: str) -> dict[str, bytes]:
         """The files of a commit."""
@@ -77,6 +94,7 @@ class HubServer:
         self.models: dict[str, Repo] = {}
         self.datasets: dict[str, Repo] = {}
         self.tokens: set[str] = set()  # accounts that exist; any other token is refused
+        self.objects: dict[str, bytes] = {}  # of LFS, by sha256
         self.requests: list[Request] = []
         self.bytes_sent = 0
         self.trouble: Trouble | None = None
@@ -149,12 +167,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: a test reads `requests`."""
 
     def _answer(self) -> None:
         url = urlsplit(self.path)
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self._read_body()
         self.token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.server_hub.record(Request(self.command, self.path, self.token))
         try:
@@ -166,10 +187,70 @@ class _Handler(BaseHTTPRequestHandler):
                 self._api(*match.groups(), query=parse_qs(url.query))
             elif match := FILE.fullmatch(path):
                 self._file(*match.groups())
+            elif path in ("/api/repos/create", "/api/validate-yaml"):
+                self._create() if path.endswith("create") else self._json({"warnings": [], "errors": []})
+            elif BATCH.fullmatch(path):
+                self._batch()
+            elif match := OBJECT.fullmatch(path):
+                self._store(match[1])
             else:
                 self._error(404, "", "Not found")
         except (_Gone, ConnectionError):
             self.close_connection = True
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _create(self) -> None:
+        asked = json.loads(self.body)
+        name = f"{asked['organization'] or 'me'}/{asked['name']}"
+        url = {"url": f"{self.server_hub.url}/{name}", "name": name, "id": name}
+        if not self.token:
+            return self._error(401, "", "Unauthorized")
+        if name in self.server_hub.models:
+            return self._json({**url, "error": "You already created this model repo"}, 409)
+        private = asked.get("visibility", "private" if asked.get("private") else "public") == "private"
+        readers = frozenset({self.token})
+        self.server_hub.models[name] = Repo({"main": {}}, readers=readers, private=private)
+        return self._json(url)
+
+    def _write(self, repo: Repo, action: str) -> None:
+        if self.token not in repo.readers:
+            return self._error(403, "", "Forbidden")
+        if action == "preupload":
+            files = [file["path"] for file in json.loads(self.body)["files"]]
+            modes = {name: "lfs" if name.endswith(LARGE) else "regular" for name in files}
+            answer = [{"path": n, "uploadMode": mode, "shouldIgnore": False, "oid": None} for n, mode in modes.items()]
+            return self._json({"files": answer})
+        lines = [json.loads(line) for line in self.body.splitlines() if line.strip()]
+        small = [line["value"] for line in lines if line["key"] == "file"]
+        large = [line["value"] for line in lines if line["key"] == "lfsFile"]
+        files = {file["path"]: base64.b64decode(file["content"]) for file in small}
+        commit = repo.add("main", {**files, **{file["path"]: self.server_hub.objects[file["oid"]] for file in large}})
+        return self._json(
+            {"success": True, "commitOid": commit, "commitUrl": f"{self.server_hub.url}/o/n/commit/{commit}"}
+        )
+
+    def _batch(self) -> None:
+        objects = []
+        for asked in json.loads(self.body)["objects"]:
+            upload = {"upload": {"href": f"{self.server_hub.url}/lfs-objects/{asked['oid']}"}}
+            known = asked["oid"] in self.server_hub.objects
+            objects.append(asked if known else {**asked, "actions": upload})
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _store(self, oid: str) -> None:
+        if hashlib.sha256(self.body).hexdigest() != oid:
+            return self._error(422, "", "The content has another sha256")
+        self.server_hub.objects[oid] = self.body
+        return self._json({})
 
     def _fail_before(self, path: str) -> None:
         trouble = self.server_hub.trouble
@@ -183,9 +264,11 @@ class _Handler(BaseHTTPRequestHandler):
         raise _Gone
 
     def _api(self, kind: str, name: str, action: str | None, rest: str | None, *, query: dict[str, Any]) -> None:
-        repo = (self.server_hub.models if kind == "models" else self.server_hub.datasets).get(name)
+        repo = self._visible(kind == "datasets", name)
         if repo is None:
             return self._error(404 if self.token else 401, "RepoNotFound", "Repository not found")
+        if action in ("preupload", "commit"):
+            return self._write(repo, action)
         if action == "auth-check":
             return self._json({}) if self._may_read(repo) else self._refuse()
         if action == "refs":
@@ -203,10 +286,14 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json([entry for entry in _tree(files, "", recursive=True) if entry["path"] in asked])
         siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
         gated = "manual" if repo.gated else False
-        return self._json({"id": name, "sha": commit, "private": False, "gated": gated, "siblings": siblings})
+        return self._json({"id": name, "sha": commit, "private": repo.private, "gated": gated, "siblings": siblings})
+
+    def _visible(self, dataset: object, name: str) -> Repo | None:
+        repo = (self.server_hub.datasets if dataset else self.server_hub.models).get(name)
+        return repo if repo is None or not repo.private or self.token in repo.readers else None
 
     def _file(self, dataset: str | None, name: str, revision: str, path: str) -> None:
-        repo = (self.server_hub.datasets if dataset else self.server_hub.models).get(name)
+        repo = self._visible(dataset, name)
         if repo is None:
             return self._error(404 if self.token else 401, "RepoNotFound", "Repository not found")
         if not self._may_read(repo):

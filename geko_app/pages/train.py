@@ -12,6 +12,7 @@ from geko_app.form.fields import FIELDS
 from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
 from geko_app.pages.components import ServerFunction, int_arg, live_html, plain, result_or_error, script_call, str_arg
+from geko_app.pages.exports import export_endpoints
 from geko_app.pages.train_form import QUIET, Layout
 from geko_app.services import Services
 from geko_app.views import charts
@@ -47,7 +48,8 @@ def build(services: Services, blocks: gr.Blocks) -> None:
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
             live_html("preview", [_preview_endpoint(services.previews)])
-            live_html("dashboard", _dashboard_endpoints(supervisor), elem_id="geko-live")
+            endpoints = [*_dashboard_endpoints(supervisor), *export_endpoints(services.exports)]
+            live_html("dashboard", endpoints, elem_id="geko-live")
     _wire_start(services, layout, start, message)
     _wire_preview(services, layout, preview, message)
     train_form.keep_draft(layout, blocks)

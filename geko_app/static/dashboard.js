@@ -4,6 +4,7 @@
 import { Charts } from './dashboard_charts.js';
 import { drawBars, drawLog, drawStats, drawSummary } from './dashboard_cards.js';
 import { downloadText, localSetting, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+import { ExportPanel } from './export_panel.js';
 import { clearFieldErrors, showFieldErrors } from './form_errors.js';
 import { pollWhileVisible } from './poll.js';
 
@@ -60,6 +61,7 @@ class Dashboard extends View {
     this.cursor = START;
     /** @type {Charts | null} */
     this.charts = null;
+    this.exports = new ExportPanel(this);
     this.wireButtons();
     this.wireCharts();
     document.addEventListener('click', (event) => {
@@ -190,6 +192,7 @@ class Dashboard extends View {
     drawStats(this.q('.geko-stats'), data.stats);
     drawBars(this.q('.geko-bars'), data.buckets);
     drawSummary(this.q('.geko-summary'), data.summary, (name) => this.act('variant', { name }));
+    this.exports.show(data.summary ? data.run : '');
     drawLog(this.q('.geko-log ol'), data.log, isNew);
     setText(this.q('.s-compute'), data.compute);
     setText(this.q('.s-mastery'), data.mastery);

@@ -25,7 +25,9 @@ THREAD_NAME = "geko-download"
 STOP_POLL_SECONDS = 0.1  # how often the stop flag is read
 CONNECT_SECONDS = 3.0  # a network that drops packets is known as quickly as one that refuses them
 REPORT_SECONDS = 1.0  # at most one progress report in this time
+LONG_SECONDS = 600.0  # the Hub may think about a large commit before it answers
 _offline = threading.Event()
+_long = threading.Event()
 
 
 @dataclass
@@ -117,8 +119,10 @@ def _limit(request: Any) -> None:
 
     if _offline.is_set():
         raise OfflineModeIsEnabled(f"No request to {request.url}: the Hub cannot be reached.")
-    seconds = max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
+    seconds: float = max(constants.HF_HUB_DOWNLOAD_TIMEOUT, constants.HF_HUB_ETAG_TIMEOUT)
     requested = request.extensions.get("timeout") or {}
+    if _long.is_set():
+        seconds, requested = LONG_SECONDS, {}
     limits = {part: min(requested.get(part) or seconds, seconds) for part in ("connect", "read", "write", "pool")}
     limits["connect"] = min(limits["connect"], CONNECT_SECONDS)
     request.extensions = {**request.extensions, "timeout": limits}
@@ -132,6 +136,17 @@ def offline() -> Iterator[None]:
         yield
     finally:
         _offline.clear()
+
+
+@contextlib.contextmanager
+def long_requests() -> Iterator[None]:
+    """Give requests inside this context LONG_SECONDS: for uploads."""
+    limit_request_time()
+    _long.set()
+    try:
+        yield
+    finally:
+        _long.clear()
 
 
 def progress_bar(progress: DownloadProgress) -> type[Any]:

@@ -77,14 +77,33 @@ def find_examples(
     """(examples, notes): HARD samples and evaluation rows, or training rows if there are none; notes say what is missing."""
     found: list[Example] = []
     notes: list[str] = []
-    for group in (_hard_and_held_out, _evaluation, _training):
-        if group is _training and found:
-            break
+    groups: tuple[Callable[[], list[Example]], ...] = (
+        lambda: _hard_and_held_out(folder, config, tokenizer, longest, should_stop),
+        lambda: _evaluation(config, tokenizer, should_stop),
+        lambda: [] if found else _training(config, tokenizer, should_stop),
+    )
+    for group in groups:
         try:
-            found += group(folder, config, tokenizer, longest, should_stop)
+            found += group()
         except GekoError as error:
             notes.append(str(error))
     return found, list(dict.fromkeys(notes))
+
+
+def first_examples(
+    config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]
+) -> tuple[list[Example], list[str]]:
+    """(examples, notes): the first evaluation rows, or training rows if there are none. Reads few rows, and no record."""
+    notes: list[str] = []
+    for group in (_evaluation, _training):
+        try:
+            found = group(config, tokenizer, should_stop)
+        except GekoError as error:
+            notes.append(str(error))
+        else:
+            if found:
+                return found, notes
+    return [], notes
 
 
 def _format_of(rows: list[Row], config: DataConfig, tokenizer: Any) -> Format:
@@ -98,9 +117,7 @@ def _first(asked: int | None) -> int:
     return min(FIRST_ROWS, asked or FIRST_ROWS)
 
 
-def _evaluation(
-    _folder: RunFolder, config: RunConfig, tokenizer: Any, _longest: int, should_stop: Callable[[], bool]
-) -> list[Example]:
+def _evaluation(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> list[Example]:
     if not config.data.eval:
         return []
     few = replace(config.data, eval_count=_first(config.data.eval_count))
@@ -108,9 +125,7 @@ def _evaluation(
     return _usable("evaluation", list(enumerate(rows)), _format_of(rows, config.data, tokenizer), tokenizer, {})
 
 
-def _training(
-    _folder: RunFolder, config: RunConfig, tokenizer: Any, _longest: int, should_stop: Callable[[], bool]
-) -> list[Example]:
+def _training(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> list[Example]:
     few = replace(config.data, sample_count=_first(config.data.sample_count))
     rows = load_rows(few, should_stop=should_stop)
     return _usable("training", list(enumerate(rows)), _format_of(rows, config.data, tokenizer), tokenizer, {})

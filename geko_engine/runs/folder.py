@@ -16,6 +16,7 @@ live_state.jsonl      the page's index of a long events.jsonl, built anew when i
 report.json           the figures of the whole run, written at its end
 checkpoints/          one folder a checkpoint
 model/                the trained model or adapter, and its tokenizer
+exports/              what was made of the model: merged, GGUF
 texts.parquet, rows.safetensors            texts and facts of the training samples, written once (sample_texts.py)
 samples.safetensors, history.safetensors   the sample record and its history, replaced after every epoch
 """
@@ -205,6 +206,10 @@ class RunFolder:
     @property
     def model_path(self) -> Path:
         return self.path / "model"
+
+    @property
+    def exports_path(self) -> Path:
+        return self.path / "exports"
 
     @property
     def samples_path(self) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FAMILY = {"GekoError", "ConfigError", "DataError", "ModelError", "CheckpointError", "RunError", "UnusableRow"}
+FAMILY |= {"ExportError"}
 FAMILY |= {"family"}  # hub: ModelError or DataError, whichever was asked for
 AREAS: dict[str, tuple[str, ...]] = {
     "Settings": ("geko_engine/config", "geko_engine/cli", "geko_app/form"),

@@ -90,7 +90,7 @@ def test_the_documented_extras_are_those_of_the_package() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     asked = {extra for names in re.findall(r"geko-finetune\[([\w,]+)\]", text) for extra in names.split(",")}
     assert asked and asked <= set(project["optional-dependencies"])
-    assert set(project["scripts"]) == {"geko-train", "geko-app"}
+    assert set(project["scripts"]) == {"geko-train", "geko-export", "geko-app"}
 
 
 # ------------------------------------------------------------ the README
