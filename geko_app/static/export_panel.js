@@ -1,6 +1,6 @@
 // The export card of a run that has ended: what can be made of its model, how far that has come, and what came of it.
 
-import { button, codeWithCopy, copyLine, node, SERVER_UNREACHABLE, setText, View } from './dom.js';
+import { button, codeWithCopy, copyLine, node, SERVER_UNREACHABLE, setText } from './dom.js';
 import { pollJob } from './poll.js';
 
 /**
@@ -14,7 +14,7 @@ const EVERY = 700; // milliseconds between two questions while an export runs
 const PLACES = { merged: 'Merged model', gguf: 'GGUF file', ollama: 'Modelfile', hub: 'Repository' };
 
 export class ExportPanel {
-  /** @param {View} view the dashboard, whose server functions are called */
+  /** @param {import('./dom.js').View} view the dashboard, whose server functions are called */
   constructor(view) {
     this.view = view;
     this.element = view.q('.geko-export');
@@ -39,7 +39,9 @@ export class ExportPanel {
       this.draw(card);
       return card.running;
     };
-    await pollJob(this.element.parentElement ?? this.element, () => this.view.server.exports({ run }), draw, { every: EVERY });
+    await pollJob(this.element.parentElement ?? this.element, () => this.view.server.exports({ run }), draw, {
+      every: EVERY,
+    });
   }
 
   /** @param {Card} card */
@@ -47,7 +49,12 @@ export class ExportPanel {
     this.element.hidden = !choices.length;
     if (this.element.dataset.run !== this.run) {
       this.element.dataset.run = this.run;
-      this.element.replaceChildren(node('h3', '', 'Export'), this.choiceButtons(choices), this.hubForm(adapter), node('div', 'e-job'));
+      this.element.replaceChildren(
+        node('h3', '', 'Export'),
+        this.choiceButtons(choices),
+        this.hubForm(adapter),
+        node('div', 'e-job'),
+      );
     }
     const starters = /** @type {NodeListOf<HTMLButtonElement>} */ (this.element.querySelectorAll('.e-start'));
     for (const starter of starters) starter.disabled = Boolean(job?.running);
@@ -128,7 +135,10 @@ export class ExportPanel {
       if (!box.querySelector('.e-text')) {
         const line = node('p', 'geko-hint e-text');
         line.setAttribute('role', 'status');
-        box.replaceChildren(line, button('Stop', '', () => this.view.server.stop_export({ run: this.run })));
+        box.replaceChildren(
+          line,
+          button('Stop', '', () => this.view.server.stop_export({ run: this.run })),
+        );
       }
       setText(box.querySelector('.e-text'), `${job.text} …`);
     } else {

@@ -11,6 +11,7 @@ import pytest
 from geko_engine.config.run_config import RunConfig
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.writer import RunWriter
 from tests.engine.conftest import small_gpt2, small_llama
 from tests.engine.data.template_families import tokenizer_of
 
@@ -64,7 +65,8 @@ def settings(folder: Path, base: Path | str, rows: Path, **changes: dict[str, An
 def trained(folder: Path, base: Path | str, rows: Path, **changes: dict[str, Any]) -> RunFolder:
     """A finished run."""
     made = RunFolder.create(settings(folder, base, rows, **changes))
-    report = run(made)
+    with RunWriter(made) as write:
+        report = run(made, on_event=write)
     assert report["end"] == "complete", report["reason"]
     return made
 
