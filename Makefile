@@ -12,7 +12,7 @@ NODE_STAMP := node_modules/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,trl]"
 	touch $(STAMP)
 
 $(NODE_STAMP): package.json package-lock.json .npmrc

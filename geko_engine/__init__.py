@@ -20,6 +20,7 @@ _HOME = {
     "GEKO_CONSERVATIVE": "config.selection",
     "GEKO_RECOMMENDED": "config.selection",
     "GekoError": "exceptions",
+    "GekoMixin": "integrations.transformers",
     "MountainCurriculum": "selection.curriculum",
     "BucketCounts": "selection.sample_records",
     "RunConfig": "config.run_config",

@@ -8,6 +8,7 @@ from geko_engine.config.declaration import setting
 
 DEMO = "demo"
 PISSA = ("pissa", "pissa_niter_16")  # initializations that change the base weights
+GIVEN = "given in Python"  # as data.train: the trainer of a script has the data
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO
+from geko_engine.config.sections import DEMO, GIVEN
 from geko_engine.config.training_args import tracker_problem
 from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import file_rows, find_files, is_local
@@ -54,6 +54,11 @@ def data_problem(name: str, split: str = "train") -> str:
         return "No data is given: give a Hub id, a local file, or 'demo'."
     if name == DEMO:
         return ""
+    if name == GIVEN:
+        return (
+            "The data of this run was given in Python, by a script: resume it there (resume_from_checkpoint=True), or give a "
+            "Hub id or a local file."
+        )
     if not is_local(name):
         return hub_id_problem(name, "dataset")
     try:

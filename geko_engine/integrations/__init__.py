@@ -1,0 +1,1 @@
+"""GEKO inside the trainers of transformers and TRL. Knows no page."""
