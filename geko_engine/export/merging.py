@@ -28,7 +28,6 @@ from geko_engine.inference.run_models import ModelChoice, RunModels
 from geko_engine.models.checks import quantized_with
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import is_peft_available
-from geko_engine.models.quantization import silence_bitsandbytes
 from geko_engine.models.saving import save_model, saved_bytes, set_end_token
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_folder
@@ -122,7 +121,6 @@ def _require_adapter(folder: RunFolder) -> None:
     if (folder.model_path / "adapter_config.json").is_file():
         if not is_peft_available():
             raise ExportError('An adapter needs peft: install it with `pip install "geko-finetune[peft]"`.')
-        silence_bitsandbytes()
         return
     _require_model(folder)
     raise ExportError(

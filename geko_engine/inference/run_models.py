@@ -24,7 +24,7 @@ from geko_engine.exceptions import CheckpointError, ModelError
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, is_peft_available, lora_config_for
 from geko_engine.models.precision import weights_dtype
-from geko_engine.models.quantization import is_quantized, silence_bitsandbytes
+from geko_engine.models.quantization import is_quantized
 from geko_engine.models.saving import load_trainable_state
 from geko_engine.preflight.memory_estimate import in_gigabytes, weight_bytes
 from geko_engine.runs.folder import RunFolder
@@ -155,7 +155,6 @@ class RunModels:
             raise ModelError(
                 'This run saved LoRA adapters, which need peft: install it with `pip install "geko-finetune[peft]"`.'
             )
-        silence_bitsandbytes()
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(self._load_base(asked, should_stop).model, str(asked.path))

@@ -16,7 +16,7 @@ from torch import nn
 from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
 from geko_engine.config.sections import ALL_LINEAR, LoraSettings
 from geko_engine.exceptions import ConfigError
-from geko_engine.models.quantization import count_parameters, is_quantized, silence_bitsandbytes
+from geko_engine.models.quantization import count_parameters, is_quantized
 from geko_engine.models.saving import keep_initial_adapters
 
 # By model_type in config.json. A name means every layer whose path ends with it, as in peft.
@@ -140,7 +140,6 @@ def _require_peft() -> None:
         raise ConfigError(
             'LoRA needs peft: install it with `pip install "geko-finetune[peft]"`, or switch LoRA off.', "lora.enabled"
         )
-    silence_bitsandbytes()  # peft imports it; 4-bit weights are loaded by now, and have logged what they lack
 
 
 def _check_targets(model: nn.Module, targets: Iterable[str], field: str = "lora.target_modules") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +60,6 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
-        silence_bitsandbytes()
         return BitsAndBytesConfig(load_in_8bit=True)
     precision = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     return BitsAndBytesConfig(
@@ -70,20 +68,6 @@ def quantization_config(quantization: str, args: GEKOTrainingArgs) -> Any | None
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision,
     )
-
-
-def silence_bitsandbytes() -> None:
-    """Drop two log messages of bitsandbytes that users cannot act on.
-
-    One says at every multiplication that inputs are cast. The other says that kernels for 4-bit weights are missing,
-    even if peft imports bitsandbytes for a model without such weights.
-    """
-    for module in ("autograd._functions", "backends.cpu.ops"):
-        logging.getLogger(f"bitsandbytes.{module}").addFilter(_is_useful)
-
-
-def _is_useful(record: logging.LogRecord) -> bool:
-    return not any(words in str(record.msg) for words in ("inputs will be cast", "Failed to load CPU gemm_4bit"))
 
 
 def is_quantized(model: Any) -> bool:

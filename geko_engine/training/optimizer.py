@@ -11,7 +11,6 @@ from torch import nn
 
 from geko_engine.config.training_args import MUON, PAGED, GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
-from geko_engine.models.quantization import silence_bitsandbytes
 from geko_engine.scoring.output_head import output_embedding
 
 Groups = list[dict[str, Any]]
@@ -38,7 +37,6 @@ def _muon(groups: Groups, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
 
 def _of_bitsandbytes(name: str, **options: Any) -> Callable[[Groups, GEKOTrainingArgs], torch.optim.Optimizer]:
     def build(groups: Groups, args: GEKOTrainingArgs) -> torch.optim.Optimizer:
-        silence_bitsandbytes()
         import bitsandbytes.optim as optimizers
 
         found: torch.optim.Optimizer = getattr(optimizers, name)(groups, lr=args.learning_rate, **options)
