@@ -8,7 +8,7 @@ LOWER := .venv-lower
 AUDIT := .venv-audit
 NODE_STAMP := node_modules/.installed
 
-.PHONY: app demo test test-fast faults coverage lower-bounds check audit docs assets bench screenshots clean
+.PHONY: app demo test test-fast faults coverage gpu lower-bounds check audit docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ faults: $(STAMP)       ## two hundred faults against short runs; needs Linux and
 
 coverage: $(STAMP)     ## the fast tests, with the share of lines and branches that they reach
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" --cov --cov-report=term --cov-report=xml
+
+gpu: $(STAMP)          ## on a machine with a GPU: the tests that need one, and GEKO against other trainers; into benchmarks/results
+	$(BIN)/python -m benchmarks.gpu
 
 lower-bounds:          ## the fast tests on the oldest versions that pyproject.toml allows
 	test -x $(LOWER)/bin/python || $(PYTHON) -m venv $(LOWER)

@@ -16,6 +16,7 @@ from benchmarks.arms import PLAIN, Record, read_records
 from benchmarks.common import RESULTS, read_lines
 from benchmarks.compute_budgets import LOSS, RIGHT, reaches
 from benchmarks.datasets import MIXES
+from benchmarks.gpu_table import HEADER, comparison_rows
 from benchmarks.tables import GEKO, MISSING, SHORT, groups_of, main_table, mean_and_spread, of_most_samples, said, table
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,10 @@ IN_WORDS = {
     "seed": "`GEKOConfig.seed()` (mountain curriculum; it sets the weights)",
 }
 PRESETS = ("aggressive", "balanced", "conservative", "seed")
+NO_GPU = (
+    "Not run on a GPU: no machine with one was at hand. `make gpu` runs, in about ten minutes, the tests that need one and a "
+    "table against `transformers.Trainer` and TRL, and writes it here."
+)
 PARTS_OF, TEN = "demo", "demo, ten epochs"
 
 
@@ -174,6 +179,16 @@ def label_noise() -> list[str]:
     return table(header, rows)
 
 
+def gpu() -> list[str]:
+    """A training step on a GPU against other trainers; a sentence where there is no record of one."""
+    path = RESULTS / "gpu.jsonl"
+    if not path.exists():
+        return [NO_GPU]
+    latest = read_lines(path)[-1]
+    lines = comparison_rows(latest["results"]["steps"])
+    return [f"{latest['settings']['device']}, {latest['date']}.", "", *table(list(HEADER), lines)]
+
+
 def shares(parts: Sequence[int], wholes: Sequence[int]) -> str:
     """Mean share in percent, with the smallest and the largest; of the pairs whose whole is not 0."""
     found = [100 * part / whole for part, whole in zip(parts, wholes, strict=True) if whole]
@@ -195,6 +210,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "parts": parts,
     "speed": lambda _: speed(),
     "label_noise": lambda _: label_noise(),
+    "gpu": lambda _: gpu(),
 }
 
 

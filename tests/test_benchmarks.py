@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +20,7 @@ from benchmarks.arms import Arm, apart, arms_of, by_setting, paired, pareto_fron
 from benchmarks.common import RESULTS
 from benchmarks.compute_budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
 from benchmarks.datasets import MIXES
+from benchmarks.gpu_table import HEADER, comparison_rows, estimate_rows
 from benchmarks.report import MARKED, PAGE, renewed
 from benchmarks.single_run import set_up
 from benchmarks.tables import all_tables, main_table, of_most_samples
@@ -197,12 +201,41 @@ def test_all_tables_hold_every_record() -> None:
 
 def test_the_page_of_results_shows_what_is_recorded() -> None:
     text, records = PAGE.read_text(encoding="utf-8"), read_records(RESULTS)
-    shown = ["main", "saves", "reach", "ten", "parts", "label_noise", "speed", "few"]
+    shown = ["gpu", "main", "saves", "reach", "ten", "parts", "label_noise", "speed", "few"]
     assert [found[2] for found in MARKED.finditer(text)] == shown
     assert renewed(text, records) == text
     # A figure that is not the recorded one would be seen.
     changed = [{**one, "exact_match": one["exact_match"] + 0.1} for one in records]
     assert renewed(text, changed) != text
+
+
+GPU_RECORDS = [
+    {"model": "7B", "way": "full", "trainer": "transformers", "missing": "does not fit: memory ran out"},
+    {"model": "7B", "way": "full", "trainer": "GEKO", "seconds": 0.5, "tokens_per_second": 4096.0, "bytes": 2 * 10**9},
+    {"model": "1B", "way": "LoRA", "trainer": "transformers", "seconds": 0.5, "tokens_per_second": 9.0, "bytes": None},
+    {
+        "model": "1B", "way": "LoRA", "trainer": "GEKO", "seconds": 0.4, "tokens_per_second": 9.0, "bytes": 10**9,
+        "estimated_bytes": 11 * 10**8,
+    },
+]  # fmt: skip
+
+
+def test_the_table_of_a_gpu_says_why_a_figure_is_missing() -> None:
+    assert comparison_rows(GPU_RECORDS) == [
+        ["7B", "full", "transformers", "does not fit: memory ran out", "", "", ""],
+        ["7B", "full", "GEKO", "0.500", "4,096", "2.00 GB", ""],
+        ["1B", "LoRA", "transformers", "0.500", "9", "", "1.00"],
+        ["1B", "LoRA", "GEKO", "0.400", "9", "1.00 GB", "0.80"],
+    ]
+    assert estimate_rows(GPU_RECORDS) == [["1B", "LoRA", "1.10 GB", "1.00 GB", "1.10"]]
+    assert all(len(row) == len(HEADER) for row in comparison_rows(GPU_RECORDS))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and nothing is skipped")
+def test_without_a_gpu_its_tests_are_skipped_with_what_to_do() -> None:
+    command = [sys.executable, "-m", "pytest", "tests/gpu/test_device.py", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=PAGE.parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "needs an NVIDIA GPU: run `make gpu` on a machine with one" in done.stdout
 
 
 def test_the_tables_beside_the_records_are_theirs() -> None:
