@@ -18,12 +18,14 @@ from geko_engine.exceptions import ConfigError, GekoError, RunError, RunLockedEr
 from geko_engine.hub.downloads import exit_despite_downloads
 from geko_engine.launch import is_main_process, process_count
 from geko_engine.preflight.checks import preflight
+from geko_engine.processes import share_folder
 from geko_engine.reporting.events import Event
-from geko_engine.run import run, share_folder
+from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.stop_flag import StopFlag
 from geko_engine.runs.writer import RunWriter
 
+MAY_CHANGE = {"training.num_processes", "training.gpu_ids", "training.fsdp"}  # where a run goes on, not what it does
 EXIT_CODES = {"complete": 0, "failed": 1, "stopped": 130}
 
 
@@ -92,9 +94,12 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
     if sum(chosen) > 1 or not (any(chosen) or options.overrides or options.show_config):
         raise ConfigError("Give a YAML file, --demo or --resume RUN, or --set alone to change the defaults.")
     if options.resume:
-        if options.overrides:
+        overrides = dict(map(parse_override, options.overrides))
+        fixed = sorted(set(overrides) - MAY_CHANGE)
+        if fixed:
             raise ConfigError(
-                "--resume continues a run with the settings it was started with: leave out --set, or start a new run."
+                f"--resume continues a run with the settings it was started with ({', '.join(sorted(MAY_CHANGE))} may "
+                f"change): leave out --set {fixed[0]}, or start a new run."
             )
         folder = RunFolder.open(options.resume)
         status = folder.status()
@@ -102,7 +107,7 @@ def _open(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
             raise ConfigError(f"The run {folder.id} is still running (process {status.pid}): stop it first.")
         folder.require_known_format()
         folder.require_unfinished()
-        return folder, folder.config()
+        return folder, folder.change_config(overrides) if overrides and is_main_process() else folder.config()
     values = RunConfig.demo().to_dict() if options.demo else read_yaml(options.config) if options.config else {}
     overrides = dict(map(parse_override, options.overrides))
     config = RunConfig.from_dict(apply_overrides(values, overrides), on_renamed=_print_renamed)

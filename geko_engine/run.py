@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import read_row_flags
 from geko_engine.exceptions import GekoError, RunError, Stopped, is_out_of_memory
-from geko_engine.launch import is_main_process, process_count
+from geko_engine.launch import Peers, is_main_process, process_count
 from geko_engine.preflight.checks import check_hub_access, preflight
+from geko_engine.processes import join_processes, start_processes
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.runs.disk_guard import CHECKPOINT, MODEL, DiskGuard
 from geko_engine.runs.folder import RunFolder
@@ -44,21 +46,6 @@ OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
 
-def share_folder(folder: RunFolder | None) -> RunFolder:
-    """Share the run folder of the first process with all processes.
-
-    Args:
-        folder: of the run in the first process, None in the others.
-    """
-    import torch
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    PartialState(cpu=not torch.cuda.is_available())  # without this, accelerate sees one process on CPUs
-    paths = [str(folder.path) if folder else ""]
-    return RunFolder(Path(broadcast_object_list(paths)[0]))
-
-
 def run(
     folder: RunFolder, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None, resume: bool = False
 ) -> dict[str, Any]:
@@ -85,24 +72,35 @@ def run(
 
 def _run_to_its_end(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
     began = time.monotonic()
-    try:
-        report = _run(folder, emit, stop, resume)
-    except GekoError as error:
-        text, field = _full(folder) if is_full(error) else (str(error), error.problems[0][0])
-        report = _failure(text, began)
+
+    def end(text: str, field: str) -> dict[str, Any]:
+        report = {"end": "failed", "reason": text, "seconds": time.monotonic() - began}
         _end(folder, emit, report, field)
-    except Exception as error:
-        text, field = _full(folder) if is_full(error) else _unexpected(error, folder)
-        report = _failure(text, began)
-        _end(folder, emit, report, field)
-        if not field:
-            raise
-    else:
+        return report
+
+    def lost(text: str, field: str) -> None:
+        try:
+            end(text, field)
+        finally:
+            os._exit(1)  # the main thread waits for a process that is gone
+
+    with Peers(folder.path, lost) as peers:
+        try:
+            report = _run(folder, emit, stop, resume, peers)
+        except GekoError as error:
+            return end(*(_full(folder) if is_full(error) else (str(error), error.problems[0][0])))
+        except Exception as error:
+            of_peer = peers.failure()
+            text, field = of_peer or (_full(folder) if is_full(error) else _unexpected(error, folder))
+            report = end(text, field)
+            if not field and not of_peer:
+                raise
+            return report
         _end(folder, emit, report, "")
     return report
 
 
-def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
+def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool, peers: Peers) -> dict[str, Any]:
     config = folder.config_with_saved_flags(on_renamed=lambda sentence: emit(Message(sentence, "warning")))
     raise_problems(preflight(config))
     for sentence in config.without_effect():
@@ -116,18 +114,20 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool) -> di
     if stop():  # before seconds are spent on torch
         return dict(STOPPED_EARLY)
     emit(PhaseChanged("starting", "loading torch"))
+    start_processes(config.training, emit, peers, resume=resume)
     from transformers.utils import logging  # imports torch, so it comes after everything that can fail without torch
 
     logging.disable_progress_bar()  # progress is reported as events
+    join_processes(config.training)
     if (
         config.training.auto_find_batch_size and process_count() == 1
     ):  # a single process cannot change the batch size of all
-        return _with_smaller_batches(folder, config, emit, stop, resume)
-    return _train(folder, config, emit, stop, resume)
+        return _with_smaller_batches(folder, config, emit, stop, resume, peers)
+    return _train(folder, config, emit, stop, resume, peers)
 
 
 def _with_smaller_batches(
-    folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool
+    folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool, peers: Peers
 ) -> dict[str, Any]:
     """Train. If memory runs out, continue from the newest checkpoint with smaller batches and the same samples a step."""
     from accelerate.utils import find_executable_batch_size
@@ -147,7 +147,7 @@ def _with_smaller_batches(
         steps = first[0] * first[1] // batch_size
         args = dataclasses.replace(config.training, batch_size=batch_size, gradient_accumulation_steps=steps)
         again = resume or batch_size < first[0]
-        return _train(folder, dataclasses.replace(config, training=args), emit, stop, again)
+        return _train(folder, dataclasses.replace(config, training=args), emit, stop, again, peers)
 
     retrying = find_executable_batch_size(attempt, starting_batch_size=first[0], reduce_batch_size_fn=smaller)
     report: dict[str, Any] = retrying()
@@ -166,11 +166,15 @@ def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int,
         batch_size = next((size for size in range(batch_size // 2, 0, -1) if step % size == 0), 0)
 
 
-def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool) -> dict[str, Any]:
+def _train(
+    folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop, resume: bool, peers: Peers
+) -> dict[str, Any]:
     guard = DiskGuard(folder.path, emit, stop)
+    checkpoint = _checkpoint_to_resume(folder, config, emit) if resume else _given_checkpoint(config)
+    if checkpoint is not None and checkpoint.parent == folder.checkpoints_path:
+        config = _with_same_steps(checkpoint, config, emit)
     try:
         trainer, record_writer, dtype = _prepare(folder, config, guard, stop)
-        checkpoint = _checkpoint_to_resume(folder, config, emit) if resume else _given_checkpoint(config)
         if checkpoint is not None:
             emit(PhaseChanged("starting", f"resuming from {checkpoint.name}"))
             trainer.load_checkpoint(checkpoint)
@@ -183,9 +187,11 @@ def _train(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop
     report: dict[str, Any] = trainer.train()
     if report["steps"] == 0 and report["end"] == "complete":
         raise RunError("Nothing was trained: no sample was selected.")
+    state = trainer.engine.whole_state()  # the last word of the other processes
+    peers.release()
     if trainer.engine.is_main:
         record_writer.flush()
-        report["model_path"] = _save_model(trainer, folder, dtype, guard)
+        report["model_path"] = _save_model(trainer, folder, dtype, guard, state)
     trainer.engine.end()
     return report
 
@@ -214,6 +220,28 @@ def _checkpoint_to_resume(folder: RunFolder, config: RunConfig, emit: OnEvent) -
     for problem in problems:
         emit(Message(problem.replace("resume from another one.", "it is skipped."), "warning"))
     return checkpoint or _given_checkpoint(config)
+
+
+def _with_same_steps(checkpoint: Path, config: RunConfig, emit: OnEvent) -> RunConfig:
+    """`config` with a batch size and accumulation that give the steps of this run their samples, in the processes of now."""
+    from geko_engine.training.checkpoint_files import MANIFEST, read_manifest
+    from geko_engine.training.step_size import in_words, split_step
+
+    args, processes = config.training, process_count()
+    samples = read_manifest(checkpoint, only=MANIFEST)["identity"]["samples_per_step"]
+    found = split_step(samples, args.batch_size, processes)
+    if found in (None, (args.batch_size, args.gradient_accumulation_steps)):
+        return config  # the checkpoint says why it does not fit, if it does not
+    size, steps = found
+    emit(
+        Message(
+            f"Continuing in {in_words(processes)} with batch size {size} and {steps} accumulation steps, so that a step "
+            f"still has {samples} samples.",
+            "warning",
+        )
+    )
+    args = dataclasses.replace(args, batch_size=size, gradient_accumulation_steps=steps)
+    return dataclasses.replace(config, training=args)
 
 
 def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldStop) -> tuple[Any, Any, Any]:
@@ -279,14 +307,16 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     return trainer, record_writer, dtype
 
 
-def _save_model(trainer: Any, folder: RunFolder, dtype: Any, emit: OnEvent) -> str:
+def _save_model(trainer: Any, folder: RunFolder, dtype: Any, emit: OnEvent, state: dict[str, Any] | None) -> str:
     """Save the model atomically to model/ in the run folder, its weights in `dtype`, and return the path."""
+    from geko_engine.models.saving import save_model
+
     emit(PhaseChanged("saving", "model"))
     held = getattr(trainer.model, "dtype", dtype)
     if dtype not in (None, held) and not hasattr(trainer.model, "peft_config"):
         emit(Message(f"The weights are saved in {str(dtype).removeprefix('torch.')}, like those of the base model."))
     try:
-        replace_folder(folder.model_path, lambda path: trainer.save_model(path, dtype))
+        replace_folder(folder.model_path, lambda path: save_model(trainer.model, trainer.tokenizer, path, dtype, state))
     except Exception as error:  # native writers have errors of their own
         if not disk_refuses(error):
             raise
@@ -313,10 +343,6 @@ def _full(folder: RunFolder) -> tuple[str, str]:
     newest = folder.latest_checkpoint()
     start = f"from the checkpoint at step {newest.name.split('-')[-1]}" if newest else "from the beginning"
     return f"{full_sentence(folder.path.parent)} Then resume: the run continues {start}.", "output_dir"
-
-
-def _failure(reason: str, began: float) -> dict[str, Any]:
-    return {"end": "failed", "reason": reason, "seconds": time.monotonic() - began}
 
 
 def _unexpected(error: Exception, folder: RunFolder) -> tuple[str, str]:

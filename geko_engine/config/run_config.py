@@ -24,9 +24,10 @@ from geko_engine.config.selection import (
     PRESETS,
     GEKOConfig,
 )
-from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_args import ALL_GPUS, GEKOTrainingArgs
 from geko_engine.config.yaml_text import MAX_TEXT, parse_yaml
 from geko_engine.exceptions import ConfigError
+from geko_engine.launch import is_launched
 from geko_engine.storage.user_paths import path_problem
 
 __all__ = [
@@ -59,6 +60,7 @@ FLOAT16_NEEDS_LORA = (
     "float16 weights cannot be trained directly, because small gradients vanish in them: choose auto or bfloat16, or switch "
     "on LoRA (lora.enabled)."
 )
+QUANTIZED_NOT_SHARDED = "Quantized weights cannot be shared out: set quantization to none, or training.fsdp to none."
 SECTIONS: dict[str, type] = {
     "model": ModelConfig,
     "data": DataConfig,
@@ -120,6 +122,8 @@ class RunConfig:
             problems.append(("lora.init_lora_weights", PISSA_NEEDS_WEIGHTS))
         if sections["model"].dtype == "float16" and not sections["lora"].enabled:
             problems.append(("model.dtype", FLOAT16_NEEDS_LORA))
+        if sections["model"].quantization != "none" and sections["training"].fsdp != "none":
+            problems.append(("model.quantization", QUANTIZED_NOT_SHARDED))
         raise_problems(problems)
         if renamed:
             on_renamed(renamed)
@@ -158,6 +162,12 @@ class RunConfig:
             found.append("training.warmup_ratio has no effect, because the schedule constant has no warm-up.")
         if self.training.step_limit and self.training.num_epochs != GEKOTrainingArgs().num_epochs:
             found.append("training.num_epochs has no effect, because training.max_steps is set.")
+        if self.training.gpu_ids == ALL_GPUS and self.training.num_processes > 1:
+            found.append("training.num_processes has no effect, because gpu_ids is all.")
+        args = self.training
+        alone = args.num_processes == 1 and len(args.gpus) < 2 and args.gpu_ids != ALL_GPUS and not is_launched()
+        if args.fsdp != "none" and alone:
+            found.append("training.fsdp has no effect, because the run has one process (training.num_processes).")
         return found
 
     def to_dict(self) -> dict[str, Any]:

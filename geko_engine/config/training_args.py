@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
@@ -23,6 +25,9 @@ TRACKERS = {  # name -> the package that it needs
     "swanlab": "swanlab",
     "aim": "aim",
 }
+ALL_GPUS = "all"
+FSDP = ("none", "full_shard")
+SHARDED_OPTIMIZERS = (ADAMW, "sgd")  # whose state is shared out with the weights
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
 
 
@@ -218,6 +223,27 @@ class GEKOTrainingArgs:
         maximum=100,
         kw_only=True,
     )
+    num_processes: int = setting(
+        1,
+        "Processes that train together, each on a GPU of its own.",
+        "They share each batch, so a step has batch_size x gradient_accumulation_steps x num_processes samples. Lower the accumulation steps by as much, and the result stays the same.",
+        minimum=1,
+        maximum=64,
+        kw_only=True,
+    )
+    gpu_ids: str = setting(
+        "",
+        "GPUs to train on, by number (0,1) or all; empty for the first ones.",
+        "One process is started for each GPU that is named. Use it to leave a GPU to others, or to choose the faster one.",
+        kw_only=True,
+    )
+    fsdp: str = setting(
+        "none",
+        "Share out the weights to all processes (FSDP), for models larger than a GPU.",
+        "none keeps a copy of the weights on each GPU, which is faster. full_shard keeps a part of weights, gradients and optimizer state on each, and sends weights when they are needed. Needs more than one process.",
+        choices=FSDP,
+        kw_only=True,
+    )
     dataloader_num_workers: int = setting(
         -1,
         "Processes that prepare batches; -1 to choose automatically.",
@@ -259,6 +285,16 @@ class GEKOTrainingArgs:
         """Optimizer steps of the run without selection."""
         return self.step_limit or self.num_epochs * steps_per_epoch
 
+    @property
+    def gpus(self) -> list[str]:
+        """The numbers in `gpu_ids`; none where it is empty or says all."""
+        numbers = [] if self.gpu_ids == ALL_GPUS else self.gpu_ids.split(",")
+        return [number.strip() for number in numbers if number.strip()]
+
+    def process_count(self, count_gpus: Callable[[], int]) -> int:
+        """Processes that these settings ask for; `count_gpus` says how many GPUs there are, and is asked where that matters."""
+        return max(1, count_gpus()) if self.gpu_ids == ALL_GPUS else len(self.gpus) or self.num_processes
+
     def problems(self, prefix: str = "") -> list[Problem]:
         """(dotted field, message) of every invalid value; `prefix` is put before the field names."""
         found = list(check(self, prefix))
@@ -270,4 +306,28 @@ class GEKOTrainingArgs:
         if self.use_8bit_optimizer and self.optim not in (ADAMW, ADAMW_8BIT):
             sentence = f"use_8bit_optimizer is on, and optim is {self.optim!r}: switch use_8bit_optimizer off."
             found.append((prefix + "optim", sentence))
-        return found
+        return found + [(prefix + name, text) for name, text in self._process_problems()]
+
+    def _process_problems(self) -> Iterator[Problem]:
+        """(field, message) of each setting of processes, GPUs and shards that does not fit the others."""
+        gpus = self.gpus
+        if self.gpu_ids not in ("", ALL_GPUS) and not re.fullmatch(r"\s*\d{1,3}(\s*,\s*\d{1,3})*\s*", self.gpu_ids):
+            yield "gpu_ids", f"{self.gpu_ids!r} is no list of GPUs: give their numbers, such as 0,1, or all."
+        elif len(set(gpus)) < len(gpus):
+            yield "gpu_ids", f"{self.gpu_ids!r} names a GPU twice: name each once."
+        elif gpus and self.num_processes not in (1, len(gpus)):
+            yield (
+                "num_processes",
+                f"gpu_ids names {len(gpus)}, and this is {self.num_processes}: one process is for one GPU.",
+            )
+        if self.fsdp == "none":
+            return
+        if self.fp16:
+            yield "fp16", "fsdp has no loss scaling: use bf16 or fp32, or set fsdp to none."
+        if self.compile_model:
+            yield "compile_model", "fsdp and torch.compile are not tested together: switch one of them off."
+        if self.optimizer not in SHARDED_OPTIMIZERS:
+            yield (
+                "optim",
+                f"{self.optimizer} cannot be shared out: choose {' or '.join(SHARDED_OPTIMIZERS)}, or set fsdp to none.",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from copy import deepcopy as copy_of
 from pathlib import Path
@@ -11,9 +12,16 @@ import torch
 from torch import nn
 
 from geko_engine.exceptions import RunError
+from geko_engine.models.sharding import own_part, shared_like, whole
 
 
-def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None = None) -> None:
+def save_model(
+    model: Any,
+    tokenizer: Any,
+    path: Path,
+    dtype: torch.dtype | None = None,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Save a model (or adapter) and its tokenizer for from_pretrained; a plain module as model.safetensors.
 
     Args:
@@ -22,21 +30,23 @@ def save_model(model: Any, tokenizer: Any, path: Path, dtype: torch.dtype | None
         path: folder, created if missing.
         dtype: in which the weights of a whole model are written; None for the one that they are held in. Adapters are
             always written as they are held.
+        state: its weights, as from `whole_state`, where they are shared out.
 
     Raises:
         RunError: when a trainable weight is not finite.
     """
-    require_finite(model)
+    if state is None:
+        require_finite(not_finite(model))
     path.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "save_pretrained"):
         if hasattr(model, "peft_config"):
-            _save_adapters(model, path)
+            _save_adapters(model, path, state)
             if getattr(model, "generation_config", None) is not None:  # where generation stops, for who reads it here
                 model.generation_config.save_pretrained(path)
         elif dtype in (None, getattr(model, "dtype", None)):
-            model.save_pretrained(path)
+            model.save_pretrained(path, state_dict=state)
         else:
-            _save_in(dtype, model, path)
+            _save_in(dtype, model, path, model.state_dict() if state is None else state)
     else:
         from safetensors.torch import save_model as save_tensors
 
@@ -56,16 +66,16 @@ def is_low_rank(name: str) -> bool:
     return ".lora_A." in name or ".lora_B." in name
 
 
-def _save_adapters(model: Any, path: Path) -> None:
+def _save_adapters(model: Any, path: Path, state: dict[str, torch.Tensor] | None) -> None:
     """Save the adapters for the base model as its author published it.
 
     PiSSA trains W - s B0 A0 + s B A, so beside W belongs s (B A - B0 A0): an adapter of twice the rank that holds both.
     """
     initial = getattr(model, "initial_adapters", None)
     if initial is None:
-        model.save_pretrained(path)
+        model.save_pretrained(path, state_dict=state)
         return
-    state = model.state_dict()
+    state = model.state_dict() if state is None else dict(state)
     for name, before in initial.items():
         first = name.rpartition(".lora_A.")[1]  # A [r, in], B [out, r]
         both = [state[name], before.to(state[name].device) * (1 if first else -1)]
@@ -83,7 +93,7 @@ def _save_adapters(model: Any, path: Path) -> None:
         model.peft_config[model.active_adapter] = settings
 
 
-def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
+def _save_in(dtype: torch.dtype, model: Any, path: Path, state: dict[str, torch.Tensor]) -> None:
     """Save a transformers model with its floating-point weights in `dtype`, and with that dtype in its config.json."""
     copies: dict[Any, torch.Tensor] = {}  # tied weights stay tied, or they would be written twice
 
@@ -95,7 +105,7 @@ def _save_in(dtype: torch.dtype, model: Any, path: Path) -> None:
             copies[place] = tensor.detach().to("cpu", dtype)
         return copies[place]
 
-    model.save_pretrained(path, state_dict={name: copy(tensor) for name, tensor in model.state_dict().items()})
+    model.save_pretrained(path, state_dict={name: copy(tensor) for name, tensor in state.items()})
     settings = copy_of(model.config)
     settings.dtype = dtype
     settings.save_pretrained(path)
@@ -131,15 +141,43 @@ def set_end_token(model: Any, tokenizer: Any, token: str) -> bool:
     return number not in known
 
 
-def require_finite(model: nn.Module) -> None:
-    """Raise RunError, naming the tensor, when a trainable weight is NaN or infinite: nothing good comes of saving it."""
+def not_finite(model: nn.Module) -> str:
+    """The name of a trainable weight of which this process holds a NaN or an infinite value; "" if there is none."""
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
-            raise RunError(
-                f"The weight {name} is not finite any more, so nothing is saved: resume from the last checkpoint with a "
-                "lower learning rate.",
-                "training.learning_rate",
-            )
+        if parameter.requires_grad and not bool(torch.isfinite(own_part(parameter)).all()):
+            return name
+    return ""
+
+
+def require_finite(name: str) -> None:
+    """Raise RunError when there is a `name` of a weight that is not finite: nothing good comes of saving it."""
+    if name:
+        raise RunError(
+            f"The weight {name} is not finite any more, so nothing is saved: resume from the last checkpoint with a "
+            "lower learning rate.",
+            "training.learning_rate",
+        )
+
+
+def whole_state(model: Any, *, keep: bool = True) -> dict[str, torch.Tensor]:
+    """The tensors that `save_model` writes, put together in main memory: of adapters, or of all weights.
+
+    Args:
+        model: where its weights are shared out, all processes must call this.
+        keep: False in the processes that only hand on their part.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    adapters = hasattr(model, "peft_config")
+    together: dict[int, Any] = {}  # by parameter: tied weights stay tied
+    found = {}
+    for name, tensor in model.state_dict().items():
+        given = parameters.get(name, tensor)
+        if adapters and not given.requires_grad:
+            continue
+        if id(given) not in together:
+            together[id(given)] = whole(tensor.detach(), keep=keep)
+        found[name] = together[id(given)]
+    return found if keep else {}
 
 
 def saved_bytes(model: nn.Module, dtype: torch.dtype | None = None) -> int:
@@ -176,5 +214,15 @@ def load_trainable_state(model: nn.Module, tensors: dict[str, torch.Tensor]) -> 
     if not wrong:
         with torch.no_grad():
             for name, tensor in tensors.items():
-                here[name].copy_(tensor)
+                here[name].copy_(shared_like(tensor, here[name]))
     return wrong
+
+
+def frozen_fingerprint(model: torch.nn.Module) -> str:
+    """A short hash of the first values of each frozen parameter: the base model that an adapter belongs to."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            values = parameter.detach().flatten()[:8].double().cpu().numpy()
+            digest.update(name.encode() + values.tobytes())
+    return digest.hexdigest()[:16]

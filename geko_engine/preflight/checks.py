@@ -20,6 +20,7 @@ from geko_engine.data.local_files import file_rows, find_files, is_local
 from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.hub.client import access_error, hub_id_problem
 from geko_engine.hub.downloads import ShouldStop, run_cancellable
+from geko_engine.launch import launcher_problem
 from geko_engine.models.names import model_problem
 from geko_engine.runs.disk_guard import ROOM
 from geko_engine.storage.disk_space import free_bytes, full_sentence
@@ -42,6 +43,7 @@ def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
         ("data.train", lambda: data_problem(data.train, data.train_split)),
         ("data.eval", lambda: data_problem(data.eval, data.eval_split) if data.eval else ""),
         ("data.row_flags", lambda: row_flags_problem(data.row_flags)),
+        ("training.fsdp", launcher_problem),
         ("training.report_to", lambda: tracker_problem(config.training.report_to)),
         ("output_dir", lambda: folder_problem(config.output_dir)),
         ("training.resume_from_checkpoint", lambda: checkpoint_problem(config.training.resume_from_checkpoint)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -53,7 +53,7 @@ class Footprint:
     recomputed: of them, those of the one layer that is recomputed, and their gradients; 0 without gradient checkpointing.
     logits: what the loss takes: logits of a chunk of the batch's target rows and the gradients that are computed with
     them, or of all rows where head and loss are not computed together. flops: of the matrix products of its forward pass on
-    `tokens` tokens; written: bytes that its other operations write; operations: their number, all in all.
+    `tokens` tokens; written: bytes that its other operations write; operations: their number, all in all. layers: of the model.
     """
 
     parameters: int
@@ -69,6 +69,7 @@ class Footprint:
     tokens: int
     accumulates: bool
     recomputed: int
+    layers: int = 1
 
     @property
     def peak(self) -> int:
@@ -76,6 +77,19 @@ class Footprint:
         passing = self.activations + self.logits
         moving = self.gradients + passing if self.accumulates else max(self.gradients + self.recomputed, passing)
         return round((1 + WORKSPACE) * (self.weights + self.optimizer + moving))
+
+    def shared_out(self, processes: int) -> Footprint:
+        """What each of `processes` needs with FSDP: its part, and of weights and gradients one layer whole and the next."""
+
+        def part(size: int) -> int:
+            return min(size, size // processes + 2 * size // self.layers)
+
+        return replace(
+            self,
+            weights=part(self.weights),
+            gradients=part(self.gradients),
+            optimizer=self.optimizer // processes,
+        )
 
     def parts(self) -> dict[str, int]:
         """Bytes by part, in the order in which they come to be."""
@@ -128,6 +142,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         tokens=batch_size * length,
         accumulates=config.training.gradient_accumulation_steps > 1,
         recomputed=recomputed,
+        layers=layers,
     )
 
 

@@ -29,6 +29,7 @@ from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import begin_ids
 from geko_engine.exceptions import ConfigError, DataError, GekoError, Stopped
+from geko_engine.launch import is_launched, process_count
 from geko_engine.models.loading import load_config_and_tokenizer, longest_input
 from geko_engine.models.precision import check_precision, set_thread_count
 from geko_engine.preflight.checks import check_hub_access, preflight
@@ -201,14 +202,16 @@ def estimate(
         GekoError: for what the user can solve, such as a LoRA target that does not exist.
     """
     args = config.training
+    processes = process_count() if is_launched() else args.process_count(torch.cuda.device_count)
     longest = np.argsort(lengths)[::-1][: args.batch_size]  # the first step of a run trains on these
     try:
         found = footprint(config, model_config, len(longest), int(lengths[longest].max()), int(targets[longest].sum()))
+        found = found.shared_out(processes) if args.fsdp != "none" else found
     except GekoError:
         raise
     except Exception:  # noqa: BLE001 - an architecture may do what fake tensors cannot
         return None
-    per_epoch = steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps)
+    per_epoch = steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps * processes)
     steps = args.planned_steps(per_epoch)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
@@ -222,7 +225,9 @@ def estimate(
         free,
         total,
         steps,
-        found.seconds(steps * int(lengths.sum()) // per_epoch, steps * args.gradient_accumulation_steps, speed),
+        found.seconds(
+            steps * int(lengths.sum()) // (per_epoch * processes), steps * args.gradient_accumulation_steps, speed
+        ),
         word,
         sentence,
     )

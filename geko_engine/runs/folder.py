@@ -28,7 +28,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,9 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.event_lines import is_count, is_number, is_report, parse
 from geko_engine.reporting.events import Message, with_present_names
+from geko_engine.runs.lock import RunLock
 from geko_engine.storage.atomic_files import replace_json, replace_text
-from geko_engine.storage.disk_space import full_sentence, is_full
+from geko_engine.storage.disk_space import explain_write_errors, full_sentence, is_full
 from geko_engine.storage.user_paths import FILE, kind_of, shown_path
 
 FORMAT = 2  # of the folder: raised when an older version could no longer go on with a run
@@ -242,6 +243,18 @@ class RunFolder:
     def config(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
         """The configuration that this run was started with; `on_renamed` as in RunConfig.from_dict."""
         return RunConfig.from_yaml(self.config_path, on_renamed=on_renamed)
+
+    def change_config(self, overrides: Mapping[str, Any]) -> RunConfig:
+        """The configuration with other values (dotted key -> value) from now on.
+
+        Raises:
+            ConfigError: when one is invalid. RunLockedError: when another process writes the run.
+            RunError: when the disk refuses.
+        """
+        config = RunConfig.from_yaml(self.config_path, overrides, on_renamed=renames.ignore)
+        with explain_write_errors(self.path), RunLock(self.path):
+            replace_text(self.config_path, config.to_yaml())
+        return config
 
     @property
     def row_flags_path(self) -> Path:

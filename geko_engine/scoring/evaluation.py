@@ -71,6 +71,7 @@ def score_samples(
     rank: int = 0,
     processes: int = 1,
     with_tokens: bool = False,
+    together: bool = False,
 ) -> SampleScores:
     """Score samples without gradient and dropout, in batches of similar length.
 
@@ -85,6 +86,7 @@ def score_samples(
         on_progress: called with (samples done, samples in all) after every batch.
         rank, processes: score only the share of process `rank`.
         with_tokens: return the probability of every target token too.
+        together: every process computes as many batches as the others, because each holds a part of the weights only.
 
     Raises:
         Stopped: if should_stop returned True.
@@ -101,9 +103,11 @@ def score_samples(
             for first in range(0, len(parts), processes):
                 if should_stop():
                     raise Stopped
-                if first + rank < len(parts):
-                    batch = collate([samples[int(i)] for i in parts[first + rank]])
+                own_batch = first + rank < len(parts)
+                if own_batch or together:
+                    batch = collate([samples[int(i)] for i in parts[first + rank if own_batch else first]])
                     scores = scored({name: value.to(device) for name, value in batch.items()})
+                if own_batch:
                     columns.append(as_columns(scores, batch["input_ids"].shape[1]))
                     if with_tokens and scores.probability is not None:
                         probabilities.append(scores.probability.float().cpu().numpy())

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import set_seed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -18,7 +19,8 @@ import geko_engine
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.config.training_args import ADAMW, ADAMW_8BIT, GEKOTrainingArgs
 from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
-from geko_engine.models.saving import load_trainable_state, require_finite, trainable_state
+from geko_engine.models.saving import load_trainable_state, not_finite, require_finite, trainable_state
+from geko_engine.models.sharding import reshard, whole
 from geko_engine.selection.policy import SelectionPolicy
 from geko_engine.storage.array_files import load_arrays, save_arrays
 from geko_engine.training import version_1
@@ -31,7 +33,9 @@ from geko_engine.training.checkpoint_files import (
 )
 from geko_engine.training.compute import TokenCounter
 from geko_engine.training.engine import TrainingEngine
+from geko_engine.training.parallel import shared_optimizer_state, whole_optimizer_state
 from geko_engine.training.state import TrainerState
+from geko_engine.training.step_size import in_words, step_problem
 
 __all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
 FORMAT = 4
@@ -41,6 +45,8 @@ UNREADABLE = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError),
     *(SafetensorError, pickle.UnpicklingError),
 )
+STEP = "samples_per_step"  # the part of the identity that a change of settings can restore
+LARGE_PRIME = 1_000_003
 ADDED = ("target_fingerprint", "max_steps")  # part of the identity that earlier checkpoints do not have
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
@@ -75,14 +81,17 @@ def save(snapshot: TrainingSnapshot, path: Path) -> None:
         CheckpointError: when the disk is full or cannot be written. RunError: when a weight is not finite.
     """
     engine, tokenizer = snapshot.engine, snapshot.tokenizer
-    require_finite(snapshot.model)
+    reshard(engine.scored)
+    require_finite(next(filter(None, engine.gather(not_finite(snapshot.model))), ""))  # in all processes, or in none
     drawn = engine.gather(random_states())
+    weights = {name: whole(part, keep=engine.is_main) for name, part in trainable_state(snapshot.model).items()}
+    optimizer = whole_optimizer_state(engine.optimizer, keep=engine.is_main)
     policy = snapshot.policy.state_dict()
     arrays = {name: value for name, value in policy.items() if isinstance(value, np.ndarray)}
 
     def write(folder: Path) -> None:
-        save_file(trainable_state(snapshot.model), str(folder / "weights.safetensors"))
-        states: dict[str, Any] = {"optimizer": engine.optimizer.state_dict(), "random": drawn}
+        save_file(weights, str(folder / "weights.safetensors"))
+        states: dict[str, Any] = {"optimizer": optimizer, "random": drawn}
         if engine.accelerator.scaler is not None:
             states["scaler"] = engine.accelerator.scaler.state_dict()
         torch.save(states, folder / "states.pt")
@@ -147,11 +156,16 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
             f"The checkpoint {str(path)!r} has format {number}, and this version of GEKO reads {version_1.FORMAT} and "
             f"{FORMAT}: resume with the version that wrote it."
         )
+    engine = snapshot.engine
     differences = [
         f"{name} is {value!r} here and {there.get(name)!r} there"
         for name, value in snapshot.identity.items()
-        if there.get(name, value if name in ADDED else None) != value
+        if name != STEP and there.get(name, value if name in ADDED else None) != value
     ]
+    args = engine.args
+    differences += filter(
+        None, [step_problem(there[STEP], args.batch_size, args.gradient_accumulation_steps, engine.processes)]
+    )
     if differences:
         raise CheckpointError(f"The checkpoint {str(path)!r} is of another run: {'; '.join(differences)}.")
     wrong = load_trainable_state(snapshot.model, load_file(str(path / "weights.safetensors")))
@@ -168,20 +182,33 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
         values["reason"] = ""  # why it stopped then; why it ended stays true
     snapshot.state = TrainerState(**values)
     states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
-    engine = snapshot.engine
     written = manifest.get("settings", {})
     same_optimizer = not written or _optimizer_of(written) == _optimizer_of(snapshot.settings)
     if same_optimizer:
-        engine.optimizer.load_state_dict(states["optimizer"])
+        engine.optimizer.load_state_dict(shared_optimizer_state(states["optimizer"], engine.optimizer))
     if "scaler" in states and engine.accelerator.scaler is not None:
         engine.accelerator.scaler.load_state_dict(states["scaler"])
-    restore_random_states(states["random"][engine.rank])  # last: everything above may draw
-    different = [
+    _restore_random_states(states["random"], snapshot)  # last: everything above may draw
+    different = _other_processes(len(states["random"]), engine.processes) + [
         f"{key} is {value!r} (was {written[key]!r})"
         for key, value in json.loads(json.dumps(snapshot.settings)).items()
         if key in written and written[key] != value
     ]
     return different if same_optimizer else [*different, "the new optimizer begins without the state of the old one"]
+
+
+def _restore_random_states(drawn: list[dict[str, Any]], snapshot: TrainingSnapshot) -> None:
+    """Each process goes on with the random states of its rank; one that was not there begins with new ones."""
+    rank, args = snapshot.engine.rank, snapshot.engine.args
+    if rank < len(drawn):
+        restore_random_states(drawn[rank])
+    else:
+        set_seed((args.seed + rank + LARGE_PRIME * snapshot.state.step) % 2**32)
+
+
+def _other_processes(there: int, here: int) -> list[str]:
+    """A phrase where a run goes on in another number of processes: each has random states of its own."""
+    return [] if there == here else [f"{in_words(here)} instead of {there} (dropout draws other numbers)"]
 
 
 def _optimizer_of(settings: dict[str, Any]) -> str:
@@ -202,11 +229,10 @@ def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engin
         "data_fingerprint": fingerprint(samples),
         "target_fingerprint": fingerprint(samples, "labels"),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "frozen_weights": frozen_fingerprint(model),
+        "frozen_weights": engine.frozen_weights,
         "num_epochs": None if args.step_limit else args.num_epochs,
         "max_steps": args.step_limit,
-        "samples_per_step": engine.step_size,
-        "processes": engine.processes,
+        STEP: engine.step_size,
         "seed": args.seed,
     }
 
@@ -216,16 +242,6 @@ def fingerprint(samples: Any, what: str = "input_ids") -> str:
     digest = hashlib.sha256(np.ascontiguousarray(samples.lengths, dtype=np.int64).tobytes())
     for index in np.linspace(0, len(samples) - 1, min(1000, len(samples))).astype(int):
         digest.update(np.asarray(samples[int(index)][what], dtype=np.int64).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def frozen_fingerprint(model: torch.nn.Module) -> str:
-    """A short hash of the first values of each frozen parameter: the base model that an adapter belongs to."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            values = parameter.detach().flatten()[:8].double().cpu().numpy()
-            digest.update(name.encode() + values.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object, set_seed
 from numpy.typing import NDArray
@@ -22,14 +21,16 @@ from transformers.integrations.neftune import activate_neftune
 
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, Collator
-from geko_engine.launch import process_count
+from geko_engine.models.placement import require_saveable, require_trainable_placement
 from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing, held_in
 from geko_engine.models.quantization import count_parameters, is_quantized
+from geko_engine.models.saving import frozen_fingerprint, not_finite, require_finite, whole_state
+from geko_engine.models.sharding import reshard, whole
 from geko_engine.scoring.evaluation import SCORES, SampleScores, as_columns, combine, score_samples
 from geko_engine.scoring.own_loss import probe, settle
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.training.flops import FlopCount, backward_cost
-from geko_engine.training.optimizer import build_optimizer
+from geko_engine.training.parallel import is_sharded, make_accelerator, prepare, synchronized
 from geko_engine.training.plan_loader import rank_positions
 
 COMPILED_LENGTHS = 64  # a compiled model gets batches whose length is a multiple of this
@@ -51,6 +52,7 @@ class TrainingEngine:
 
     Attributes:
         rank, processes: which of how many processes this is. is_main: whether it is the one that writes.
+        is_sharded: whether each process holds a part of the weights only (FSDP).
         model: as given (with adapters), never wrapped. step_size: samples of one optimizer step in all processes.
     """
 
@@ -59,15 +61,12 @@ class TrainingEngine:
     ) -> None:
         self.model, self.args = model, args
         self.precision = check_precision(args)
-        # accelerate keeps the first precision of a process for all later trainers until it is reset.
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            # Without a GPU accelerate sees one process only, unless cpu is set.
-            cpu=process_count() > 1 and not torch.cuda.is_available(),
-            mixed_precision=self.precision,
-        )
+        require_trainable_placement(model)
+        require_saveable(model)
+        self.frozen_weights = frozen_fingerprint(model)
+        self.accelerator = make_accelerator(self.precision)
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
-        self.is_main = self.accelerator.is_main_process
+        self.is_main, self.is_sharded = self.accelerator.is_main_process, is_sharded(args, self.processes)
         self.backward_cost = 0.0  # the forward pass being 1; counted in the first micro-batch
         self.gradient_norm: float | None = None  # of the last update, before clipping; None where it was not finite
         self.step_size = args.batch_size * args.gradient_accumulation_steps * self.processes
@@ -80,7 +79,8 @@ class TrainingEngine:
         limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
         self.collate = Collator(pad_token_id, COMPILED_LENGTHS if compiled else 1, limit)
         self.scored = _Scored(model, scorer)
-        self._wrapped, self.optimizer = self.accelerator.prepare(self.scored, build_optimizer(model, args))
+        self.optimizer = prepare(self.accelerator, self.scored, model, args)
+        self._synchronized: Any = None  # what is called in training; made with the first batch
         self.device = self.accelerator.device
         if self.processes > 1:
             set_seed(args.seed + self.rank)  # or every process would draw the same dropout masks
@@ -94,11 +94,13 @@ class TrainingEngine:
                 together: what the loss is divided by. last: whether the step's gradients are complete with this.
         """
         batch, weight = self._to_device(micro), torch.as_tensor(weights, device=self.device)
+        if self._synchronized is None:
+            self._synchronized = self._in_all_processes(batch, weight)
         with (
-            contextlib.nullcontext() if last else self.accelerator.no_sync(self._wrapped),
+            contextlib.nullcontext() if last else self.accelerator.no_sync(self._synchronized),
             contextlib.nullcontext() if self.backward_cost or self._compiled else FlopCount() as count,
         ):
-            scores = self._wrapped(batch, weight)
+            scores = self._synchronized(batch, weight)
             if count:
                 count.in_backward = True
             # Gradients are averaged over the processes; the sum of what each of them saw is wanted.
@@ -106,6 +108,12 @@ class TrainingEngine:
         if not self.backward_cost:
             self.backward_cost = self._cost(count)
         return as_columns(scores, micro["input_ids"].shape[1])
+
+    def _in_all_processes(self, batch: dict[str, Tensor], weight: Tensor) -> nn.Module:
+        if self.processes == 1 or self.is_sharded:
+            return self.scored
+        trial = lambda: self.accelerator.backward(self.scored(batch, weight).objective)  # noqa: E731
+        return synchronized(self.accelerator, self.scored, self.model, trial)
 
     def _cost(self, count: FlopCount | None) -> float:
         known = count is not None and not is_quantized(self.model)  # whose kernels are not known to the counter
@@ -135,7 +143,7 @@ class TrainingEngine:
         else:
             self.accelerator.unscale_gradients()
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        length = float(norm) if norm is not None else math.nan
+        length = float(whole(norm)) if norm is not None else math.nan
         self.gradient_norm = length if math.isfinite(length) else None
         return norm is None or self.gradient_norm is not None
 
@@ -197,6 +205,7 @@ class TrainingEngine:
             rank=self.rank,
             processes=self.processes,
             with_tokens=with_tokens,
+            together=self.is_sharded,
         )
         return found if self.processes == 1 else combine(gather_object([found]))
 
@@ -204,10 +213,22 @@ class TrainingEngine:
         """The `value` of every process, by rank."""
         return gather_object([value]) if self.processes > 1 else [value]
 
+    def whole_state(self) -> dict[str, Tensor] | None:
+        """The weights to save, whole in the first process, of a model that is shared out; None of any other.
+
+        Every process must ask. Raises RunError when a trainable weight is not finite.
+        """
+        if not self.is_sharded:
+            return None
+        reshard(self.scored)
+        require_finite(next(filter(None, self.gather(not_finite(self.model))), ""))
+        return whole_state(self.model, keep=self.is_main)
+
     def end(self) -> None:
         """After the last word of the run: waits for all processes and lets go of their group."""
         if self.processes > 1:
             self.accelerator.end_training()
+            AcceleratorState._reset_state(reset_partial_state=True)  # the next run of this process may be alone
 
     def wait(self) -> None:
         """Until every process has come here."""

@@ -479,7 +479,7 @@ class GEKOTrainer:
         )
 
     def save_model(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Write model (or adapter) and tokenizer, readable by from_pretrained.
+        """Write model (or adapter) and tokenizer, readable by from_pretrained. With fsdp every process must call this.
 
         Args:
             path: folder, created if missing.
@@ -488,7 +488,9 @@ class GEKOTrainer:
         Raises:
             RunError: when a trainable weight is not finite.
         """
-        save_model(self.model, self.tokenizer, Path(path), dtype)
+        state = self.engine.whole_state()
+        if state is None or self.engine.is_main:
+            save_model(self.model, self.tokenizer, Path(path), dtype, state)
 
     def _save_periodic(self) -> None:
         path = self.checkpoints_path / f"checkpoint-{self.progress.step}"

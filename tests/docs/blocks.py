@@ -37,7 +37,7 @@ NOT_RUN = {  # the beginning of a command: why it is not run here, and what test
     "ssh ": "needs another machine",
     "geko-app": "serves until it is stopped; tests/app/test_container.py and tests/browser start it",
     "GEKO_APP_PASSWORD=choose-one geko-app": "serves until it is stopped; tests/app/test_cli.py checks the password",
-    "torchrun ": "tests/engine/test_cli.py trains in two processes",
+    "torchrun ": "tests/engine/training/test_exactness.py trains in two processes",
     "python -m tests.faults ": "takes ten minutes; tests/faults/test_campaign.py tries a fault of every kind",
     "geko-train --resume ": "needs a run that was cut off; tests/engine/test_cli.py resumes one",
 }

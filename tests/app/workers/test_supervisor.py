@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from geko_app.runs.store import RunStore
@@ -142,3 +143,34 @@ def test_a_hub_token_reaches_the_worker_and_neither_a_file_nor_its_environment(
     assert said == ["17 characters, environment: False"]
     for path in folder.path.rglob("*"):
         assert not path.is_file() or "hf_secret_of_mine" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_page_starts_stops_and_resumes_a_run_of_two_processes(
+    store: RunStore, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    config.data.sample_count, config.data.eval_count = 200, 20
+    config.training.num_processes, config.training.batch_size, config.training.num_epochs = 2, 8, 2
+    supervisor = Supervisor(store)
+    run_id = supervisor.start(config, "hf_secret_of_mine")
+    try:
+        wait_for(lambda: status(store, run_id).phase == "training" or supervisor.active() is None, "the training")
+        (peer,) = psutil.Process(status(store, run_id).pid).children()
+        for process in (peer, psutil.Process(status(store, run_id).pid)):
+            assert "hf_secret_of_mine" not in " ".join([*process.cmdline(), *process.environ().values()])
+        with pytest.raises(RunError, match="is still active"):
+            supervisor.resume(run_id)
+        supervisor.stop(run_id)
+        wait_for(lambda: supervisor.active() is None, "the end")
+        assert status(store, run_id).end == "stopped", store.folder(run_id).log_path.read_text(encoding="utf-8")
+        assert not peer.is_running()
+        supervisor.resume(run_id)
+        wait_for(lambda: supervisor.active() is None, "the end of the resumed run")
+    finally:
+        supervisor.shutdown()
+    folder = store.folder(run_id)
+    assert status(store, run_id).end == "complete", folder.log_path.read_text(encoding="utf-8")
+    started = [event for _, event in folder.events() if event["type"] == "RunStarted"]
+    assert [event["processes"] for event in started] == [2, 2]
+    assert (folder.model_path / "model.safetensors").is_file()

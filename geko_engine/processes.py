@@ -1,0 +1,71 @@
+"""The processes of a run: started where the settings ask for several, and brought together. Imports torch late."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.exceptions import RunError
+from geko_engine.launch import Peers, is_launched, process_count
+from geko_engine.reporting.events import Event, Message
+from geko_engine.runs.folder import RunFolder
+
+
+def start_processes(args: GEKOTrainingArgs, emit: Callable[[Event], None], peers: Peers, *, resume: bool) -> None:
+    """Start the further processes that the settings ask for, unless a launcher has."""
+    if is_launched():
+        asked = len(args.gpus) or args.num_processes
+        if asked not in (1, process_count()):
+            text = f"The settings ask for {asked} processes, but the launcher started {process_count()}: going on with these."
+            emit(Message(text, "warning"))
+        return
+    peers.start(args.process_count(_count_gpus), args.gpus, resume=resume)
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def join_processes(args: GEKOTrainingArgs | None = None) -> None:
+    """Meet the other processes of this run, each on a GPU of its own where there are GPUs.
+
+    Args:
+        args: of the run, where they are known.
+
+    Raises:
+        RunError: when there are fewer GPUs than processes, or not those that are named.
+    """
+    import torch
+    from accelerate import PartialState
+
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE") or 1), torch.cuda.device_count()
+    if args is not None and args.gpu_ids and gpus < here:
+        raise RunError(
+            f"gpu_ids is {args.gpu_ids!r}, and {gpus or 'none'} of them can be used here: change it.",
+            "training.gpu_ids",
+        )
+    if 0 < gpus < here:
+        raise RunError(
+            f"{here} processes need a GPU each, and there are {gpus} here: set training.num_processes to {gpus} (to resume: "
+            f"geko-train --resume RUN --set training.num_processes={gpus}).",
+            "training.num_processes",
+        )
+    if process_count() > 1:
+        PartialState(cpu=not torch.cuda.is_available())  # without this, accelerate sees one process on CPUs
+
+
+def share_folder(folder: RunFolder | None) -> RunFolder:
+    """Share the run folder of the first process with all processes.
+
+    Args:
+        folder: of the run in the first process, None in the others.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    join_processes()
+    paths = [str(folder.path) if folder else ""]
+    return RunFolder(Path(broadcast_object_list(paths)[0]))
