@@ -34,13 +34,19 @@ def export_card(folder: RunFolder, job: ExportJob | None) -> dict[str, Any]:
     adapter = (folder.model_path / "adapter_config.json").is_file()
     whole = (folder.model_path / "config.json").is_file()
     choices = ([MERGED] if adapter else []) + list(OTHERS) if adapter or whole else []
-    shown = None if job is None else {**asdict(job), "commands": commands(job)}
+    shown = None if job is None else {**asdict(job), "commands": commands(job, adapter=adapter)}
     return {"choices": choices, "adapter": adapter, "job": shown, "running": bool(job and job.running)}
 
 
-def commands(job: ExportJob) -> str:
-    """The commands that serve the result of an export; "" where there is none."""
-    if not job.place or job.to not in ("merged", "hub"):
+def commands(job: ExportJob, *, adapter: bool) -> str:
+    """The commands that serve the result of an export; "" where there is none, as for an adapter alone.
+
+    Args:
+        job: the export.
+        adapter: whether the run saved one.
+    """
+    is_whole = job.to == "merged" or (job.to == "hub" and (job.merged or not adapter))
+    if not job.place or not is_whole:
         return ""
     place = job.place if job.to == "merged" else "/".join(job.place.rsplit("/", 2)[-2:])
     return f"transformers serve {place}\nvllm serve {place}"

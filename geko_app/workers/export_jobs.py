@@ -46,12 +46,13 @@ class ExportJob:
     """One export: what it is doing now, and how it ended.
 
     Attributes:
-        to: the target. text: what it is doing.
+        to: the target. merged: whether a complete model is pushed instead of an adapter. text: what it is doing.
         running: whether its process is alive. error: why it failed, "" if it did not.
         place: of the result. sentences: what to know about it.
     """
 
     to: str
+    merged: bool = False
     text: str = "Starting"
     running: bool = True
     error: str = ""
@@ -87,7 +88,7 @@ class ExportJobs:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 raise RunError(f"The run {self._active} is being exported: wait until that has ended, or stop it.")
-            job = self._jobs[run_id] = ExportJob(to)
+            job = self._jobs[run_id] = ExportJob(to, options.merged)
             self._active = run_id
             self._process = self._started({"run": str(folder.path), "to": to, **asdict(options)})
         threading.Thread(target=self._follow, args=(self._process, job), name="export-job", daemon=True).start()

@@ -163,7 +163,12 @@ def _run(command: list[str], result: Path, should_stop: ShouldStop) -> None:
     if process.returncode != 0 or not _is_gguf(result):
         name = Path(next(part for part in command if part != sys.executable)).name
         last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
-        raise ExportError(f"llama.cpp's {name} failed ({last}): check that this llama.cpp supports the model.")
+        way_out = (
+            "install llama.cpp's requirements.txt"
+            if "ModuleNotFound" in last
+            else "try a newer llama.cpp, or ask there"
+        )
+        raise ExportError(f"llama.cpp's {name} failed ({last}): {way_out}.")
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

@@ -5,6 +5,7 @@ A template is only written where it renders example conversations exactly as the
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,4 +158,5 @@ def _quoted(text: str) -> str:
 
 
 def _ollama_name(folder: RunFolder) -> str:
-    return folder.id.split("-", 2)[-1].lower()
+    """A name that Ollama takes: it begins with a letter or digit."""
+    return re.sub(r"^\W+", "", folder.id.split("-", 2)[-1].lower())

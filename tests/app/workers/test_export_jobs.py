@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,13 @@ def test_the_card_offers_what_can_be_made(store: RunStore, run_id: str, config: 
 
 
 def test_the_commands_that_serve_a_result() -> None:
-    assert commands(ExportJob("merged", place="/runs/a")) == "transformers serve /runs/a\nvllm serve /runs/a"
-    assert (
-        commands(ExportJob("hub", place="https://huggingface.co/ada/x")) == "transformers serve ada/x\nvllm serve ada/x"
+    pushed, served = (
+        ExportJob("hub", place="https://huggingface.co/ada/x"),
+        "transformers serve ada/x\nvllm serve ada/x",
     )
-    assert commands(ExportJob("gguf", place="/runs/a.gguf")) == commands(ExportJob("merged")) == ""
+    merged = ExportJob("merged", place="/runs/a")
+    assert commands(merged, adapter=True) == "transformers serve /runs/a\nvllm serve /runs/a"
+    assert commands(pushed, adapter=False) == served and commands(pushed, adapter=True) == ""
+    assert commands(replace(pushed, merged=True), adapter=True) == served
+    assert commands(ExportJob("gguf", place="/runs/a.gguf"), adapter=True) == ""
+    assert commands(ExportJob("merged"), adapter=True) == ""
