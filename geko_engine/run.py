@@ -271,15 +271,24 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     refuse_unlearnable(config, rendered["training"], longest_input(settings))
     report_bytes = functools.partial(report_download, emit, f"model {config.model.name}, megabytes", MEGABYTE)
     model, _ = load_model_and_tokenizer(
-        config.model, config.training, dtype=weights_dtype(config), should_stop=stop, on_progress=report_bytes
+        config.model,
+        config.training,
+        dtype=weights_dtype(config),
+        should_stop=stop,
+        on_progress=report_bytes,
+        train_adapter=config.lora.enabled,
+        note=lambda sentence: emit(Message(sentence)),
     )
-    lora = lora_config_for(config.lora, model)  # may be refused, so it comes before the rows are tokenized
+    continued = hasattr(model, "peft_config")  # the model is named by its adapter, which is trained on
+    lora = None if continued else lora_config_for(config.lora, model)  # may be refused: before rows are tokenized
+    if lora is not None:
+        lora.revision = config.model.revision  # of the base model, for whoever loads the adapter
     set_thread_count(sum(p.numel() for p in model.parameters()))
     prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
         write_sample_texts_once(folder, prepared[0], emit, stop)
     end = learnt_end(prepared[0].rendered.format, tokenizer)
-    if set_end_token(model, tokenizer, end) and lora is not None:
+    if set_end_token(model, tokenizer, end) and (continued or lora is not None):
         emit(Message(END_OF_ADAPTER.format(end=end, number=tokenizer.eos_token_id), "warning"))
     if lora is not None and config.lora.use_dora:
         emit(Message(DORA_NEEDS_PEFT, "warning"))

@@ -25,6 +25,7 @@ from geko_engine.export.results import (
     stop_if,
 )
 from geko_engine.inference.run_models import ModelChoice, RunModels
+from geko_engine.models.adapters import starting_adapter
 from geko_engine.models.checks import quantized_with
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import is_peft_available
@@ -71,7 +72,8 @@ def merge(
     asked = ModelChoice.of(folder)
     _require_adapter(folder)
     path = place_for(folder, MERGED, to)
-    base = replace(asked.config.model, quantization="none")
+    start = starting_adapter(asked.config.model)
+    base = replace(start.base if start else asked.config.model, quantization="none")
     settings, _ = load_config_and_tokenizer(base, should_stop=should_stop)
     _require_plain_base(settings, base.name)
     wanted = _dtype(dtype, settings, asked.config.model)

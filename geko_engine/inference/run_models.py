@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import PISSA, ModelConfig
 from geko_engine.exceptions import CheckpointError, ModelError
+from geko_engine.models.adapters import starting_adapter
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import apply_lora, is_peft_available, lora_config_for
 from geko_engine.models.precision import weights_dtype
@@ -143,9 +144,12 @@ class RunModels:
         adapts = asked.config.lora.enabled
         if asked.which != FINAL:
             read_manifest(asked.path, WEIGHTS)
-            shares = adapts and asked.config.lora.init_lora_weights not in PISSA  # which changes the base weights
+            continued = starting_adapter(asked.config.model) is not None
+            shares = (
+                adapts and not continued and asked.config.lora.init_lora_weights not in PISSA
+            )  # changes base weights
             base = self._load_base(asked, should_stop).model if shares else None
-            model = base if shares else _loaded(asked, asked.config.model, should_stop)
+            model = base if shares else _loaded(asked, asked.config.model, should_stop, train_adapter=adapts)
             return _Loaded(asked.tuned_key, self._with_checkpoint(asked, model), shares)
         if not (asked.path / ("adapter_config.json" if adapts else "config.json")).is_file():
             raise ModelError(f"The run {asked.folder.id} has not saved a model yet: choose one of its checkpoints.")
@@ -157,8 +161,12 @@ class RunModels:
             )
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(self._load_base(asked, should_stop).model, str(asked.path))
-        return _Loaded(asked.tuned_key, model.eval(), adapts=True)
+        start = starting_adapter(
+            asked.config.model
+        )  # is part of the base that the run began with, but not of this adapter's
+        base = self._load_base(asked, should_stop).model if start is None else _loaded(asked, start.base, should_stop)
+        model = PeftModel.from_pretrained(base, str(asked.path))
+        return _Loaded(asked.tuned_key, model.eval(), adapts=start is None)
 
     def _with_checkpoint(self, asked: ModelChoice, model: Any) -> Any:
         """`model`, built as the run built it, with the trainable tensors of the checkpoint."""
@@ -166,7 +174,7 @@ class RunModels:
             tensors = load_file(str(asked.path / WEIGHTS))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"The checkpoint {asked.which} cannot be read: choose another one.") from error
-        lora = lora_config_for(asked.config.lora, model)
+        lora = None if hasattr(model, "peft_config") else lora_config_for(asked.config.lora, model)
         torch.manual_seed(asked.config.training.seed)  # pissa_niter draws: the same as in training
         adapted = model if lora is None else apply_lora(model, lora, lambda text: None)
         wrong = load_trainable_state(adapted, tensors)
@@ -177,14 +185,20 @@ class RunModels:
         return adapted.eval()
 
 
-def _loaded(asked: ModelChoice, config: ModelConfig, should_stop: ShouldStop | None) -> Any:
+def _loaded(
+    asked: ModelChoice, config: ModelConfig, should_stop: ShouldStop | None, *, train_adapter: bool = False
+) -> Any:
     """Load a model of the run, on the GPU if there is one with enough memory."""
     size = _size(asked, should_stop)
     problem = memory_problem(size, psutil.virtual_memory().available)
     if problem:
         raise ModelError(problem)
     model, _ = load_model_and_tokenizer(
-        config, asked.config.training, dtype=weights_dtype(asked.config), should_stop=should_stop
+        config,
+        asked.config.training,
+        dtype=weights_dtype(asked.config),
+        should_stop=should_stop,
+        train_adapter=train_adapter,
     )
     if torch.cuda.is_available() and not is_quantized(model):
         model = model.to("cuda" if not memory_problem(size, torch.cuda.mem_get_info()[0]) else "cpu")

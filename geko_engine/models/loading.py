@@ -17,6 +17,7 @@ from geko_engine.demo import demo_path
 from geko_engine.exceptions import GekoError, ModelError
 from geko_engine.hub.client import fetch_model
 from geko_engine.hub.downloads import DownloadProgress, OnProgress, ShouldStop, offline, run_cancellable
+from geko_engine.models.adapters import Adapter, adapter_at, add_adapter
 from geko_engine.models.checks import (
     check_kind,
     check_vocabulary,
@@ -24,7 +25,7 @@ from geko_engine.models.checks import (
     loading_error,
     quantized_with,
 )
-from geko_engine.models.names import model_problem
+from geko_engine.models.names import ADAPTER, model_problem
 from geko_engine.models.quantization import prepare_quantized_for_training, quantization_config, require_bitsandbytes
 
 NO_LIMIT = 1_000_000_000
@@ -38,8 +39,10 @@ def load_model_and_tokenizer(
     dtype: torch.dtype = torch.float32,
     should_stop: ShouldStop | None = None,
     on_progress: OnProgress | None = None,
+    train_adapter: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[Any, Any]:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer. For the name of an adapter, its base model is loaded with it.
 
     A tokenizer without a pad token pads with its end-of-sequence token; padding never counts in the loss.
 
@@ -49,6 +52,8 @@ def load_model_and_tokenizer(
         dtype: in which the weights are held, whatever the files have.
         should_stop: called during a download; True cancels it.
         on_progress: called with (bytes downloaded, bytes to download).
+        train_adapter: keep an adapter beside its base model, to train it on; otherwise it is merged.
+        note: called with one sentence on what was done with an adapter.
 
     Returns:
         (model, tokenizer).
@@ -60,10 +65,18 @@ def load_model_and_tokenizer(
     """
     bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
 
-    def load(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
-        return _from_pretrained(source, config, {**options, "dtype": dtype}, bits)
+    def load(source: str, options: dict[str, Any]) -> Adapter | tuple[Any, dict[str, Any], Any]:
+        adapter = _adapter_of(source, options, config)
+        return adapter or _from_pretrained(source, config, {**options, "dtype": dtype}, bits)
 
-    model, loading, tokenizer = _with_source(config, load, should_stop, on_progress)
+    found = _with_source(config, load, should_stop, on_progress)
+    if isinstance(found, Adapter):
+        base, tokenizer = load_model_and_tokenizer(
+            found.base, args, dtype=dtype, should_stop=should_stop, on_progress=on_progress
+        )
+        note(found.trained_on if train_adapter else found.merged)
+        return add_adapter(base, found, trainable=train_adapter), _tokenizer_of(found) or tokenizer
+    model, loading, tokenizer = found
     prepare_quantized_for_training(model)
     check_weights(model, loading, config.name)
     check_vocabulary(model, tokenizer, config.name)
@@ -84,10 +97,14 @@ def load_config_and_tokenizer(config: ModelConfig, *, should_stop: ShouldStop | 
         ModelError, Stopped: like `load_model_and_tokenizer`.
     """
 
-    def load(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
-        return _config_and_tokenizer(source, config, options)
+    def load(source: str, options: dict[str, Any]) -> Adapter | tuple[Any, Any]:
+        return _adapter_of(source, options, config) or _config_and_tokenizer(source, config, options)
 
-    return _with_source(config, load, should_stop, None, weights=False)
+    found = _with_source(config, load, should_stop, None, weights=False)
+    if isinstance(found, Adapter):
+        settings, tokenizer = load_config_and_tokenizer(found.base, should_stop=should_stop)
+        return settings, _tokenizer_of(found) or tokenizer
+    return found
 
 
 def longest_input(settings: Any) -> int:
@@ -132,16 +149,39 @@ def _explained(config: ModelConfig, work: Callable[[], Loaded], *, reached: bool
         raise loading_error(error, config, reached=reached) from error
 
 
+def _adapter_of(source: str, options: dict[str, Any], config: ModelConfig) -> Adapter | None:
+    """The adapter that was found in the place of a complete model."""
+    if not options:
+        return adapter_at(Path(source), config)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source, ADAPTER, revision=options["revision"])
+    return adapter_at(Path(found).parent, config) if isinstance(found, str) else None
+
+
+def _tokenizer_of(adapter: Adapter) -> Any | None:
+    """The tokenizer that was saved with an adapter, which may have a template and an end that its base model has not."""
+    if not (adapter.path / "tokenizer_config.json").is_file():
+        return None
+    from transformers import AutoTokenizer
+
+    options = {"trust_remote_code": adapter.base.trust_remote_code}
+    return _explained(adapter.base, lambda: _padding(AutoTokenizer.from_pretrained(str(adapter.path), **options)))
+
+
+def _padding(tokenizer: Any) -> Any:
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
 def _config_and_tokenizer(source: str, config: ModelConfig, options: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     options = {"trust_remote_code": config.trust_remote_code, **options}
     settings = AutoConfig.from_pretrained(source, **options)
     check_kind(settings, config.name)
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return settings, tokenizer
+    return settings, _padding(AutoTokenizer.from_pretrained(source, **options))
 
 
 def _from_pretrained(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -31,18 +30,23 @@ def model_problem(name: str) -> str:
     if kind_of(path) != FOLDER:
         return f"There is no folder {shown_path(name)}: give the folder of a model, a Hub id such as 'HuggingFaceTB/SmolLM2-135M', or 'demo'."
     if kind_of(path / "config.json") != FILE and kind_of(path / ADAPTER) == FILE:
-        return (
-            f"The folder {shown_path(name)} holds a LoRA adapter and no whole model{_of_base(path)}: give the base model, or "
-            "merge the adapter into it (merge_and_unload of peft) and give the folder of the result."
-        )
+        return _adapter_problem(path)
     if kind_of(path / "config.json") != FILE:
         return f"The folder {shown_path(name)} has no config.json, so it is not a model: give a folder that save_pretrained wrote."
     return ""
 
 
-def _of_base(path: Path) -> str:
-    """The base model that an adapter names, for a sentence; "" where its settings cannot be read."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        base = json.loads((path / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-        return f" (its base is {base!r})" if isinstance(base, str) and base else ""
-    return ""
+def _adapter_problem(path: Path) -> str:
+    """Why a run cannot start from the adapter in a folder, or ""; its base model is loaded with it."""
+    try:
+        base = json.loads((path / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str) or not base:
+        return f"The adapter in {shown_path(path)} names no base model: give the base model, or a merged model."
+    problem = (
+        model_problem(base)
+        if expand(base) != path
+        else "It is its own base model: give the base model, or a merged model."
+    )
+    return f"The adapter in {shown_path(path)} is of the base model {base!r}. {problem}" if problem else ""

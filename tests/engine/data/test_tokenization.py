@@ -134,9 +134,15 @@ def test_names_that_may_be_right_pass(model_folder: Path) -> None:
     adapter = model_folder.parent / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "gpt2"}', encoding="utf-8")
-    assert "holds a LoRA adapter and no whole model (its base is 'gpt2'): give the base" in model_problem(str(adapter))
+    assert model_problem(str(adapter)) == "", "its base model is loaded with it"
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "/gone/base"}', encoding="utf-8")
+    assert "is of the base model '/gone/base'. There is no folder '/gone/base'" in model_problem(str(adapter))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(adapter)}), encoding="utf-8"
+    )
+    assert model_problem(str(adapter)).endswith("It is its own base model: give the base model, or a merged model.")
     (adapter / "adapter_config.json").write_text("[", encoding="utf-8")
-    assert "holds a LoRA adapter and no whole model: give the base" in model_problem(str(adapter))
+    assert "names no base model: give the base model, or a merged model." in model_problem(str(adapter))
     assert "There is no file" in data_problem("rows.jsonl") and "No data is given" in data_problem(" ")
 
 

@@ -1,0 +1,78 @@
+"""Runs that start from the adapter of another run: with LoRA it is trained on, without LoRA it is merged first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from geko_engine.export import merge
+from geko_engine.inference.run_models import ModelChoice, RunModels
+from geko_engine.runs.folder import RunFolder
+from tests.engine.export.conftest import trained
+from tests.engine.export.test_merging import logits
+
+HARDLY = {
+    "num_epochs": 3,
+    "learning_rate": 1e-6,
+    "save_at_end": True,
+}  # what is there at the end was there at the start
+
+
+@pytest.fixture
+def continued(finished: RunFolder, tmp_path: Path) -> RunFolder:
+    rows = Path(finished.config().data.train)
+    return trained(tmp_path, finished.model_path, rows, lora={"r": 2, "alpha": 2}, training=HARDLY)
+
+
+def messages(run: RunFolder) -> list[str]:
+    return [event["text"] for _, event in run.events() if event["type"] == "Message"]
+
+
+def adapter_of(run: RunFolder) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    values = json.loads((run.model_path / "adapter_config.json").read_text(encoding="utf-8"))
+    return load_file(run.model_path / "adapter_model.safetensors"), values
+
+
+def test_with_lora_the_adapter_is_trained_on(finished: RunFolder, continued: RunFolder) -> None:
+    (before, settings), (after, now) = adapter_of(finished), adapter_of(continued)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-5)
+    assert any(not torch.equal(after[name], tensor) for name, tensor in before.items()), "it is trained"
+    same = ("r", "lora_alpha", "base_model_name_or_path", "target_modules")
+    assert [settings[name] for name in same] == [now[name] for name in same]
+    (said,) = [text for text in messages(continued) if "goes on with the adapter" in text]
+    assert str(finished.model_path) in said and "rank 4, alpha 16" in said and "have no effect" in said
+
+
+def test_it_is_asked_and_merged_like_any_other(finished: RunFolder, continued: RunFolder, tmp_path: Path) -> None:
+    first = logits(AutoPeftModelForCausalLM.from_pretrained(finished.model_path))
+    models, asked = RunModels(), ModelChoice.of(continued)
+    checkpoint = continued.latest_checkpoint()
+    assert checkpoint is not None
+    for side, choice in (
+        (models.base, asked),  # what the run started from
+        (models.tuned, asked),
+        (models.tuned, ModelChoice.of(continued, checkpoint.name)),
+    ):
+        with side(choice) as model:
+            torch.testing.assert_close(logits(model), first, rtol=1e-3, atol=1e-4)
+    made = merge(continued, tmp_path / "merged", prompts=1)
+    assert made.equal == 1
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(made.place)), first, rtol=1e-3, atol=1e-4)
+
+
+def test_without_lora_it_is_merged_and_all_weights_are_trained(finished: RunFolder, tmp_path: Path) -> None:
+    rows = Path(finished.config().data.train)
+    run = trained(tmp_path, finished.model_path, rows, lora={"enabled": False}, training=HARDLY)
+    whole = AutoModelForCausalLM.from_pretrained(run.model_path)
+    first = logits(AutoPeftModelForCausalLM.from_pretrained(finished.model_path))
+    torch.testing.assert_close(logits(whole), first, rtol=1e-3, atol=1e-4)
+    assert any("is merged into its base model" in text and "because LoRA is off" in text for text in messages(run))
