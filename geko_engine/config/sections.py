@@ -19,7 +19,7 @@ class ModelConfig:
     name: str = setting(
         DEMO,
         "Hub id, local folder, or 'demo' for the small built-in model.",
-        "Larger models give better answers and need more memory and time.",
+        "Larger models give better answers and need more memory and time. A LoRA adapter may be given too: with LoRA on it is trained on, otherwise it is merged first.",
     )
     revision: str | None = setting(
         None,

@@ -18,7 +18,7 @@ from geko_engine.data.local_files import is_local
 from geko_engine.exceptions import ConfigError, ModelError
 from geko_engine.models.lora import is_peft_available
 from geko_engine.models.names import ADAPTER
-from geko_engine.models.quantization import is_quantized, silence_bitsandbytes
+from geko_engine.models.quantization import is_quantized
 from geko_engine.storage.user_paths import expand
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -123,7 +123,6 @@ def add_adapter(model: Any, adapter: Adapter, *, trainable: bool) -> Any:
             'An adapter needs peft: install it with `pip install "geko-finetune[peft]"`, or give a complete model.',
             "model.name",
         )
-    silence_bitsandbytes()
     from peft import PeftModel, prepare_model_for_kbit_training
 
     if trainable and is_quantized(model):

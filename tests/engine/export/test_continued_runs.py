@@ -18,11 +18,8 @@ from geko_engine.runs.folder import RunFolder
 from tests.engine.export.conftest import trained
 from tests.engine.export.test_merging import logits
 
-HARDLY = {
-    "num_epochs": 3,
-    "learning_rate": 1e-6,
-    "save_at_end": True,
-}  # what is there at the end was there at the start
+# What is there at the end was there at the start, but for the last digits.
+HARDLY = {"num_epochs": 3, "learning_rate": 1e-6, "save_at_end": True}
 
 
 @pytest.fixture
@@ -63,10 +60,10 @@ def test_it_is_asked_and_merged_like_any_other(finished: RunFolder, continued: R
         (models.tuned, ModelChoice.of(continued, checkpoint.name)),
     ):
         with side(choice) as model:
-            torch.testing.assert_close(logits(model), first, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(logits(model), first, rtol=1e-3, atol=1e-3)
     made = merge(continued, tmp_path / "merged", prompts=1)
     assert made.equal == 1
-    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(made.place)), first, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(made.place)), first, rtol=1e-3, atol=1e-3)
 
 
 def test_without_lora_it_is_merged_and_all_weights_are_trained(finished: RunFolder, tmp_path: Path) -> None:
@@ -74,5 +71,5 @@ def test_without_lora_it_is_merged_and_all_weights_are_trained(finished: RunFold
     run = trained(tmp_path, finished.model_path, rows, lora={"enabled": False}, training=HARDLY)
     whole = AutoModelForCausalLM.from_pretrained(run.model_path)
     first = logits(AutoPeftModelForCausalLM.from_pretrained(finished.model_path))
-    torch.testing.assert_close(logits(whole), first, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(logits(whole), first, rtol=1e-3, atol=1e-3)
     assert any("is merged into its base model" in text and "because LoRA is off" in text for text in messages(run))
