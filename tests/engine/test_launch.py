@@ -108,6 +108,11 @@ def test_settings_of_processes_that_do_not_fit_together_are_named() -> None:
     assert alone.without_effect() == [
         "training.fsdp has no effect, because the run has one process (training.num_processes)."
     ]
+    several = RunConfig.from_dict({"training": {"gpu_ids": "all", "num_processes": 2, "auto_find_batch_size": True}})
+    assert [sentence.partition(",")[0] for sentence in several.without_effect()] == [
+        "training.num_processes has no effect",
+        "training.auto_find_batch_size has no effect in a run of several processes.",
+    ]
 
 
 def test_gpus_are_numbered_among_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,9 @@ def test_the_verdict_names_the_way_out_that_helps_most() -> None:
     assert word == "tight" and "it is tight" in sentence
     word, sentence = verdict(heavy, 8 * 10**9)
     assert word == "too much" and "switch on LoRA" in sentence and "batch" not in sentence
+    shared = replace(heavy, layers=20).shared_out(4)  # a quarter of all, and two layers whole
+    assert (shared.weights, shared.gradients, shared.optimizer) == (14 * 10**8, 14 * 10**8, 2 * 10**9)
+    assert verdict(shared, 8 * 10**9)[0] == "fits" and heavy.shared_out(2).weights == heavy.weights
     long = Footprint(
         weights=10**8, gradients=10**8, optimizer=10**8, activations=9 * 10**9, logits=0,
         accumulates=False, recomputed=0, **values,

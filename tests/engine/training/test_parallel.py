@@ -63,7 +63,7 @@ def test_the_way_back_to_the_step_of_the_checkpoint_is_named() -> None:
 def outcome(trainer: GEKOTrainer, losses: list[float]) -> dict[str, Any]:
     """Losses, record and whole weights; every process has to call it."""
     reshard(trainer.engine.scored)
-    weights = {n: whole(p.detach()).numpy() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    weights = {n: whole(p.detach()).float().numpy() for n, p in trainer.model.named_parameters() if p.requires_grad}
     return {
         "losses": losses,
         "weights": weights,
@@ -253,20 +253,31 @@ def assert_same_files(one: Path, two: Path) -> None:
         torch.testing.assert_close(a[key], b[key], atol=2e-5, rtol=0)
 
 
-def test_a_weight_that_is_not_finite_ends_a_sharded_run_in_every_process(tmp_path: Path) -> None:
-    def work() -> str:
+def test_what_is_not_finite_in_one_shard_is_seen_by_all_processes(tmp_path: Path) -> None:
+    """A step is skipped, and a checkpoint or a model refused, in every process: one alone would leave the others waiting."""
+
+    def work() -> tuple[bool, float | None, bool, str]:
         trainer = trainer_for(tmp_path, small_llama(), args=SHARDED)
-        if trainer.engine.rank:
+        engine, samples = trainer.engine, trainer.samples
+        first = next(trainer.model.parameters())
+        before = first.to_local().detach().clone()
+        engine.backward(engine.collate([samples[0]]), np.ones(1, np.float32), int(samples.targets[0]), last=True)
+        if engine.rank:
+            assert first.grad is not None
+            first.grad.to_local()[0, 0] = float("nan")
+        updated = engine.update(1e-3)
+        unchanged = torch.equal(first.to_local(), before)
+        if engine.rank:
             with torch.no_grad():
-                next(trainer.model.parameters()).to_local()[0, 0] = float("nan")
-        with pytest.raises(RunError, match="is not finite any more") as first:
+                first.to_local()[0, 0] = float("nan")
+        with pytest.raises(RunError, match="is not finite any more") as refused:
             trainer.save_checkpoint(tmp_path / "c")
         with pytest.raises(RunError):
             trainer.save_model(tmp_path / "m")
-        return str(first.value)
+        return updated, engine.gradient_norm, unchanged, str(refused.value)
 
     first, second = in_processes(work)
-    assert first == second
+    assert first == second and first[:3] == (False, None, True)
     assert not (tmp_path / "c").exists() and not (tmp_path / "m").exists()
 
 
