@@ -45,11 +45,17 @@ def _gekolib_loss(model: Any, batch: dict[str, torch.Tensor], rows: Rows) -> Non
         trainer.compute_confidence(outputs, batch)
 
 
-def run_memory(size: Size, rows: Rows, lora: dict[str, Any] | None, changes: dict[str, Any]) -> int:
-    """Peak bytes of a whole run of GEKOTrainer: weights, gradients, optimizer state, activations."""
+def run_memory(
+    size: Size,
+    rows: Rows,
+    lora: dict[str, Any] | None,
+    changes: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Peak bytes of a whole run of GEKOTrainer: weights (held in `dtype`), gradients, optimizer state, activations."""
 
     def work() -> None:
-        run_geko(make_model(size), rows, size.batch, lora=lora_config(lora), **changes)
+        run_geko(make_model(size).to(dtype), rows, size.batch, lora=lora_config(lora), **changes)
 
     return memory_growth(work)
 

@@ -21,7 +21,7 @@ from benchmarks.common import RESULTS
 from benchmarks.compute_budgets import LOSS, RIGHT, Reach, curves, first_reached, means, reaches
 from benchmarks.datasets import MIXES
 from benchmarks.gpu_table import HEADER, comparison_rows, estimate_rows
-from benchmarks.report import MARKED, PAGE, renewed
+from benchmarks.report import MARKED, PAGE, renewed, results_of
 from benchmarks.single_run import set_up
 from benchmarks.tables import all_tables, main_table, of_most_samples
 
@@ -207,6 +207,12 @@ def test_the_page_of_results_shows_what_is_recorded() -> None:
     # A figure that is not the recorded one would be seen.
     changed = [{**one, "exact_match": one["exact_match"] + 0.1} for one in records]
     assert renewed(text, changed) != text
+
+
+def test_the_estimate_of_memory_is_right_to_15_percent_in_every_case() -> None:
+    ratios = {name: one["memory"]["median"] for name, one in results_of("memory_estimate").items()}
+    assert len(ratios) >= 5
+    assert {name: ratio for name, ratio in ratios.items() if abs(1 - ratio) > 0.15} == {}
 
 
 GPU_RECORDS = [
