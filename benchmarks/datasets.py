@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from benchmarks.long_base import long_base
+from benchmarks.real_data import banking77, drawn, first, gsm8k, small_base
 from benchmarks.smollm2 import smollm2
 from scripts.demo_tasks import DEFAULT_MIX, Row, make_rows
 from scripts.long_tasks import make_long_rows
@@ -20,7 +21,7 @@ class Mix:
     Attributes:
         what: in words, for the tables. train: (count, seed, prompts to avoid) -> rows. groups: shares of the evaluation rows' groups.
         make_rows: of the evaluation. base: name or path of the model. samples, evaluated: rows, epochs: by default.
-        lora: adapters are trained, in bfloat16, instead of all weights.
+        lora: adapters are trained, in bfloat16, instead of all weights. longest: tokens of a row; longer ones are cut.
     """
 
     what: str
@@ -34,6 +35,7 @@ class Mix:
     batch_size: int = 16
     learning_rate: float = 7e-4
     lora: bool = False
+    longest: int = 256
 
     def evaluation(self) -> list[Row]:
         """Held-out rows: the same for every arm and seed."""
@@ -61,6 +63,33 @@ def _long(what: str, *, wrong_ratio: float = 0.0, twice_ratio: float = 0.0) -> M
     )
 
 
+def _banking77(intents: int, samples: int) -> Mix:
+    def rows() -> list[Row]:
+        return banking77("train", intents)
+
+    return Mix(
+        f"banking77: customers' questions, {intents} intents",
+        drawn(rows),
+        make_rows=first(lambda: banking77("test", intents)),
+        base=small_base(f"banking77-{intents}", rows, 256),
+        samples=samples,
+        evaluated=3080,
+        epochs=4,
+        learning_rate=1e-3,
+    )
+
+
+GSM8K = Mix(
+    "GSM8K: worked solutions of grade-school maths",
+    drawn(lambda: gsm8k("train")),
+    make_rows=first(lambda: gsm8k("test")),
+    base=small_base("gsm8k", lambda: gsm8k("train"), 512),
+    samples=1000,
+    evaluated=400,
+    learning_rate=1e-3,
+    longest=512,
+)
+REAL = ("banking77, 25 intents", "banking77", "gsm8k")  # need --data
 DEMO = Mix(
     "the demo's mix: short answers, half known, 3 % wrong",
     lambda count, seed, avoid: make_rows(count, seed, wrong_ratio=0.03, avoid=avoid),
@@ -76,6 +105,9 @@ SMOLLM2 = replace(
     lora=True,
 )
 MIXES: dict[str, Mix] = {
+    "banking77, 25 intents": _banking77(25, 3000),
+    "banking77": _banking77(77, 10_000),
+    "gsm8k": GSM8K,
     "demo": DEMO,
     "demo, batch 8": replace(DEMO, what="the demo's mix in batches of 8", batch_size=8, learning_rate=5e-4),
     "demo, ten epochs": replace(DEMO, what="the demo's mix, ten epochs", epochs=10),

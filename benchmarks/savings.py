@@ -32,6 +32,7 @@ from benchmarks.baselines import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT
 from benchmarks.common import RESULTS, SMALL, read_lines, write_lines
 from benchmarks.datasets import MIXES
 from benchmarks.held_out import held_out_figures
+from benchmarks.real_data import VARIABLE
 from benchmarks.report import write_page
 from benchmarks.single_run import SMALL_SAMPLES, SMALL_SEEDS, set_up
 from benchmarks.tables import FEWEST_SEEDS, all_tables
@@ -168,8 +169,11 @@ def main() -> None:
     cores = min(MOST_JOBS, os.cpu_count() or 1)
     parser.add_argument("--jobs", type=int, default=cores, help=f"runs at a time; default {cores}, one for each core")
     parser.add_argument("--small", action="store_true", help="a quarter of the data, two seeds; minutes")
+    parser.add_argument("--data", type=Path, help="folder with the real rows (see real_data.py), for their mixes")
     parser.add_argument("--output", type=Path, help="another file for the records")
     options = parser.parse_args()
+    if options.data:
+        os.environ[VARIABLE] = str(options.data.resolve())
     if options.small:
         options.samples, options.seeds = SMALL_SAMPLES, SMALL_SEEDS
     settle()

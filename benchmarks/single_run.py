@@ -20,7 +20,6 @@ from geko_engine.models.lora import apply_lora, lora_config_for
 from scripts.demo_tasks import Row
 
 COLUMNS = PromptCompletion("prompt", "completion")
-LONGEST = 256  # tokens; no row comes near
 SMALL_SAMPLES, SMALL_SEEDS = 1000, 2
 
 
@@ -58,5 +57,5 @@ def set_up(mix: str, seed: int, samples: int, epochs: int, folder: str | Path) -
         seed=seed,
         bf16=data_of.lora,
     )
-    tokens = [tokenise(part, COLUMNS, tokenizer, LONGEST) for part in (rows, evaluation)]
+    tokens = [tokenise(part, COLUMNS, tokenizer, data_of.longest) for part in (rows, evaluation)]
     return Trial(model, tokenizer, rows, tokens[0], evaluation, tokens[1], args)

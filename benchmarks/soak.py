@@ -38,6 +38,7 @@ from geko_engine.config.run_config import RunConfig
 MINUTES, TABS, SPELL = 30, 20, 60.0  # minutes in all, tabs, seconds with or without tabs
 SMALL_MINUTES, SMALL_TABS, SMALL_SPELL = 2, 3, 20.0
 EPOCHS = 10_000  # more than half an hour takes
+MOST_DRAWN = 5  # real tabs at once: more than a person has open, and few enough for two cores
 ALONE, ASKED, DRAWN = KINDS = ("no tabs", "tabs elsewhere", "tabs drawn here")
 
 
@@ -110,10 +111,11 @@ def asked(url: str, folder: Path, tabs: int, seconds: float) -> float:
 
 
 def drawn(browser: Browser, url: str, folder: Path, tabs: int, seconds: float) -> float:
-    """Training steps a second while `tabs` tabs of a browser on this machine show the dashboard."""
+    """Training steps a second while `tabs` tabs of a browser on this machine (at most MOST_DRAWN) show the dashboard."""
     context = browser.new_context()
+    context.set_default_timeout(1000 * LONGEST_SECONDS)  # all of them share this machine with the training
     try:
-        pages = [context.new_page() for _ in range(tabs)]
+        pages = [context.new_page() for _ in range(min(tabs, MOST_DRAWN))]
         for page in pages:
             page.goto(url)
             page.wait_for_function("window.Plotly !== undefined")

@@ -16,6 +16,7 @@ PHASE_TITLES = {
     "scanning": "Scoring samples",
     "training": "Training",
     "evaluating": "Evaluating",
+    "answering": "Answering prompts",
     "saving": "Saving",
     "paused": "Paused",
     "complete": "Complete",

@@ -8,6 +8,6 @@ _PACKAGED = Path(__file__).parent / "demo_files"
 
 
 def demo_path(name: str) -> Path:
-    """Path of one part of the demo: "model", "train.jsonl" or "eval.jsonl"."""
+    """Path of one part of the demo: "model", "train.jsonl", "eval.jsonl", or "general.jsonl"."""
     folder = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "assets" / "demo"
     return folder / name

@@ -203,7 +203,7 @@ def _sizes_on_disk(trainer: Any, dtype: Any) -> dict[str, Callable[[], int]]:
 
     sizes: dict[str, Callable[[], int]] = {MODEL: lambda: saved_bytes(trainer.model, dtype)}
     if trainer.args.save_steps or trainer.args.save_at_end:
-        sizes[CHECKPOINT] = lambda: expected_bytes(trainer.model, trainer.engine, trainer.policy)
+        sizes[CHECKPOINT] = lambda: expected_bytes(trainer.model, trainer.engine, trainer.policy, trainer.ending)
     return sizes
 
 
@@ -254,6 +254,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         render_rows,
         report_download,
     )
+    from geko_engine.data.retention import retention_samples
     from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer, longest_input
     from geko_engine.models.lora import lora_config_for
     from geko_engine.models.precision import check_precision, set_thread_count, weights_dtype
@@ -310,10 +311,33 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     )
     record_writer = SampleRecordWriter(folder, trainer.states.save, trainer.history.save, emit)
     trainer.listeners.append(record_writer)
+    trainer.general_samples = retention_samples(config, tokenizer, longest_input(model.config), stop)
+    _listen_for_answers(trainer, tokenizer, config, prepared, emit, stop)
     trainer.log_position = folder.last_seq
     trainer.states.never_freeze[:] = prepared[0].never_freeze
     dtype = settings.dtype if config.model.dtype == "auto" else None
     return trainer, record_writer, dtype
+
+
+def _listen_for_answers(
+    trainer: Any, tokenizer: Any, config: RunConfig, prepared: list[Any], emit: OnEvent, stop: ShouldStop
+) -> None:
+    """Let the model answer prompts before the training and after each epoch, where it can and where that is wanted."""
+    from geko_engine.inference.examples import examples_of_rows
+    from geko_engine.inference.progress_answers import ProgressAnswers
+
+    args = config.training
+    own = [line.strip() for line in args.answer_prompts.splitlines() if line.strip()]
+    if trainer.engine.is_sharded or not hasattr(trainer.model, "generate") or not (args.answers_per_epoch or own):
+        return
+    part = prepared[-1]  # the evaluation data where there is some
+    examples = examples_of_rows(part.rendered, dict.fromkeys(part.data.rows.tolist()), args.answers_per_epoch)
+    answers = ProgressAnswers(
+        trainer.model, tokenizer, examples, own, part.rendered.format, emit, stop, trainer.engine.accelerator.autocast
+    )
+    if answers.left_out:
+        emit(Message(f"{answers.left_out} of the prompts to answer fill the model's whole input and are left out."))
+    trainer.listeners.append(answers)
 
 
 def _save_model(trainer: Any, folder: RunFolder, dtype: Any, emit: OnEvent, state: dict[str, Any] | None) -> str:

@@ -36,7 +36,7 @@ class FormField:
     Attributes:
         key: dotted name of its setting.
         label: what the field is called.
-        kind: "text", "integer", "slider", "check", "choice", "preset" or "precision".
+        kind: "text", "lines" (a text of several), "integer", "slider", "check", "choice", "preset" or "precision".
         group: heading that it stands under.
         placeholder: what an empty field means.
         half_width: whether two such fields share a row.
@@ -68,6 +68,11 @@ class FormField:
         return spec_of(SECTIONS[section], name)
 
     @property
+    def is_text(self) -> bool:
+        """Whether its value is typed as text, whatever the type of the setting."""
+        return self.kind in ("text", "lines")
+
+    @property
     def choices(self) -> tuple[Any, ...]:
         """The only allowed values; () if there are others."""
         return self.spec.choices
@@ -94,7 +99,7 @@ FIELDS: tuple[FormField, ...] = (
     ),
     *_group(
         "Training",
-        ("training.num_epochs", "Epochs", "integer", *NUMBER_PAIR),
+        ("training.num_epochs", "Epochs", "text", *NUMBER_PAIR),
         ("training.learning_rate", "Learning rate", "text", *NUMBER_PAIR),
         ("training.batch_size", "Batch size", "integer", *NUMBER_PAIR),
         ("training.gradient_accumulation_steps", "Accumulation steps", "integer", *NUMBER_PAIR),
@@ -156,6 +161,7 @@ FIELDS: tuple[FormField, ...] = (
         ("data.max_length", "Max length (tokens)", "integer"),
         ("data.eval_ratio", "Held-out share", "slider"),
         ("data.eval_count", "Evaluation samples", "text", "all"),
+        ("data.retention", "General rows (forgetting)", "text", "none"),
         ("data.row_flags", "Flagged rows file", "text", "none"),
         ("data.flag_action", "What to do with flagged rows", "choice"),
         ("data.train_config", "Training subset", "text", "default", True),
@@ -191,6 +197,15 @@ FIELDS: tuple[FormField, ...] = (
         ("training.eval_steps", "Evaluate every (steps)", "integer", *NUMBER_PAIR),
         ("training.save_steps", "Save every (steps)", "integer", *NUMBER_PAIR),
         ("training.logging_steps", "Print every (steps)", "integer", *NUMBER_PAIR),
+        ("training.max_epochs", "Most epochs (auto)", "integer", *NUMBER_PAIR),
+        ("training.max_minutes", "Time limit (minutes)", "text", *NUMBER_PAIR),
+        ("training.max_cost", "Cost limit", "text", *NUMBER_PAIR),
+        ("training.cost_per_hour", "Cost per hour", "text", *NUMBER_PAIR),
+        ("training.load_best_model_at_end", "Keep the best model", "check"),
+        ("training.metric_for_best_model", "Best by", "choice"),
+        ("training.early_stopping_patience", "Early stopping patience", "integer", *NUMBER_PAIR),
+        ("training.answers_per_epoch", "Answers per epoch", "integer", *NUMBER_PAIR),
+        ("training.answer_prompts", "Own prompts to answer", "lines", "none"),
         ("training.report_to", "Experiment trackers", "text", "none"),
         ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),
         ("training.save_at_end", "Save a last checkpoint", "check"),

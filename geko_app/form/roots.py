@@ -9,7 +9,7 @@ from pathlib import Path
 
 from geko_engine.config.declaration import Problem
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO
+from geko_engine.config.sections import DEMO, GENERAL
 from geko_engine.data.local_files import is_local
 from geko_engine.exceptions import RunError
 from geko_engine.storage.user_paths import FOLDER, expand, kind_of, path_problem, shown_path
@@ -71,6 +71,7 @@ def paths_of(config: RunConfig) -> dict[str, Path]:
     names = {"model.name": config.model.name, "data.train": config.data.train, "data.eval": config.data.eval}
     found = {field: name for field, name in names.items() if name and name != DEMO and is_local(name)}
     others = {
+        "data.retention": config.data.retention if config.data.retention != GENERAL else None,
         "data.row_flags": config.data.row_flags,
         "output_dir": config.output_dir,
         "training.resume_from_checkpoint": config.training.resume_from_checkpoint,

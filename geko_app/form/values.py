@@ -88,7 +88,7 @@ def changed_fields(values: Mapping[Any, Any]) -> dict[str, str]:
     found = {}
     for field in FIELDS:
         value = values.get(field.key)
-        if isinstance(value, str) and (field.kind == "text" or value in field.choices):
+        if isinstance(value, str) and (field.is_text or value in field.choices):
             found[field.key] = value
     return found
 
@@ -151,5 +151,5 @@ def _typed(field: FormField, value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
     if value in ("", None):
-        return None if field.kind != "text" or field.optional else ""
+        return None if not field.is_text or field.optional else ""
     return value

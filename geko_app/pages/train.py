@@ -15,6 +15,7 @@ from geko_app.pages.components import ServerFunction, int_arg, live_html, plain,
 from geko_app.pages.exports import export_endpoints
 from geko_app.pages.train_form import QUIET, Layout
 from geko_app.services import Services
+from geko_app.telemetry import Telemetry
 from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, queued_message, run_label
 from geko_app.views.preview import card
@@ -48,7 +49,7 @@ def build(services: Services, blocks: gr.Blocks) -> None:
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
             live_html("preview", [_preview_endpoint(services.previews)])
-            endpoints = [*_dashboard_endpoints(supervisor), *export_endpoints(services.exports)]
+            endpoints = [*_dashboard_endpoints(supervisor, Telemetry()), *export_endpoints(services.exports)]
             live_html("dashboard", endpoints, elem_id="geko-live")
     _wire_start(services, layout, start, message)
     _wire_preview(services, layout, preview, message)
@@ -166,7 +167,7 @@ def _preview_endpoint(previews: PreviewJobs) -> ServerFunction:
     return preview
 
 
-def _dashboard_endpoints(supervisor: Supervisor) -> list[ServerFunction]:
+def _dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[ServerFunction]:
     """What the dashboard's script may call. Each gets one object and is a public endpoint."""
 
     def figures(_query: Any) -> dict[str, Any]:
@@ -182,7 +183,9 @@ def _dashboard_endpoints(supervisor: Supervisor) -> list[ServerFunction]:
         alive, after = supervisor.alive(run_id), supervisor.queued_after(run_id)
         shown = payload(feed.folder, feed.state(), cursor, alive=alive, after=after)
         waiting = queue_line([run.id for run in supervisor.queue.waiting()])
-        return {**shown, "active": active, "waiting": waiting}
+        status = feed.folder.status() if shown["running"] else None
+        usage = telemetry.line(status.pid) if status is not None and status.pid else ""
+        return {**shown, "active": active, "waiting": waiting, "usage": usage}
 
     def runs(_query: Any) -> list[list[str]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
@@ -221,5 +224,5 @@ def current_run(supervisor: Supervisor, *, shown: str, cleared: str) -> str | No
 
 def _cursor(query: dict[str, Any]) -> Cursor:
     had = query.get("cursor")
-    names = ("generation", "points", "evaluations", "log")
+    names = ("generation", "points", "evaluations", "log", "answers")
     return Cursor(**{name: int_arg(had, name) for name in names})

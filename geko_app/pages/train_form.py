@@ -132,7 +132,8 @@ def _component(field: FormField, value: Any) -> gr.components.Component:
         return gr.Radio(preset_choices(), value=value, **common)
     if field.kind == "precision":
         return gr.Radio([(name.upper(), name) for name in precisions()[0]], value=value, **common)
-    return gr.Textbox(value, placeholder=field.placeholder or None, max_lines=1, **common)
+    lines = {"lines": 2, "max_lines": 8} if field.kind == "lines" else {"max_lines": 1}
+    return gr.Textbox(value, placeholder=field.placeholder or None, **lines, **common)
 
 
 def _details() -> dict[str, dict[str, str]]:

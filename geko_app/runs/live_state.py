@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from geko_app.formatting import format_bytes, format_loss, format_percent
+from geko_app.formatting import format_bytes, format_duration, format_loss, format_percent
 from geko_app.runs.curve import Curve, Point
 from geko_engine.reporting.events import EVENTS_VERSION
 from geko_engine.selection.explanation import predicted_sentence
@@ -23,6 +23,7 @@ BUCKETS = ("freeze", "light", "focus", "hard")
 ROLLING_STEPS = 20
 SMOOTHING = 0.95  # of the smoothed loss curve
 LOG_LINES = 200
+ANSWERS_KEPT = 24  # rounds of answers: the first one and the newest others
 COUNTED = (*BUCKETS, "unseen")
 STEP_VALUES = (
     "epoch",
@@ -37,18 +38,23 @@ STEP_VALUES = (
     "learning_rate",
     "train_seconds",
 )  # of a StepCompleted, which the snapshot takes as they are
+ANSWERED = ("epoch", "step", "answers", "seconds")
 step_values, counts = itemgetter(*STEP_VALUES), itemgetter(*COUNTED)
 ROLLING = ("_clock", "_tokens", "_losses")  # of a RunState: the last ROLLING_STEPS of each
 
 
 class Evaluation(NamedTuple):
-    """An evaluation, and where the training stood then; columns for charts as those of a Point."""
+    """An evaluation, and where the training stood then; columns for charts as those of a Point.
+
+    general: loss on the rows that show whether the model forgets; None where it was not measured.
+    """
 
     step: int
     loss: float | None
     exact_match: float | None
     tokens: int
     seconds: float
+    general: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,9 @@ class Snapshot:
     planned: dict[str, Any] | None = None
     predicted: str = ""
     criterion: str = ""
+    length: str = ""
+    general_loss: float | None = None
+    general_step: int | None = None
     end: str = ""
     reason: str = ""
     field: str = ""
@@ -97,6 +106,7 @@ class RunState:
     def __init__(self) -> None:
         self.curve = Curve()
         self.evaluations: list[Evaluation] = []
+        self.answers: list[dict[str, Any]] = []  # events Answered: before the training, and the newest ones
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOG_LINES)  # (time, level, text)
         self.logged = 0  # lines ever logged: a cursor for readers of the log
         self._clock: deque[tuple[int, float]] = deque(maxlen=ROLLING_STEPS + 1)  # (step, seconds)
@@ -133,13 +143,13 @@ class RunState:
         """A copy that no longer changes with this one."""
         other = copy(self)
         other.curve, other._values = self.curve.copy(), dict(self._values)
-        for name in ("evaluations", "log", "phases", *ROLLING):
+        for name in ("evaluations", "answers", "log", "phases", *ROLLING):
             setattr(other, name, copy(getattr(self, name)))
         return other
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
-        lists = ("evaluations", "log", "phases", *ROLLING)
+        lists = ("evaluations", "answers", "log", "phases", *ROLLING)
         plain = ("logged", "generation", "_values", "_smoothed", "_smoothing_weight")
         values = {name: list(getattr(self, name)) for name in lists} | {name: getattr(self, name) for name in plain}
         return {**values, "curve": self.curve.to_json()}
@@ -152,6 +162,7 @@ class RunState:
             setattr(state, name, values[name])
         state.curve = Curve.from_json(values["curve"])
         state.evaluations = [Evaluation(*row) for row in values["evaluations"]]
+        state.answers = list(values["answers"])
         state.phases = [(name, step) for name, step in values["phases"]]
         state.log.extend((at, level, text) for at, level, text in values["log"])
         state._losses.extend(values["_losses"])
@@ -198,6 +209,7 @@ class RunState:
             self.generation += 1
             self.phases = [phase for phase in self.phases if phase[1] <= step]
             self.evaluations = [e for e in self.evaluations if e.step <= step]
+            self.answers = [answered for answered in self.answers if answered["step"] <= step]
             recent = self.curve.since(step - ROLLING_STEPS, ROLLING_STEPS)
             self._losses = deque((p.loss for p in recent if p.loss is not None), maxlen=ROLLING_STEPS)
 
@@ -242,12 +254,7 @@ class RunState:
         self._values["predicted"] = f"Epoch {event['epoch']}: {predicted_sentence(*counts)}" if counts[0] else ""
 
     def _on_Evaluated(self, event: Mapping[str, Any]) -> None:
-        last = self.curve.last
-        seconds = last.seconds if last else 0.0  # the event's own seconds are the duration of the evaluation
-        spent = event["tokens_trained"], seconds
-        if self.evaluations and self.evaluations[-1].step == event["step"]:
-            self.evaluations.pop()  # a resumed run repeats the one right after its checkpoint
-        self.evaluations.append(Evaluation(event["step"], event["eval_loss"], event["exact_match"], *spent))
+        self._add_evaluation(event, event["eval_loss"], event["exact_match"])
         self._values.update(eval_loss=event["eval_loss"], exact_match=event["exact_match"])
         loss, exact = event["eval_loss"], event["exact_match"]
         self._note(
@@ -256,6 +263,33 @@ class RunState:
             + ("" if exact is None else f", exact match {format_percent(exact)}"),
             "warning" if loss is None else "info",
         )
+
+    def _on_RetentionMeasured(self, event: Mapping[str, Any]) -> None:
+        """Emitted before the evaluation of the same step, if there is one: a tab gets both as one point."""
+        self._values.update(general_loss=event["loss"], general_step=event["step"])
+        self._note(event, f"Loss on general rows {format_loss(event['loss'])}")
+        if not (self._values.get("started") or {}).get("eval_samples"):
+            self._add_evaluation(event, None, None)
+
+    def _add_evaluation(self, event: Mapping[str, Any], loss: float | None, exact: float | None) -> None:
+        step, last = event["step"], self.curve.last
+        seconds = last.seconds if last else 0.0  # the event's own seconds are the duration of the evaluation
+        general = self._values.get("general_loss") if self._values.get("general_step") == step else None
+        if self.evaluations and self.evaluations[-1].step == step:
+            self.evaluations.pop()  # a resumed run repeats the one right after its checkpoint
+        self.evaluations.append(Evaluation(step, loss, exact, event["tokens_trained"], seconds, general))
+
+    def _on_LengthChecked(self, event: Mapping[str, Any]) -> None:
+        self._values["length"] = event["sentence"]
+        self._note(
+            event,
+            f"After {event['epochs']:.1f} epochs: held-out loss {format_loss(event['loss'])}. {event['sentence']}",
+        )
+
+    def _on_Answered(self, event: Mapping[str, Any]) -> None:
+        kept = [answered for answered in self.answers if answered["step"] < event["step"]]
+        self.answers = [*kept[:1], *kept[1:][2 - ANSWERS_KEPT :], {name: event[name] for name in ANSWERED}]
+        self._note(event, f"{len(event['answers'])} prompts answered in {format_duration(event['seconds'])}")
 
     def _on_CheckpointSaved(self, event: Mapping[str, Any]) -> None:
         self._note(event, f"Checkpoint at step {event['step']:,}: {event['path']}")

@@ -1,6 +1,7 @@
 // The dashboard of the Train page: asks the server for what came after its cursor, and draws it.
 // Holds nothing that the server does not know, but which run this tab shows and how its charts are drawn.
 
+import { AnswersCard } from './dashboard_answers.js';
 import { Charts } from './dashboard_charts.js';
 import { drawBars, drawLog, drawStats, drawSummary } from './dashboard_cards.js';
 import { downloadText, localSetting, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
@@ -20,6 +21,7 @@ import { pollWhileVisible } from './poll.js';
  * @property {boolean} resumable
  * @property {number} progress
  * @property {string} waiting
+ * @property {string} usage what the run takes of this computer now
  * @property {string} field the setting that a failed run failed on, and its group of the form
  * @property {string} group
  * @property {string} reason
@@ -37,11 +39,14 @@ import { pollWhileVisible } from './poll.js';
  *   compute: string,
  *   mastery: string,
  *   pace: string,
+ *   length: string,
+ *   general: boolean,
  *   phases: [string, number][],
+ *   answers: import('./dashboard_answers.js').Answers | null,
  * }} RunNews
  */
 
-const START = { generation: 0, points: 0, evaluations: 0, log: 0 };
+const START = { generation: 0, points: 0, evaluations: 0, log: 0, answers: 0 };
 
 class Dashboard extends View {
   /** @param {import('./dom.js').Part} part */
@@ -57,11 +62,14 @@ class Dashboard extends View {
     this.watched = null;
     /** @type {string | null | undefined} */
     this.runAtStart = undefined;
+    /** @type {string | null} a run that this tab saw running, whose end it announces */
+    this.followed = null;
     this.listed = '';
     this.cursor = START;
     /** @type {Charts | null} */
     this.charts = null;
     this.exports = new ExportPanel(this);
+    this.answers = new AnswersCard(this.q('.geko-answers'));
     this.wireButtons();
     this.wireCharts();
     document.addEventListener('click', (event) => {
@@ -89,6 +97,10 @@ class Dashboard extends View {
       localSetting('geko-cleared', this.buttonsRun ?? '');
       clearFieldErrors();
       this.showRun('');
+    };
+    this.q('.b-notify').onclick = async () => {
+      await Notification.requestPermission();
+      this.schedulePoll();
     };
     const picker = this.select('.geko-runs');
     picker.onchange = () => {
@@ -197,7 +209,10 @@ class Dashboard extends View {
     setText(this.q('.s-compute'), data.compute);
     setText(this.q('.s-mastery'), data.mastery);
     setText(this.q('.s-pace'), data.pace);
-    this.cursor = { ...this.cursor, log: data.next.log };
+    setText(this.q('.s-length'), data.length);
+    this.q('.geko-key .general').hidden = !data.general;
+    if (isNew || data.answers) this.answers.show(data.answers ?? { rounds: [], prompts: [] });
+    this.cursor = { ...this.cursor, log: data.next.log, answers: data.next.answers };
     if (isNew || charts.stale) await charts.draw();
     this.cursor = await charts.update(data);
     await charts.drawPhases(data.phases, data.step);
@@ -229,6 +244,24 @@ class Dashboard extends View {
     this.q('.geko-empty').hidden = Boolean(data.run);
     setText(this.q('.geko-settings'), data.settings ?? '');
     setText(this.q('.s-waiting'), data.waiting);
+    setText(this.q('.s-usage'), data.usage ?? '');
+    this.drawAttention(data);
+  }
+
+  /**
+   * What is seen while another tab is in front: the title of this one, and a notification once the run has ended.
+   * @param {Status} data
+   */
+  drawAttention(data) {
+    document.title = data.running ? `${Math.round(100 * data.progress)} % · ${data.status.title} · GEKO` : 'GEKO';
+    const asked = 'Notification' in window ? Notification.permission : 'denied';
+    this.q('.b-notify').hidden = !data.running || asked !== 'default';
+    if (data.running) {
+      this.followed = data.run;
+    } else if (this.followed && this.followed === data.run) {
+      this.followed = null;
+      if (asked === 'granted') new Notification(`GEKO: ${data.status.title}`, { body: data.status.detail });
+    }
   }
 
   drawTools() {

@@ -6,6 +6,8 @@ import { PLOT_CONFIG } from './plots.js';
 const POINTS_HELD = 3000; // beyond, the whole history is asked for again, thinned by the server
 const FEW_MARKERS = 60;
 const DEFAULT_AXIS = 'step';
+const ROOM = 1.08; // the loss axis ends so much above the highest value that it must show
+const TOLERANCE = 0.02;
 
 /**
  * Values by the name of their column.
@@ -21,6 +23,7 @@ const DEFAULT_AXIS = 'step';
  * @property {number} points
  * @property {number} evaluations
  * @property {number} log
+ * @property {number} answers
  *
  * What came after the cursor `had`.
  * @typedef {object} News
@@ -47,6 +50,7 @@ export class Charts {
     /** @type {string | null} */
     this.drawnTheme = null;
     this.phases = '';
+    this.top = 0; // of the loss axis, as it was set here; 0: not set
   }
 
   /** @param {string} axis */
@@ -67,6 +71,7 @@ export class Charts {
     this.drawnTheme = theme();
     this.held = 0;
     this.phases = '';
+    this.top = 0;
     this.stale = false;
     for (const [name, chart] of this.charts) {
       const { data, layout } = structuredClone(this.figures.charts[name][theme()]);
@@ -108,6 +113,7 @@ export class Charts {
       await this.put(chart, 'points', points, wholePoints);
       await this.put(chart, 'evaluations', evaluations, wholeEvaluations);
     }
+    await this.fitLoss();
     this.held = wholePoints ? count : this.held + count;
     return this.held > POINTS_HELD ? { ...next, points: 0, evaluations: 0 } : next;
   }
@@ -128,6 +134,23 @@ export class Charts {
     const data = { x: traces.map(() => x), y };
     if (whole && source === 'evaluations') data['marker.size'] = x.length > FEW_MARKERS ? 3 : 8; // or they make a band
     await (whole ? Plotly.restyle(chart, data, traces) : Plotly.extendTraces(chart, data, traces));
+  }
+
+  /**
+   * Ends the loss axis above the smoothed and the evaluation curve: the spikes of single steps would flatten both.
+   * An axis that the user has changed stays, until a double click gives it back.
+   */
+  async fitLoss() {
+    const chart = this.charts.get('loss');
+    if (!chart || this.logarithmic) return;
+    const curves = chart.data.filter((trace) => trace.meta !== 'points.loss');
+    const highest = curves.flatMap((trace) => /** @type {(number | null)[]} */ ([...trace.y])).reduce(larger, 0);
+    const { range, autorange } = chart.layout.yaxis;
+    const isOwn = autorange || !this.top || Math.abs(range[1] - this.top) < TOLERANCE * this.top;
+    const top = highest * ROOM;
+    if (!highest || !isOwn || (!autorange && Math.abs(top - this.top) < TOLERANCE * this.top)) return;
+    this.top = top;
+    await Plotly.relayout(chart, { 'yaxis.range': [0, top] });
   }
 
   /**
@@ -172,4 +195,13 @@ export class Charts {
     const chart = this.charts.get(name);
     if (chart) await Plotly.downloadImage(chart, { format: 'png', scale: 2, filename });
   }
+}
+
+/**
+ * The larger one of two numbers; null counts as nothing.
+ * @param {number | null} a
+ * @param {number | null} b
+ */
+function larger(a, b) {
+  return Math.max(a ?? 0, b ?? 0);
 }

@@ -18,6 +18,7 @@ BUCKET_COLORS = {"freeze": "#4a86c5", "light": "#4fa38b", "focus": "#d9a441", "h
 AXES = {"step": "optimizer step", "tokens": "trained tokens", "seconds": "seconds of training"}  # by column
 ACCENT = {"light": "#2f6f5e", "dark": "#7cc4ae"}
 EVALUATION = {"light": "#b7791f", "dark": "#d99a3d"}
+GENERAL = {"light": "#7a5bb0", "dark": "#b79ce6"}
 INK = {"light": "#33403b", "dark": "#c9d3ce"}
 TOOLS = "#84938c"  # the buttons of a chart, in both themes
 GRID = {"light": "#e4e9e6", "dark": "#2b3531"}
@@ -55,13 +56,15 @@ def line(name: str, column: str, color: str, **more: Any) -> go.Scatter:
 
 
 def loss_figure(theme: str) -> dict[str, Any]:
-    """Loss on trained samples, raw and smoothed, with the evaluation loss over it."""
+    """Loss on trained samples, raw and smoothed, with the evaluation loss and that on general rows over it."""
     raw = line("each step", "points.loss", ACCENT[theme], line_width=1, opacity=0.3)
     smoothed = line("smoothed", "points.smoothed", ACCENT[theme], line_width=2.5)
     evaluation = line("evaluation", "evaluations.loss", EVALUATION[theme], line_width=1.5, line_dash="dot")
     evaluation.update(mode="lines+markers", marker={"size": 8, "color": EVALUATION[theme]})
     evaluation.update(cliponaxis=False)  # the first one is on the axis, at step 0
-    figure = go.Figure([raw, smoothed, evaluation], layout(theme))
+    general = line("general rows", "evaluations.general", GENERAL[theme], line_width=1.5, line_dash="dash")
+    general.update(connectgaps=True, cliponaxis=False)
+    figure = go.Figure([raw, smoothed, evaluation, general], layout(theme))
     figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
     return _as_json(figure)
 

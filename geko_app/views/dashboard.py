@@ -24,8 +24,10 @@ from geko_app.runs.curve import Point
 from geko_app.runs.live_state import BUCKETS, Evaluation, RunState, Snapshot
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.store import RunEntry
+from geko_app.views.answers import answers_table
 from geko_app.views.charts import columns
 from geko_app.views.run_summary import summary
+from geko_engine.config.training_args import AUTO
 from geko_engine.runs.folder import RunFolder, Status
 
 POINT_LIMIT = 2000  # points of a history that a tab draws at first
@@ -47,12 +49,16 @@ NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
 
 @dataclasses.dataclass(frozen=True)
 class Cursor:
-    """What a tab has drawn already of the history `generation`: the points up to a step, so many evaluations and log lines."""
+    """What a tab has drawn already of the history `generation`: the points up to a step, so many evaluations and log lines.
+
+    answers: the step of the newest round of answers, plus 1; 0 for none.
+    """
 
     generation: int = 0
     points: int = 0
     evaluations: int = 0
     log: int = 0
+    answers: int = 0
 
 
 def with_status(snapshot: Snapshot, status: Status | None) -> Snapshot:
@@ -81,12 +87,15 @@ def payload(
     same = cursor.generation == snapshot.generation and cursor.points <= snapshot.points
     had = cursor if same else Cursor(snapshot.generation, log=cursor.log)
     points = state.curve.since(had.points, POINT_LIMIT)
+    answered = state.answers[-1]["step"] + 1 if state.answers else 0
+    next_cursor = Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged, answered)
     return {
         "run": folder.id,
         "had": dataclasses.asdict(had),
-        "next": dataclasses.asdict(Cursor(snapshot.generation, snapshot.points, len(state.evaluations), state.logged)),
+        "next": dataclasses.asdict(next_cursor),
         "points": columns(points, Point._fields),
         "evaluations": columns(state.evaluations[had.evaluations :], Evaluation._fields),
+        "answers": answers_table(state.answers) if answered != had.answers else None,
         "log": [[format_time(at), level, text] for at, level, text in state.log_since(had.log)],
         "phase": snapshot.phase,
         "running": alive and not snapshot.end,
@@ -104,6 +113,8 @@ def payload(
         "buckets": bucket_rows(snapshot),
         "compute": compute_sentence(snapshot),
         "pace": pace_sentence(snapshot),
+        "length": snapshot.length,
+        "general": snapshot.general_loss is not None,
         "phases": state.phases,
         "step": snapshot.step,
         "mastery": mastery_sentence(snapshot),
@@ -171,12 +182,12 @@ def run_label(entry: RunEntry) -> str:
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:
     """The seven stat boxes."""
     started = snapshot.started or {}
-    epochs, epoch = started.get("epochs"), min(snapshot.epoch + 1, started.get("epochs", 1))
+    epoch = min(snapshot.epoch + 1, started.get("epochs", 1))
     exact = f"{format_percent(snapshot.exact_match)} exact" if snapshot.exact_match is not None else ""
     planned = f"of {snapshot.steps_planned:,}" if snapshot.steps_planned else ""
     speed = format_number(snapshot.steps_per_second, ".2f")
     return [
-        {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": f"of {epochs}" if epochs else ""},
+        {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": epochs_note(started)},
         {"name": "Step", "value": f"{snapshot.step:,}", "note": planned},
         {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": "vs. plain"},
         {"name": "Average loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
@@ -184,6 +195,12 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
         {"name": "ETA", **format_eta(snapshot.eta_seconds)},
         {"name": "Eval loss", "value": format_loss(snapshot.eval_loss), "note": exact},
     ]
+
+
+def epochs_note(started: dict[str, Any]) -> str:
+    """Of how many epochs; a run that finds its length knows only a ceiling."""
+    epochs, finds_length = started.get("epochs"), started.get("options", {}).get("num_epochs") == AUTO
+    return f"of {'at most ' if finds_length else ''}{epochs}" if epochs else ""
 
 
 def bucket_rows(snapshot: Snapshot) -> list[dict[str, Any]]:

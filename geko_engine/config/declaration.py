@@ -127,11 +127,14 @@ def convert(value: Any, hint: Any) -> Any:
         ValueError, TypeError: if it cannot be converted.
     """
     options = _options(hint)
+    words = _words(options)
+    if isinstance(value, str) and value.strip().lower() in words:
+        return value.strip().lower()
     if value is None or (value == "" and type(None) in options):
         if type(None) in options:
             return None
         raise ValueError(value)
-    target = next(option for option in options if option is not type(None))
+    target = _main_type(hint)
     origin = typing.get_origin(target) or target
     if origin in (list, tuple):
         return _convert_sequence(value, origin, typing.get_args(target))
@@ -178,6 +181,18 @@ def _convert_bool(value: Any) -> bool:
     raise ValueError(value)
 
 
+def _words(options: tuple[Any, ...]) -> tuple[str, ...]:
+    """The words that are allowed besides values of the type."""
+    return tuple(
+        word for option in options if typing.get_origin(option) is typing.Literal for word in typing.get_args(option)
+    )
+
+
+def _main_type(hint: Any) -> Any:
+    """The type of a setting without None and the words that may stand in its place."""
+    return next(o for o in _options(hint) if o is not type(None) and typing.get_origin(o) is not typing.Literal)
+
+
 def _options(hint: Any) -> tuple[Any, ...]:
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if is_union else (hint,)
@@ -185,12 +200,13 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 def _describe(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "yes or no (true / false)", str: "text"}
-    target = next(option for option in _options(hint) if option is not type(None))
+    target = _main_type(hint)
     if typing.get_origin(target) in (list, tuple):
         args = [a for a in typing.get_args(target) if a is not Ellipsis]
         count = f"{len(args)} " if typing.get_origin(target) is tuple and len(args) > 1 else ""
         return f"a list of {count}{'numbers' if args[0] in (int, float) else 'names'}"
-    return names.get(target, f"of the type {target}")
+    words = "".join(f" or {word!r}" for word in _words(_options(hint)))
+    return names.get(target, f"of the type {target}") + words
 
 
 def _violation(value: Any, hint: Any, spec: Spec) -> str:

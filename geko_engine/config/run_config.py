@@ -24,7 +24,7 @@ from geko_engine.config.selection import (
     PRESETS,
     GEKOConfig,
 )
-from geko_engine.config.training_args import ALL_GPUS, GEKOTrainingArgs
+from geko_engine.config.training_args import ALL_GPUS, AUTO, GEKOTrainingArgs
 from geko_engine.config.yaml_text import MAX_TEXT, parse_yaml
 from geko_engine.exceptions import ConfigError
 from geko_engine.launch import is_launched
@@ -124,6 +124,11 @@ class RunConfig:
             problems.append(("model.dtype", FLOAT16_NEEDS_LORA))
         if sections["model"].quantization != "none" and sections["training"].fsdp != "none":
             problems.append(("model.quantization", QUANTIZED_NOT_SHARDED))
+        needs = sections["training"].needs_evaluation
+        if needs and not (sections["training"].finds_length or sections["data"].eval or sections["data"].eval_ratio):
+            problems.append(
+                ("data.eval", f"{needs} needs evaluation data: give data.eval, or a share in data.eval_ratio.")
+            )
         raise_problems(problems)
         if renamed:
             on_renamed(renamed)
@@ -160,7 +165,7 @@ class RunConfig:
             found += [f"lora.{name} has no effect, because lora.enabled is off." for name in names]
         if self.training.warmup_ratio and self.training.lr_scheduler_type == "constant":
             found.append("training.warmup_ratio has no effect, because the schedule constant has no warm-up.")
-        if self.training.step_limit and self.training.num_epochs != GEKOTrainingArgs().num_epochs:
+        if self.training.step_limit and self.training.num_epochs not in (GEKOTrainingArgs().num_epochs, AUTO):
             found.append("training.num_epochs has no effect, because training.max_steps is set.")
         if self.training.gpu_ids == ALL_GPUS and self.training.num_processes > 1:
             found.append("training.num_processes has no effect, because gpu_ids is all.")
@@ -170,7 +175,7 @@ class RunConfig:
             found.append("training.fsdp has no effect, because the run has one process (training.num_processes).")
         if args.auto_find_batch_size and not alone:
             found.append("training.auto_find_batch_size has no effect in a run of several processes.")
-        return found
+        return found + _without_effect_on_length(self.training)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, from which `from_dict` builds an equal RunConfig."""
@@ -182,6 +187,19 @@ class RunConfig:
     def to_yaml(self) -> str:
         """The complete configuration as YAML text, in the order of declaration."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _without_effect_on_length(args: GEKOTrainingArgs) -> list[str]:
+    usual, found = GEKOTrainingArgs(), []
+    if args.finds_length:
+        names = ("lr_scheduler_type", "load_best_model_at_end", "early_stopping_patience")
+        ignored = [name for name in names if getattr(args, name) != getattr(usual, name)]
+        found = [f"training.{name} has no effect, because num_epochs is auto." for name in ignored]
+    elif args.max_epochs != usual.max_epochs:
+        found.append("training.max_epochs has no effect, because num_epochs is a number.")
+    if args.cost_per_hour and not args.max_cost:
+        found.append("training.cost_per_hour has no effect without training.max_cost.")
+    return found
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from geko_engine.config.declaration import setting
 DEMO = "demo"
 PISSA = ("pissa", "pissa_niter_16")  # initializations that change the base weights
 GIVEN = "given in Python"  # as data.train: the trainer of a script has the data
+GENERAL = "general"
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
 
 
@@ -100,6 +101,12 @@ class DataConfig:
         "Used only if no evaluation data is given; 0.05 is a good start. Rows held out are not trained on.",
         minimum=0,
         maximum=0.5,
+    )
+    retention: str | None = setting(
+        GENERAL,
+        "Rows that show whether the model forgets what it knew; empty for none.",
+        "'general' are 64 built-in questions of general knowledge; or name a local file of your own. Their loss is measured with each evaluation, and nothing is trained on them. The demo's small model has no general knowledge, so it is not asked.",
+        kw_only=True,
     )
     row_flags: str | None = setting(
         None,

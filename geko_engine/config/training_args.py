@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
 
@@ -28,6 +29,8 @@ TRACKERS = {  # name -> the package that it needs
 ALL_GPUS = "all"
 FSDP = ("none", "full_shard")
 SHARDED_OPTIMIZERS = (ADAMW, "sgd")  # whose state is shared out with the weights
+AUTO = "auto"  # num_epochs: the run finds its length by itself
+EVAL_LOSS, EXACT_MATCH = "eval_loss", "exact_match"
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
 
 
@@ -51,10 +54,10 @@ class GEKOTrainingArgs:
     """
 
     output_dir: str = "./geko_output"
-    num_epochs: int = setting(
+    num_epochs: int | Literal["auto"] = setting(
         3,
-        "Passes over the training data.",
-        "Use more while the evaluation loss still falls, fewer if it rises again. Time grows with each epoch.",
+        "Passes over the training data, or auto to end when more would not help.",
+        "auto watches the loss on the evaluation data, or on rows that it holds out, and ends with the best weights when that loss no longer falls. With a number, use more epochs while the evaluation loss still falls, fewer if it rises again.",
         unit="epochs",
         minimum=1,
         maximum=10_000,
@@ -109,6 +112,62 @@ class GEKOTrainingArgs:
         "Lower it to notice overfitting sooner. Each evaluation costs one forward pass over the evaluation data.",
         unit="steps",
         minimum=0,
+    )
+    max_epochs: int = setting(
+        10,
+        "Most epochs that num_epochs = auto takes.",
+        "A ceiling; most runs end earlier.",
+        unit="epochs",
+        minimum=1,
+        maximum=10_000,
+        kw_only=True,
+    )
+    max_minutes: float = setting(
+        0.0,
+        "Minutes after which the training ends; 0 for no limit.",
+        "The learning rate falls so that it is zero by then. Counted from the beginning of the training, with evaluations; loading the model and the data comes before it.",
+        unit="minutes",
+        minimum=0,
+        maximum=1_000_000,
+        kw_only=True,
+    )
+    max_cost: float = setting(
+        0.0,
+        "Most that the training may cost, at cost_per_hour; 0 for no limit.",
+        "In the currency of cost_per_hour. The same as max_minutes = 60 x max_cost / cost_per_hour.",
+        minimum=0,
+        maximum=1_000_000,
+        kw_only=True,
+    )
+    cost_per_hour: float = setting(
+        0.0,
+        "What an hour of this machine costs, for max_cost.",
+        "For example the price of a rented GPU.",
+        minimum=0,
+        maximum=1_000_000,
+        kw_only=True,
+    )
+    load_best_model_at_end: bool = setting(
+        False,
+        "Deliver the weights of the best evaluation instead of the last ones.",
+        "Needs evaluation data, and main memory for a copy of the trained weights. num_epochs = auto always does it.",
+        kw_only=True,
+    )
+    metric_for_best_model: str = setting(
+        EVAL_LOSS,
+        "Which evaluation is the best, and what early stopping watches.",
+        "The loss notices overconfidence, exact match does not.",
+        choices=(EVAL_LOSS, EXACT_MATCH),
+        kw_only=True,
+    )
+    early_stopping_patience: int = setting(
+        0,
+        "End after so many evaluations without improvement; 0 for never.",
+        "With eval_steps, evaluations come more often than once an epoch. The learning rate has then not fallen to zero: num_epochs = auto ends better.",
+        unit="evaluations",
+        minimum=0,
+        maximum=10_000,
+        kw_only=True,
     )
     max_grad_norm: float = setting(
         1.0,
@@ -173,6 +232,21 @@ class GEKOTrainingArgs:
         False,
         "Compile the model with torch.compile.",
         "For long runs on a GPU: the first steps are slow, later ones faster.",
+    )
+    answers_per_epoch: int = setting(
+        8,
+        "Prompts to answer before the training and after each epoch; 0 for none.",
+        "They are the first rows of the evaluation data, or of the training data where there is none. Answers are generated greedily, 64 tokens at most; the time that this takes is shown and does not count as compute.",
+        unit="prompts",
+        minimum=0,
+        maximum=200,
+        kw_only=True,
+    )
+    answer_prompts: str = setting(
+        "",
+        "Your own prompts to answer after each epoch, one on each line.",
+        "For example a question that the model must not forget how to answer. They come after those of answers_per_epoch.",
+        kw_only=True,
     )
     report_to: list[str] = setting(
         [],
@@ -273,17 +347,53 @@ class GEKOTrainingArgs:
         return ADAMW_8BIT if self.use_8bit_optimizer else self.optim
 
     @property
+    def finds_length(self) -> bool:
+        """Whether the run ends by itself when more training would not help."""
+        return self.num_epochs == AUTO
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the run, at most."""
+        return self.max_epochs if isinstance(self.num_epochs, str) else self.num_epochs
+
+    @property
+    def time_limit(self) -> float:
+        """Seconds after which the training ends; 0 without a limit."""
+        by_cost = 3600 * self.max_cost / self.cost_per_hour if self.max_cost and self.cost_per_hour else 0.0
+        limits = [seconds for seconds in (60 * self.max_minutes, by_cost) if seconds]
+        return min(limits, default=0.0)
+
+    @property
+    def needs_evaluation(self) -> str:
+        """The setting that needs evaluation data, "" if none does."""
+        if self.finds_length:
+            return "num_epochs = auto"
+        if self.load_best_model_at_end:
+            return "load_best_model_at_end"
+        return "early_stopping_patience" if self.early_stopping_patience else ""
+
+    @property
+    def open_end(self) -> dict[str, Any]:
+        """What may end the run before its last epoch, by the names of the settings."""
+        found = {
+            "num_epochs": AUTO if self.finds_length else "",
+            "max_minutes": round(self.time_limit / 60, 2),
+            "early_stopping_patience": 0 if self.finds_length else self.early_stopping_patience,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    @property
     def step_limit(self) -> int:
         """Optimizer steps that max_steps asks for; 0 where num_epochs decides."""
         return max(0, self.max_steps or 0)
 
     def planned_epochs(self, steps_per_epoch: int) -> int:
         """Epochs of the run: num_epochs, or as many as the steps of max_steps take without selection."""
-        return -(-self.step_limit // steps_per_epoch) if self.step_limit else self.num_epochs
+        return -(-self.step_limit // steps_per_epoch) if self.step_limit else self.epochs
 
     def planned_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the run without selection."""
-        return self.step_limit or self.num_epochs * steps_per_epoch
+        return self.step_limit or self.epochs * steps_per_epoch
 
     @property
     def gpus(self) -> list[str]:
@@ -300,6 +410,8 @@ class GEKOTrainingArgs:
         found = list(check(self, prefix))
         if self.bf16 and self.fp16:
             found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))
+        if self.max_cost and not self.cost_per_hour:
+            found.append((prefix + "cost_per_hour", "max_cost needs to know what an hour costs: give cost_per_hour."))
         unknown = [name for name in self.report_to if name not in TRACKERS]
         if unknown:
             found.append((prefix + "report_to", f"{unknown[0]!r} is not one of {', '.join(TRACKERS)}."))
@@ -326,6 +438,13 @@ class GEKOTrainingArgs:
             yield "fp16", "fsdp has no loss scaling: use bf16 or fp32, or set fsdp to none."
         if self.compile_model:
             yield "compile_model", "fsdp and torch.compile are not tested together: switch one of them off."
+        if self.finds_length:
+            yield (
+                "num_epochs",
+                "auto averages whole weights, which fsdp shares out: give a number, or set fsdp to none.",
+            )
+        if self.load_best_model_at_end:
+            yield "load_best_model_at_end", "fsdp shares out the weights, so no copy is kept: switch one of them off."
         if self.optimizer not in SHARDED_OPTIMIZERS:
             yield (
                 "optim",

@@ -43,6 +43,12 @@ from geko_engine.exceptions import DataError, Stopped
 from geko_engine.reporting.events import Event, Message, PhaseChanged
 
 FIRST_ROWS = 1000  # are checked before a model is loaded
+HELD_OUT, FEWEST_HELD, MOST_HELD = 0.05, 64, 512  # share and samples that are held out to find the length of a run
+LARGEST_SHARE = 0.2
+HOLDS_OUT = (
+    "num_epochs = auto holds out {share:.3g} % of the training data, to see when more training no longer helps: give data.eval "
+    "to train on all of it."
+)
 PLAIN, LEFT = "plain", "left"
 Emit = Callable[[Event], None]
 
@@ -177,8 +183,18 @@ def prepare(
         names = parts[1].rendered.names
         parts[1].findings.extend([_finding("overlap", common, what, names)] if common else [])
     elif config.data.eval_ratio:
-        return _held_out(parts[0], config)
+        return _held_out(parts[0], config.data.eval_ratio, config.training.seed)
+    elif config.training.finds_length:
+        ratio = held_out_ratio(len(parts[0].data))
+        emit(Message(HOLDS_OUT.format(share=100 * ratio)))
+        return _held_out(parts[0], ratio, config.training.seed)
     return parts
+
+
+def held_out_ratio(count: int) -> float:
+    """Share of `count` training samples to hold out where a run needs to find its length: enough to see its loss fall."""
+    wanted = min(max(HELD_OUT * count, FEWEST_HELD), MOST_HELD)
+    return min(wanted / max(1, count), LARGEST_SHARE)
 
 
 def refuse_unlearnable(config: RunConfig, rendered: RenderedRows, longest: int) -> None:
@@ -241,9 +257,9 @@ def _excluded(rendered: RenderedRows) -> list[Finding]:
     return [_finding("flagged", rows, "left out, because they are flagged", rendered.names)] if rows else []
 
 
-def _held_out(train: PreparedDataset, config: RunConfig) -> list[PreparedDataset]:
-    data, held = hold_out(train.data, config.data.eval_ratio, config.training.seed)
-    name = f"{100 * config.data.eval_ratio:g} % of the training data"
+def _held_out(train: PreparedDataset, ratio: float, seed: int) -> list[PreparedDataset]:
+    data, held = hold_out(train.data, ratio, seed)
+    name = f"{100 * ratio:.3g} % of the training data"
     never_freeze = among(data.rows, train.data.rows[train.never_freeze])
     return [
         replace(train, data=data, never_freeze=never_freeze),

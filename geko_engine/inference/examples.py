@@ -5,7 +5,7 @@ The answer of an example comes from its row; nothing is generated here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -17,6 +17,7 @@ from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import TokenizedData
 from geko_engine.data.formats import Format, Row, Segment, UnusableRow, format_as_configured, recognise
 from geko_engine.data.preparation import prepare, render_rows, use_template
+from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import encode
 from geko_engine.exceptions import GekoError
@@ -143,6 +144,8 @@ def _hard_and_held_out(
     if len(rows) > LARGEST:
         return []
     alone = replace(config, data=replace(data, eval=None))
+    if config.data.eval:  # then the run held nothing out, whatever its length is found by
+        alone = replace(alone, training=replace(config.training, num_epochs=1))
     rendered = render_rows(alone, {"training": rows}, tokenizer, lambda event: None)
     format = rendered["training"].format
     parts = prepare(alone, rendered, longest, lambda event: None, should_stop)
@@ -170,6 +173,12 @@ def _hardest(record: Any, data: TokenizedData) -> tuple[list[int], dict[int, str
     return list(notes), notes
 
 
+def examples_of_rows(rendered: RenderedRows, numbers: Iterable[int], count: int) -> list[Example]:
+    """The first `count` usable ones of the rows `numbers` of a dataset, counted from 0."""
+    rows = ((number, row) for number in numbers if (row := rendered.rows[number]) is not None)
+    return list(islice(_examples("evaluation", rows, rendered.format, rendered.tokenizer, {}), count))
+
+
 def _usable(
     group: str, rows: Sequence[Numbered], format: Format, tokenizer: Any, notes: dict[int, str]
 ) -> list[Example]:
@@ -177,7 +186,7 @@ def _usable(
 
 
 def _examples(
-    group: str, rows: Sequence[Numbered], format: Format, tokenizer: Any, notes: dict[int, str]
+    group: str, rows: Iterable[Numbered], format: Format, tokenizer: Any, notes: dict[int, str]
 ) -> Iterator[Example]:
     for number, row in rows:
         try:

@@ -75,7 +75,9 @@ def readable(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 
-class _Stop(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+class StopWhen(StoppingCriteria):  # type: ignore[misc]  # transformers is not followed
+    """Ends a generation once `should_stop` says so; `stopped` says whether it did."""
+
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self._should_stop, self.stopped = should_stop, False
 
@@ -125,14 +127,14 @@ def generate(
         )
     ends = end_tokens(model, tokenizer)
     torch.manual_seed(options.seed)
-    stop, listener = _Stop(should_stop), _Listener(tokenizer, on_text)
+    stop, listener = StopWhen(should_stop), _Listener(tokenizer, on_text)
     prompt = torch.tensor([ids], device=next(model.parameters()).device)
     began = time.perf_counter()
     with torch.inference_mode():
         model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
-            generation_config=_settings(options, room, ends, tokenizer),
+            generation_config=generation_settings(options, room, ends, tokenizer.pad_token_id),
             stopping_criteria=StoppingCriteriaList([stop]),
             streamer=listener,
         )
@@ -152,8 +154,12 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted({token for token in found if token is not None})
 
 
-def _settings(options: Options, room: int, ends: list[int], tokenizer: Any) -> GenerationConfig:
-    """All generation settings are explicit, so that base and tuned model generate in the same way."""
+def generation_settings(options: Options, room: int, ends: list[int], pad_token_id: int | None) -> GenerationConfig:
+    """All generation settings are explicit, so that base and tuned model generate in the same way.
+
+    Args:
+        room: tokens that the model can take after the prompt. ends: ids that end an answer.
+    """
     drawn = options.temperature > 0
     return GenerationConfig(
         max_new_tokens=min(options.max_new_tokens, room),
@@ -166,7 +172,7 @@ def _settings(options: Options, room: int, ends: list[int], tokenizer: Any) -> G
         num_beams=1,
         use_cache=True,  # training switches it off in the model's own settings
         eos_token_id=ends or None,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad_token_id,
     )
 
 

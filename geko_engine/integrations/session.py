@@ -223,7 +223,8 @@ class Session:
         self._tick(since=self._step_began)
         mean = float(loss_sum.sum() / max(1, self.targets))
         figures = reports.StepFigures(mean, learning_rate, len(ids), self.share_done, self.gradient_norm)
-        self.emit(reports.step_completed(self.info, state, self.policy, plan, figures))
+        planned = reports.steps_planned(self.info, state, plan)
+        self.emit(reports.step_completed(self.info, state, self.policy, planned, figures))
         self.gradient_norm = None
 
     def _tick(self, since: float | None = None) -> None:

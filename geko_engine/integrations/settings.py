@@ -80,7 +80,7 @@ def run_info(
         model=run_config(trainer, settings, config, "").model.name,
         samples=len(samples),
         eval_samples=len(evaluation) if hasattr(evaluation, "__len__") and not isinstance(evaluation, dict) else 0,
-        epochs=settings.num_epochs,
+        epochs=settings.epochs,
         steps_per_epoch=steps,
         batch_size=settings.batch_size,
         tokens_per_epoch=int(samples.view.lengths.sum()),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO, GIVEN
+from geko_engine.config.sections import DEMO, GENERAL, GIVEN
 from geko_engine.config.training_args import tracker_problem
 from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import file_rows, find_files, is_local
@@ -42,6 +42,7 @@ def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
         ("model.name", lambda: model_problem(config.model.name)),
         ("data.train", lambda: data_problem(data.train, data.train_split)),
         ("data.eval", lambda: data_problem(data.eval, data.eval_split) if data.eval else ""),
+        ("data.retention", lambda: retention_problem(data.retention)),
         ("data.row_flags", lambda: row_flags_problem(data.row_flags)),
         ("training.fsdp", launcher_problem),
         ("training.report_to", lambda: tracker_problem(config.training.report_to)),
@@ -72,6 +73,15 @@ def data_problem(name: str, split: str = "train") -> str:
     except DataError as error:
         return str(error)
     return ""
+
+
+def retention_problem(name: str | None) -> str:
+    """Why `name` cannot be the rows that show whether a model forgets, or ""."""
+    if not name or name == GENERAL:
+        return ""
+    if not is_local(name):
+        return f"{name!r} is neither 'general' nor a local file: give one of them, or leave it empty."
+    return data_problem(name)
 
 
 def folder_problem(name: str) -> str:

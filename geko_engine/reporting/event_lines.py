@@ -20,7 +20,17 @@ from geko_engine.reporting.events import Event, with_present_names
 from geko_engine.reporting.quick_json import loads
 
 # What a resumed run does again after its checkpoint. Messages, phases and checkpoints stay: they did happen.
-REPEATED = {"Partitioned", "StepCompleted", "EpochEnded", "Evaluated", "ModelSaved", "RunEnded"}
+REPEATED = {
+    "Partitioned",
+    "StepCompleted",
+    "EpochEnded",
+    "Evaluated",
+    "Answered",
+    "LengthChecked",
+    "RetentionMeasured",
+    "ModelSaved",
+    "RunEnded",
+}
 LARGEST = 1 << 53  # a browser reads larger integers wrongly
 FIGURES = (
     *("steps", "epochs", "epochs_done", "samples", "tokens_forwarded", "tokens_backwarded", "plain_training_tokens"),
@@ -137,6 +147,7 @@ CHECKS: dict[Any, Check] = {
     int | None: lambda value: value is None or is_count(value),
     float: _number_or_none,  # None stands for NaN: see atomic_files.finite
     float | None: _number_or_none,
+    bool: lambda value: isinstance(value, bool),
     str: lambda value: isinstance(value, str),
     dict: lambda value: isinstance(value, dict),
     list: lambda value: isinstance(value, list),

@@ -4,7 +4,7 @@ The training loop, with the place where each event is emitted:
 
     LogOpened                                  # by the writer of events.jsonl
     PhaseChanged("starting"), load model; PhaseChanged("tokenising"), render and tokenise the rows
-    RunStarted
+    RunStarted, Answered
     Evaluated                                  # before training
     for epoch in epochs:
         partition -> Partitioned; plan
@@ -13,7 +13,7 @@ The training loop, with the place where each event is emitted:
             for micro-batch in step: forward, record, backward;   should_stop() is called here
             optimizer step -> StepCompleted
             CheckpointSaved, Evaluated         # when due
-        EpochEnded
+        EpochEnded, Answered
         Evaluated
     PhaseChanged("saving"), save -> ModelSaved
     RunEnded
@@ -171,6 +171,51 @@ class Evaluated(Event):
     exact_match: float
     samples: int
     tokens_trained: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RetentionMeasured(Event):
+    """Mean loss per target token on rows of general knowledge, which are never trained on: it rises where a model forgets."""
+
+    step: int
+    epoch: int
+    loss: float
+    samples: int
+    tokens_trained: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LengthChecked(Event):
+    """With num_epochs = auto: whether training more is likely to help, from the loss of the averaged weights.
+
+    epochs: of plain training, that `step` stands for. loss: on held-out samples, nats per target token. lowest_at: the step at
+    which it is expected to be lowest; gain: share of it to be won by then; None where that cannot be told yet. goes_on: False
+    where the learning rate begins to fall. sentence: why.
+    """
+
+    step: int
+    epochs: float
+    loss: float
+    lowest_at: int | None
+    gain: float | None
+    goes_on: bool
+    seconds: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Answered(Event):
+    """Answers to the same prompts before the training (epoch 0) and after each epoch, generated greedily.
+
+    answers: for each prompt a mapping with prompt, reference, answer, and what the measures say of it: exact, contains,
+    numeric (see inference.answer_metrics). seconds: what it took; it is not counted as compute.
+    """
+
+    epoch: int
+    step: int
+    answers: list[dict[str, Any]]
     seconds: float
 
 

@@ -32,6 +32,7 @@ from geko_engine.training.checkpoint_files import (
     write_checkpoint,
 )
 from geko_engine.training.compute import TokenCounter
+from geko_engine.training.ending import Ending
 from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.parallel import shared_optimizer_state, whole_optimizer_state
 from geko_engine.training.state import TrainerState
@@ -39,7 +40,7 @@ from geko_engine.training.step_size import in_words, step_problem
 
 __all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
 FORMAT = 4
-POLICY = "policy.safetensors"
+POLICY, ENDING = "policy.safetensors", "ending.safetensors"
 # What files whose checksums are right, but whose content is none of a checkpoint's, lead to.
 UNREADABLE = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError),
@@ -51,6 +52,8 @@ ADDED = ("target_fingerprint", "max_steps")  # part of the identity that earlier
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
+    *("max_epochs", "max_minutes", "max_cost", "cost_per_hour"),
+    *("load_best_model_at_end", "metric_for_best_model", "early_stopping_patience"),
 )
 
 
@@ -61,6 +64,7 @@ class TrainingSnapshot:
     Attributes:
         identity: what must be the same for a resume to go on with the same run, by name.
         settings: what may differ, but changes the result, by dotted key.
+        ending: the averaged and the best weights, where they are kept.
     """
 
     model: torch.nn.Module
@@ -70,6 +74,7 @@ class TrainingSnapshot:
     state: TrainerState
     identity: dict[str, Any]
     settings: dict[str, Any]
+    ending: Ending
 
 
 def save(snapshot: TrainingSnapshot, path: Path) -> None:
@@ -96,6 +101,8 @@ def save(snapshot: TrainingSnapshot, path: Path) -> None:
             states["scaler"] = engine.accelerator.scaler.state_dict()
         torch.save(states, folder / "states.pt")
         save_arrays(arrays, folder / POLICY)
+        if kept := snapshot.ending.tensors():
+            save_file({name: tensor.contiguous() for name, tensor in kept.items()}, str(folder / ENDING))
         if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
             tokenizer.save_pretrained(folder / "tokenizer")
 
@@ -112,7 +119,9 @@ def save(snapshot: TrainingSnapshot, path: Path) -> None:
     engine.wait()
 
 
-def expected_bytes(model: torch.nn.Module, engine: TrainingEngine, policy: SelectionPolicy) -> int:
+def expected_bytes(
+    model: torch.nn.Module, engine: TrainingEngine, policy: SelectionPolicy, ending: Ending | None = None
+) -> int:
     """Bytes that a checkpoint takes on the disk, tokenizer and manifest aside.
 
     Before the first step the optimizer has no state yet: then as much as Adam's two averages is assumed.
@@ -122,7 +131,7 @@ def expected_bytes(model: torch.nn.Module, engine: TrainingEngine, policy: Selec
     averages = sum(value.nbytes for value in state if isinstance(value, torch.Tensor))
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     arrays = sum(value.nbytes for value in policy.state_dict().values() if isinstance(value, np.ndarray))
-    return weights + (averages or 2 * trained) + arrays
+    return weights + (averages or 2 * trained) + arrays + (ending.expected_bytes if ending is not None else 0)
 
 
 def load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
@@ -176,6 +185,8 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     else:
         values, policy = version_1.read(path, manifest["progress"])
     snapshot.policy.load_state_dict(policy)
+    if (path / ENDING).is_file():
+        snapshot.ending.load_tensors(load_file(str(path / ENDING)))
     values["counter"] = TokenCounter(**values["counter"])
     values.setdefault("events", None)  # earlier versions did not save it
     if not values["finished"]:

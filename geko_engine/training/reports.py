@@ -18,6 +18,7 @@ from geko_engine.reporting.events import (
     Event,
     Message,
     Partitioned,
+    RetentionMeasured,
     RunStarted,
     StepCompleted,
 )
@@ -28,6 +29,11 @@ from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.schedule import CONSTANT
 from geko_engine.training.state import TrainerState
 
+OPEN_ENDS = {
+    "num_epochs",
+    "max_minutes",
+    "early_stopping_patience",
+}  # options of a run that may end before its last epoch
 ROWS_SHOWN = 8  # numbers in one sentence
 
 
@@ -59,6 +65,8 @@ class RunInfo:
 
     def plain_training_tokens(self, state: TrainerState) -> int:
         """Tokens that plain training would have forwarded by now (all of its run when this one ended by itself)."""
+        if not OPEN_ENDS.isdisjoint(self.options):  # nobody knows how long the plain run would have been
+            return round(state.plain_tokens)
         if self.max_steps:
             early = state.finished and state.step < self.max_steps
             whole = self.tokens_per_epoch * self.max_steps / self.steps_per_epoch
@@ -150,18 +158,23 @@ def partitioned(plan: Plan, state: TrainerState, policy: SelectionPolicy) -> Par
     )
 
 
-def step_completed(
-    info: RunInfo, state: TrainerState, policy: SelectionPolicy, plan: Plan, figures: StepFigures
-) -> StepCompleted:
-    """The step that was just done."""
-    counter, plain = state.counter, info.plain_training_tokens(state)
+def steps_planned(info: RunInfo, state: TrainerState, plan: Plan) -> int:
+    """Optimizer steps of the run, as the present plan stands and without what may end it before."""
     later = (info.epochs - state.epoch - 1) * round(plan.steps / plan.share)
+    return info.max_steps or state.step + plan.steps - state.step_in_plan + later
+
+
+def step_completed(
+    info: RunInfo, state: TrainerState, policy: SelectionPolicy, planned: int, figures: StepFigures
+) -> StepCompleted:
+    """The step that was just done; `planned`: steps of the run, as far as can be told now."""
+    counter, plain = state.counter, info.plain_training_tokens(state)
     phase = policy.phase(figures.progress)
     return StepCompleted(
         step=state.step,
         epoch=state.epoch,
         progress=figures.progress,
-        steps_planned=info.max_steps or state.step + plan.steps - state.step_in_plan + later,
+        steps_planned=planned,
         loss=figures.loss,
         learning_rate=figures.learning_rate,
         phase=phase.name if phase else "",
@@ -207,6 +220,21 @@ def evaluated(state: TrainerState, found: SampleScores, seconds: float) -> Evalu
     )
 
 
+def retention(state: TrainerState, found: SampleScores, seconds: float) -> RetentionMeasured:
+    """The loss on the rows that show whether the model forgets."""
+    return RetentionMeasured(
+        state.step, state.epoch, found.mean_loss, len(found.ids), state.counter.backwarded, seconds
+    )
+
+
+def forgetting_sentence(before: float, now: float) -> str:
+    """What to say of a model whose loss on general rows has risen from `before` to `now`, in nats."""
+    return (
+        f"The model forgets: its loss on general rows rose from {before:.3f} to {now:.3f} ({100 * (now / before - 1):.0f} %). "
+        "A lower learning rate, fewer epochs or LoRA forget less, and so does mixing rows of general use into the data."
+    )
+
+
 def epoch_ended(state: TrainerState, summary: EpochSummary) -> list[Event]:
     """What there is to say at the end of an epoch."""
     ended = EpochEnded(
@@ -249,6 +277,9 @@ def efficiency_report(info: RunInfo, state: TrainerState, policy: SelectionPolic
         "eval_loss_after": last.get("eval_loss"),
         "exact_match_before": first.get("exact_match"),
         "exact_match_after": last.get("exact_match"),
+        "general_loss_before": state.general_losses[0] if state.general_losses else None,
+        "general_loss_after": state.general_losses[-1] if len(state.general_losses) > 1 else None,
+        "best_step": state.best_step,
         **policy.summary(),
     }
 

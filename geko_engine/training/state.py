@@ -23,6 +23,12 @@ class TrainerState:
         planned: whether an epoch has begun. evaluation_due: before the training, then when a step or an epoch says so.
         skipped_in_a_row: latest steps whose update was skipped because the gradient was not finite.
         backward_cost: of a backward pass, the forward pass being 1; 0 before the first step, which it is counted in.
+        length_checks: [step, loss] of each check of a length that is found by itself.
+        decay_from, decay_until: steps between which the rate of such a run falls to zero; 0 before that is known.
+            decay_seconds: of running at its beginning.
+        general_losses: on the rows that show whether the model forgets, at each evaluation.
+        best_step: whose weights are the best so far, at an evaluation; None where that is not asked. best_value: of the figure that decides, lower
+            is better. evaluations_since_best: later ones.
         reason: why the run ended.
         events: number of the last event in the run's log when this was saved; None where that is not known.
     """
@@ -42,6 +48,14 @@ class TrainerState:
     evaluation_due: bool = True
     skipped_in_a_row: int = 0
     backward_cost: float = 0.0
+    length_checks: list[list[float]] = field(default_factory=list)
+    decay_from: int = 0
+    decay_until: int = 0
+    decay_seconds: float = 0.0
+    general_losses: list[float] = field(default_factory=list)
+    best_step: int | None = None
+    best_value: float | None = None
+    evaluations_since_best: int = 0
     reason: str = ""
     events: int | None = 0
     counter: TokenCounter = field(default_factory=TokenCounter)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import as_samples
-from geko_engine.exceptions import CheckpointError, RunError, Stopped
+from geko_engine.exceptions import CheckpointError, ConfigError, RunError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
 from geko_engine.models.precision import held_in
@@ -39,6 +39,7 @@ from geko_engine.selection.policy import EpochInfo, SampleSignals, SelectionPoli
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.disk_space import is_full
 from geko_engine.training import checkpoint, reports
+from geko_engine.training.ending import FORGOTTEN, Ending
 from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.plan_loader import PlanLoader, rank_positions
 from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
@@ -46,6 +47,8 @@ from geko_engine.training.state import TrainerState
 from geko_engine.training.trackers import Trackers
 
 Listener = Callable[[Event], None]
+WARMUP_EPOCHS = 3  # the warm-up of a run that finds its length is at most a tenth of so many
+CHECKED = 512  # evaluation samples that the length of a run is judged by, at most
 MOST_SKIPPED = 3  # steps in a row without a finite gradient, then the run ends
 
 
@@ -101,6 +104,9 @@ class GEKOTrainer:
             self._log(f"Keys of the dataset that are not read: {', '.join(unread)}.")
         if not len(self.samples):
             raise TypeError("The training dataset is empty: give at least one sample.")
+        if self.args.needs_evaluation and self.eval_samples is None:
+            raise ConfigError(f"{self.args.needs_evaluation} needs evaluation data: give eval_dataset.", "data.eval")
+        self.general_samples: Any = None  # rows that show whether the model forgets, if they are set
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
         require_adapters(self.model)
         prepare_quantized_for_training(self.model, self._warn)
@@ -122,9 +128,13 @@ class GEKOTrainer:
         self.progress = TrainerState()
         self.end = "running"  # how the last train() ended, for reports that are asked for later
         self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
+        self.ending = Ending(self.model, self.args, self.steps_per_epoch)
         total_steps = self.args.planned_steps(self.steps_per_epoch)
+        if self.args.finds_length:  # of a run whose length is open, a tenth may be more than all that it takes
+            total_steps = min(total_steps, WARMUP_EPOCHS * self.steps_per_epoch)
         self.warmup = warmup_share(self.args.warmup_steps, total_steps, self.args.warmup_ratio)
         self.warmup_cut = warmup_cut(self.args, total_steps)
+        self._warmup_steps = self.warmup * total_steps
         self.tokens_per_epoch = int(self.samples.lengths.sum())
         self.info = reports.run_info(
             self.model,
@@ -137,6 +147,7 @@ class GEKOTrainer:
             options={
                 "dataloader_workers": self.loader.workers,
                 "use_curriculum": self.config.enabled and self.config.use_curriculum,
+                **self.args.open_end,
             },
         )
 
@@ -201,11 +212,21 @@ class GEKOTrainer:
             self._tick()
             self._save_periodic()  # before the reason: what a resume goes on from has not ended
             self.progress.reason = "You asked for a stop."
+            self._deliver()
             return self.get_efficiency_report("stopped")
         self._tick()
         if self.args.save_at_end:
             self._save_periodic()
+        if self._deliver() and self.eval_samples is not None:
+            self.evaluate()
         return self.get_efficiency_report("complete")
+
+    def _deliver(self) -> bool:
+        """Give the model the weights that it is to be saved with; whether these are other ones than the last."""
+        sentence = self.ending.deliver(self.progress)
+        if sentence:
+            self._log(sentence)
+        return bool(sentence)
 
     def _run_epoch(self) -> None:
         if not self.progress.planned and not self._begin_epoch():
@@ -216,9 +237,11 @@ class GEKOTrainer:
         )
         self._emit(training)
         batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
-        while progress.step_in_plan < self._current_plan().steps and not self._has_all_steps:
+        while progress.step_in_plan < self._current_plan().steps and not self._ends_here():
             if self._evaluate_if_due():
                 self._emit(training)
+                if progress.finished:
+                    break
             if self.engine.any(self.should_stop()):
                 raise Stopped
             self._scan_if_asked(When.STEP)
@@ -246,12 +269,13 @@ class GEKOTrainer:
 
     def _end_epoch(self) -> None:
         progress = self.progress
-        if not self._has_all_steps:
+        if not progress.finished:
             self._scan_if_asked(When.EPOCH_END)  # first: a stop in the middle leaves the epoch unended
         summary = self.policy.end_epoch()
         progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
         progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
-        progress.finished, progress.evaluation_due = self._is_over, True
+        progress.finished = self._ends_here() or self._is_over
+        progress.evaluation_due = not self._is_evaluated
         for event in reports.epoch_ended(progress, summary):
             self._emit(event)
 
@@ -321,10 +345,14 @@ class GEKOTrainer:
     def _after_step(self, plan: Plan) -> None:
         progress, args = self.progress, self.args
         self._tick()
+        self.ending.after_step(progress)
+        if self.ending.is_check_due(progress):
+            self._check_length()
         figures = reports.StepFigures(
             self.last_loss, self.learning_rate, self.last_samples, self.share_done, self.engine.gradient_norm
         )
-        self._emit(reports.step_completed(self.info, progress, self.policy, plan, figures))
+        planned = self._steps_planned(plan)
+        self._emit(reports.step_completed(self.info, progress, self.policy, planned, figures))
         if args.eval_steps and progress.step % args.eval_steps == 0:
             progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
         if args.save_steps and progress.step % args.save_steps == 0:
@@ -345,11 +373,46 @@ class GEKOTrainer:
         )
 
     def _evaluate_if_due(self) -> bool:
-        due = self.progress.evaluation_due and self.eval_samples is not None
+        progress = self.progress
+        due = progress.evaluation_due and (self.eval_samples is not None or self.general_samples is not None)
         if due:
-            self.evaluate()
-        self.progress.evaluation_due = False  # only now: a stop in the middle leaves it due
+            self._measure_retention()
+            if self.eval_samples is not None:
+                reason = self.ending.judge_evaluation(progress, self.evaluate())
+                if reason and not progress.finished:
+                    progress.finished, progress.reason = True, reason
+        progress.evaluation_due = False  # only now: a stop in the middle leaves it due
         return due
+
+    @property
+    def _is_evaluated(self) -> bool:
+        """Whether the last evaluation was of this step."""
+        evaluations = self.progress.evaluations
+        return bool(evaluations) and evaluations[-1]["step"] == self.progress.step > 0
+
+    def _measure_retention(self) -> None:
+        """The loss on rows that show whether the model forgets; not counted as compute."""
+        if self.general_samples is None:
+            return
+        began, ids = time.monotonic(), np.arange(len(self.general_samples))
+        with self.ending.weights(self.progress):
+            found = self._scan(self.general_samples, ids, "evaluating", "general rows")
+        measured = reports.retention(self.progress, found, time.monotonic() - began)
+        before = self.progress.general_losses
+        self._emit(measured)
+        if before and before[-1] <= (1 + FORGOTTEN) * before[0] < measured.loss:
+            self._warn(reports.forgetting_sentence(before[0], measured.loss))
+        before.append(measured.loss)
+
+    def _check_length(self) -> None:
+        """Judge from held-out samples whether the decay begins; counted as compute, as plain training needs none of it."""
+        began, samples = time.monotonic(), self.eval_samples
+        assert samples is not None, "a run without evaluation data cannot find its length"
+        ids = np.sort(np.random.default_rng(self.args.seed).permutation(len(samples))[:CHECKED])
+        with self.ending.weights(self.progress):
+            found = self._scan(samples, ids, "", "")
+        self.progress.counter.scan(found.tokens, found.padding, len(ids))
+        self._emit(self.ending.judge_length(self.progress, found.mean_loss, time.monotonic() - began))
 
     def evaluate(self) -> Evaluated:
         """Loss and exact match on the evaluation set; not counted as compute on either side.
@@ -360,7 +423,8 @@ class GEKOTrainer:
         if self.eval_samples is None:
             raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
         began = time.monotonic()
-        found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
+        with self.ending.weights(self.progress):
+            found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
         event = reports.evaluated(self.progress, found, time.monotonic() - began)
         self.progress.evaluations.append(asdict(event))
         self._emit(event)
@@ -388,10 +452,30 @@ class GEKOTrainer:
         progress, plan = self.progress, self.policy.plan
         if progress.finished:
             return 1.0
+        if self.args.finds_length:
+            return self.ending.share_done(progress)
+        timed = self.ending.time_share(progress.seconds)
         if self.args.step_limit:
-            return progress.step / self.args.step_limit
+            return max(timed, progress.step / self.args.step_limit)
         done = plan.share_done(progress.step_in_plan) if plan and progress.planned else 0.0
-        return min(1.0, (progress.epoch + done) / self.args.num_epochs)
+        return min(1.0, max(timed, (progress.epoch + done) / self.args.epochs))
+
+    def _steps_planned(self, plan: Plan) -> int:
+        """Optimizer steps of the run, as far as can be told now."""
+        progress, share = self.progress, self.share_done
+        steps = progress.decay_until or reports.steps_planned(self.info, progress, plan)
+        return min(steps, round(progress.step / share)) if self.args.time_limit and share else steps
+
+    def _ends_here(self) -> bool:
+        """Whether the run ends at this step, which may be in the middle of an epoch; the reason is noted."""
+        progress, ending = self.progress, self.ending
+        if self._has_all_steps:
+            progress.finished = True
+        elif ending.is_decayed(progress):
+            progress.finished, progress.reason = True, ending.decay_reason(progress)
+        elif ending.is_time_up(progress.seconds):
+            progress.finished, progress.reason = True, ending.time_is_up
+        return progress.finished
 
     @property
     def _has_all_steps(self) -> bool:
@@ -400,12 +484,15 @@ class GEKOTrainer:
 
     @property
     def _is_over(self) -> bool:
-        return self._has_all_steps if self.args.step_limit else self.progress.epoch >= self.args.num_epochs
+        return self._has_all_steps if self.args.step_limit else self.progress.epoch >= self.args.epochs
 
     def _present_learning_rate(self) -> float:
         phase = self.policy.phase(self.share_done)
         factor = phase.learning_rate_factor if phase else 1.0
         args = self.args
+        if args.finds_length:
+            risen = min(1.0, self.progress.step / self._warmup_steps) if self._warmup_steps else 1.0
+            return args.learning_rate * factor * risen * self.ending.rate(self.progress)
         return learning_rate_at(self.share_done, args.learning_rate, self.warmup, factor, args.lr_scheduler_type)
 
     def _current_plan(self) -> Plan:
@@ -417,6 +504,8 @@ class GEKOTrainer:
         """Running seconds so far, time of earlier parts of a resumed run included."""
         now = time.monotonic()
         self.progress.seconds += now - self._clock
+        if self.args.time_limit:  # decides about the end, so all processes go by the clock of the first
+            self.progress.seconds = self.engine.gather(self.progress.seconds)[0]
         self._clock = now
         return self.progress.seconds
 
@@ -476,6 +565,7 @@ class GEKOTrainer:
             self.progress,
             identity,
             checkpoint.settings(self.config, self.args) | {"model.dtype": held_in(self.model)},
+            self.ending,
         )
 
     def save_model(self, path: str | Path, dtype: torch.dtype | None = None) -> None:

@@ -123,7 +123,7 @@ def test_presets_show_what_was_measured() -> None:
 
 def test_only_texts_and_choices_of_the_form_change_single_fields() -> None:
     asked = {"data.row_flags": "m.json", "data.flag_action": "never_freeze", "nothing": "x", 3: "x"}
-    refused = {"data.train": 7, "geko.mastery": "none", "training.num_epochs": "9", "output_dir": ["x"]}
+    refused = {"data.train": 7, "geko.mastery": "none", "training.batch_size": "9", "output_dir": ["x"]}
     assert form.changed_fields(asked | refused) == {"data.row_flags": "m.json", "data.flag_action": "never_freeze"}
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from geko_app import formatting
 from geko_app.pages.components import static_text
-from geko_app.runs.live_state import LOG_LINES, RunState, Snapshot
+from geko_app.runs.live_state import ANSWERS_KEPT, LOG_LINES, RunState, Snapshot
 from geko_app.runs.store import RunStore
 from geko_app.views import charts, dashboard
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.reporting.events import (
+    Answered,
     EpochEnded,
     Evaluated,
     Event,
@@ -73,7 +74,7 @@ def test_the_charts_can_be_drawn_over_steps_tokens_and_seconds() -> None:
         (80, 1, 1e-3, None, None),
         (160, 2, 1e-3, pytest.approx(160.0), None),
     ]
-    assert state.evaluations[0][3:] == (160, 2)  # an evaluation stands where the training was
+    assert state.evaluations[0][3:] == (160, 2, None)  # an evaluation stands where the training was
 
 
 def test_the_curriculums_phases_have_their_first_steps() -> None:
@@ -283,3 +284,25 @@ def test_charts_start_empty_in_both_themes_and_keep_zoom() -> None:
         for figure in chart.values():
             assert figure["layout"]["uirevision"] == "keep" and all(len(trace["x"]) == 0 for trace in figure["data"])
     assert [t["name"] for t in charts.bucket_figure("light")["data"]] == ["FREEZE", "LIGHT", "FOCUS", "HARD"]
+
+
+def test_answers_are_sent_once_and_whatever_a_file_holds_is_drawn(store: RunStore, config: RunConfig) -> None:
+    row = {"prompt": "2 + 2", "reference": "4", "answer": "5", "exact": False, "contains": False, "numeric": False}
+    right = {**row, "answer": "4", "exact": True, "contains": True, "numeric": True}
+    folder, state = store.create(config), fold(STARTED, Answered(0, 0, [row], 1.0), Answered(1, 10, [right], 2.0))
+    first = dashboard.payload(folder, state, dashboard.Cursor(), alive=True)
+    assert [r["name"] for r in first["answers"]["rounds"]] == ["Before training", "After epoch 1"]
+    assert first["answers"]["rounds"][1]["note"].startswith("1 of 1 exact, 1 of 1 contain the reference")
+    assert [cell["right"] for cell in first["answers"]["prompts"][0]["answers"]] == [False, True]
+    again = dashboard.payload(folder, state, dashboard.Cursor(**first["next"]), alive=True)
+    assert again["answers"] is None and again["next"] == first["next"]
+    state.apply({"time": 0.0, **Answered(2, 20, [None, {"prompt": 3}, {"exact": "yes"}], 1.0).to_dict()})
+    odd = dashboard.payload(folder, state, dashboard.Cursor(**first["next"]), alive=True)["answers"]
+    assert [prompt["answers"][2] for prompt in odd["prompts"]] == [{"text": "", "right": None}] * 3
+    assert RunState.from_json(json.loads(json.dumps(state.to_json()))).answers == state.answers
+
+
+def test_only_the_first_and_the_newest_answers_are_kept() -> None:
+    state = fold(STARTED, *[Answered(epoch, 10 * epoch, [], 1.0) for epoch in range(60)])
+    assert len(state.answers) == ANSWERS_KEPT
+    assert [answered["epoch"] for answered in (state.answers[0], state.answers[1], state.answers[-1])] == [0, 37, 59]

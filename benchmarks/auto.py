@@ -1,0 +1,166 @@
+"""A length that is found by itself, against the best of fixed ones.
+
+python -m benchmarks.auto [--data DIR] [--mixes demo wrong ...] [--seeds 5] [--jobs 2] [--small]
+
+For each mix and seed: plain training of 1, 2, 3, 5 and 10 epochs, each with its own schedule down to zero, and
+num_epochs = auto (at most 10), which trains on what it does not hold out. Compute is in epochs of plain training over all
+rows: (forwarded + 2 x backwarded tokens, checks included) / (3 x tokens). All are judged on test rows that none of them saw.
+Records go to results/auto.jsonl, one for each run; what is recorded is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from benchmarks.baselines import OFF
+from benchmarks.common import RESULTS, SMALL, read_lines, write_lines
+from benchmarks.datasets import MIXES, REAL
+from benchmarks.held_out import held_out_figures
+from benchmarks.real_data import VARIABLE
+from benchmarks.savings import settle
+from benchmarks.single_run import set_up
+from benchmarks.tables import FEWEST_SEEDS, mean_and_spread, table
+from geko_engine import GEKOTrainer
+from geko_engine.config.training_args import AUTO
+from geko_engine.data.batches import hold_out
+from geko_engine.data.preparation import held_out_ratio
+
+LENGTHS, LONGEST = (1, 2, 3, 5, 10), 10
+DEFAULT = (*REAL, "demo", "wrong", "new", "long")
+DEARER, WORSE = 1.1, 1.01  # of the best fixed run's compute and loss: what is still as good
+SMALL_SAMPLES = 1000
+Record = dict[str, Any]
+Run = tuple[str, str, int, int]  # mix, arm, seed, samples
+
+
+def one_run(mix: str, arm: str, seed: int, samples: int) -> Record:
+    """Train once and return what was counted; `arm` is a number of epochs or "auto"."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = set_up(mix, seed, samples, LONGEST if arm == AUTO else int(arm), folder)
+        data, held, args = trial.data, None, trial.args
+        if arm == AUTO:
+            data, held = hold_out(trial.data, held_out_ratio(len(trial.data)), seed)
+            args = dataclasses.replace(args, num_epochs=AUTO, max_epochs=LONGEST)
+        trainer = GEKOTrainer(trial.model, data, trial.tokenizer, held, OFF, args, on_event=lambda event: None)
+        trainer.train()
+    counter, progress = trainer.progress.counter, trainer.progress
+    return {
+        "mix": mix,
+        "arm": arm,
+        "seed": seed,
+        "samples": samples,
+        "compute": (counter.forwarded + 2 * counter.backwarded) / (3 * float(trial.data.lengths.sum())),
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "train_seconds": progress.train_seconds,
+        **held_out_figures(trainer, trial.evaluation, trial.held_out),
+    }
+
+
+def key(record: Record) -> Run:
+    """What makes a record that of one run."""
+    return (record["mix"], record["arm"], record["seed"], record["samples"])
+
+
+def run_all(runs: Sequence[Run], path: Path, jobs: int) -> list[Record]:
+    """Every run that is not recorded yet, `jobs` at a time; the file is written after each."""
+    done = {key(record): record for record in read_lines(path)}
+    for mix in {run[0] for run in runs}:
+        MIXES[mix].base()  # made or fetched before the first run
+    path.parent.mkdir(exist_ok=True, parents=True)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), settle) as pool:
+        for future in as_completed([pool.submit(one_run, *run) for run in runs if run not in done]):
+            record = future.result()
+            done[key(record)] = record
+            print(f"{record['mix']}, seed {record['seed']}, {record['arm']}: {figures([record])}", flush=True)
+            write_lines(path, sorted(done.values(), key=_place))
+    return sorted(done.values(), key=_place)
+
+
+def _place(record: Record) -> tuple[int, int, int, int]:
+    arms = [*map(str, LENGTHS), AUTO]
+    return list(MIXES).index(record["mix"]), record["samples"], arms.index(record["arm"]), record["seed"]
+
+
+def figures(records: Sequence[Record]) -> str:
+    """Loss and compute of an arm."""
+    losses = mean_and_spread([r["eval_loss"] for r in records], ".4f")
+    return f"{losses} ({statistics.fmean(r['compute'] for r in records):.2f})"
+
+
+def tables(records: Iterable[Record]) -> str:
+    """A row for each mix: every length, the best of them, and auto against it."""
+    groups: dict[tuple[str, int], dict[str, list[Record]]] = {}
+    for record in records:
+        groups.setdefault((record["mix"], record["samples"]), {}).setdefault(record["arm"], []).append(record)
+    rows = [_row(mix, samples, arms) for (mix, samples), arms in groups.items() if AUTO in arms and len(arms) > 1]
+    header = ["data", *(f"{n} epoch{'s' * (n > 1)}" for n in LENGTHS), "auto", "auto's loss", "its compute", "as good"]
+    return "\n".join(
+        [
+            "Loss on test rows, mean and standard deviation over the seeds (compute in epochs of plain training). *auto's",
+            "loss* and *its compute* are shares of those of the best fixed length, found by looking at the test rows.",
+            "",
+            *table(header, rows),
+        ]
+    )
+
+
+def _row(mix: str, samples: int, arms: dict[str, list[Record]]) -> list[str]:
+    fixed = [arm for arm in map(str, LENGTHS) if arm in arms]
+    means = {arm: statistics.fmean(r["eval_loss"] for r in arms[arm]) for arm in (*fixed, AUTO)}
+    computes = {arm: statistics.fmean(r["compute"] for r in arms[arm]) for arm in (*fixed, AUTO)}
+    best = min(fixed, key=lambda arm: means[arm])
+    spread = statistics.stdev([r["eval_loss"] for r in arms[best]]) if len(arms[best]) > 1 else 0.0
+    level = means[AUTO] <= max(WORSE * means[best], means[best] + spread)
+    cheap = computes[AUTO] <= DEARER * computes[best]
+    verdict = (
+        "yes" if level and cheap else ", ".join(word for word, ok in (("loss", level), ("compute", cheap)) if not ok)
+    )
+    seeds = len(arms[AUTO])
+    cells = [f"{MIXES[mix].what}, {samples:,} rows, {seeds} seed{'s' * (seeds > 1)}"]
+    for arm in map(str, LENGTHS):
+        cell = figures(arms[arm]) if arm in arms else "–"
+        cells.append(f"**{cell}**" if arm == best else cell)
+    shares = f"{means[AUTO] / means[best]:.3f}", f"{computes[AUTO] / computes[best]:.2f}"
+    return [*cells, figures(arms[AUTO]), *shares, verdict if verdict == "yes" else f"no: {verdict}"]
+
+
+def main() -> None:
+    """Entry of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mixes", nargs="+", default=list(DEFAULT), choices=MIXES)
+    parser.add_argument("--data", type=Path, help="folder with the real rows (see real_data.py), for their mixes")
+    parser.add_argument("--seeds", type=int, default=FEWEST_SEEDS)
+    parser.add_argument("--arms", nargs="+", default=[*map(str, LENGTHS), AUTO], help="numbers of epochs, and auto")
+    parser.add_argument("--samples", type=int, help="default: what the mix says")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument("--small", action="store_true", help="the demo's mix with few rows, two seeds; minutes")
+    options = parser.parse_args()
+    if options.data:
+        os.environ[VARIABLE] = str(options.data.resolve())
+    if options.small:
+        options.mixes, options.samples, options.seeds = ["demo"], SMALL_SAMPLES, 2
+    settle()
+    path = (SMALL if options.small else RESULTS) / "auto.jsonl"
+    wanted = [
+        (mix, arm, seed, options.samples or MIXES[mix].samples)
+        for mix in options.mixes
+        for seed in range(options.seeds)
+        for arm in options.arms
+    ]
+    found = tables(run_all(wanted, path, options.jobs))
+    path.with_suffix(".md").write_text(f"`python -m benchmarks.auto`\n\n{found}\n", encoding="utf-8")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()

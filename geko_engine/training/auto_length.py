@@ -1,0 +1,87 @@
+"""When a run has trained enough, from its losses on held-out samples. Pure; knows no model and no loop.
+
+The rate is constant at first. At each check the averaged weights show what the run would come to; a parabola through the
+last checks says when their loss will be lowest. The rate begins to fall when that point is no further than the decay itself
+leads: the decay takes half as many steps again, at half of the rate on average, so a quarter in rate times steps.
+
+Each check comes when the run is a fixed factor longer than at the one before, so the checks cost the same share of every run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+FIRST_CHECK = 0.3  # epochs
+GROWTH = 1.12  # of the run from one check to the next
+FITTED = 5  # checks that the parabola goes through
+REACH = 1.25  # of the run: how far the decay leads
+DECAY = 0.5  # steps of the decay, as a share of those before it
+RATE = 0.7  # of the peak learning rate, until the decay
+RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance
+FARTHEST = 1000.0  # of the run: what lies beyond is not told from never
+USELESS = 1e9  # nats: stands for a loss that is not finite, in what a checkpoint writes as JSON
+
+
+@dataclass(frozen=True)
+class LengthCheck:
+    """What a check found.
+
+    Attributes:
+        step: optimizer steps done. loss: on the held-out samples, nats per target.
+        lowest_at: the step at which the loss of the averaged weights is expected to be lowest, as far as it can be told.
+        gain: share of the loss that is still to be won by then; None where that cannot be told.
+        goes_on: whether the rate stays where it is; False begins the decay.
+    """
+
+    step: int
+    loss: float
+    lowest_at: int | None
+    gain: float | None
+    goes_on: bool
+
+
+class AutoLength:
+    """Decides after each check whether the decay begins.
+
+    Args:
+        checks: [step, loss] of each check so far; kept and added to.
+        steps_per_epoch: of plain training.
+    """
+
+    def __init__(self, checks: list[list[float]], steps_per_epoch: int) -> None:
+        self.checks, self._steps_per_epoch = checks, steps_per_epoch
+
+    def is_due(self, step: int) -> bool:
+        """Whether a check comes after optimizer step `step`."""
+        if not self.checks:
+            return step >= math.ceil(FIRST_CHECK * self._steps_per_epoch)
+        last = int(self.checks[-1][0])
+        return step >= max(last + 1, math.ceil(GROWTH * last))
+
+    def judge(self, step: int, loss: float) -> LengthCheck:
+        """Add a check; a loss that is not finite is worse than any other."""
+        value = loss if math.isfinite(loss) else USELESS
+        self.checks.append([step, value])
+        if value > (1 + RISEN) * min(check[1] for check in self.checks):
+            return LengthCheck(step, loss, step, 0.0, goes_on=False)
+        lowest = self._lowest()
+        if lowest is None:
+            return LengthCheck(step, loss, None, None, goes_on=True)
+        at, gain = lowest
+        return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on=at > math.log(REACH))
+
+    def _lowest(self) -> tuple[float, float] | None:
+        """(how far ahead the loss is lowest, in the logarithm of the step; share of it that is won by then)."""
+        recent = self.checks[-FITTED:]
+        if len(recent) < FITTED or min(check[1] for check in recent) <= 0:
+            return None
+        x = np.log([check[0] for check in recent])
+        y = np.log([check[1] for check in recent])
+        curvature, slope, _ = np.polyfit(x - x[-1], y, 2)
+        if curvature <= 0:
+            return None
+        at = float(min(max(0.0, -slope / (2 * curvature)), math.log(FARTHEST)))
+        return at, float(max(0.0, 1 - math.exp(curvature * at * at + slope * at)))

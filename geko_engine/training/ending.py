@@ -1,0 +1,195 @@
+"""Where a run ends, at which learning rate, and with which weights: a length found by itself, a time limit, early stopping.
+
+Knows figures and weights, but no data and no loop: the loop asks after each step, and brings what it has measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from geko_engine.config.training_args import EXACT_MATCH, GEKOTrainingArgs
+from geko_engine.reporting.events import Evaluated, LengthChecked
+from geko_engine.training.auto_length import DECAY, RATE, AutoLength, LengthCheck
+from geko_engine.training.state import TrainerState
+from geko_engine.training.weight_average import BestWeights, WeightAverage
+
+FORGOTTEN = 0.1  # of the loss on general rows: so much more is said
+AVERAGE, BEST = "average.", "best."  # begin the names of the tensors in a checkpoint
+TIME_IS_UP = "The time limit of {minutes:g} minutes is reached."
+ENOUGH = "More training would not help: the held-out loss has reached its lowest point, and the learning rate has fallen to zero."
+
+
+class Ending:
+    """Decides about the end of one run.
+
+    Args:
+        model: with its adapters. args: of the run. steps_per_epoch: of plain training.
+
+    Attributes:
+        expected_bytes: of what `tensors` will be, at most.
+    """
+
+    def __init__(self, model: nn.Module, args: GEKOTrainingArgs, steps_per_epoch: int) -> None:
+        self._args, self._steps_per_epoch = args, steps_per_epoch
+        self._most_steps = args.planned_steps(steps_per_epoch)
+        self._average = WeightAverage(model) if args.finds_length else None
+        self._best = BestWeights(model) if args.load_best_model_at_end and not args.finds_length else None
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.expected_bytes = 4 * count * ((self._average is not None) + (self._best is not None))
+
+    # ------------------------------------------------------------ time
+    def time_share(self, seconds: float) -> float:
+        """Share of the time limit that `seconds` of running are, in [0, 1]; 0 without a limit."""
+        limit = self._args.time_limit
+        return min(1.0, seconds / limit) if limit else 0.0
+
+    def is_time_up(self, seconds: float) -> bool:
+        """Whether the time limit ends the run."""
+        return self.time_share(seconds) >= 1.0
+
+    @property
+    def time_is_up(self) -> str:
+        """The reason for a run that the time limit has ended."""
+        return TIME_IS_UP.format(minutes=round(self._args.time_limit / 60, 2))
+
+    # ------------------------------------------------------------ a length found by itself
+    def share_done(self, state: TrainerState) -> float:
+        """Share of a run that finds its length by itself, in [0, 1]; of the most that it may take, until its decay begins."""
+        if not state.decay_from:
+            return max(state.step / self._most_steps, self.time_share(state.seconds)) * (1 - DECAY / (1 + DECAY))
+        begun = 1 / (1 + DECAY)
+        return begun + (1 - begun) * self._decayed(state)
+
+    def rate(self, state: TrainerState) -> float:
+        """Share of the peak learning rate, warm-up aside."""
+        return RATE * (1.0 - self._decayed(state))
+
+    def _decayed(self, state: TrainerState) -> float:
+        if not state.decay_from:
+            return 0.0
+        by_steps = (state.step - state.decay_from) / max(1, state.decay_until - state.decay_from)
+        limit, began = self._args.time_limit, state.decay_seconds
+        by_time = (state.seconds - began) / (limit - began) if limit > began else float(limit > 0)
+        return min(1.0, max(by_steps, by_time))
+
+    def after_step(self, state: TrainerState) -> None:
+        """Take the weights of the last step into the average, and begin the decay where none later would end in time."""
+        if self._average is None or state.decay_from:
+            return
+        self._average.update(state.step)
+        latest = 1 / (1 + DECAY)
+        if state.step >= latest * self._most_steps or self.time_share(state.seconds) >= latest:
+            self._begin_decay(state)
+
+    def is_check_due(self, state: TrainerState) -> bool:
+        """Whether the length is to be judged now."""
+        return self._args.finds_length and not state.decay_from and self._lengths(state).is_due(state.step)
+
+    def judge_length(self, state: TrainerState, loss: float, seconds: float) -> LengthChecked:
+        """What a check has found; begins the decay where more would not help.
+
+        Args:
+            loss: of the averaged weights on the held-out samples, nats per target. seconds: that the check took.
+        """
+        found = self._lengths(state).judge(state.step, loss)
+        if not found.goes_on:
+            self._begin_decay(state)
+        return LengthChecked(
+            step=found.step,
+            epochs=found.step / self._steps_per_epoch,
+            loss=loss,
+            lowest_at=found.lowest_at,
+            gain=found.gain,
+            goes_on=found.goes_on,
+            seconds=seconds,
+            sentence=self._sentence(found, state),
+        )
+
+    def is_decayed(self, state: TrainerState) -> bool:
+        """Whether the rate of a run that finds its length has fallen to zero, which ends it."""
+        return bool(state.decay_from) and state.step >= state.decay_until
+
+    def decay_reason(self, state: TrainerState) -> str:
+        """Why a run ends whose rate has fallen to zero."""
+        if state.decay_until < self._most_steps and not self.is_time_up(state.seconds):
+            return ENOUGH
+        return "The most that the run may take is reached, and the held-out loss was still falling."
+
+    def _begin_decay(self, state: TrainerState) -> None:
+        state.decay_from, state.decay_seconds = state.step, state.seconds
+        state.decay_until = min(self._most_steps, state.step + max(1, round(DECAY * state.step)))
+
+    def _lengths(self, state: TrainerState) -> AutoLength:
+        return AutoLength(state.length_checks, self._steps_per_epoch)
+
+    def _sentence(self, found: LengthCheck, state: TrainerState) -> str:
+        if not found.goes_on:
+            until = state.decay_until / self._steps_per_epoch
+            return f"Trained nearly enough: the learning rate now falls to zero, by step {state.decay_until:,} ({until:.1f} epochs)."
+        if found.lowest_at is None or found.gain is None or found.lowest_at > self._most_steps:
+            return "The held-out loss still falls as fast as before: going on."
+        return (
+            f"The held-out loss is expected to fall by another {100 * found.gain:.0f} %, until about epoch "
+            f"{found.lowest_at / self._steps_per_epoch:.1f}: going on."
+        )
+
+    # ------------------------------------------------------------ evaluations
+    def judge_evaluation(self, state: TrainerState, found: Evaluated) -> str:
+        """Keep the best weights, and say why the run ends here, or ""."""
+        args = self._args
+        if args.finds_length or not (args.load_best_model_at_end or args.early_stopping_patience):
+            return ""
+        value = -found.exact_match if args.metric_for_best_model == EXACT_MATCH else found.eval_loss
+        if math.isfinite(value) and (state.best_value is None or value < state.best_value):
+            state.best_step, state.best_value, state.evaluations_since_best = found.step, value, 0
+            if self._best is not None:
+                self._best.keep()
+            return ""
+        state.evaluations_since_best += 1
+        if not 0 < args.early_stopping_patience <= state.evaluations_since_best:
+            return ""
+        return (
+            f"Early stopping: {args.metric_for_best_model} was best at step {state.best_step:,} and has not improved at "
+            f"{state.evaluations_since_best} evaluations since."
+        )
+
+    # ------------------------------------------------------------ weights
+    @contextmanager
+    def weights(self, state: TrainerState) -> Iterator[None]:
+        """Inside, the model has the weights that it would be delivered with if the run ended now."""
+        if self._average is None or state.decay_from or not state.step:
+            yield
+        else:
+            with self._average.in_place():
+                yield
+
+    def deliver(self, state: TrainerState) -> str:
+        """Give the model the weights that the run is to end with; a sentence where these are not the last ones."""
+        if self._best is not None and state.best_step not in (None, state.step):
+            self._best.deliver()
+            return f"The weights of step {state.best_step:,} are delivered, where {self._args.metric_for_best_model} was best."
+        if self._average is not None and state.step and not state.decay_from:
+            self._average.deliver()
+            return "The run was stopped at a constant learning rate: the average of its weights is delivered."
+        return ""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of it."""
+        average = self._average.state_dict() if self._average is not None else {}
+        best = self._best.state_dict() if self._best is not None else {}
+        return {AVERAGE + name: t for name, t in average.items()} | {BEST + name: t for name, t in best.items()}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `tensors` gave. Raises KeyError where the average lacks a weight."""
+        if self._average is not None:
+            self._average.load_state_dict(_part(tensors, AVERAGE))
+        if self._best is not None:
+            self._best.load_state_dict(_part(tensors, BEST))
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

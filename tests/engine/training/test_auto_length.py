@@ -1,0 +1,102 @@
+"""When a run has trained enough: checks come at growing distances, and the best one is not left far behind."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geko_engine.training.auto_length import GROWTH, REACH, AutoLength
+from geko_engine.training.weight_average import MEMORY, BestWeights, WeightAverage
+from tests.engine.conftest import small_llama
+
+
+def decay_at(loss_at: list[float], steps_per_epoch: int = 100) -> int | None:
+    """The step at which the decay of a run begins whose held-out loss after step s is loss_at[s]; None for never."""
+    length = AutoLength([], steps_per_epoch)
+    for step in range(1, len(loss_at)):
+        if length.is_due(step) and not length.judge(step, loss_at[step]).goes_on:
+            return step
+    return None
+
+
+def valley(lowest: int, steps: int = 5000) -> list[float]:
+    """Losses that are lowest at a step, as a parabola in the logarithms of both."""
+    return [0.1 * math.exp(0.5 * math.log(max(1, step) / lowest) ** 2) for step in range(steps)]
+
+
+@pytest.mark.parametrize("lowest", [150, 400, 1200])
+def test_the_decay_begins_where_it_leads_to_the_lowest_point(lowest: int) -> None:
+    begun = decay_at(valley(lowest))
+    assert begun is not None and lowest / REACH <= begun + 1 <= lowest * GROWTH
+
+
+def test_a_loss_that_keeps_falling_is_trained_on() -> None:
+    assert decay_at([1 / (1 + step) for step in range(5000)]) is None
+    assert decay_at([(1 + step) ** -0.05 for step in range(5000)]) is None
+
+
+def test_a_loss_that_rises_again_begins_the_decay_at_once() -> None:
+    length = AutoLength([], 100)
+    assert [length.judge(step, loss).goes_on for step, loss in ((30, 2.0), (40, 1.5), (50, 1.6))] == [True, True, False]
+
+
+def test_a_loss_that_is_not_finite_is_worse_than_any_other() -> None:
+    for loss in (math.nan, math.inf):
+        length = AutoLength([], 100)
+        assert length.judge(30, 2.0).goes_on and not length.judge(40, loss).goes_on
+        assert json.loads(json.dumps(length.checks, allow_nan=False)) == length.checks
+
+
+@given(st.integers(1, 5000))
+def test_checks_cost_the_same_share_of_every_run(steps_per_epoch: int) -> None:
+    length, steps = AutoLength([], steps_per_epoch), []
+    for step in range(1, 4 * steps_per_epoch):
+        if length.is_due(step):
+            length.judge(step, 1 / step)
+            steps.append(step)
+    assert len(steps) <= 1 + math.log(4 / 0.3, GROWTH) + 1
+    assert all(later > earlier for earlier, later in itertools.pairwise(steps))
+
+
+def test_the_average_is_the_sum_of_its_definition() -> None:
+    model = small_llama()
+    average, parameter = WeightAverage(model), next(p for p in model.parameters())
+    steps = 25
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            parameter.fill_(float(step))
+        average.update(step)
+    # Of step s the share is c_s x prod over later t of (1 - c_t), with c_t = (m + 1) / (t + m).
+    wanted, left = 0.0, 1.0
+    for step in range(steps, 0, -1):
+        share = (MEMORY + 1) / (step + MEMORY)
+        wanted, left = wanted + left * share * step, left * (1 - share)
+    assert left == pytest.approx(0)  # nothing is left of the weights before the first step
+    with average.in_place():
+        assert float(parameter.detach().flatten()[0]) == pytest.approx(wanted, rel=1e-5)
+        assert wanted == pytest.approx(steps * (1 - 1 / (MEMORY + 2)), rel=0.02)  # the mean age that is promised
+    assert float(parameter.detach().flatten()[0]) == steps
+
+
+def test_the_best_weights_come_back() -> None:
+    model = small_llama()
+    best, parameter = BestWeights(model), next(p for p in model.parameters())
+    best.deliver()  # nothing was kept: nothing changes
+    kept = parameter.detach().clone()
+    best.keep()
+    with torch.no_grad():
+        parameter.zero_()
+    best.deliver()
+    assert torch.equal(parameter, kept)
+    again = BestWeights(model)
+    again.load_state_dict(best.state_dict())
+    with torch.no_grad():
+        parameter.zero_()
+    again.deliver()
+    assert torch.equal(parameter, kept)

@@ -1,0 +1,158 @@
+"""Where runs end: by themselves, by the clock, by patience; with which weights, and exactly so after a resume."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
+from geko_engine.exceptions import ConfigError
+from geko_engine.reporting.events import Evaluated, Event, LengthChecked, Message, StepCompleted
+from geko_engine.training import trainer as trainer_module
+from geko_engine.training.auto_length import RATE
+from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
+
+PLAIN = GEKOConfig(enabled=False)
+
+
+def samples(count: int, seed: int = 0) -> list[dict[str, list[int]]]:
+    tokenizer = character_tokenizer()
+    found = []
+    for row in sum_rows(count, seed):
+        prompt = tokenizer(row["prompt"])["input_ids"]
+        answer = [*tokenizer(row["completion"])["input_ids"], 1]
+        found.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer})
+    return found
+
+
+def trainer_for(folder: Path, events: list[Event], **changes: Any) -> GEKOTrainer:
+    values: dict[str, Any] = {
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "warmup_steps": 4,
+        "eval_steps": 0,
+        "save_steps": 0,
+    }
+    stop = changes.pop("should_stop", None)
+    args = GEKOTrainingArgs(output_dir=str(folder), **(values | changes))
+    return GEKOTrainer(
+        small_llama(), samples(64), None, samples(24, 1), PLAIN, args, on_event=events.append, should_stop=stop
+    )
+
+
+def weights_of(trainer: GEKOTrainer) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+
+def of_kind(events: list[Event], kind: Any) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_a_run_finds_its_length_and_ends_with_a_rate_of_zero(tmp_path: Path) -> None:
+    events: list[Event] = []
+    trainer = trainer_for(tmp_path, events, num_epochs="auto", max_epochs=40)
+    report = trainer.train()
+    steps, checks = of_kind(events, StepCompleted), of_kind(events, LengthChecked)
+    assert report["end"] == "complete" and "would not help" in report["reason"]
+    begun = checks[-1].step
+    assert [check.goes_on for check in checks] == [True] * (len(checks) - 1) + [False]
+    assert len(steps) == trainer.progress.decay_until == begun + round(begun / 2) < 40 * 8
+    rates = [step.learning_rate for step in steps]
+    assert rates[4:begun] == pytest.approx([RATE * 1e-2] * (begun - 4))
+    assert rates[-1] == pytest.approx(RATE * 1e-2 / round(begun / 2))
+    assert trainer.progress.counter.scanned > 0  # the checks cost compute
+    assert report["plain_training_tokens"] == report["tokens_backwarded"]  # nothing was skipped, nothing is said to be
+    assert [step.progress for step in steps] == sorted(step.progress for step in steps)
+
+
+def test_a_ceiling_ends_the_run_with_a_decayed_rate(tmp_path: Path) -> None:
+    events: list[Event] = []
+    report = trainer_for(tmp_path, events, num_epochs="auto", max_epochs=2).train()
+    steps = of_kind(events, StepCompleted)
+    assert len(steps) == 16 and "The most that the run may take" in report["reason"]
+    assert steps[-1].learning_rate < 0.2 * RATE * 1e-2
+
+
+@pytest.mark.parametrize("stopped_at", [3, 17, 40])
+def test_a_run_that_finds_its_length_resumes_bit_for_bit(tmp_path: Path, stopped_at: int) -> None:
+    options = {"num_epochs": "auto", "max_epochs": 8}
+    whole = trainer_for(tmp_path / "a", [], **options)
+    whole.train()
+    events: list[Event] = []
+    first = trainer_for(
+        tmp_path / "b", events, **options, should_stop=lambda: len(of_kind(events, StepCompleted)) >= stopped_at
+    )
+    assert first.train()["end"] == "stopped"
+    second = trainer_for(tmp_path / "b", [], **options)
+    second.load_checkpoint(tmp_path / "b" / f"checkpoint-{stopped_at}")
+    second.train()
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(second), strict=True))
+    assert whole.progress.length_checks == second.progress.length_checks
+
+
+def test_a_stopped_run_is_delivered_with_the_average_of_its_weights(tmp_path: Path) -> None:
+    events: list[Event] = []
+    trainer = trainer_for(
+        tmp_path, events, num_epochs="auto", should_stop=lambda: len(of_kind(events, StepCompleted)) >= 20
+    )
+    trainer.train()
+    assert "the average of its weights" in of_kind(events, Message)[-1].text
+    assert all(
+        torch.equal(p.detach(), trainer.ending.tensors()[f"average.{n}"]) for n, p in trainer.model.named_parameters()
+    )
+
+
+def test_the_clock_ends_a_run_with_a_rate_that_has_fallen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def tick() -> float:  # every look at the clock takes a tenth of a second
+        now[0] += 0.1
+        return now[0]
+
+    monkeypatch.setattr(trainer_module.time, "monotonic", tick)
+    events: list[Event] = []
+    trainer = trainer_for(tmp_path, events, num_epochs=1000, max_minutes=0.5)
+    report = trainer.train()
+    steps = of_kind(events, StepCompleted)
+    assert report["reason"] == "The time limit of 0.5 minutes is reached." and 30 <= steps[-1].seconds < 31
+    assert steps[-1].learning_rate < 0.05 * 1e-2 and steps[-1].progress >= 0.98
+    assert steps[-1].steps_planned == pytest.approx(len(steps), abs=2)
+
+
+def test_a_cost_limit_is_a_time_limit() -> None:
+    assert GEKOTrainingArgs(max_cost=3.0, cost_per_hour=1.5).time_limit == 7200
+    assert GEKOTrainingArgs(max_cost=3.0, cost_per_hour=1.5, max_minutes=10).time_limit == 600
+    with pytest.raises(ConfigError, match="give cost_per_hour"):
+        GEKOTrainingArgs(max_cost=3.0)
+
+
+@pytest.mark.parametrize("metric", ["eval_loss", "exact_match"])
+def test_the_best_weights_are_delivered_and_patience_ends_the_run(tmp_path: Path, metric: str) -> None:
+    events: list[Event] = []
+    options = {"metric_for_best_model": metric, "early_stopping_patience": 3, "lr_scheduler_type": "constant"}
+    trainer = trainer_for(tmp_path, events, num_epochs=60, learning_rate=0.03, load_best_model_at_end=True, **options)
+    report = trainer.train()
+    found = of_kind(events, Evaluated)
+    values = [e.eval_loss if metric == "eval_loss" else -e.exact_match for e in found[:-1]]
+    best = values.index(min(values))
+    assert len(values) == best + 4 and report["reason"].startswith(f"Early stopping: {metric} was best at step")
+    assert report["best_step"] == found[best].step
+    assert found[-1].eval_loss == pytest.approx(found[best].eval_loss, rel=1e-6)  # of the weights that are delivered
+    assert report["eval_loss_after"] == found[-1].eval_loss
+
+
+def test_a_base_model_that_was_best_is_delivered(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, [], num_epochs=1, learning_rate=5.0, load_best_model_at_end=True)
+    before = copy.deepcopy(weights_of(trainer))
+    trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(trainer), strict=True))
+
+
+def test_what_needs_evaluation_data_says_so() -> None:
+    for changes in ({"num_epochs": "auto"}, {"load_best_model_at_end": True}, {"early_stopping_patience": 2}):
+        with pytest.raises(ConfigError, match="needs evaluation data"):
+            GEKOTrainer(small_llama(), samples(8), args=GEKOTrainingArgs(**changes))
