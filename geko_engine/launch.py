@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 COMMAND = (sys.executable, "-P", "-m", "geko_engine.peer")
 FAILED = "GEKO-FAILED "  # begins the line in which a peer says why it failed
+GROUP_TIMEOUT = timedelta(hours=3)  # that a process waits for another: the first one alone writes large checkpoints
 PATIENCE = 20.0  # seconds that the first process has to notice by itself that a peer is gone
 ENGINES = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
@@ -151,7 +153,7 @@ def _start(rank: int, command: list[str]) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen(command, env=environment, text=True, **pipes)
+    process = subprocess.Popen(command, env=environment, encoding="utf-8", errors="replace", **pipes)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it has ended already, and its follower says so
         process.stdin.write(os.environ.get("HF_TOKEN", "") + "\n")

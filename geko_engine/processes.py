@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from geko_engine.config.training_args import GEKOTrainingArgs
-from geko_engine.exceptions import RunError
-from geko_engine.launch import Peers, is_launched, process_count
+from geko_engine.exceptions import RunError, Stopped
+from geko_engine.launch import GROUP_TIMEOUT, Peers, is_launched, is_main_process, process_count
 from geko_engine.reporting.events import Event, Message
 from geko_engine.runs.folder import RunFolder
 
@@ -55,7 +57,37 @@ def join_processes(args: GEKOTrainingArgs | None = None) -> None:
             "training.num_processes",
         )
     if process_count() > 1:
-        PartialState(cpu=not torch.cuda.is_available())  # without this, accelerate sees one process on CPUs
+        # Without cpu accelerate sees one process on CPUs.
+        PartialState(cpu=not torch.cuda.is_available(), timeout=GROUP_TIMEOUT)
+
+
+@contextlib.contextmanager
+def first_process_first(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """At once in the first process; in the others when it is done, so that they find in the cache what it has made.
+
+    Raises:
+        Stopped: when should_stop says so while a process waits.
+    """
+    if process_count() == 1:
+        yield
+        return
+    if not is_main_process():
+        _meet(should_stop)
+    yield
+    if is_main_process():
+        _meet(should_stop)
+
+
+def _meet(should_stop: Callable[[], bool]) -> None:
+    """Until every process has come here."""
+    from torch import cuda, distributed
+
+    gpu = [cuda.current_device()] if cuda.is_available() else None
+    meeting = distributed.barrier(device_ids=gpu, async_op=True)
+    while not meeting.is_completed():
+        if should_stop():
+            raise Stopped
+        time.sleep(0.05)
 
 
 def share_folder(folder: RunFolder | None) -> RunFolder:

@@ -17,7 +17,7 @@ from geko_engine.data.excluded_rows import read_row_flags
 from geko_engine.exceptions import GekoError, RunError, Stopped, is_out_of_memory
 from geko_engine.launch import Peers, is_main_process, process_count
 from geko_engine.preflight.checks import check_hub_access, preflight
-from geko_engine.processes import join_processes, start_processes
+from geko_engine.processes import first_process_first, join_processes, start_processes
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
 from geko_engine.runs.disk_guard import CHECKPOINT, MODEL, DiskGuard
 from geko_engine.runs.folder import RunFolder
@@ -285,7 +285,8 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     if lora is not None:
         lora.revision = config.model.revision  # of the base model, for whoever loads the adapter
     set_thread_count(sum(p.numel() for p in model.parameters()))
-    prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
+    with first_process_first(stop):
+        prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
         write_sample_texts_once(folder, prepared[0], emit, stop)
     end = learnt_end(prepared[0].rendered.format, tokenizer)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import nn
 
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
-from geko_engine.launch import launcher_problem, process_count
+from geko_engine.launch import GROUP_TIMEOUT, launcher_problem, process_count
 from geko_engine.models.sharding import shard, shared_like, whole
 from geko_engine.training.checkpoint_files import random_states, restore_random_states
 from geko_engine.training.optimizer import build_optimizer
@@ -36,6 +36,7 @@ def make_accelerator(precision: str) -> Accelerator:
         mixed_precision=precision,
         # Not by its number: accelerate's configuration would replace that, and divide the loss by it.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=GROUP_TIMEOUT)] if process_count() > 1 else None,
     )
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from geko_engine import launch
 from geko_engine.cli import _open, build_parser, main
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError, RunError
-from geko_engine.launch import _named
+from geko_engine.launch import Peers, _named
 from geko_engine.processes import join_processes
 from geko_engine.reporting.events import Event, Message
 from geko_engine.run import run
@@ -85,6 +87,37 @@ def test_shards_survive_kill_9_of_either_process_and_end_as_one_process_does(
     for name in ("bucket", "seen", "checked"):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     assert SECRET not in "".join(f.read_text("utf-8", "replace") for f in folder.path.rglob("*") if f.is_file())
+
+
+PEER = """
+import json, os, sys, time
+token = sys.stdin.readline().strip()
+print("read", len(token), "as", os.environ["RANK"], "of", os.environ["WORLD_SIZE"], "HF_TOKEN" in os.environ, flush=True)
+if os.environ["RANK"] == "2":
+    print("GEKO-FAILED " + json.dumps(["The GPU has no room.", "training.batch_size"]), flush=True)
+    sys.exit(1)
+sys.stdin.read()
+"""
+
+
+def test_the_first_process_hears_why_a_peer_failed_and_takes_the_others_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "COMMAND", (sys.executable, "-c", PEER))
+    monkeypatch.setattr(launch, "PATIENCE", 0.0)
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    lost: queue.Queue[tuple[str, str]] = queue.Queue()
+    before = dict(os.environ)
+    with Peers(tmp_path, lambda *why: lost.put(why)) as peers:
+        assert peers.failure() is None  # there are none
+        peers.start(3, ["1", "0", "2"], resume=False)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,0,2" and os.environ["WORLD_SIZE"] == "3"
+        assert peers.failure(60) == lost.get(timeout=60) == ("The GPU has no room.", "training.batch_size")
+        running = psutil.Process().children()
+    assert running and not any(process.is_running() for process in running)
+    assert dict(os.environ) == before
+    said = capfd.readouterr().err
+    assert f"read {len(SECRET)} as 1 of 3 False" in said and f"read {len(SECRET)} as 2 of 3 False" in said
 
 
 def test_settings_of_processes_that_do_not_fit_together_are_named() -> None:

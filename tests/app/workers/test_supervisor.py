@@ -146,7 +146,7 @@ def test_a_hub_token_reaches_the_worker_and_neither_a_file_nor_its_environment(
 
 
 @pytest.mark.slow
-def test_the_page_starts_stops_and_resumes_a_run_of_two_processes(
+def test_the_page_starts_and_stops_a_run_of_two_processes(
     store: RunStore, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -165,12 +165,8 @@ def test_the_page_starts_stops_and_resumes_a_run_of_two_processes(
         wait_for(lambda: supervisor.active() is None, "the end")
         assert status(store, run_id).end == "stopped", store.folder(run_id).log_path.read_text(encoding="utf-8")
         assert not peer.is_running()
-        supervisor.resume(run_id)
-        wait_for(lambda: supervisor.active() is None, "the end of the resumed run")
     finally:
         supervisor.shutdown()
     folder = store.folder(run_id)
-    assert status(store, run_id).end == "complete", folder.log_path.read_text(encoding="utf-8")
-    started = [event for _, event in folder.events() if event["type"] == "RunStarted"]
-    assert [event["processes"] for event in started] == [2, 2]
-    assert (folder.model_path / "model.safetensors").is_file()
+    assert [event["processes"] for _, event in folder.events() if event["type"] == "RunStarted"] == [2]
+    assert folder.latest_checkpoint() is not None
