@@ -151,7 +151,7 @@ def test_the_page_starts_and_stops_a_run_of_two_processes(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     config.data.sample_count, config.data.eval_count = 200, 20
-    config.training.num_processes, config.training.batch_size, config.training.num_epochs = 2, 8, 2
+    config.training.num_processes, config.training.batch_size, config.training.num_epochs = 2, 8, 100
     supervisor = Supervisor(store)
     run_id = supervisor.start(config, "hf_secret_of_mine")
     try:
