@@ -171,8 +171,6 @@ class RunConfig:
             found.append("training.num_processes has no effect, because gpu_ids is all.")
         args = self.training
         alone = args.num_processes == 1 and len(args.gpus) < 2 and args.gpu_ids != ALL_GPUS and not is_launched()
-        if args.fsdp != "none" and alone:
-            found.append("training.fsdp has no effect, because the run has one process (training.num_processes).")
         if args.auto_find_batch_size and not alone:
             found.append("training.auto_find_batch_size has no effect in a run of several processes.")
         return found + _without_effect_on_length(self.training)

@@ -223,6 +223,6 @@ def frozen_fingerprint(model: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            values = parameter.detach().flatten()[:8].double().cpu().numpy()
+            values = parameter.detach().flatten()[:8].cpu().double().numpy()  # not every device has float64
             digest.update(name.encode() + values.tobytes())
     return digest.hexdigest()[:16]

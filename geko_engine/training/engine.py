@@ -30,7 +30,7 @@ from geko_engine.scoring.evaluation import SCORES, SampleScores, as_columns, com
 from geko_engine.scoring.own_loss import probe, settle
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.training.flops import FlopCount, backward_cost
-from geko_engine.training.parallel import is_sharded, make_accelerator, prepare, synchronized
+from geko_engine.training.parallel import is_sharded, make_accelerator, prepare, synchronized, without_others
 from geko_engine.training.plan_loader import rank_positions
 
 COMPILED_LENGTHS = 64  # a compiled model gets batches whose length is a multiple of this
@@ -67,6 +67,8 @@ class TrainingEngine:
         self.accelerator = make_accelerator(self.precision)
         self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main, self.is_sharded = self.accelerator.is_main_process, is_sharded(args, self.processes)
+        for sentence in without_others(args, self.processes):
+            warn(sentence)
         self.backward_cost = 0.0  # the forward pass being 1; counted in the first micro-batch
         self.gradient_norm: float | None = None  # of the last update, before clipping; None where it was not finite
         self.step_size = args.batch_size * args.gradient_accumulation_steps * self.processes

@@ -13,7 +13,7 @@ from torch import nn
 
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
-from geko_engine.launch import GROUP_TIMEOUT, launcher_problem, process_count
+from geko_engine.launch import GROUP_TIMEOUT, is_launched, launcher_problem, process_count
 from geko_engine.models.sharding import shard, shared_like, whole
 from geko_engine.training.checkpoint_files import random_states, restore_random_states
 from geko_engine.training.optimizer import build_optimizer
@@ -83,6 +83,18 @@ def may_leave_weights_out(model: Any) -> bool:
         return True
     settings = whole_model.config.to_dict()
     return any("expert" in name or (name.endswith("layerdrop") and value) for name, value in settings.items())
+
+
+def without_others(args: GEKOTrainingArgs, processes: int) -> list[str]:
+    """A sentence for each setting that needs other processes than there are."""
+    found, asked = [], args.process_count(torch.cuda.device_count)
+    if asked > 1 and not is_launched():
+        found.append(
+            f"The settings ask for {asked} processes, and this is one: start the script with torchrun --nproc_per_node {asked}."
+        )
+    if args.fsdp != "none" and processes == 1:
+        found.append("training.fsdp has no effect in one process.")
+    return found
 
 
 def is_sharded(args: GEKOTrainingArgs, processes: int) -> bool:

@@ -21,7 +21,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError, RunError
 from geko_engine.launch import Peers, _named
-from geko_engine.processes import join_processes
+from geko_engine.processes import join_processes, start_processes
 from geko_engine.reporting.events import Event, Message
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
@@ -137,10 +137,6 @@ def test_settings_of_processes_that_do_not_fit_together_are_named() -> None:
     quantized = {"model": {"quantization": "4bit"}, "lora": {"enabled": True}, "training": {"fsdp": "full_shard"}}
     with pytest.raises(ConfigError, match="Quantized weights cannot be shared out"):
         RunConfig.from_dict(quantized)
-    alone = RunConfig.from_dict({"training": {"fsdp": "full_shard"}})
-    assert alone.without_effect() == [
-        "training.fsdp has no effect, because the run has one process (training.num_processes)."
-    ]
     several = RunConfig.from_dict({"training": {"gpu_ids": "all", "num_processes": 2, "auto_find_batch_size": True}})
     assert [sentence.partition(",")[0] for sentence in several.without_effect()] == [
         "training.num_processes has no effect",
@@ -157,6 +153,17 @@ def test_gpus_are_numbered_among_those_that_are_visible(monkeypatch: pytest.Monk
     assert _named(["0", "2"]) == ["0", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-8f")
     assert _named(["0", "2"]) == ["4", "GPU-8f"]
+
+
+def test_what_a_launcher_started_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Event] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with Peers(tmp_path, lambda *why: None) as peers:
+        for count in (1, 2, 4):
+            start_processes(GEKOTrainingArgs(num_processes=count), said.append, peers, resume=False)
+    assert [str(event) for event in said] == [
+        str(Message("The settings ask for 4 processes, but the launcher started 2: going on with these.", "warning"))
+    ]
 
 
 def test_a_gpu_that_is_not_here_is_named() -> None:

@@ -301,6 +301,15 @@ def test_what_cannot_be_trained_from_where_it_lies_is_refused() -> None:
         require_trainable_placement(wrapped)
 
 
+def test_settings_for_processes_that_are_not_there_are_named(tmp_path: Path) -> None:
+    said: list[Any] = []
+    trainer_for(tmp_path, args={"num_processes": 2, "fsdp": "full_shard"}, on_event=said.append)
+    assert [event.text for event in said] == [
+        "The settings ask for 2 processes, and this is one: start the script with torchrun --nproc_per_node 2.",
+        "training.fsdp has no effect in one process.",
+    ]
+
+
 def test_a_model_that_cannot_be_saved_is_not_trained(tmp_path: Path) -> None:
     model = small_llama()
     norm = model.model.norm.weight.detach()
