@@ -7,7 +7,7 @@ import { pollJob } from './poll.js';
  * @typedef {[string, string, string]} Choice target, label, what it is
  * @typedef {{to: string, text: string, running: boolean, error: string, place: string, sentences: string[],
  *   commands: string}} Job
- * @typedef {{choices: Choice[], adapter: boolean, job: Job | null, running: boolean}} Card
+ * @typedef {{choices: Choice[], adapter: boolean, model: string, job: Job | null, running: boolean}} Card
  */
 
 const EVERY = 700; // milliseconds between two questions while an export runs
@@ -45,7 +45,7 @@ export class ExportPanel {
   }
 
   /** @param {Card} card */
-  draw({ choices, adapter, job }) {
+  draw({ choices, adapter, model, job }) {
     this.element.hidden = !choices.length;
     if (this.element.dataset.run !== this.run) {
       this.element.dataset.run = this.run;
@@ -54,6 +54,7 @@ export class ExportPanel {
         this.choiceButtons(choices),
         this.hubForm(adapter),
         node('div', 'e-job'),
+        continueRow(model),
       );
     }
     const starters = /** @type {NodeListOf<HTMLButtonElement>} */ (this.element.querySelectorAll('.e-start'));
@@ -145,6 +146,34 @@ export class ExportPanel {
       box.replaceChildren(...result(job));
     }
   }
+}
+
+/**
+ * The result as the base of the next run.
+ * @param {string} model
+ */
+function continueRow(model) {
+  const row = node('div', 'geko-variants');
+  const hint = node('p', 'geko-hint', 'Puts it into the form as the model; then choose the data and press Start.');
+  row.append(
+    button('Train on from this model', 'e-continue', () => fillField('model.name', model)),
+    hint,
+  );
+  return row;
+}
+
+/**
+ * Writes into a field of the form as a user would, and shows it.
+ * @param {string} key of the setting
+ * @param {string} value
+ */
+function fillField(key, value) {
+  const input = document.querySelector(`#field-${key.replace('.', '-')} :is(input, textarea)`);
+  if (!(input instanceof HTMLInputElement || input instanceof HTMLTextAreaElement)) return;
+  input.value = value;
+  input.dispatchEvent(new Event('input', { bubbles: true }));
+  input.scrollIntoView({ block: 'center' });
+  input.focus();
 }
 
 /** @param {Job} job */

@@ -29,13 +29,15 @@ def export_card(folder: RunFolder, job: ExportJob | None) -> dict[str, Any]:
 
     Returns:
         choices: (target, label, what it is); empty while there is no model. adapter: whether the run saved one.
+        model: the folder of what it saved.
         job: the fields of the job, with the commands that serve its result; or None.
     """
     adapter = (folder.model_path / "adapter_config.json").is_file()
     whole = (folder.model_path / "config.json").is_file()
     choices = ([MERGED] if adapter else []) + list(OTHERS) if adapter or whole else []
     shown = None if job is None else {**asdict(job), "commands": commands(job, adapter=adapter)}
-    return {"choices": choices, "adapter": adapter, "job": shown, "running": bool(job and job.running)}
+    model = str(folder.model_path.resolve())
+    return {"choices": choices, "adapter": adapter, "model": model, "job": shown, "running": bool(job and job.running)}
 
 
 def commands(job: ExportJob, *, adapter: bool) -> str:

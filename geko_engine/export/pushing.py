@@ -12,6 +12,7 @@ from geko_engine.export.model_card import is_on_hub, model_card, shown_name
 from geko_engine.export.results import Exported, Say, ShouldStop, never, silent, stop_if
 from geko_engine.hub.uploads import require_repo_id, upload_model
 from geko_engine.inference.examples import dataset_format
+from geko_engine.models.adapters import starting_adapter
 from geko_engine.runs.folder import RunFolder
 
 CARD = "README.md"
@@ -54,6 +55,9 @@ def push(
     else:
         source, made = whole_model(folder, say, should_stop)
     config = folder.config()
+    start = starting_adapter(config.model)
+    if start is not None:
+        config.model = start.base  # what the card names
     card = model_card(repo, config, folder.report() or {}, adapter=adapter, prompt=_prompt(source, config, should_stop))
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(source.iterdir()) if path.is_file()}
     files[CARD] = card.encode()

@@ -97,6 +97,11 @@ def adapter_at(folder: Path, config: ModelConfig) -> Adapter | None:
         raise ModelError(
             f"{config.name!r} is no LoRA adapter with a base model ({kind}): give the base model.", "model.name"
         )
+    if is_local(base) and not is_local(config.name):
+        raise ModelError(
+            f"The adapter {config.name!r} names a folder of another machine as its base model ({base!r}): give a merged model.",
+            "model.name",
+        )
     if is_local(base) and (expand(base) / ADAPTER).is_file() and not (expand(base) / "config.json").is_file():
         raise ModelError(
             f"The adapter {config.name!r} is of another adapter ({base!r}): merge that one first, and give the result.",

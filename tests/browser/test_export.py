@@ -34,6 +34,11 @@ def test_an_adapter_is_merged_and_what_is_missing_is_said(page: Page, server: Se
     card.get_by_role("button", name="Push", exact=True).click()
     expect(card.get_by_role("alert")).to_contain_text("The base model 'base' is a folder on this machine")
 
+    card.get_by_role("button", name="Train on from this model").click()
+    model = str(run.model_path.resolve())
+    expect(page.locator("#field-model-name").locator("input, textarea")).to_have_value(model)
+    page.wait_for_function("(model) => (localStorage.getItem('geko-draft-2') ?? '').includes(model)", arg=model)
+
     page.reload()  # what came of the last export is still known
     expect(card.get_by_role("alert")).to_contain_text("The base model 'base' is a folder on this machine")
     assert "hf_0123456789" not in (Path(server.folder) / "server.log").read_text("utf-8")

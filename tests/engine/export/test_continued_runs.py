@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from geko_engine.config.sections import ModelConfig
+from geko_engine.exceptions import ModelError
 from geko_engine.export import merge
 from geko_engine.inference.run_models import ModelChoice, RunModels
+from geko_engine.models.adapters import adapter_at
+from geko_engine.models.loading import load_model_and_tokenizer
 from geko_engine.runs.folder import RunFolder
-from tests.engine.export.conftest import trained
+from tests.engine.export.conftest import trained, write_base
 from tests.engine.export.test_merging import logits
 
 # What is there at the end was there at the start, but for the last digits.
@@ -73,3 +78,26 @@ def test_without_lora_it_is_merged_and_all_weights_are_trained(finished: RunFold
     first = logits(AutoPeftModelForCausalLM.from_pretrained(finished.model_path))
     torch.testing.assert_close(logits(whole), first, rtol=1e-3, atol=1e-3)
     assert any("is merged into its base model" in text and "because LoRA is off" in text for text in messages(run))
+
+
+def test_an_adapter_without_a_base_model_that_can_be_found_is_refused(finished: RunFolder, tmp_path: Path) -> None:
+    def named(name: str, **changes: Any) -> ModelConfig:
+        values = json.loads((finished.model_path / "adapter_config.json").read_text(encoding="utf-8")) | changes
+        (tmp_path / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
+        return ModelConfig(name)
+
+    with pytest.raises(
+        ModelError, match=r"'ada/x' names a folder of another machine as its base model .* merged model"
+    ):
+        adapter_at(tmp_path, named("ada/x"))
+    with pytest.raises(ModelError, match=r"is no LoRA adapter with a base model \(IA3\): give the base model"):
+        adapter_at(tmp_path, named(str(tmp_path), peft_type="IA3"))
+    with pytest.raises(ModelError, match=r"is of another adapter \(.*\): merge that one first"):
+        adapter_at(tmp_path, named(str(tmp_path), base_model_name_or_path=str(finished.model_path)))
+    assert adapter_at(tmp_path / "nothing", ModelConfig("ada/x")) is None
+    other = trained(tmp_path, write_base(tmp_path / "other", hidden_size=64), Path(finished.config().data.train))
+    named("", base_model_name_or_path=str(tmp_path / "other"))
+    shutil.copy(tmp_path / "adapter_config.json", other.model_path)
+    shutil.copy(finished.model_path / "adapter_model.safetensors", other.model_path)
+    with pytest.raises(ModelError, match=r"does not fit its base model .*: give the complete model"):
+        load_model_and_tokenizer(ModelConfig(str(other.model_path)))
