@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.data.batches import IGNORE_INDEX
+from geko_engine.integrations.loader import PlanBatches, micro_batches
 from geko_engine.integrations.samples import TrainingSamples
 from geko_engine.models.quantization import count_parameters, is_quantized
 from geko_engine.reporting.events import Event, Message, PhaseChanged
@@ -35,7 +36,6 @@ from geko_engine.selection.geko_policy import policy_for
 from geko_engine.selection.policy import EpochInfo, SampleSignals, When
 from geko_engine.training import reports
 from geko_engine.training.flops import FlopCount, backward_cost
-from geko_engine.training.plan_loader import PlanLoader
 from geko_engine.training.state import TrainerState
 
 Batch = dict[str, Tensor]
@@ -69,7 +69,7 @@ class Session:
         self,
         model: nn.Module,
         samples: TrainingSamples,
-        loader: PlanLoader,
+        loader: PlanBatches,
         config: GEKOConfig,
         info: reports.RunInfo,
         *,
@@ -153,10 +153,10 @@ class Session:
         """The micro-batches of the next optimizer step; [] when the epoch's plan is done."""
         if not self._plan_on():
             return []
-        plan, step, size = self.policy.plan, self.state.step_in_plan, self.info.batch_size
+        plan = self.policy.plan
         assert plan is not None, "it was not done"
-        weights = plan.weights(step)
-        self._weights = deque(weights[start : start + size] for start in range(0, len(weights), size))
+        weights = plan.weights(self.state.step_in_plan)
+        self._weights = deque(weights[part] for part in micro_batches(len(weights), self.loader.size))
         batches = [next(self._batches) for _ in self._weights]
         self.targets = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)
         self._scores, self._step_began = [], time.monotonic()

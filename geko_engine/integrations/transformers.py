@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import CheckpointNotFoundError, RunError
 from geko_engine.integrations.evaluation import EvaluationWatch
+from geko_engine.integrations.loader import PlanBatches
 from geko_engine.integrations.run_files import RunFiles, load_state
 from geko_engine.integrations.samples import TrainingSamples
 from geko_engine.integrations.session import Session
@@ -29,7 +30,6 @@ from geko_engine.integrations.support import require_lambda, require_separate_ro
 from geko_engine.reporting.events import PhaseChanged
 from geko_engine.selection.history import History
 from geko_engine.selection.sample_records import SampleStates
-from geko_engine.training.plan_loader import PlanLoader
 
 if TYPE_CHECKING:
     from transformers import Trainer as Base
@@ -112,7 +112,7 @@ class GekoMixin(Base):  # type: ignore[misc]  # transformers has no types
         session = Session(
             self.model,
             samples,
-            PlanLoader(dataset, collate, settings, args.device),
+            PlanBatches(dataset, collate, args),
             self._geko_config,
             info,
             max_steps=max_steps,
