@@ -18,6 +18,7 @@ from geko_engine.reporting.events import Message, StepCompleted
 from geko_engine.scoring.own_loss import PROBED_SAMPLES, PROBED_TOKENS, probe
 from geko_engine.scoring.sample_scores import Scorer
 from tests.engine.conftest import small_gpt2, small_llama
+from tests.engine.scoring.test_sample_scores import padded_batch
 from tests.engine.training.test_trainer import OFF, assert_same_weights, sum_data, trainer_for, weights
 
 
@@ -161,3 +162,16 @@ class Samples(list[Any]):
     @property
     def targets(self) -> Any:
         return torch.tensor([int((item["labels"][1:] != IGNORE_INDEX).sum()) for item in self]).numpy()
+
+
+@pytest.mark.parametrize("function", [smoothed, smoothed_per_sample])
+def test_own_functions_decide_beside_an_own_loss(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    model, batch = Own(function), padded_batch()
+    scorer = Scorer(model, lambda outputs, given: outputs.logits[:, 0, 0] * 0 + 0.25)
+    scorer.use_own_loss()
+    scores, loss = scorer(model, batch), model(**batch).loss
+    assert scores.confidence.tolist() == [0.25] * 4 and scores.exact == (function is smoothed_per_sample)
+    torch.testing.assert_close(
+        scores.objective / scores.targets.sum(), (loss * scores.targets).sum() / scores.targets.sum()
+    )
+    torch.testing.assert_close(scores.loss, loss.detach().expand(4))
