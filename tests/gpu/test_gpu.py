@@ -22,7 +22,7 @@ from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama
 from tests.engine.models.test_quantization import trainer_of
 from tests.engine.scoring.test_own_loss import Own, WithoutLoss, summed
 from tests.engine.scoring.test_sample_scores import padded_batch
-from tests.engine.training.test_trainer import OFF, assert_same_weights, sum_data, trainer_for, weights
+from tests.engine.training.test_trainer import OFF, assert_same_weights, trainer_for, weights
 
 pytestmark = pytest.mark.gpu
 LORA = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -154,5 +154,6 @@ def test_a_run_from_its_folder_uses_the_gpu_and_its_model_loads_anywhere(tmp_pat
 def test_more_samples_than_memory_for_all_logits_are_trained(tmp_path: Path, little_memory: None) -> None:
     """128 x 64 x 150,000 logits in float32 would be 4.9 GB."""
     model = small_llama(vocab_size=150_000, hidden_size=64)
-    found = losses_of(tmp_path, model, data=sum_data(128), args={"num_epochs": 1, "batch_size": 128, "bf16": True})
+    rows = [{"input_ids": torch.randint(3, 70, (64,))} for _ in range(128)]
+    found = losses_of(tmp_path, model, data=rows, args={"num_epochs": 1, "batch_size": 128, "bf16": True})
     assert len(found) == 1
