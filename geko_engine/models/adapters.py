@@ -42,7 +42,7 @@ class Adapter:
     def trained_on(self) -> str:
         """What a run that trains the adapter on should know."""
         targets = self.values.get("target_modules") or []
-        layers = targets if isinstance(targets, str) else ", ".join(sorted(targets))
+        layers = targets if isinstance(targets, str) else ", ".join(sorted({name.split(".")[-1] for name in targets}))
         return (
             f"The training goes on with the adapter in {str(self.path)!r}, on its base model {self.base.name}: rank "
             f"{self.values.get('r')}, alpha {self.values.get('lora_alpha')}, layers {layers}. These are the adapter's own: "

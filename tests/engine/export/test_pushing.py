@@ -80,7 +80,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> tuple[HubServer, dict[st
         hub.models["tiny/base"] = Repo({"main": folder_files(write_base(folder / "base"))})
         hub.models["bob/theirs"] = Repo({"main": {}}, readers=frozenset({OTHER}))
         hub.models["ada/public"] = Repo({"main": {}}, readers=frozenset({WRITER}))
-        run = RunFolder.create(settings(folder, "tiny/base", rows))
+        run = RunFolder.create(settings(folder, "tiny/base", rows, model={"revision": "main"}))
         given = {"run": str(run.path), "pushes": PUSHES, "token": WRITER, "question": next(iter(ASKED))}
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT],
@@ -126,6 +126,7 @@ def test_the_card_says_what_it_is_and_no_path(pushed: tuple[HubServer, dict[str,
     assert "`answers.jsonl`, 4 samples" in card and f"| Optimizer steps | {report['steps']} |" in card
     assert 'AutoPeftModelForCausalLM.from_pretrained("ada/adapter")' in card
     assert str(run.path.parent.parent) not in card
+    assert json.loads(files["adapter_config.json"])["revision"] == "main", "whoever loads it gets the same base model"
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= set(files)
 
 
