@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from geko_engine.config.sections import ModelConfig
 from geko_engine.models.loading import load_model_and_tokenizer
 from tests.browser.conftest import WAIT, Server
+from tests.browser.test_access import violations
 from tests.engine.export.conftest import trained, write_base, write_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -29,6 +30,7 @@ def test_an_adapter_is_merged_and_what_is_missing_is_said(page: Page, server: Se
     assert load_model_and_tokenizer(ModelConfig(str(merged)))[0].config.model_type == "llama"
 
     card.get_by_role("button", name="Push to the Hub").click()
+    assert violations(page, "light") == []
     card.locator(".e-repo").fill("ada/answers")
     card.locator(".e-token").fill("hf_0123456789")
     card.get_by_role("button", name="Push", exact=True).click()
