@@ -26,7 +26,7 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 SMALL = RESULTS / "small"  # ignored by git: a quick run never replaces a full one
-PACKAGES = ("geko-finetune", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "numpy")
+PACKAGES = ("geko-finetune", "torch", "transformers", "accelerate", "trl", "peft", "bitsandbytes", "numpy")
 T = TypeVar("T")
 _tables: list[str] = []  # everything that this process has printed, as Markdown: written beside the figures
 

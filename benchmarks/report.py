@@ -156,6 +156,20 @@ def speed() -> list[str]:
     return table(["", "against `transformers.Trainer`"], rows)
 
 
+def steps() -> list[str]:
+    """A step against both peers, by the share of the output layer in the forward pass."""
+    rows = []
+    for found in results_of("head_shares")["steps"]:
+        shape = found["shape"]
+        size = f"{shape['hidden']} x {shape['layers']} x {shape['vocabulary']:,}"
+        batch = f"{shape['batch']} x {shape['tokens']}"
+        trained, share = "LoRA" if found["lora"] else "all weights", f"{shape['head_share']:.0%}".replace("%", " %")
+        ratios = [f"{found['ratio'][peer]:.2f}" for peer in ("transformers", "SFTTrainer")]
+        rows.append([share, size, batch, trained, found["targets"], *ratios])
+    header = ["output layer", "hidden x layers x vocabulary", "batch x tokens", "trained", "targets"]
+    return table([*header, "`transformers.Trainer` = 1", "TRL's `SFTTrainer` = 1"], rows)
+
+
 def ratio(found: dict[str, float]) -> str:
     """Median, least and most."""
     return f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f})"
@@ -209,6 +223,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "few": few,
     "parts": parts,
     "speed": lambda _: speed(),
+    "steps": lambda _: steps(),
     "label_noise": lambda _: label_noise(),
     "gpu": lambda _: gpu(),
 }

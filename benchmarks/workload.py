@@ -35,7 +35,11 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Size:
-    """A Llama-style model with tied embeddings, and its batches of `batch` samples of `tokens` tokens."""
+    """A Llama-style model with tied embeddings, and its batches of `batch` samples of `tokens` tokens.
+
+    Attributes:
+        heads, key_values: of the attention; fewer key_values than heads share them. inner: width of the MLP / hidden.
+    """
 
     hidden: int = 128
     layers: int = 4
@@ -43,11 +47,15 @@ class Size:
     tokens: int = 256
     batch: int = 8
     steps: int = 5
+    heads: int = 4
+    key_values: int = 4
+    inner: float = 3
 
     @property
     def head_share(self) -> float:
         """Share of the multiplications of a forward pass (attention scores left out) that the head takes."""
-        head, layer = self.vocabulary * self.hidden, 13 * self.hidden**2
+        squares = 2 + 2 * self.key_values / self.heads + 3 * self.inner
+        head, layer = self.vocabulary * self.hidden, squares * self.hidden**2
         return head / (head + self.layers * layer)
 
 
@@ -69,14 +77,14 @@ class Forwarded:
         return np.diff(self.starts)[1:].tolist()
 
 
-def watch(model: nn.Module) -> Forwarded:
+def watch(model: nn.Module, clock: Callable[[], float] = time.perf_counter) -> Forwarded:
     """Count and time the forward passes of `model` from outside, the same way for every trainer."""
     seen = Forwarded([])
 
     def before(_module: nn.Module, _args: Any, inputs: dict[str, Any]) -> None:
         if not seen.starts and not torch.is_grad_enabled():
             return  # GEKO asks at first, of a few tokens, whose loss to train with
-        seen.starts.append(time.perf_counter())
+        seen.starts.append(clock())
         seen.tokens += int(inputs["attention_mask"].sum())
         seen.positions += inputs["input_ids"].numel()
 
@@ -90,10 +98,10 @@ def make_model(size: Size) -> Any:
     config = LlamaConfig(
         vocab_size=size.vocabulary,
         hidden_size=size.hidden,
-        intermediate_size=3 * size.hidden,
+        intermediate_size=round(size.inner * size.hidden),
         num_hidden_layers=size.layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.key_values,
         max_position_embeddings=max(512, size.tokens),
         pad_token_id=0,
         bos_token_id=None,
@@ -150,12 +158,15 @@ def run_geko(
         return trainer
 
 
-def run_transformers(model: Any, rows: Rows, batch: int, strategy: str = "random", **changes: Any) -> None:
+def run_transformers(
+    model: Any, rows: Rows, batch: int, strategy: str = "random", *, lora: Any = None, **changes: Any
+) -> None:
     """One epoch of transformers.Trainer with its defaults; `strategy` is its train_sampling_strategy.
 
     Args:
-        changes: more of its arguments.
+        lora: a peft.LoraConfig to apply first. changes: more of its arguments.
     """
+    model = _adapted(model, lora)
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
             output_dir=folder,
@@ -173,3 +184,48 @@ def run_transformers(model: Any, rows: Rows, batch: int, strategy: str = "random
         trainer = Trainer(model, args, data_collator=Collator(0), train_dataset=rows)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+
+
+def run_sft(model: Any, rows: Rows, batch: int, *, lora: Any = None) -> None:
+    """One epoch of TRL's SFTTrainer in float32, without gradient checkpointing: what the others do."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    names = ("input_ids", "labels")
+    dataset = Dataset.from_list([{name: row[name].tolist() for name in names} for row in rows])
+    with tempfile.TemporaryDirectory() as folder:
+        args = SFTConfig(
+            output_dir=folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=batch,
+            learning_rate=5e-5,
+            weight_decay=0.01,
+            max_length=None,
+            bf16=False,
+            activation_checkpointing=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+        )
+        trainer = SFTTrainer(_adapted(model, lora), args, train_dataset=dataset, processing_class=_tokenizer())
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+
+
+def _adapted(model: Any, lora: Any) -> Any:
+    if lora is None:
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, lora)
+
+
+def _tokenizer() -> Any:
+    """TRL wants one, though it has nothing to do."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
