@@ -96,6 +96,7 @@ def build(
     trainer = GEKOTrainer(model, data, tokenizer, None, bare, args, on_event=_silent)
     share = max(0.0, (budget * args.num_epochs - 1) / (args.num_epochs - 1))
     options = {"epochs": args.num_epochs, "seed": args.seed, "step_size": trainer.engine.step_size}
+    options["batch_size"] = trainer.engine.batch_size
     trainer.policy = SharePolicy(bare, data, share=share, by_loss=arm == LARGEST_LOSS, **options)
     return trainer
 

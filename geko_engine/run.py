@@ -13,6 +13,7 @@ from typing import Any
 
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.excluded_rows import read_row_flags
 from geko_engine.exceptions import GekoError, RunError, Stopped, is_out_of_memory
 from geko_engine.launch import Peers, is_main_process, process_count
@@ -33,6 +34,7 @@ from geko_engine.storage.disk_space import (
 )
 
 MEGABYTE = 1_000_000
+FEWEST_TOKENS = 16  # per batch: below that, each sample has one of its own anyway
 END_OF_ADAPTER = (
     "The adapter learns to end an answer with {end}, where generation with the base model's own settings does not stop: "
     "pass eos_token_id={number} to generate."
@@ -132,26 +134,36 @@ def _with_smaller_batches(
     """Train. If memory runs out, continue from the newest checkpoint with smaller batches and the same samples a step."""
     from accelerate.utils import find_executable_batch_size
 
-    sizes = batch_sizes(config.training.batch_size, config.training.gradient_accumulation_steps)
-    first = next(sizes)
+    tried = list(smaller_batches(config.training))
+    number = 0
 
     def smaller() -> int:
-        size, steps = next(sizes, (0, 0))
-        if size:
-            emit(
-                Message(f"Memory ran out: continuing with batch size {size} and {steps} accumulation steps.", "warning")
-            )
-        return size
+        nonlocal number
+        number += 1
+        if number < len(tried):
+            emit(Message(f"Memory ran out: continuing with {tried[number][1]}.", "warning"))
+        return len(tried) - number
 
-    def attempt(batch_size: int) -> dict[str, Any]:
-        steps = first[0] * first[1] // batch_size
-        args = dataclasses.replace(config.training, batch_size=batch_size, gradient_accumulation_steps=steps)
-        again = resume or batch_size < first[0]
-        return _train(folder, dataclasses.replace(config, training=args), emit, stop, again, peers)
+    def attempt(_left: int) -> dict[str, Any]:
+        args = dataclasses.replace(config, training=tried[number][0])
+        return _train(folder, args, emit, stop, resume or number > 0, peers)
 
-    retrying = find_executable_batch_size(attempt, starting_batch_size=first[0], reduce_batch_size_fn=smaller)
+    retrying = find_executable_batch_size(attempt, starting_batch_size=len(tried), reduce_batch_size_fn=smaller)
     report: dict[str, Any] = retrying()
     return report
+
+
+def smaller_batches(args: GEKOTrainingArgs) -> Iterator[tuple[GEKOTrainingArgs, str]]:
+    """Yield `args` and then what needs ever less memory for the same samples a step, each with its words."""
+    tokens = args.max_tokens_per_batch
+    while tokens >= FEWEST_TOKENS:
+        yield dataclasses.replace(args, max_tokens_per_batch=tokens), f"at most {tokens:,} tokens per batch"
+        tokens //= 2
+    if args.max_tokens_per_batch:
+        return
+    for size, steps in batch_sizes(args.batch_size, args.gradient_accumulation_steps):
+        words = f"batch size {size} and {steps} accumulation steps"
+        yield dataclasses.replace(args, batch_size=size, gradient_accumulation_steps=steps), words
 
 
 def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int, int]]:

@@ -37,6 +37,7 @@ STEP_VALUES = (
     "plain_training_tokens",
     "learning_rate",
     "train_seconds",
+    "seconds_saved_ratio",
 )  # of a StepCompleted, which the snapshot takes as they are
 ANSWERED = ("epoch", "step", "answers", "seconds")
 step_values, counts = itemgetter(*STEP_VALUES), itemgetter(*COUNTED)
@@ -79,6 +80,7 @@ class Snapshot:
     steps_per_second: float | None = None
     tokens_per_second: float | None = None
     train_seconds: float = 0.0
+    seconds_saved_ratio: float | None = None
     curriculum: str = ""
     eta_seconds: float | None = None
     eval_loss: float | None = None

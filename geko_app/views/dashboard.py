@@ -189,7 +189,7 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
     return [
         {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": epochs_note(started)},
         {"name": "Step", "value": f"{snapshot.step:,}", "note": planned},
-        {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": "vs. plain"},
+        {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": time_note(snapshot)},
         {"name": "Average loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
         {"name": "Steps/s", "value": speed, "note": speed_note(snapshot)},
         {"name": "ETA", **format_eta(snapshot.eta_seconds)},
@@ -231,12 +231,23 @@ def compute_sentence(snapshot: Snapshot) -> str:
 
 
 def saved_seconds(snapshot: Snapshot) -> str:
-    """The time that the saved compute would have taken at the present speed: the only estimate among the figures."""
-    ratio = snapshot.compute_saved_ratio or 0.0
-    if not 0 < ratio < 1:
+    """The time saved: the only estimate among the figures."""
+    ratio = snapshot.seconds_saved_ratio
+    if ratio is None or ratio >= 1:
         return ""
     seconds = snapshot.train_seconds * ratio / (1 - ratio)
-    return "" if seconds < 1 else f" At this run's speed, the difference is about {format_duration(seconds)}."
+    if abs(seconds) < 1:
+        return ""
+    return (
+        f" Time {'saved' if seconds > 0 else 'lost'}: about {format_duration(abs(seconds))} of training, an estimate from the "
+        "steps of this run, each of which takes a fixed time and a time for each token."
+    )
+
+
+def time_note(snapshot: Snapshot) -> str:
+    """What the compute saved is in time, below it."""
+    ratio = snapshot.seconds_saved_ratio
+    return "vs. plain" if ratio is None else f"about {100 * ratio:.0f} % of the time"
 
 
 def speed_note(snapshot: Snapshot) -> str:

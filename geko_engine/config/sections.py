@@ -45,6 +45,13 @@ class ModelConfig:
         choices=("auto", "float32", "bfloat16", "float16"),
         kw_only=True,
     )
+    attn_implementation: str = setting(
+        "auto",
+        "Attention kernels, by their name in transformers.",
+        "auto is sdpa where the model supports it. flash_attention_2 and 3 are faster on long samples; they need their package, a GPU and bf16 or fp16.",
+        choices=("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3"),
+        kw_only=True,
+    )
 
 
 @dataclass

@@ -182,6 +182,21 @@ class GEKOTrainingArgs:
         minimum=1,
         maximum=65_536,
     )
+    max_tokens_per_batch: int = setting(
+        0,
+        "Tokens per forward pass, padding included; 0 to count samples instead.",
+        "Fills each forward pass by tokens: many short samples or a few long ones, always about the same memory. A step still has batch_size times accumulation steps samples, in as many passes as it takes.",
+        unit="tokens",
+        minimum=0,
+        maximum=100_000_000,
+        kw_only=True,
+    )
+    group_by_length: bool = setting(
+        True,
+        "Put samples of similar length into one batch.",
+        "Much less padding, so steps are faster. Switched off, batches are drawn at random, as transformers does by default.",
+        kw_only=True,
+    )
     auto_find_batch_size: bool = setting(
         False,
         "Halve the batch size automatically when memory runs out.",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from geko_engine.exceptions import DataError
 
@@ -19,6 +20,10 @@ IGNORE_INDEX = -100  # label of a position that is no target, as in transformers
 
 NO_LIMIT = 1_000_000_000
 READ = ("input_ids", "labels", "attention_mask")  # keys of a dataset's items
+# What a batch holds for the scorer, and the model never sees: flat positions that predict a target [K], the largest target
+# (no dimension), and the loss weight of each sample [B].
+TARGET_ROWS, LARGEST_TARGET, SAMPLE_WEIGHTS = "target_rows", "largest_target", "sample_weights"
+FOR_THE_SCORER = (TARGET_ROWS, LARGEST_TARGET, SAMPLE_WEIGHTS)
 
 
 @dataclass
@@ -218,3 +223,25 @@ class Collator:
             for row, sample in enumerate(samples):
                 batch[name][row, : len(sample[name])] = sample[name]
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def next_labels(labels: Tensor) -> Tensor:
+    """The label of the token after each position, [B, T]; the last position has none."""
+    return pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+
+
+def with_target_rows(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`batch` with what depends on its labels alone, computed where they are.
+
+    On the host, before the batch is sent: to find positions on a GPU would be to wait for it.
+    """
+    labels = next_labels(batch["labels"]).flatten()
+    rows = (labels != IGNORE_INDEX).nonzero().squeeze(1)
+    return {**batch, TARGET_ROWS: rows, LARGEST_TARGET: labels.amax()}
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """`batch` on its way to `device`, without waiting; what has no dimension stays on the host."""
+    if device.type == "cuda":
+        batch = {name: value if value.is_pinned() else value.pin_memory() for name, value in batch.items()}
+    return {name: value.to(device, non_blocking=True) if value.ndim else value for name, value in batch.items()}

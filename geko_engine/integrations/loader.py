@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geko_engine.integrations.samples import Collate
 from geko_engine.selection.epoch_plan import Plan
+from geko_engine.training.micro_batches import MicroBatches
 
 
 def micro_batches(count: int, size: int) -> list[slice]:
     """Where the micro-batches of a step of `count` samples lie in it, of at most `size` samples each; as GEKOTrainer has them."""
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    return [slice(*ends) for ends in pairwise(MicroBatches(size).bounds(np.ones(count, int)))]
 
 
 class PlanBatches:

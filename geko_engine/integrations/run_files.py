@@ -27,7 +27,6 @@ from geko_engine.runs.writer import RunWriter
 from geko_engine.storage.array_files import load_arrays, save_arrays
 from geko_engine.storage.atomic_files import replace_file, replace_json
 from geko_engine.training.checkpoint import fingerprint
-from geko_engine.training.compute import TokenCounter
 from geko_engine.training.state import TrainerState
 
 FORMAT = 1
@@ -148,9 +147,9 @@ def load_state(session: Session, checkpoint: Path) -> str:
     try:
         values = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         arrays = load_arrays(checkpoint / POLICY)
-        there, state = values["identity"], dict(values["state"])
+        there = values["identity"]
         policy, folder = values["policy"] | arrays, str(values["run_folder"])
-        counter = TokenCounter(**state.pop("counter"))
+        state = TrainerState.from_dict(values["state"])
     except FileNotFoundError as error:
         raise CheckpointError(
             f"The checkpoint {str(checkpoint)!r} has no {Path(error.filename or STATE).name}, so GEKO's record is not in it: it "
@@ -166,7 +165,7 @@ def load_state(session: Session, checkpoint: Path) -> str:
     if different:
         raise CheckpointError(f"The checkpoint {str(checkpoint)!r} is of another run: {'; '.join(different)}.")
     session.policy.load_state_dict(policy)
-    session.state = TrainerState(**state, counter=counter)
+    session.state = state
     session.state.reason = ""
     return folder
 

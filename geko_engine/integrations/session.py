@@ -84,7 +84,8 @@ class Session:
         self.max_steps, self.step_size, self.seed, self.device, self.emit = max_steps, step_size, seed, device, emit
         scorer = Scorer(model, warn=lambda text: emit(Message(text, "warning")))
         self.scored = Scored(model, scorer, autocast)
-        self.policy = policy_for(config, samples.view, epochs=info.epochs, seed=seed, step_size=step_size)
+        sizes: dict[str, Any] = {"step_size": step_size, "batch_size": info.batch_size}
+        self.policy = policy_for(config, samples.view, epochs=info.epochs, seed=seed, **sizes)
         self.state = TrainerState()
         self.targets = 0  # of all micro-batches of the step being done
         self.gradient_norm: float | None = None  # of the step being done, where the trainer says it

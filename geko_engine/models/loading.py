@@ -18,6 +18,7 @@ from geko_engine.exceptions import GekoError, ModelError
 from geko_engine.hub.client import fetch_model
 from geko_engine.hub.downloads import DownloadProgress, OnProgress, ShouldStop, offline, run_cancellable
 from geko_engine.models.adapters import Adapter, adapter_at, add_adapter
+from geko_engine.models.attention import attention_options, refused_attention
 from geko_engine.models.checks import (
     check_kind,
     check_vocabulary,
@@ -59,15 +60,17 @@ def load_model_and_tokenizer(
         (model, tokenizer).
 
     Raises:
-        ConfigError: at model.quantization, if bitsandbytes is missing.
+        ConfigError: at model.quantization, if bitsandbytes is missing; at model.attn_implementation, if it cannot run here.
         ModelError: at model.name, model.revision or model.trust_remote_code.
         Stopped: if should_stop returned True.
     """
-    bits = quantization_config(config.quantization, args or GEKOTrainingArgs())
+    training = args or GEKOTrainingArgs()
+    bits = quantization_config(config.quantization, training)
+    chosen = {"dtype": dtype, **attention_options(config, half=training.bf16 or training.fp16 or dtype.itemsize == 2)}
 
     def load(source: str, options: dict[str, Any]) -> Adapter | tuple[Any, dict[str, Any], Any]:
         adapter = _adapter_of(source, options, config)
-        return adapter or _from_pretrained(source, config, {**options, "dtype": dtype}, bits)
+        return adapter or _from_pretrained(source, config, {**options, **chosen}, bits)
 
     found = _with_source(config, load, should_stop, on_progress)
     if isinstance(found, Adapter):
@@ -146,7 +149,7 @@ def _explained(config: ModelConfig, work: Callable[[], Loaded], *, reached: bool
     except GekoError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and the Hub's own families
-        raise loading_error(error, config, reached=reached) from error
+        raise refused_attention(error, config) or loading_error(error, config, reached=reached) from error
 
 
 def _adapter_of(source: str, options: dict[str, Any], config: ModelConfig) -> Adapter | None:
@@ -190,9 +193,9 @@ def _from_pretrained(
     """(model, loading info of its weights, tokenizer). Raises what transformers raises."""
     from transformers import AutoModelForCausalLM
 
-    dtype = options.pop("dtype")
+    chosen: dict[str, Any] = {k: options.pop(k) for k in ("dtype", "attn_implementation") if k in options}
     settings, tokenizer = _config_and_tokenizer(source, config, options)
-    options = {"trust_remote_code": config.trust_remote_code, "dtype": dtype, **options}
+    options = {"trust_remote_code": config.trust_remote_code, **chosen, **options}
     if quantized_with(settings):  # the files decide, not the setting
         require_bitsandbytes(f"The quantized weights of {config.name!r}", "give the original model")
     elif bits is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from typing import Any
 
@@ -38,16 +41,44 @@ def enable_checkpointing(model: Any) -> None:
 
 def compile_model(model: nn.Module, warn: Callable[[str], None]) -> bool:
     """Compile the model in place. Returns False and calls `warn` if this machine cannot."""
-    if torch.cuda.is_available():
-        missing = "" if importlib.util.find_spec("triton") else "Triton"
-    else:
-        compiler = os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "g++")
-        missing = "" if shutil.which(compiler) or shutil.which("clang++") else f"a C++ compiler ({compiler})"
+    missing = missing_for_compilation()
     if missing:
-        warn(f"compile_model is on, but torch.compile needs {missing}, which is missing here: training without it.")
+        warn(f"compile_model is on, but torch.compile needs {missing}: training without it.")
         return False
     model.compile(dynamic=True)
     return True
+
+
+def missing_for_compilation() -> str:
+    """What torch.compile needs and does not find here, in words; "" if it has all.
+
+    The compiler is tried: one that is there may lack its own headers, or Python's. Triton needs it on a GPU, too.
+    """
+    gpu = torch.cuda.is_available()
+    if gpu and not importlib.util.find_spec("triton"):
+        return "Triton, which is missing here"
+    language, variable = ("C", "CC") if gpu else ("C++", "CXX")
+    names = ["cl"] if sys.platform == "win32" else ["gcc", "clang"] if gpu else ["g++", "clang++"]
+    given = shlex.split(os.environ.get(variable, ""))
+    compiler = next((found for name in given[:1] or names if (found := shutil.which(name))), None)
+    if compiler is None:
+        return f"a {language} compiler ({(given or names)[0]}), which is missing here"
+    if sys.platform == "win32":
+        return ""
+    kind = "c" if gpu else "c++"
+    command = [compiler, *given[1:], "-x", kind, "-fsyntax-only", f"-I{sysconfig.get_paths()['include']}", "-"]
+    try:
+        tried = subprocess.run(
+            command, input="#include <Python.h>\n", text=True, capture_output=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"a {language} compiler that works ({compiler}: {error})"
+    said = tried.stderr.strip().splitlines()
+    return (
+        ""
+        if tried.returncode == 0
+        else f"a {language} compiler that works ({compiler}: {said[0] if said else 'it fails'})"
+    )
 
 
 def check_precision(args: GEKOTrainingArgs) -> str:

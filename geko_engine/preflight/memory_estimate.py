@@ -140,7 +140,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         written=counter.written,
         operations=counter.count,
         tokens=batch_size * length,
-        accumulates=config.training.gradient_accumulation_steps > 1,
+        accumulates=config.training.gradient_accumulation_steps > 1 or config.training.max_tokens_per_batch > 0,
         recomputed=recomputed,
         layers=layers,
     )

@@ -203,7 +203,9 @@ def estimate(
     """
     args = config.training
     processes = process_count() if is_launched() else args.process_count(torch.cuda.device_count)
-    longest = np.argsort(lengths)[::-1][: args.batch_size]  # the first step of a run trains on these
+    budget = args.max_tokens_per_batch
+    together = max(1, budget // int(lengths.max())) if budget else args.batch_size
+    longest = np.argsort(lengths)[::-1][:together]  # the first step of a run trains on these
     try:
         found = footprint(config, model_config, len(longest), int(lengths[longest].max()), int(targets[longest].sum()))
         found = found.shared_out(processes) if args.fsdp != "none" else found
@@ -213,6 +215,9 @@ def estimate(
         return None
     per_epoch = steps_per_epoch(len(lengths), args.batch_size * args.gradient_accumulation_steps * processes)
     steps = args.planned_steps(per_epoch)
+    passes, tokens = steps * args.gradient_accumulation_steps, steps * int(lengths.sum()) // (per_epoch * processes)
+    if budget:
+        passes = max(steps, tokens // budget)
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     speed = _speed(found.parameters, model_config.get_text_config().hidden_size, dtype)
     free, total = available_memory()
@@ -225,9 +230,7 @@ def estimate(
         free,
         total,
         steps,
-        found.seconds(
-            steps * int(lengths.sum()) // (per_epoch * processes), steps * args.gradient_accumulation_steps, speed
-        ),
+        found.seconds(tokens, passes, speed),
         word,
         sentence,
     )

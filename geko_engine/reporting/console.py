@@ -29,6 +29,8 @@ from geko_engine.reporting.events import (
 WIDTH = 60
 OPTION_NAMES = {
     "gradient_accumulation_steps": "Grad accum",
+    "attn_implementation": "Attention",
+    "max_tokens_per_batch": "Tokens per batch",
     "gradient_checkpointing": "Grad checkpointing",
     "compile_model": "torch.compile",
     "use_8bit_optimizer": "8-bit optimizer",  # of version 1
@@ -224,6 +226,7 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             number("compute_saved_ratio", ".2f", 100, " %")
             + f" (forward 1, backward {report.get('backward_cost', 2):.3g}, scans counted)",
         ),
+        ("Time saved", time_saved(report)),
         ("Seconds", number("seconds", ".1f")),
         ("Train loss", number("train_loss", ".4f") + " (trained samples of the last epoch)"),
         ("Evaluation loss", pair("eval_loss", ".4f")),
@@ -236,6 +239,15 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     if report.get("model_path"):
         rows.append(("Model", report["model_path"]))
     return rows
+
+
+def time_saved(report: dict[str, Any]) -> str:
+    """The seconds of steps and scans beside those that plain training is estimated to take."""
+    ratio, plain = report.get("seconds_saved_ratio"), report.get("plain_train_seconds")
+    if ratio is None or plain is None:
+        return "–"
+    spent = report["train_seconds"] + report.get("scan_seconds", 0.0)
+    return f"about {100 * ratio:.0f} % ({spent:,.0f} s of training; plain training, estimated from these steps: {plain:,.0f} s)"
 
 
 def _bucket_text(counts: dict[str, int]) -> str:

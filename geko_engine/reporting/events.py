@@ -118,6 +118,8 @@ class StepCompleted(Event):
     progress: share of the run in [0, 1]. plain_training_tokens: what plain training would have forwarded by now.
     steps_planned: total optimizer steps as the plan stands now. bucket counts: as of the record now. grad_norm: of the
     gradient before clipping; None where it was not finite, and in the events of version 1. backward_cost: of a backward pass, the forward pass being 1.
+    seconds_saved_ratio: share of plain training's seconds that were saved, an estimate from the steps of this run; None
+    while too few of them were measured.
     """
 
     step: int
@@ -141,6 +143,7 @@ class StepCompleted(Event):
     unseen: int
     grad_norm: float | None = None
     backward_cost: float = 2.0
+    seconds_saved_ratio: float | None = None
 
 
 @dataclass(frozen=True)

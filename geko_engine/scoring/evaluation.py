@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from geko_engine.data.batches import Collator
+from geko_engine.data.batches import Collator, to_device, with_target_rows
 from geko_engine.exceptions import Stopped
 from geko_engine.scoring.sample_scores import BatchScores
 
@@ -94,8 +94,8 @@ def score_samples(
     order = ids[np.argsort(samples.lengths[ids], kind="stable")]
     parts = list(_batches(order, samples.lengths[order], batch_size))
     done = np.cumsum([0, *map(len, parts)])
-    columns: list[NDArray[Any]] = []
-    probabilities = [np.zeros(0, np.float32)]
+    columns: list[Tensor] = [torch.zeros(SCORES, 0)]
+    probabilities: list[Tensor] = [torch.zeros(0)]
     training = scored.training
     scored.eval()
     try:
@@ -106,19 +106,22 @@ def score_samples(
                 own_batch = first + rank < len(parts)
                 if own_batch or together:
                     batch = collate([samples[int(i)] for i in parts[first + rank if own_batch else first]])
-                    scores = scored({name: value.to(device) for name, value in batch.items()})
+                    scores = scored(to_device(with_target_rows(batch), device))
                 if own_batch:
-                    columns.append(as_columns(scores, batch["input_ids"].shape[1]))
+                    # Nothing here waits for the device: batches are prepared while it works.
+                    columns.append(score_table(scores, batch["input_ids"].shape[1]).to("cpu", non_blocking=True))
                     if with_tokens and scores.probability is not None:
-                        probabilities.append(scores.probability.float().cpu().numpy())
+                        probabilities.append(scores.probability.float().to("cpu", non_blocking=True))
                 on_progress(int(done[min(len(parts), first + processes)]), len(order))
     finally:
         scored.train(training)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     own = np.concatenate([*parts[rank::processes], order[:0]])
-    table = np.concatenate(columns, axis=1) if columns else np.zeros((SCORES, 0))
+    table = torch.cat(columns, 1).double().numpy()
     tokens = int(samples.lengths[own].sum())
     loss_sum, targets, loss, correct, confidence, min_target_probability, width = table
-    probability, padding = np.concatenate(probabilities), int(width.sum()) - tokens
+    probability, padding = torch.cat(probabilities).numpy(), int(width.sum()) - tokens
     return SampleScores(
         own, loss_sum, targets, loss, correct > 0.5, confidence, min_target_probability, probability, tokens, padding
     )
@@ -144,7 +147,12 @@ def in_id_order(found: SampleScores) -> SampleScores:
 
 
 def as_columns(scores: BatchScores, width: int) -> NDArray[Any]:
-    """BatchScores -> one float64 array [SCORES, B]: one transfer from the device.
+    """BatchScores -> one float64 array [SCORES, B] on the host, with the rows of `score_table`."""
+    return score_table(scores, width).cpu().double().numpy()  # only now: not every device has float64
+
+
+def score_table(scores: BatchScores, width: int) -> Tensor:
+    """BatchScores -> one float32 tensor [SCORES, B] where they are.
 
     Rows: loss_sum, targets, loss, correct, confidence, min_target_probability, and `width`, the padded length of the batch.
     """
@@ -156,8 +164,7 @@ def as_columns(scores: BatchScores, width: int) -> NDArray[Any]:
         scores.confidence,
         scores.min_target_probability,
     )
-    table = torch.stack([*(part.float() for part in parts), torch.full_like(parts[0], width, dtype=torch.float)])
-    return table.cpu().double().numpy()  # only now: not every device has float64
+    return torch.stack([*(part.float() for part in parts), torch.full_like(parts[0], width, dtype=torch.float)])
 
 
 def _batches(ids: NDArray[Any], lengths: NDArray[Any], batch_size: int) -> Iterator[NDArray[Any]]:

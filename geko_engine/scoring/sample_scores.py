@@ -13,9 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from geko_engine.data.batches import IGNORE_INDEX
+from geko_engine.data.batches import (
+    FOR_THE_SCORER,
+    IGNORE_INDEX,
+    LARGEST_TARGET,
+    TARGET_ROWS,
+    next_labels,
+    with_target_rows,
+)
 from geko_engine.exceptions import ModelError
 from geko_engine.scoring.chunked_loss import TokenLoss, loss_of_hidden, loss_of_logits
 from geko_engine.scoring.output_head import Head
@@ -83,16 +89,19 @@ class Scorer:
     def __call__(self, model: nn.Module, batch: dict[str, Tensor], weights: Tensor | None = None) -> BatchScores:
         """Scores of `batch`: input_ids, attention_mask, labels, all [B, T] with IGNORE_INDEX where not a target.
 
+        A batch that has been through `with_target_rows` is scored without waiting for its device.
+
         Args:
             weights: [B] float32, weight of each sample in the objective (default 1).
 
         Raises:
             ModelError: if the output has neither `.logits` nor `.loss`.
         """
-        next_labels = pad(batch["labels"][:, 1:], (0, 1), value=IGNORE_INDEX)
-        count, length = next_labels.shape
-        rows = (next_labels != IGNORE_INDEX).flatten().nonzero().squeeze(1)
-        target, sample = next_labels.flatten()[rows], rows // length
+        found = batch if TARGET_ROWS in batch else with_target_rows(batch)
+        rows, largest = found[TARGET_ROWS], found[LARGEST_TARGET]
+        batch = {name: value for name, value in batch.items() if name not in FOR_THE_SCORER}
+        count, length = batch["labels"].shape
+        target, sample = next_labels(batch["labels"]).flatten()[rows], rows // length
         if weights is None:
             weights = torch.ones(count, device=rows.device)
         row_weight = weights[sample]
@@ -109,7 +118,7 @@ class Scorer:
         logits = getattr(outputs, "logits", None)
         if logits is None:
             return self._from_loss(outputs, batch, weights)
-        _check_shape(logits, target)
+        _check_shape(logits, largest)
         flat = logits.flatten(0, -2)
         if len(flat) != len(rows):  # the model has no head that could be hooked, or does not call it
             flat = flat.index_select(0, rows)
@@ -191,10 +200,9 @@ class Scorer:
         return scores
 
 
-def _check_shape(logits: Tensor, target: Tensor) -> None:
-    """Raise ModelError for logits of another head than that of a language model."""
-    width = logits.shape[-1]
-    if logits.ndim < 3 or (len(target) and int(target.max()) >= width):
+def _check_shape(logits: Tensor, largest: Tensor) -> None:
+    """Raise ModelError for logits of another head than that of a language model. largest: target, on the host."""
+    if logits.ndim < 3 or int(largest) >= logits.shape[-1]:
         raise ModelError(
             f"The model's logits have shape {tuple(logits.shape)}, but one score for each token of the vocabulary at each "
             "position is needed: give a model with a language model head (AutoModelForCausalLM), not a classifier."

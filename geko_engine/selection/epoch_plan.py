@@ -1,7 +1,7 @@
 """The plan of one epoch from the record: which samples, in which steps, with which loss weights. Pure, numpy only.
 
-The same record, seed and epoch give the same plan. Frozen samples are really skipped; the number of steps stays
-that of plain training and the batches shrink (under AdamW, steps times learning rate move the weights).
+The same record, seed and epoch give the same plan. Frozen samples are really skipped; what that does to the steps is
+decided in step_sizes.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.buckets import Bucket, bucket_loss_weights
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.sample_records import Prediction, SampleStates
+from geko_engine.selection.step_sizes import shrunken_bounds, whole_bounds
 
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
-SMALLEST_STEP = 4  # a step never shrinks below so many samples
 SUSPECT_SKIP = 0.9  # share of the suspected wrong labels that an epoch leaves out
 MOST_SUSPECTS = 0.2  # where more of all samples are suspects, they are listed and none is left out
 
@@ -160,6 +160,8 @@ def plan_epoch(
     epoch: int,
     seed: int,
     step_size: int,
+    batch_size: int = 0,
+    group_by_length: bool = True,
     bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     longest_first: bool = False,
     everything: bool = False,
@@ -168,8 +170,9 @@ def plan_epoch(
     """The plan of `epoch` (from 0).
 
     Args:
-        lengths: tokens of each sample [count]; samples of similar length share a step.
-        step_size: samples per optimizer step of plain training.
+        lengths: tokens of each sample [count]. group_by_length: samples of similar length share a step.
+        step_size: samples per optimizer step of plain training. batch_size: of them, those of one forward pass; 0 for
+            all. Both of all processes together.
         longest_first: begin with the step that holds the longest sample, so that running out of memory
             happens at once and not after an hour.
         everything: every sample once, with weight 1. bucket: as of the last partition, [count] (default: as of now).
@@ -180,11 +183,19 @@ def plan_epoch(
     else:
         ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)
         counts = {}
-    bounds = step_bounds(len(ids), states.count, step_size)
+    plain = steps_per_epoch(states.count, step_size)
+    if len(ids) == states.count:
+        bounds = whole_bounds(len(ids), step_size)
+    else:
+        bounds = shrunken_bounds(len(ids), plain, step_size, batch_size)
     shuffled = rng.permutation(len(ids))
-    window = np.searchsorted(bounds[WINDOW_STEPS:-1:WINDOW_STEPS], np.arange(len(ids)), "right")
-    key = window * (int(lengths.max(initial=0)) + 1) + lengths[ids[shuffled]]  # window, then length: one sort for both
-    position = shuffled[np.argsort(key, kind="stable")]
+    position = shuffled
+    if group_by_length:
+        window = np.searchsorted(bounds[WINDOW_STEPS:-1:WINDOW_STEPS], np.arange(len(ids)), "right")
+        key = (
+            window * (int(lengths.max(initial=0)) + 1) + lengths[ids[shuffled]]
+        )  # window, then length: one sort for both
+        position = shuffled[np.argsort(key, kind="stable")]
     order, weights = ids[position], weights[position]
     steps = rng.permutation(len(bounds) - 1)
     if longest_first and len(order):
@@ -192,26 +203,8 @@ def plan_epoch(
         at = int(np.flatnonzero(steps == holder)[0])
         steps[[0, at]] = steps[[at, 0]]
     starts, sizes = bounds[:-1][steps], np.diff(bounds)[steps]
-    return Plan(
-        order, weights, starts, sizes, distribute_tokens(order, starts, lengths, float(lengths.sum())), **counts
-    )
-
-
-def step_bounds(planned: int, count: int, step_size: int) -> NDArray[Any]:
-    """Bounds [steps + 1] of the steps in which `planned` samples are trained on, where plain training has `count`.
-
-    As many steps as plain training, of even sizes, but none below SMALLEST_STEP; plain training's own when all are
-    planned.
-    """
-    if planned >= count:
-        return np.append(np.arange(0, planned, step_size), planned)
-    smallest = min(SMALLEST_STEP, step_size)
-    return even_bounds(planned, min(steps_per_epoch(count, step_size), max(1, planned // smallest)))
-
-
-def even_bounds(planned: int, steps: int) -> NDArray[Any]:
-    """Bounds of `steps` steps that share `planned` samples evenly; [0] when there are none."""
-    return np.arange(steps + 1) * planned // steps if planned else np.zeros(1, int)
+    tokens = distribute_tokens(order, starts, lengths, float(lengths.sum()))
+    return Plan(order, weights, starts, sizes, tokens, **counts)
 
 
 def distribute_tokens(order: NDArray[Any], starts: NDArray[Any], lengths: NDArray[Any], total: float) -> NDArray[Any]:

@@ -59,6 +59,8 @@ class BucketPolicy(UniformPolicy):
             epoch=epoch.number,
             seed=self.seed,
             step_size=self.step_size,
+            batch_size=self.batch_size,
+            group_by_length=self.group_by_length,
             bucket_weights=phase.weights if phase else config.bucket_weights,
             longest_first=epoch.number == 0,
             everything=is_full_epoch(config, epoch.number, self.epochs),
@@ -125,7 +127,13 @@ class GekoPolicy(BucketPolicy):
     def __init__(self, config: GEKOConfig, samples: SelectionData, **options: Any) -> None:
         super().__init__(config, samples, **options)
         self.prediction = KnownPrediction(
-            config, samples, self.states, seed=self.seed, step_size=self.step_size, agree=self.agree
+            config,
+            samples,
+            self.states,
+            seed=self.seed,
+            step_size=self.step_size,
+            batch_size=self.batch_size,
+            agree=self.agree,
         )
         self.stability = Stability(config, samples, self.states, seed=self.seed, epochs=self.epochs, agree=self.agree)
 
@@ -196,8 +204,19 @@ def policy_for(
     epochs: int,
     seed: int,
     step_size: int,
+    batch_size: int = 0,
+    group_by_length: bool = True,
     agree: Agree = lambda value: value,
 ) -> UniformPolicy:
     """The policy that `config` describes: plain training, InfoBatch's rule, or GEKO's."""
     kind = UniformPolicy if not config.enabled else GekoPolicy if config.mastery == "exact_match" else InfoBatchPolicy
-    return kind(config, samples, epochs=epochs, seed=seed, step_size=step_size, agree=agree)
+    return kind(
+        config,
+        samples,
+        epochs=epochs,
+        seed=seed,
+        step_size=step_size,
+        batch_size=batch_size,
+        group_by_length=group_by_length,
+        agree=agree,
+    )

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.buckets import Bucket
-from geko_engine.selection.epoch_plan import SMALLEST_STEP, Plan, distribute_tokens, even_bounds
+from geko_engine.selection.epoch_plan import Plan, distribute_tokens
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.prompt_similarity import probabilities
 from geko_engine.selection.sample_records import Prediction, SampleStates
 from geko_engine.selection.samples import Agree, SelectionData
+from geko_engine.selection.step_sizes import shrunken_bounds
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of an epoch; at each but the last the part up to the next one is revised
 FEWEST_TESTED, LEAST_RIGHT = 30, 0.8  # of the predicted samples that were met all the same so many must be right
@@ -44,10 +45,11 @@ class KnownPrediction:
         *,
         seed: int,
         step_size: int,
+        batch_size: int = 0,
         agree: Agree = lambda value: value,
     ) -> None:
         self.config, self._samples, self._states = config, samples, states
-        self._seed, self._step_size, self._agree = seed, step_size, agree
+        self._seed, self._step_size, self._batch_size, self._agree = seed, step_size, batch_size, agree
         self.revision, self.left_out, self.met, self.right = 0, 0, 0, 0
         self.results: list[dict[str, int]] = []
 
@@ -82,6 +84,7 @@ class KnownPrediction:
             np.random.default_rng((self._seed, epoch, 2, self.revision)),
             config=self.config,
             step_size=self._step_size,
+            batch_size=self._batch_size,
         )
         self.left_out += len(part_of(plan, steps_done, 1.0)) - len(revised.order)
         return revised
@@ -144,14 +147,15 @@ def revise(
     *,
     config: GEKOConfig,
     step_size: int,
+    batch_size: int = 0,
 ) -> Plan:
     """What is left of `plan` after `done` steps, less the predicted samples of its part up to `share` of the epoch.
 
-    Those are replayed at the share frozen_replay like frozen ones, with the same weight. The part keeps its number of
-    steps while none falls below SMALLEST_STEP; the steps after it stay as they are.
+    Those are replayed at the share frozen_replay like frozen ones, with the same weight. The steps of the part shrink as
+    those of a whole epoch do; the steps after it stay as they are.
 
     Args:
-        predicted: bool [count]. lengths: tokens [count]. step_size: samples per step of plain training.
+        predicted: bool [count]. lengths: tokens [count]. step_size, batch_size: as in `plan_epoch`.
     """
     until = _until(plan, done, share)
     part = _positions(plan, done, until)
@@ -162,7 +166,7 @@ def revise(
     weights = plan.loss_weights.copy()
     exponent = MASTERY_CRITERIA[config.mastery].replay_weight_exponent
     weights[part[replayed]] *= (config.frozen_replay or 1.0) ** -exponent
-    bounds = even_bounds(len(kept), min(until - done, max(1, len(kept) // min(SMALLEST_STEP, step_size))))
+    bounds = shrunken_bounds(len(kept), until - done, step_size, batch_size)
     steps = rng.permutation(len(bounds) - 1)
     starts, sizes = bounds[:-1][steps], np.diff(bounds)[steps]
     positions, later = np.concatenate([kept, _positions(plan, until, plan.steps)]), plan.sizes[until:]

@@ -28,7 +28,9 @@ class UniformPolicy:
     Args:
         config: thresholds of the buckets, which are recorded here and decide nothing.
         samples: the training samples (lengths, targets and tokens).
-        epochs: epochs of the run. seed: of all random choices. step_size: samples of an optimizer step.
+        epochs: epochs of the run. seed: of all random choices.
+        step_size: samples of an optimizer step. batch_size: of them, those of one forward pass; 0 for all.
+        group_by_length: whether samples of similar length share a step.
         agree: returns the first process's value in every process; the last bit of a sum may differ between machines.
     """
 
@@ -40,10 +42,13 @@ class UniformPolicy:
         epochs: int,
         seed: int = 42,
         step_size: int,
+        batch_size: int = 0,
+        group_by_length: bool = True,
         agree: Agree = lambda value: value,
     ) -> None:
         self.config, self.samples, self.epochs, self.seed = config, samples, epochs, seed
-        self.step_size, self.agree = step_size, agree
+        self.step_size, self.batch_size, self.agree = step_size, batch_size, agree
+        self.group_by_length = group_by_length
         self.states, self.history = SampleStates(len(samples)), History(len(samples))
         self.plan: Plan | None = None
         self.reason = ""
@@ -74,6 +79,8 @@ class UniformPolicy:
             epoch=epoch.number,
             seed=self.seed,
             step_size=self.step_size,
+            batch_size=self.batch_size,
+            group_by_length=self.group_by_length,
             longest_first=epoch.number == 0,
             everything=True,
         )

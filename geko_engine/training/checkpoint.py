@@ -31,7 +31,6 @@ from geko_engine.training.checkpoint_files import (
     restore_random_states,
     write_checkpoint,
 )
-from geko_engine.training.compute import TokenCounter
 from geko_engine.training.ending import Ending
 from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.parallel import shared_optimizer_state, whole_optimizer_state
@@ -50,7 +49,7 @@ STEP = "samples_per_step"  # the part of the identity that a change of settings 
 LARGE_PRIME = 1_000_003
 ADDED = ("target_fingerprint", "max_steps")  # part of the identity that earlier checkpoints do not have
 THAT_CHANGE_THE_RESULT = (
-    *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
+    *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "max_tokens_per_batch", "group_by_length"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
     *("max_epochs", "max_minutes", "max_cost", "cost_per_hour"),
     *("load_best_model_at_end", "metric_for_best_model", "early_stopping_patience"),
@@ -187,11 +186,10 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     snapshot.policy.load_state_dict(policy)
     if (path / ENDING).is_file():
         snapshot.ending.load_tensors(load_file(str(path / ENDING)))
-    values["counter"] = TokenCounter(**values["counter"])
     values.setdefault("events", None)  # earlier versions did not save it
     if not values["finished"]:
         values["reason"] = ""  # why it stopped then; why it ended stays true
-    snapshot.state = TrainerState(**values)
+    snapshot.state = TrainerState.from_dict(values)
     states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
     written = manifest.get("settings", {})
     same_optimizer = not written or _optimizer_of(written) == _optimizer_of(snapshot.settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,22 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object, set_seed
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers.integrations.neftune import activate_neftune
 
 from geko_engine.config.training_args import GEKOTrainingArgs
-from geko_engine.data.batches import NO_LIMIT, Collator
+from geko_engine.data.batches import NO_LIMIT, SAMPLE_WEIGHTS, Collator, to_device
 from geko_engine.models.placement import require_saveable, require_trainable_placement
 from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing, held_in
 from geko_engine.models.quantization import count_parameters, is_quantized
 from geko_engine.models.saving import frozen_fingerprint, not_finite, require_finite, whole_state
-from geko_engine.models.sharding import reshard, whole
-from geko_engine.scoring.evaluation import SCORES, SampleScores, as_columns, combine, score_samples
+from geko_engine.models.sharding import reshard
+from geko_engine.scoring.evaluation import SCORES, SampleScores, combine, score_samples, score_table
 from geko_engine.scoring.own_loss import probe, settle
 from geko_engine.scoring.sample_scores import Scorer
 from geko_engine.training.flops import FlopCount, backward_cost
+from geko_engine.training.micro_batches import MicroBatches
 from geko_engine.training.parallel import is_sharded, make_accelerator, prepare, synchronized, without_others
-from geko_engine.training.plan_loader import rank_positions
 
 COMPILED_LENGTHS = 64  # a compiled model gets batches whose length is a multiple of this
 
@@ -54,6 +55,8 @@ class TrainingEngine:
         rank, processes: which of how many processes this is. is_main: whether it is the one that writes.
         is_sharded: whether each process holds a part of the weights only (FSDP).
         model: as given (with adapters), never wrapped. step_size: samples of one optimizer step in all processes.
+        batch_size: of them, samples of one forward pass; 0 where passes are filled by tokens. micro_batches: how a step is
+            split into these.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class TrainingEngine:
         self.backward_cost = 0.0  # the forward pass being 1; counted in the first micro-batch
         self.gradient_norm: float | None = None  # of the last update, before clipping; None where it was not finite
         self.step_size = args.batch_size * args.gradient_accumulation_steps * self.processes
+        # By tokens, a step of fewer samples is split into fewer passes anyway.
+        self.batch_size = 0 if args.max_tokens_per_batch else args.batch_size * self.processes
         if args.gradient_checkpointing:
             enable_checkpointing(model)
         if args.neftune_noise_alpha:
@@ -80,6 +85,9 @@ class TrainingEngine:
         self._compiled = compiled = args.compile_model and compile_model(model, warn)
         limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
         self.collate = Collator(pad_token_id, COMPILED_LENGTHS if compiled else 1, limit)
+        self.micro_batches = MicroBatches(
+            args.batch_size, args.max_tokens_per_batch, self.processes, self.collate.multiple
+        )
         self.scored = _Scored(model, scorer)
         self.optimizer = prepare(self.accelerator, self.scored, model, args)
         self._synchronized: Any = None  # what is called in training; made with the first batch
@@ -88,14 +96,16 @@ class TrainingEngine:
             set_seed(args.seed + self.rank)  # or every process would draw the same dropout masks
 
     # ------------------------------------------------------------ training
-    def backward(self, micro: dict[str, Tensor], weights: NDArray[Any], targets: int, *, last: bool) -> NDArray[Any]:
-        """One micro-batch forward and backward; returns its scores, [SCORES, b].
+    def backward(self, micro: dict[str, Tensor], targets: int, *, last: bool) -> Tensor:
+        """One micro-batch forward and backward; returns its scores, [SCORES, b], on the device. Does not wait for it.
 
         Args:
-            weights: loss weight of each of its samples. targets: target tokens of the whole step, all processes
-                together: what the loss is divided by. last: whether the step's gradients are complete with this.
+            micro: a batch of the loader, with the loss weights of its samples.
+            targets: target tokens of the whole step, all processes together: what the loss is divided by.
+            last: whether the step's gradients are complete with this.
         """
-        batch, weight = self._to_device(micro), torch.as_tensor(weights, device=self.device)
+        batch = to_device(micro, self.device)
+        weight = batch.pop(SAMPLE_WEIGHTS)
         if self._synchronized is None:
             self._synchronized = self._in_all_processes(batch, weight)
         with (
@@ -109,7 +119,7 @@ class TrainingEngine:
             self.accelerator.backward(scores.objective * (self.processes / max(1, targets)))
         if not self.backward_cost:
             self.backward_cost = self._cost(count)
-        return as_columns(scores, micro["input_ids"].shape[1])
+        return score_table(scores, micro["input_ids"].shape[1])
 
     def _in_all_processes(self, batch: dict[str, Tensor], weight: Tensor) -> nn.Module:
         if self.processes == 1 or self.is_sharded:
@@ -124,50 +134,66 @@ class TrainingEngine:
         recomputes = self.args.gradient_checkpointing
         return backward_cost(forward, backward, trainable / max(1, total), recomputes=recomputes)
 
-    def update(self, learning_rate: float) -> bool:
-        """Clip, one optimizer step, gradients cleared; False when the gradient is not finite and the step was skipped.
+    def update(
+        self, learning_rate: float, tables: Sequence[Tensor], lengths: NDArray[Any]
+    ) -> tuple[NDArray[Any], bool]:
+        """Clip, one optimizer step, gradients cleared.
 
-        With float16 a gradient that overflows is ordinary: the scaler skips the step itself and lowers its scale.
+        Here a step waits for the device, once: whether the gradient is finite must be known before the weights move, and
+        the scores of all its passes come to the host with it. The optimizer's own work then runs beside the bookkeeping.
+
+        Args:
+            tables: what `backward` returned, pass by pass. lengths: tokens of each sample of the step [n].
+
+        Returns:
+            The scores of all samples of the step, in the order of the plan [SCORES, n], and whether the weights moved:
+            not where the gradient is not finite. With float16 a gradient that overflows is ordinary: the scaler skips
+            the step itself and lowers its scale.
         """
+        norm, own = self._clip(), torch.cat(list(tables), 1)
+        table = own if self.processes == 1 else self._gathered(own, lengths)
+        # A norm of None is that of a wrapper that keeps it to itself.
+        known = table.flatten() if norm is None else torch.cat([table.flatten(), norm.reshape(1)])
+        host = known.cpu().double().numpy()
+        length = math.nan if norm is None else float(host[-1])
+        self.gradient_norm = length if math.isfinite(length) else None
+        moves = norm is None or self.gradient_norm is not None or self.accelerator.scaler is not None
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        finite = self._clip()
-        if finite or self.accelerator.scaler is not None:
+        if moves:
             self.optimizer.step()
         self.optimizer.zero_grad()
-        return finite or self.accelerator.scaler is not None
+        return self._in_plan_order(host[: table.numel()].reshape(table.shape), lengths), moves
 
-    def _clip(self) -> bool:
-        """Clip the gradient where asked for; whether its norm, over all processes, is finite."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
+    def _clip(self) -> Tensor | None:
+        """Clip the gradient where asked for; its norm over all processes, on the device."""
         if self.args.max_grad_norm:
-            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+            norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
         else:
             self.accelerator.unscale_gradients()
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        length = float(whole(norm)) if norm is not None else math.nan
-        self.gradient_norm = length if math.isfinite(length) else None
-        return norm is None or self.gradient_norm is not None
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        found: Tensor | None = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return found
 
-    def gather_step(self, columns: NDArray[Any], count: int) -> NDArray[Any]:
-        """The scores of all `count` samples of a step in the order of the plan, from each process's own columns."""
+    def _gathered(self, own: Tensor, lengths: NDArray[Any]) -> Tensor:
+        """The tables of all processes, [processes, SCORES, longest]; a process's own lies at the front of its row."""
+        shares = [self.micro_batches.shares(lengths, rank) for rank in range(self.processes)]
+        longest = max(sum(len(positions) for positions, _ in share) for share in shares)
+        gathered: Tensor = self.accelerator.gather(pad(own, (0, longest - own.shape[1]))[None])
+        return gathered
+
+    def _in_plan_order(self, table: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """[SCORES, n] from the tables of all processes; what stood in for an empty share is left out."""
         if self.processes == 1:
-            return columns
-        shares = [self._positions(count, rank) for rank in range(self.processes)]
-        longest = max(len(share) for share in shares)
-        own = np.zeros((SCORES, longest))
-        mine = len(shares[self.rank])
-        own[:, :mine] = columns[:, :mine]  # what stood in for an empty share comes last, and is not recorded
-        table = self.accelerator.gather(torch.from_numpy(own)[None].to(self.device)).cpu().numpy()
-        whole = np.empty((SCORES, count))
-        for rank, share in enumerate(shares):
-            whole[:, share] = table[rank, :, : len(share)]
-        return whole
-
-    def _positions(self, count: int, rank: int) -> NDArray[Any]:
-        """Positions in a step of `count` samples that process `rank` scores and that are recorded."""
-        own = rank_positions(count, self.args.batch_size, rank, self.processes)
-        return np.concatenate([np.zeros(0, np.int64), *(positions for positions, real in own if real)])
+            return table
+        ordered = np.empty((SCORES, len(lengths)))
+        for rank in range(self.processes):
+            start = 0
+            for positions, real in self.micro_batches.shares(lengths, rank):
+                if real:
+                    ordered[:, positions] = table[rank, :, start : start + len(positions)]
+                start += len(positions)
+        return ordered
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is set in any process; every process must ask."""
@@ -183,7 +209,7 @@ class TrainingEngine:
         if not few:
             return ""
         half = self.precision != "no" or is_quantized(self.model) or held_in(self.model) in ("bfloat16", "float16")
-        return settle(self.scored, self.scored.scorer, self._to_device(self.collate(few)), half=half)
+        return settle(self.scored, self.scored.scorer, to_device(self.collate(few), self.device), half=half)
 
     def score_samples(
         self,
@@ -235,6 +261,3 @@ class TrainingEngine:
     def wait(self) -> None:
         """Until every process has come here."""
         self.accelerator.wait_for_everyone()
-
-    def _to_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from geko_engine.config.training_args import GEKOTrainingArgs
-from geko_engine.data.batches import Collator
+from geko_engine.data.batches import SAMPLE_WEIGHTS, with_target_rows
 from geko_engine.selection.epoch_plan import Plan
+from geko_engine.training.micro_batches import MicroBatches
 
 WORKERS_ON_GPU = 2  # tokens are ready-made, so more would only wait
 
 
-def rank_positions(count: int, batch_size: int, rank: int, processes: int) -> Iterator[tuple[NDArray[Any], bool]]:
-    """For each micro-batch of a step of `count` samples: the positions that process `rank` takes, and True.
+@dataclass(frozen=True)
+class _Weighted(Dataset[Any]):
+    """Samples by (id, loss weight): the weight goes the way of its sample, to the device with the batch."""
 
-    Every process gets the same number of micro-batches. Where there are fewer samples than processes, those that
-    would have none take the first one with False: it stands in with weight 0, and is not recorded.
-    """
-    for start in range(0, count, batch_size * processes):
-        positions = np.arange(start, min(count, start + batch_size * processes))
-        own = positions[rank::processes]
-        yield (own, True) if len(own) else (positions[:1], False)
+    samples: Any
+    collate: Callable[[Any], dict[str, Tensor]]
+
+    def __getitem__(self, key: tuple[int, float]) -> tuple[dict[str, NDArray[Any]], float]:
+        return self.samples[key[0]], key[1]
+
+    def batch(self, items: list[tuple[dict[str, NDArray[Any]], float]]) -> dict[str, Tensor]:
+        """The items as a batch with everything that the scorer needs."""
+        batch = with_target_rows(self.collate([sample for sample, _ in items]))
+        return {**batch, SAMPLE_WEIGHTS: torch.tensor([weight for _, weight in items], dtype=torch.float32)}
 
 
 class _PlanBatches:
     """The batch sampler: it only ever holds the present plan, so nothing is read ahead of the record."""
 
     def __init__(self) -> None:
-        self.batches: Iterator[list[int]] = iter(())
+        self.batches: Iterator[list[tuple[int, float]]] = iter(())
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, float]]]:
         return self.batches
 
 
@@ -47,24 +52,26 @@ class PlanLoader:
     def __init__(
         self,
         samples: Any,
-        collate: Collator,
+        lengths: NDArray[Any],
+        collate: Callable[[Any], dict[str, Tensor]],
         args: GEKOTrainingArgs,
         device: torch.device,
+        micro_batches: MicroBatches,
         rank: int = 0,
-        processes: int = 1,
     ) -> None:
-        self._size, self._seed, self._rank, self._processes = args.batch_size, args.seed, rank, processes
+        self._lengths, self._micro_batches, self._rank, self._seed = lengths, micro_batches, rank, args.seed
         workers = args.dataloader_num_workers
         if workers < 0:
             workers = WORKERS_ON_GPU if device.type == "cuda" else 0
         self.workers = workers
         self._batches, self._generator = _PlanBatches(), torch.Generator()
         self._loader: Any = None
+        weighted = _Weighted(samples, collate)
         self._made = functools.partial(
             DataLoader,
-            samples,
+            weighted,
             batch_sampler=self._batches,
-            collate_fn=collate,
+            collate_fn=weighted.batch,
             num_workers=workers,
             persistent_workers=args.dataloader_persistent_workers and workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor if workers else None,
@@ -75,11 +82,11 @@ class PlanLoader:
     def start(self, plan: Plan, first_step: int, epoch: int) -> Iterator[dict[str, Tensor]]:
         """This process's micro-batches of `plan` from `first_step` on, in order."""
 
-        def micro_batches() -> Iterator[list[int]]:
+        def micro_batches() -> Iterator[list[tuple[int, float]]]:
             for step in range(first_step, plan.steps):
-                ids = plan.ids(step)
-                for own, _ in rank_positions(len(ids), self._size, self._rank, self._processes):
-                    yield ids[own].tolist()
+                ids, weights = plan.ids(step), plan.weights(step)
+                for own, real in self._micro_batches.shares(self._lengths[ids], self._rank):
+                    yield list(zip(ids[own].tolist(), (weights[own] * real).tolist(), strict=True))
 
         self._batches.batches = micro_batches()
         # Its own stream: an iterator draws from a generator, and the global one belongs to dropout.

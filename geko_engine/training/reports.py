@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.models.attention import attention_of
 from geko_engine.models.precision import held_in
 from geko_engine.models.quantization import count_parameters
 from geko_engine.reporting.events import (
@@ -81,7 +82,6 @@ def run_info(
     name: str,
     samples: Any,
     eval_samples: int,
-    *,
     args: GEKOTrainingArgs,
     engine: TrainingEngine,
     warmup: float,
@@ -107,9 +107,11 @@ def run_info(
         max_steps=args.step_limit,
         options={
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            **({"max_tokens_per_batch": args.max_tokens_per_batch} if args.max_tokens_per_batch else {}),
             "gradient_checkpointing": args.gradient_checkpointing,
             "compile_model": engine.collate.multiple > 1,
             "weights": held_in(model),
+            **({"attn_implementation": attention_of(model)} if attention_of(model) else {}),
             "optim": args.optimizer,
             "lr_scheduler_type": args.lr_scheduler_type,
             "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * args.planned_steps(steps)),
@@ -158,6 +160,35 @@ def partitioned(plan: Plan, state: TrainerState, policy: SelectionPolicy) -> Par
     )
 
 
+def plain_steps(info: RunInfo, state: TrainerState, policy: SelectionPolicy) -> float:
+    """Steps that plain training would have done by now: this run's own with max_steps, and where its end is open."""
+    if not OPEN_ENDS.isdisjoint(info.options):
+        return state.step
+    if info.max_steps:
+        return info.max_steps if state.finished else state.step
+    if state.finished:
+        return info.steps_per_epoch * info.epochs
+    done = policy.plan.share_done(state.step_in_plan) if state.planned and policy.plan is not None else 0.0
+    return info.steps_per_epoch * (state.epoch + done)
+
+
+def plain_seconds(info: RunInfo, state: TrainerState, policy: SelectionPolicy) -> float | None:
+    """Seconds that plain training would have spent on its steps by now.
+
+    An estimate: the seconds that this run's steps took, and those of the steps and tokens that it left out, on the line
+    through its own steps. None while that line is not known.
+    """
+    steps = plain_steps(info, state, policy) - state.step
+    tokens = info.plain_training_tokens(state) - state.counter.backwarded
+    return state.step_times.of_plain_training(state.train_seconds, steps, tokens)
+
+
+def seconds_saved_ratio(info: RunInfo, state: TrainerState, policy: SelectionPolicy) -> float | None:
+    """Share of plain training's seconds that steps and scans together did not take; see `plain_seconds`."""
+    plain = plain_seconds(info, state, policy)
+    return 1.0 - (state.train_seconds + state.scan_seconds) / plain if plain else None
+
+
 def steps_planned(info: RunInfo, state: TrainerState, plan: Plan) -> int:
     """Optimizer steps of the run, as the present plan stands and without what may end it before."""
     later = (info.epochs - state.epoch - 1) * round(plan.steps / plan.share)
@@ -187,6 +218,7 @@ def step_completed(
         seconds=state.seconds,
         train_seconds=state.train_seconds,
         grad_norm=figures.gradient_norm,
+        seconds_saved_ratio=seconds_saved_ratio(info, state, policy),
         **asdict(policy.counts()),
     )
 
@@ -272,6 +304,9 @@ def efficiency_report(info: RunInfo, state: TrainerState, policy: SelectionPolic
         "compute_saved_ratio": counter.saved_ratio(plain, state.backward_cost),
         "seconds": state.seconds,
         "train_seconds": state.train_seconds,
+        "scan_seconds": state.scan_seconds,
+        "plain_train_seconds": plain_seconds(info, state, policy),
+        "seconds_saved_ratio": seconds_saved_ratio(info, state, policy),
         "train_loss": state.train_loss,
         "eval_loss_before": first.get("eval_loss"),
         "eval_loss_after": last.get("eval_loss"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geko_engine.training.compute import TokenCounter
+from geko_engine.training.step_times import StepTimes
 
 
 @dataclass
@@ -29,6 +30,7 @@ class TrainerState:
         general_losses: on the rows that show whether the model forgets, at each evaluation.
         best_step: whose weights are the best so far, at an evaluation; None where that is not asked. best_value: of the figure that decides, lower
             is better. evaluations_since_best: later ones.
+        scan_seconds: of scoring that the policy asked for. step_times: how long steps take.
         reason: why the run ended.
         events: number of the last event in the run's log when this was saved; None where that is not known.
     """
@@ -44,6 +46,7 @@ class TrainerState:
     planned: bool = False
     seconds: float = 0.0
     train_seconds: float = 0.0
+    scan_seconds: float = 0.0
     finished: bool = False
     evaluation_due: bool = True
     skipped_in_a_row: int = 0
@@ -59,4 +62,11 @@ class TrainerState:
     reason: str = ""
     events: int | None = 0
     counter: TokenCounter = field(default_factory=TokenCounter)
+    step_times: StepTimes = field(default_factory=StepTimes)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainerState:
+        """The state that `asdict` made `values` of; what earlier versions did not save has its default."""
+        counter, times = TokenCounter(**values["counter"]), StepTimes(**values.get("step_times", {}))
+        return cls(**{**values, "counter": counter, "step_times": times})

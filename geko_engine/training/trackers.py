@@ -83,5 +83,7 @@ def step_figures(event: StepCompleted) -> dict[str, float]:
     }
     if event.grad_norm is not None:
         figures["train/grad_norm"] = event.grad_norm
+    if event.seconds_saved_ratio is not None:
+        figures["geko/time_saved"] = event.seconds_saved_ratio
     total = max(1, sum(getattr(event, name) for name in BUCKETS))
     return figures | {f"geko/{name}": getattr(event, name) / total for name in BUCKETS}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import set_seed
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geko_engine.config.selection import GEKOConfig
@@ -29,27 +28,27 @@ from geko_engine.models.quantization import prepare_quantized_for_training
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
-from geko_engine.scoring.evaluation import SampleScores, in_id_order
 from geko_engine.scoring.sample_scores import SampleFunction, Scorer, forward_parameters
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.geko_policy import policy_for
 from geko_engine.selection.history import History
-from geko_engine.selection.policy import EpochInfo, SampleSignals, SelectionPolicy, When
+from geko_engine.selection.policy import EpochInfo, SelectionPolicy, When
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.disk_space import is_full
 from geko_engine.training import checkpoint, reports
 from geko_engine.training.ending import FORGOTTEN, Ending
 from geko_engine.training.engine import TrainingEngine
-from geko_engine.training.plan_loader import PlanLoader, rank_positions
+from geko_engine.training.plan_loader import PlanLoader
+from geko_engine.training.scans import Scans
 from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
 from geko_engine.training.state import TrainerState
+from geko_engine.training.step import StepResult, StepRunner
 from geko_engine.training.trackers import Trackers
 
 Listener = Callable[[Event], None]
 WARMUP_EPOCHS = 3  # the warm-up of a run that finds its length is at most a tenth of so many
 CHECKED = 512  # evaluation samples that the length of a run is judged by, at most
-MOST_SKIPPED = 3  # steps in a row without a finite gradient, then the run ends
 
 
 class GEKOTrainer:
@@ -116,13 +115,18 @@ class GEKOTrainer:
         self._trackers = Trackers(self.args.report_to, self.checkpoints_path / "logs")
         if self.args.report_to and engine.is_main:
             self.listeners.append(self._trackers)
-        self.loader = PlanLoader(self.samples, engine.collate, self.args, engine.device, engine.rank, engine.processes)
+        sources = (self.samples, self.samples.lengths, engine.collate, self.args)
+        self.loader = PlanLoader(*sources, engine.device, engine.micro_batches, engine.rank)
+        self.scans = Scans(engine, self._emit, lambda: self.should_stop())
+        self.steps = StepRunner(engine, self.samples, self.args, lambda: self.should_stop(), self._warn)
         self.policy: SelectionPolicy = policy_for(
             self.config,
             self.samples,
             epochs=self.args.planned_epochs(steps_per_epoch(len(self.samples), engine.step_size)),
             seed=self.args.seed,
             step_size=engine.step_size,
+            batch_size=engine.batch_size,
+            group_by_length=self.args.group_by_length,
             agree=lambda value: engine.gather(value)[0],
         )
         self.progress = TrainerState()
@@ -136,19 +140,15 @@ class GEKOTrainer:
         self.warmup_cut = warmup_cut(self.args, total_steps)
         self._warmup_steps = self.warmup * total_steps
         self.tokens_per_epoch = int(self.samples.lengths.sum())
+        curriculum = self.config.enabled and self.config.use_curriculum
+        options: dict[str, Any] = {
+            "dataloader_workers": self.loader.workers,
+            "use_curriculum": curriculum,
+            **self.args.open_end,
+        }
         self.info = reports.run_info(
-            self.model,
-            self.model_name,
-            self.samples,
-            len(self.eval_samples or ()),
-            args=self.args,
-            engine=engine,
-            warmup=self.warmup,
-            options={
-                "dataloader_workers": self.loader.workers,
-                "use_curriculum": self.config.enabled and self.config.use_curriculum,
-                **self.args.open_end,
-            },
+            *(self.model, self.model_name, self.samples, len(self.eval_samples or ())),
+            *(self.args, engine, self.warmup, options),
         )
 
     @property
@@ -250,7 +250,6 @@ class GEKOTrainer:
                 batches = self.loader.start(self._current_plan(), 0, progress.epoch)
                 continue
             self._run_step(self._current_plan(), batches)
-            self._after_step(self._current_plan())
         self._end_epoch()
 
     def _begin_epoch(self) -> bool:
@@ -281,75 +280,18 @@ class GEKOTrainer:
 
     # ------------------------------------------------------------ one step
     def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
-        """Forward, score and backward every micro-batch of one step, then update weights and record.
+        result = self.steps.run(plan, self.progress.step_in_plan, batches, self._present_learning_rate())
+        self.steps.record(result, self.progress, self.policy)
+        self._after_step(plan, result)
 
-        Record and counters move only with the weights: a stop in the middle leaves the step as if not begun.
-        """
-        began, engine = time.monotonic(), self.engine
-        ids, weights = plan.ids(self.progress.step_in_plan), plan.weights(self.progress.step_in_plan)
-        shares = list(rank_positions(len(ids), self.args.batch_size, engine.rank, engine.processes))
-        targets = int(self.samples.targets[ids].sum())
-        random_states = checkpoint.random_states() if len(shares) > 1 else {}
-        columns: list[NDArray[Any]] = []
-        for positions, real in shares:
-            if columns and engine.any(self.should_stop()):
-                engine.optimizer.zero_grad()
-                checkpoint.restore_random_states(random_states)
-                raise Stopped
-            micro, last = next(batches), len(columns) == len(shares) - 1
-            columns.append(engine.backward(micro, weights[positions] * real, targets, last=last))
-        self.learning_rate = self._present_learning_rate()
-        updated = engine.update(self.learning_rate)
-        self.progress.train_seconds += time.monotonic() - began
-        table = engine.gather_step(np.concatenate(columns, axis=1), len(ids))
-        self._record_step(ids, targets, table)
-        self._check_step(ids, table[0], updated=updated)
-
-    def _record_step(self, ids: NDArray[Any], targets: int, columns: NDArray[Any]) -> None:
-        progress = self.progress
-        loss_sum, _, loss, correct, confidence, min_target_probability, width = columns
-        plan = self._current_plan()
-        plain_tokens = float(plan.plain_tokens_per_step[progress.step_in_plan])
-        progress.epoch_plain_tokens += plain_tokens
-        # A plan of fewer steps than plain training has stands for more of its tokens with each of them.
-        progress.plain_tokens += plain_tokens * plan.steps / (plan.share * self.steps_per_epoch)
-        progress.backward_cost = self.engine.backward_cost
-        progress.step += 1
-        progress.step_in_plan += 1
-        signals = SampleSignals(loss, correct > 0.5, confidence, min_target_probability)
-        finite = np.isfinite(loss)
-        self.policy.observe(ids[finite], signals.of(finite), progress.step)
-        tokens = int(self.samples.lengths[ids].sum())
-        progress.counter.train(tokens, int(width.sum()) - tokens, targets, len(ids))
-        progress.epoch_loss += float(loss_sum[finite].sum())
-        progress.epoch_targets += targets
-        self.last_loss, self.last_samples = float(loss_sum.sum() / max(1, targets)), len(ids)
-
-    def _check_step(self, ids: NDArray[Any], loss_sum: NDArray[Any], *, updated: bool) -> None:
-        """Name what made a gradient useless. Raises RunError when it happened in too many steps in a row."""
-        progress = self.progress
-        if updated and np.isfinite(self.last_loss):
-            progress.skipped_in_a_row = 0
-            return
-        progress.skipped_in_a_row += 1
-        sentence = reports.skipped_sentence(self.samples, ids, loss_sum, progress.step)
-        if progress.skipped_in_a_row < MOST_SKIPPED:
-            self._warn(sentence)
-            return
-        raise RunError(
-            f"{sentence} It was the {MOST_SKIPPED}rd such step in a row. Lower the learning rate (now "
-            f"{self.args.learning_rate:g}) or raise warmup_steps; the last checkpoint holds finite weights.",
-            "training.learning_rate",
-        )
-
-    def _after_step(self, plan: Plan) -> None:
+    def _after_step(self, plan: Plan, result: StepResult) -> None:
         progress, args = self.progress, self.args
         self._tick()
         self.ending.after_step(progress)
         if self.ending.is_check_due(progress):
             self._check_length()
         figures = reports.StepFigures(
-            self.last_loss, self.learning_rate, self.last_samples, self.share_done, self.engine.gradient_norm
+            result.loss, result.learning_rate, len(result.ids), self.share_done, self.engine.gradient_norm
         )
         planned = self._steps_planned(plan)
         self._emit(reports.step_completed(self.info, progress, self.policy, planned, figures))
@@ -360,17 +302,7 @@ class GEKOTrainer:
 
     # ------------------------------------------------------------ scoring without training
     def _scan_if_asked(self, when: When) -> None:
-        """Score what the policy wants to see without training, and count it as compute. Raises Stopped."""
-        request = self.policy.scan_request(when, self.progress.step_in_plan)
-        if request is None:
-            return
-        found = self._scan(self.samples, request.ids, request.phase, request.message, with_tokens=request.with_tokens)
-        self.progress.counter.scan(found.tokens, found.padding, len(found.ids))
-        found = in_id_order(found)
-        self.policy.scanned(
-            request,
-            SampleSignals(found.loss, found.correct, found.confidence, found.min_target_probability, found.probability),
-        )
+        self.scans.for_policy(self.policy, self.samples, self.progress, when)
 
     def _evaluate_if_due(self) -> bool:
         progress = self.progress
@@ -396,7 +328,7 @@ class GEKOTrainer:
             return
         began, ids = time.monotonic(), np.arange(len(self.general_samples))
         with self.ending.weights(self.progress):
-            found = self._scan(self.general_samples, ids, "evaluating", "general rows")
+            found = self.scans.scores(self.general_samples, ids, "evaluating", "general rows")
         measured = reports.retention(self.progress, found, time.monotonic() - began)
         before = self.progress.general_losses
         self._emit(measured)
@@ -410,7 +342,7 @@ class GEKOTrainer:
         assert samples is not None, "a run without evaluation data cannot find its length"
         ids = np.sort(np.random.default_rng(self.args.seed).permutation(len(samples))[:CHECKED])
         with self.ending.weights(self.progress):
-            found = self._scan(samples, ids, "", "")
+            found = self.scans.scores(samples, ids, "")
         self.progress.counter.scan(found.tokens, found.padding, len(ids))
         self._emit(self.ending.judge_length(self.progress, found.mean_loss, time.monotonic() - began))
 
@@ -424,26 +356,11 @@ class GEKOTrainer:
             raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
         began = time.monotonic()
         with self.ending.weights(self.progress):
-            found = self._scan(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating", "")
+            found = self.scans.scores(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating")
         event = reports.evaluated(self.progress, found, time.monotonic() - began)
         self.progress.evaluations.append(asdict(event))
         self._emit(event)
         return event
-
-    def _scan(
-        self, samples: Any, ids: NDArray[Any], phase: str, message: str, *, with_tokens: bool = False
-    ) -> SampleScores:
-        """Score `ids`; a scan without a phase is too short to be shown."""
-        shown = [0.0]
-
-        def show(done: int, total: int) -> None:
-            if phase and (time.monotonic() - shown[0] > 0.5 or done == total):
-                shown[0] = time.monotonic()
-                self._emit(PhaseChanged(phase, message, done, total))
-
-        if phase:
-            self._emit(PhaseChanged(phase, message, 0, len(ids)))
-        return self.engine.score_samples(samples, ids, self.should_stop, show, with_tokens=with_tokens)
 
     # ------------------------------------------------------------ where the run stands
     @property

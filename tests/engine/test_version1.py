@@ -32,7 +32,18 @@ from tests.engine.test_cli import geko_train, only_run
 
 VERSION_1 = Path(__file__).parents[1] / "fixtures" / "version1"
 STOPPED = ("stopped_first_epoch", "stopped_panel")
-NOT_FIGURES = {"seconds", "train_seconds", "model_path", "reason", "mastery", "mastery_reason", "criterion"}
+NOT_FIGURES = {
+    "seconds",
+    "train_seconds",
+    "scan_seconds",
+    "plain_train_seconds",
+    "seconds_saved_ratio",
+    "model_path",
+    "reason",
+    "mastery",
+    "mastery_reason",
+    "criterion",
+}
 MADE_WITH = json.loads((VERSION_1 / "stopped_panel/finished_by_version1/made_with.json").read_text("utf-8"))
 RENAMED = {  # key of version 1 -> key that replaced it
     "data.marks": "data.row_flags",

@@ -14,7 +14,16 @@ from safetensors import safe_open
 from geko_engine.reporting.event_lines import without_undone
 from geko_engine.runs.folder import RunFolder
 
-TIMES = {"seq", "time", "seconds", "train_seconds", "path"}
+TIMES = {
+    "seq",
+    "time",
+    "path",
+    "seconds",
+    "train_seconds",
+    "scan_seconds",
+    "plain_train_seconds",
+    "seconds_saved_ratio",
+}
 COUNTED = {"StepCompleted", "Evaluated", "EpochEnded", "Partitioned", "RunEnded"}
 
 

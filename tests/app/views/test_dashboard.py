@@ -88,8 +88,13 @@ def test_the_curriculums_phases_have_their_first_steps() -> None:
 
 def test_the_time_saved_is_an_estimate() -> None:
     snapshot = fold(STARTED, *[step(i) for i in range(1, 41)]).snapshot()
+    assert "Time" not in dashboard.compute_sentence(snapshot)  # none that was not measured
+    measured = dataclasses.replace(snapshot, seconds_saved_ratio=0.2)
     # 20 seconds for 80 %: the other 20 % would take 5 more.
-    assert dashboard.compute_sentence(snapshot).endswith("the difference is about 5 s.")
+    assert "Time saved: about 5 s of training, an estimate" in dashboard.compute_sentence(measured)
+    assert {"name": "Compute saved", "value": "20.0 %", "note": "about 20 % of the time"} in dashboard.stats(measured)
+    lost = dataclasses.replace(snapshot, seconds_saved_ratio=-0.25)
+    assert "Time lost: about 4 s" in dashboard.compute_sentence(lost)
     assert dashboard.pace_sentence(snapshot).startswith("Current learning rate: 1.00e-03.")
     assert dashboard.pace_sentence(RunState().snapshot()) == ""
 

@@ -15,7 +15,7 @@ from geko_engine.exceptions import CheckpointError
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_mastered, plan_epoch, steps_per_epoch, thaw_ratio
 from geko_engine.selection.sample_records import Prediction, SampleStates
-from geko_engine.training.plan_loader import rank_positions
+from geko_engine.training.micro_batches import MicroBatches
 
 NO_REPLAY = GEKOConfig(frozen_replay=0.0)
 
@@ -228,7 +228,8 @@ def test_the_record_keeps_first_best_and_last_loss() -> None:
 def test_each_sample_of_a_step_belongs_to_one_process_and_all_have_as_many_batches(
     count: int, batch_size: int, processes: int
 ) -> None:
-    shares = [list(rank_positions(count, batch_size, rank, processes)) for rank in range(processes)]
+    split, lengths = MicroBatches(batch_size, processes=processes), np.ones(count, int)
+    shares = [list(split.shares(lengths, rank)) for rank in range(processes)]
     assert len({len(share) for share in shares}) == 1
     taken = [int(p) for share in shares for positions, real in share if real for p in positions]
     assert sorted(taken) == list(range(count))

@@ -32,7 +32,7 @@ from tests.engine.training.test_trainer import OFF, assert_same_weights, sum_dat
 LORA = LoraConfig(
     r=4, lora_alpha=8, lora_dropout=0.1, target_modules=["c_attn"], task_type="CAUSAL_LM", fan_in_fan_out=True
 )
-CLOCKS = {"seconds", "train_seconds", "model_path"}
+CLOCKS = {"seconds", "train_seconds", "scan_seconds", "plain_train_seconds", "seconds_saved_ratio", "model_path"}
 
 
 def plain_order(count: int, epochs: int, lengths: Any) -> list[list[int]]:
