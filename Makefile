@@ -68,6 +68,7 @@ assets: $(STAMP)       ## makes the demo model and data anew from their seed
 bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/results/small
 	$(BIN)/python -m benchmarks.speed --small
 	$(BIN)/python -m benchmarks.head_shares --small
+	$(BIN)/python -m benchmarks.clock --small
 	$(BIN)/python -m benchmarks.features --small
 	$(BIN)/python -m benchmarks.tokenization --small
 	$(BIN)/python -m benchmarks.scale --small

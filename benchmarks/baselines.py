@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from benchmarks.workload import watch
 from geko_engine import Bucket, BucketCounts, GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.config.selection import GEKO_AGGRESSIVE, GEKO_BALANCED, GEKO_CONSERVATIVE
 from geko_engine.data.batches import IGNORE_INDEX, TokenizedData
-from geko_engine.selection.geko_policy import BucketPolicy
+from geko_engine.selection.epoch_plan import Plan, distribute_tokens, steps_per_epoch
+from geko_engine.selection.geko_policy import BucketPolicy, GekoPolicy
+from geko_engine.selection.policy import EpochInfo
 from geko_engine.selection.sample_records import SampleStates
+from geko_engine.selection.step_sizes import even_bounds
 
 OFF = GEKOConfig(enabled=False)
 ARMS: dict[str, GEKOConfig] = {
@@ -41,7 +45,14 @@ RANDOM = "random pruning"  # the first epoch on everything, then random samples 
 LARGEST_LOSS = "selective backprop"  # the same, but those with the smallest loss are left out
 AT_BUDGET = (SHORT, RANDOM, LARGEST_LOSS)
 GEKOLIB = "gekolib 0.3.1"  # as published, from its own package
-OTHERS = (*AT_BUDGET, GEKOLIB)
+# "geko, no look-alikes" in whole steps, which become fewer; the learning rate is raised by a power of how many fewer, but
+# never above its peak.
+FEWER_STEPS = {
+    "fewer steps, same rate": 0.0,
+    "fewer steps, rate by the square root": 0.5,
+    "fewer steps, rate in proportion": 1.0,
+}
+OTHERS = (*AT_BUDGET, GEKOLIB, *FEWER_STEPS)
 
 
 class ShortTrainer(GEKOTrainer):
@@ -54,6 +65,37 @@ class ShortTrainer(GEKOTrainer):
     @property
     def share_done(self) -> float:
         return min(1.0, self.progress.step / self.steps)
+
+
+class FewerStepsPolicy(GekoPolicy):
+    """GEKO's choice of samples in steps of plain training's size."""
+
+    def _plan(self, epoch: EpochInfo) -> Plan | None:
+        plan = super()._plan(epoch)
+        if plan is None or len(plan.order) == len(self.samples):
+            return plan
+        bounds = even_bounds(len(plan.order), steps_per_epoch(len(plan.order), self.step_size))
+        steps = np.random.default_rng((self.seed, epoch.number, 3)).permutation(len(bounds) - 1)
+        starts, sizes = bounds[:-1][steps], np.diff(bounds)[steps]
+        tokens = distribute_tokens(plan.order, starts, self.samples.lengths, float(plan.plain_tokens_per_step.sum()))
+        return dataclasses.replace(plan, starts=starts, sizes=sizes, plain_tokens_per_step=tokens)
+
+
+class FewerStepsTrainer(GEKOTrainer):
+    """GEKO with FewerStepsPolicy; `exponent`: of the number of plain steps that one stands for, as a factor of the rate."""
+
+    def __init__(self, *args: Any, exponent: float, **options: Any) -> None:
+        self.exponent = exponent
+        super().__init__(*args, **options)
+        sizes = {"step_size": self.engine.step_size, "batch_size": self.engine.batch_size}
+        self.policy = FewerStepsPolicy(
+            self.config, self.samples, epochs=self.args.num_epochs, seed=self.args.seed, **sizes
+        )
+
+    def _present_learning_rate(self) -> float:
+        rate = super()._present_learning_rate()
+        fewer = self.info.steps_per_epoch / self._current_plan().steps
+        return max(rate, min(self.args.learning_rate, rate * fewer**self.exponent))
 
 
 class ShareStates(SampleStates):
@@ -90,6 +132,9 @@ def build(
     if arm == SHORT:
         steps = round(budget * args.num_epochs * -(-len(data) // args.batch_size))
         return ShortTrainer(model, data, tokenizer, None, OFF, args, on_event=_silent, steps=steps)
+    if arm in FEWER_STEPS:
+        given = (model, data, tokenizer, None, ARMS["geko, no look-alikes"], args)
+        return FewerStepsTrainer(*given, on_event=_silent, exponent=FEWER_STEPS[arm])
     if arm not in AT_BUDGET:
         return GEKOTrainer(model, data, tokenizer, None, ARMS.get(arm, OFF), args, on_event=_silent)
     bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0, stable_share=0.0)

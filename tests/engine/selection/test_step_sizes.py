@@ -6,7 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geko_engine.selection.epoch_plan import steps_per_epoch
+from geko_engine.config.selection import GEKOConfig
+from geko_engine.selection.epoch_plan import plan_epoch, steps_per_epoch
+from geko_engine.selection.sample_records import SampleStates
 from geko_engine.selection.step_sizes import SMALLEST_STEP, shrunken_bounds
 
 
@@ -26,3 +28,15 @@ def test_steps_of_several_passes_shrink_by_whole_passes() -> None:
     assert len(sizes) == 50 and set(sizes.tolist()) == {32, 48}
     assert sum(-(-size // 16) for size in sizes) == 1920 / 16  # all passes are full
     assert set(np.diff(shrunken_bounds(600, 50, 64, 16)).tolist()) == {12}  # less than one pass a step
+
+
+def test_lengths_are_grouped_where_that_is_asked_for() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 512)
+    padded = {}
+    for grouped in (True, False):
+        found = plan_epoch(
+            SampleStates(512), lengths, GEKOConfig(), epoch=0, seed=3, step_size=8, group_by_length=grouped
+        )
+        assert sorted(found.order.tolist()) == list(range(512)) and found.steps == 64
+        padded[grouped] = sum(int(lengths[found.ids(i)].max()) * 8 for i in range(64))
+    assert padded[True] < 1.1 * lengths.sum() < 1.5 * lengths.sum() < padded[False]

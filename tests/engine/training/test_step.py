@@ -98,9 +98,12 @@ def test_by_tokens_the_model_learns_the_same(tmp_path: Path) -> None:
     whole = trainer_for(tmp_path, config=OFF, args={"num_epochs": 1})
     parts = trainer_for(tmp_path, config=OFF, args={"num_epochs": 1, "max_tokens_per_batch": 30})
     seen: list[int] = []
-    parts.model.register_forward_pre_hook(
-        lambda m, a, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
-    )
+
+    def note(_module: Any, _args: Any, given: dict[str, Tensor]) -> None:
+        if torch.is_grad_enabled():
+            seen.append(given["input_ids"].numel())
+
+    parts.model.register_forward_pre_hook(note, with_kwargs=True)
     whole.train(), parts.train()
     assert whole.progress.step == parts.progress.step == 6 and len(seen) > 12 and max(seen) <= 30
     for name, tensor in weights(whole).items():
