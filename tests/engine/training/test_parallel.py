@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, MixtralConfig, OPTConfig, OPTForCausalLM
 
 from geko_engine import GEKOConfig, GEKOTrainer
+from geko_engine.data.batches import SAMPLE_WEIGHTS
 from geko_engine.exceptions import CheckpointError, ConfigError, ModelError, RunError
 from geko_engine.models.placement import require_trainable_placement
 from geko_engine.models.sharding import layers, own_part, reshard, whole
@@ -264,11 +265,12 @@ def test_what_is_not_finite_in_one_shard_is_seen_by_all_processes(tmp_path: Path
         assert 0.45 < sum(own_part(p).nbytes for p in parameters) / sum(p.nbytes for p in parameters) < 0.55
         first = parameters[0]
         before = first.to_local().detach().clone()
-        engine.backward(engine.collate([samples[0]]), np.ones(1, np.float32), int(samples.targets[0]), last=True)
+        batch = engine.collate([samples[0]]) | {SAMPLE_WEIGHTS: torch.ones(1)}
+        table = engine.backward(batch, int(samples.targets[0]), last=True)
         if engine.rank:
             assert first.grad is not None
             first.grad.to_local()[0, 0] = float("nan")
-        updated = engine.update(1e-3)
+        _, updated = engine.update(1e-3, [table], samples.lengths[:2])
         unchanged = torch.equal(first.to_local(), before)
         if engine.rank:
             with torch.no_grad():
