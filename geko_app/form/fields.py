@@ -112,6 +112,7 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.freeze_confidence", "Freeze confidence", "slider"),
         ("geko.focus_confidence", "Focus confidence", "slider"),
         ("geko.prediction_confidence", "Skip before first visit above (predicted accuracy)", "slider"),
+        ("geko.min_known_share", "Skip only if known beforehand (share)", "slider"),
         ("geko.stable_share", "Stable share (free text)", "slider"),
         ("geko.frozen_replay", "Replay share of FREEZE", "slider"),
         ("geko.recheck_ratio", "Re-check share of FREEZE", "slider"),

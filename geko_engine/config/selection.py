@@ -135,6 +135,14 @@ class GEKOConfig:
         minimum=0.5,
         maximum=1,
     )
+    min_known_share: float = setting(
+        0.25,
+        "Skip mastered samples only if the model knew this share beforehand; 0 for always.",
+        "Read from the first visits of a sixteenth of the samples. Where the model knew less, what it masters was just learned, and skipping it ended worse than a shorter plain run: then GEKO trains on everything, and says so.",
+        minimum=0,
+        maximum=1,
+        kw_only=True,
+    )
     stable_share: float = setting(
         0.25,
         "Skip the most stable samples, up to this share of all change; 0 for never.",

@@ -97,13 +97,17 @@ def select(
     config: GEKOConfig,
     rng: np.random.Generator,
     bucket_weights: tuple[float, float, float],
+    *,
+    skips_mastered: bool = True,
 ) -> tuple[NDArray[Any], NDArray[Any], dict[str, int]]:
     """Ids to train on, their loss weights, and the counts of what was replayed or left out.
 
     Args:
-        bucket: as of the last partition, [count].
+        bucket: as of the last partition, [count]. skips_mastered: or only what is FREEZE because it is stable.
     """
     frozen = (bucket == Bucket.FREEZE) | (states.predicted_status == Prediction.KNOWN)
+    if not skips_mastered:
+        frozen &= states.predicted_status == Prediction.STABLE
     suspect = states.suspects()
     draw = rng.random(states.count, dtype=np.float32)
     shares = replay_shares(states, config)
@@ -165,6 +169,7 @@ def plan_epoch(
     bucket_weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
     longest_first: bool = False,
     everything: bool = False,
+    skips_mastered: bool = True,
     bucket: NDArray[Any] | None = None,
 ) -> Plan:
     """The plan of `epoch` (from 0).
@@ -175,11 +180,18 @@ def plan_epoch(
             all. Both of all processes together.
         longest_first: begin with the step that holds the longest sample, so that running out of memory
             happens at once and not after an hour.
-        everything: every sample once, with weight 1. bucket: as of the last partition, [count] (default: as of now).
+        everything: every sample once, with weight 1. skips_mastered: see `select`. bucket: as of the last partition, [count] (default: as of now).
     """
     rng = np.random.default_rng((seed, epoch))
     if config.enabled and not everything:
-        ids, weights, counts = select(states, states.bucket if bucket is None else bucket, config, rng, bucket_weights)
+        ids, weights, counts = select(
+            states,
+            states.bucket if bucket is None else bucket,
+            config,
+            rng,
+            bucket_weights,
+            skips_mastered=skips_mastered,
+        )
     else:
         ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)
         counts = {}

@@ -13,6 +13,10 @@ NOTHING = (
     "Nothing is mastered so far, so nothing is skipped: this is plain training. Long free-text answers are hardly ever "
     "exactly right; what saves compute there is batching, and fewer epochs."
 )
+LEARNED = (
+    "The model knew {known:.0f} % of the samples before the training. Below {least:.0f} %, skipping what it has just learned "
+    "ends worse than a shorter plain run, so no mastered sample is skipped: this is plain training."
+)
 ALIKE = (
     "Hardly any answer is exactly right here, and training still changes the answers to all kinds of samples, so none is "
     "skipped as stable."
@@ -20,17 +24,23 @@ ALIKE = (
 
 
 def criterion_sentence(
-    config: GEKOConfig, counts: BucketCounts, suspects: int, churn: Sequence[Mapping[str, float]] = ()
+    config: GEKOConfig,
+    counts: BucketCounts,
+    suspects: int,
+    churn: Sequence[Mapping[str, float]] = (),
+    known: float | None = None,
 ) -> str:
     """What is skipped from now on.
 
     Args:
         suspects: samples that the noise guard takes for wrong labels. churn: the results of each scan of the panel, see
-            Stability.
+            Stability. known: share of the samples that the model knew beforehand, where that is too little for skipping.
     """
     last = churn[-1] if churn else {}
     stable = int(last.get("stable", 0))
     mastered = _mastered(config, counts.freeze - stable, counts.total)
+    if known is not None:
+        mastered = LEARNED.format(known=100 * known, least=100 * config.min_known_share)
     if last:
         mastered = " ".join(filter(None, [_stable(config, stable, counts.total, last), mastered]))
     return " ".join(filter(None, [mastered or NOTHING, _guarded(config, counts.total, suspects)]))

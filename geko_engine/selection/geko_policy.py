@@ -18,6 +18,7 @@ from geko_engine.selection.known_prediction import KnownPrediction
 from geko_engine.selection.label_noise import loss_outliers
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.policy import EpochInfo, EpochSummary, SampleSignals, ScanRequest, When
+from geko_engine.selection.prior_knowledge import PriorKnowledge
 from geko_engine.selection.samples import Agree, SelectionData
 from geko_engine.selection.stability import Stability
 from geko_engine.selection.uniform_policy import UniformPolicy, part, prefixed
@@ -64,6 +65,7 @@ class BucketPolicy(UniformPolicy):
             bucket_weights=phase.weights if phase else config.bucket_weights,
             longest_first=epoch.number == 0,
             everything=is_full_epoch(config, epoch.number, self.epochs),
+            skips_mastered=self._skips_mastered,
         )
         if plan.steps == 0:
             self.reason = (
@@ -71,6 +73,11 @@ class BucketPolicy(UniformPolicy):
             )
             return None
         return plan
+
+    @property
+    def _skips_mastered(self) -> bool:
+        """Whether samples are skipped because they are mastered."""
+        return True
 
     def _conclude(self) -> None:
         if not self.config.noise_guard:
@@ -135,6 +142,7 @@ class GekoPolicy(BucketPolicy):
             batch_size=self.batch_size,
             agree=self.agree,
         )
+        self.prior = PriorKnowledge(len(samples), config.min_known_share)
         self.stability = Stability(config, samples, self.states, seed=self.seed, epochs=self.epochs, agree=self.agree)
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
@@ -149,8 +157,10 @@ class GekoPolicy(BucketPolicy):
     def scanned(self, request: ScanRequest, signals: SampleSignals) -> None:
         if request.with_tokens:
             self.stability.scanned(signals.target_probabilities)
-        else:
-            super().scanned(request, signals)
+            return
+        if self.epoch == 0:  # a scan before the training
+            self.prior.observe(signals.correct)
+        super().scanned(request, signals)
 
     def begin_epoch(self, epoch: EpochInfo) -> Plan | None:
         plan = super().begin_epoch(epoch)
@@ -159,7 +169,7 @@ class GekoPolicy(BucketPolicy):
         return plan
 
     def replan(self, steps_done: int) -> Plan | None:
-        if self.plan is None:
+        if self.plan is None or not self.prior.pays:
             return None
         plan = self.prediction.replan(self.plan, steps_done, epoch=self.epoch, since=self.epoch_start_step)
         self.plan = plan or self.plan
@@ -167,6 +177,8 @@ class GekoPolicy(BucketPolicy):
 
     def observe(self, ids: NDArray[Any], signals: SampleSignals, step: int) -> None:
         self.prediction.observe(ids, signals.correct)
+        if self.epoch == 0:
+            self.prior.observe(signals.correct)
         super().observe(ids, signals, step)
 
     def _conclude(self) -> None:
@@ -179,21 +191,32 @@ class GekoPolicy(BucketPolicy):
 
     def criterion(self) -> str:
         suspects = int(self.states.suspects().sum())
-        return criterion_sentence(self.config, self.counts(), suspects, self.stability.results)
+        known = None if self.prior.pays else self.prior.share
+        return criterion_sentence(self.config, self.counts(), suspects, self.stability.results, known)
+
+    @property
+    def _skips_mastered(self) -> bool:
+        return self.prior.pays
 
     def summary(self) -> dict[str, Any]:
-        return super().summary() | {"predicted": self.prediction.results, "churn": self.stability.results}
+        return super().summary() | {
+            "known_before": self.prior.share,
+            "predicted": self.prediction.results,
+            "churn": self.stability.results,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return (
             super().state_dict()
             | prefixed("prediction", self.prediction.state_dict())
+            | prefixed("prior", self.prior.state_dict())
             | prefixed("stability", self.stability.state_dict())
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.prediction.load_state_dict(part(state, "prediction"))
+        self.prior.load_state_dict(part(state, "prior"))
         self.stability.load_state_dict(part(state, "stability"))
 
 
