@@ -87,7 +87,7 @@ def foreign_loop(model: torch.nn.Module, data: Any, config: GEKOConfig, args: An
 def test_a_foreign_loop_ends_as_the_trainer_does(tmp_path: Path, kind: str) -> None:
     """Predictions decide on short answers, the panel on free text; both are on in both."""
     data = sum_data(600) if kind == "short answers" else text_data()
-    config = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5, prediction_confidence=0.6)
+    config = GEKOConfig(min_known_share=0.0, freeze_confidence=0.3, min_q_for_freeze=0.5, prediction_confidence=0.6)
     rates = {"learning_rate": 1e-2} if kind == "short answers" else {"learning_rate": 1e-3, "batch_size": 16}
     trainer = trainer_for(tmp_path, small_gpt2(), config, data=data, args={"num_epochs": EPOCHS, **rates})
     model = small_gpt2()

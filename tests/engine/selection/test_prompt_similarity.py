@@ -26,7 +26,7 @@ from tests.engine.conftest import character_tokenizer, small_gpt2, sum_rows
 from tests.engine.training.test_trainer import TokenHook, assert_same_weights, sum_data, trainer_for, weights
 
 EASY = np.arange(600) % 2 == 0  # every second row of sum_data asks for "yes"
-CONFIG = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5)
+CONFIG = GEKOConfig(min_known_share=0.0, freeze_confidence=0.3, min_q_for_freeze=0.5)
 
 
 def told(right: np.ndarray, count: int = 200) -> np.ndarray:
