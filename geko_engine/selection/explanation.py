@@ -39,7 +39,7 @@ def criterion_sentence(
     last = churn[-1] if churn else {}
     stable = int(last.get("stable", 0))
     mastered = _mastered(config, counts.freeze - stable, counts.total)
-    if known is not None:
+    if known is not None and mastered:
         mastered = LEARNED.format(known=100 * known, least=100 * config.min_known_share)
     if last:
         mastered = " ".join(filter(None, [_stable(config, stable, counts.total, last), mastered]))

@@ -82,6 +82,8 @@ def test_the_report_equals_what_the_record_adds_up_to(tmp_path: Path, model_fold
         "geko.freeze_confidence=0.4",
         "--set",
         "geko.recheck_ratio=0.5",
+        "--set",
+        "geko.min_known_share=0",
     )
     assert geko_train(str(config), *options, cwd=tmp_path).returncode == 0
     run = only_run(tmp_path)

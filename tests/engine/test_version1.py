@@ -42,6 +42,10 @@ NOT_FIGURES = {
     "reason",
     "mastery",
     "mastery_reason",
+    "best_step",
+    "general_loss_before",
+    "general_loss_after",
+    "known_before",
     "criterion",
 }
 MADE_WITH = json.loads((VERSION_1 / "stopped_panel/finished_by_version1/made_with.json").read_text("utf-8"))

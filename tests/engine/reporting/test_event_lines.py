@@ -16,7 +16,12 @@ from tests.app.views.test_dashboard import step
 SOUND = {"seq": 1, "time": 1.5, **step(3).to_dict()}
 NAMES = [field.name for field in _FIELDS["StepCompleted"]]
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers(), max_size=2)
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
 )
 
 

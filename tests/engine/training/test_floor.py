@@ -282,7 +282,7 @@ def test_samples_can_be_asked_for_by_bucket(tmp_path: Path) -> None:
 def test_a_run_whose_samples_are_all_frozen_trains_on_the_replayed_ones_or_ends(
     tmp_path: Path, replay: float, planned: list[int]
 ) -> None:
-    trainer = trainer_on(tmp_path, config=GEKOConfig(frozen_replay=replay), args={"num_epochs": 1})
+    trainer = trainer_on(tmp_path, config=GEKOConfig(frozen_replay=replay, min_known_share=0.0), args={"num_epochs": 1})
     visit(trainer.states, *range(16))
     report = trainer.train()
     assert [entry["planned"] for entry in report["buckets"]] == planned and report["end"] == "complete"

@@ -56,7 +56,7 @@ def test_the_learning_rate_falls_over_these_steps_as_in_transformers(tmp_path: P
 
 
 def test_with_selection_a_run_has_as_many_steps_and_saves_by_smaller_ones(tmp_path: Path) -> None:
-    config = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5)
+    config = GEKOConfig(freeze_confidence=0.3, min_q_for_freeze=0.5, min_known_share=0.0)
     trainer = trainer_for(tmp_path, config=config, args={"max_steps": 33, "learning_rate": 1e-2})
     report = trainer.train()
     assert report["steps"] == 33 or "mastered" in report["reason"]

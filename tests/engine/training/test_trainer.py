@@ -128,7 +128,7 @@ def test_accumulated_batches_are_normalised_by_all_their_targets(tmp_path: Path)
 
 
 def test_an_epoch_with_frozen_samples_forwards_exactly_that_many_fewer(tmp_path: Path) -> None:
-    config = GEKOConfig(frozen_replay=0.0, noise_guard=False)
+    config = GEKOConfig(frozen_replay=0.0, noise_guard=False, min_known_share=0.0)
     trainer = trainer_for(tmp_path, config=config, args={"num_epochs": 2, "learning_rate": 1e-9})
     hook, data = TokenHook(trainer.model), sum_data()
     frozen = np.arange(20)
@@ -158,7 +158,12 @@ def test_an_epoch_with_frozen_samples_forwards_exactly_that_many_fewer(tmp_path:
 def test_counts_agree_with_a_hook_on_the_model_and_with_the_record(tmp_path: Path) -> None:
     """Scans, re-checks and replays included; evaluation left out."""
     config = GEKOConfig(
-        initial_scan=True, recheck_ratio=0.5, frozen_replay=0.25, freeze_confidence=0.3, min_q_for_freeze=0.5
+        initial_scan=True,
+        recheck_ratio=0.5,
+        frozen_replay=0.25,
+        freeze_confidence=0.3,
+        min_q_for_freeze=0.5,
+        min_known_share=0.0,
     )
     trainer = trainer_for(
         tmp_path, config=config, eval_dataset=sum_data(16, seed=9), args={"num_epochs": 10, "learning_rate": 1e-2}
