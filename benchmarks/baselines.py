@@ -24,6 +24,7 @@ ARMS: dict[str, GEKOConfig] = {
     "plain": OFF,
     "plain with the guard": GEKOConfig(frozen_replay=1.0, prediction_confidence=1.0, stable_share=0.0),
     "geko": GEKOConfig(),
+    "geko, skipping always": GEKOConfig(min_known_share=0.0),
     "geko, no look-alikes": GEKOConfig(prediction_confidence=1.0),
     "geko, replay of a quarter": GEKOConfig(frozen_replay=0.25),
     "geko, no look-alikes, replay of a quarter": GEKOConfig(prediction_confidence=1.0, frozen_replay=0.25),
@@ -41,9 +42,10 @@ ARMS: dict[str, GEKOConfig] = {
 }
 # These get the budget that "geko" spent with the same mix and seed:
 SHORT = "short"  # plain training that ends there, its learning rate decayed to zero by then
+TUNED = "short, tuned"  # the same, with the learning rate and the batch size that were best on rows of another seed
 RANDOM = "random pruning"  # the first epoch on everything, then random samples left out
 LARGEST_LOSS = "selective backprop"  # the same, but those with the smallest loss are left out
-AT_BUDGET = (SHORT, RANDOM, LARGEST_LOSS)
+AT_BUDGET = (SHORT, TUNED, RANDOM, LARGEST_LOSS)
 GEKOLIB = "gekolib 0.3.1"  # as published, from its own package
 # "geko, no look-alikes" in whole steps, which become fewer; the learning rate is raised by a power of how many fewer, but
 # never above its peak.
@@ -129,7 +131,7 @@ def build(
 
     The held-out set is scored after the run, so it costs no arm any time.
     """
-    if arm == SHORT:
+    if arm in (SHORT, TUNED):
         steps = round(budget * args.num_epochs * -(-len(data) // args.batch_size))
         return ShortTrainer(model, data, tokenizer, None, OFF, args, on_event=_silent, steps=steps)
     if arm in FEWER_STEPS:

@@ -22,6 +22,7 @@ class Mix:
         what: in words, for the tables. train: (count, seed, prompts to avoid) -> rows. groups: shares of the evaluation rows' groups.
         make_rows: of the evaluation. base: name or path of the model. samples, evaluated: rows, epochs: by default.
         lora: adapters are trained, in bfloat16, instead of all weights. longest: tokens of a row; longer ones are cut.
+        tuned: learning rate and batch size of the arm "short, tuned": the best ones of savings --tune.
     """
 
     what: str
@@ -36,6 +37,7 @@ class Mix:
     learning_rate: float = 7e-4
     lora: bool = False
     longest: int = 256
+    tuned: tuple[float, int] | None = None
 
     def evaluation(self) -> list[Row]:
         """Held-out rows: the same for every arm and seed."""

@@ -22,13 +22,14 @@ import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.utils import logging
 
-from benchmarks.baselines import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, build, run_published
+from benchmarks.baselines import ARMS, AT_BUDGET, GEKOLIB, OTHERS, RANDOM, SHORT, TUNED, build, run_published
 from benchmarks.common import RESULTS, SMALL, read_lines, write_lines
 from benchmarks.datasets import MIXES
 from benchmarks.held_out import held_out_figures
@@ -52,6 +53,9 @@ def one_run(mix: str, arm: str, seed: int, samples: int, epochs: int, budget: fl
     """Train once and return what was counted."""
     with tempfile.TemporaryDirectory() as folder:
         trial = set_up(mix, seed, samples, epochs, folder)
+        if arm == TUNED:
+            rate, size = MIXES[mix].tuned or (trial.args.learning_rate, trial.args.batch_size)
+            trial = replace(trial, args=replace(trial.args, learning_rate=rate, batch_size=size))
         trainer = build(trial.model, trial.data, trial.tokenizer, arm, trial.args, budget)
         if arm == GEKOLIB:
             counted = {"cost": run_published(load_gekolib(), trial.model, trial.data, trial.args)}
@@ -86,9 +90,9 @@ def run_all(options: argparse.Namespace, path: Path) -> list[Record]:
     wanted = prepared([run for run in runs_of(options) if options.fresh or run not in done])
     path.parent.mkdir(exist_ok=True, parents=True)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), settle) as pool:
-        for at_budget in (False, True):  # these need what "geko" spent
+        for at_budget in (False, True):  # these need what another arm spent
             wave = [run for run in wanted if (run[1] in AT_BUDGET) == at_budget]
-            budgets = [done[(run[0], "geko", *run[2:])]["cost"] if at_budget else 0.0 for run in wave]
+            budgets = [done[(run[0], options.budget, *run[2:])]["cost"] if at_budget else 0.0 for run in wave]
             for future in as_completed([pool.submit(one_run, *run, b) for run, b in zip(wave, budgets, strict=True)]):
                 record = future.result()
                 done[key(record)] = record
@@ -139,6 +143,25 @@ def sizes(options: argparse.Namespace, mix: str) -> list[tuple[int, int]]:
     return [(options.samples or MIXES[mix].samples, epochs) for epochs in options.epochs or [MIXES[mix].epochs]]
 
 
+RATES, SIZES, TUNING_SEED = (0.7, 1.0, 1.4, 2.0), (0.5, 1.0), 100  # factors on the mix's own; no table has this seed
+
+
+def tune(options: argparse.Namespace) -> None:
+    """Print the loss of a shorter plain run at several learning rates and batch sizes, on rows of a seed of its own."""
+    for mix in options.mixes:
+        samples, epochs = sizes(options, mix)[0]
+        MIXES[mix].base()
+        found = []
+        for rate in RATES:
+            for size in SIZES:
+                tuned = MIXES[mix].learning_rate * rate, max(1, round(MIXES[mix].batch_size * size))
+                MIXES[mix] = replace(MIXES[mix], tuned=tuned)
+                loss = one_run(mix, TUNED, TUNING_SEED, samples, epochs, options.tune)["eval_loss"]
+                found.append((loss, tuned))
+                print(f"{mix}: learning rate {tuned[0]:g}, batch size {tuned[1]}: {loss:.4f}", flush=True)
+        print(f"{mix}: the best is {min(found)[1]}")
+
+
 def write_presets(records: Sequence[Record], options: argparse.Namespace) -> None:
     """What the page shows beside the presets: means over the seeds on the demo's mix, once all of them were run."""
     arms = {}
@@ -162,7 +185,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixes", nargs="+", default=["demo"], choices=MIXES)
     parser.add_argument("--arms", nargs="+", default=["plain", "geko", SHORT, RANDOM], choices=[*ARMS, *OTHERS])
+    parser.add_argument("--budget", default="geko", choices=ARMS, help="the arm whose compute the shorter runs get")
     parser.add_argument("--seeds", type=int, default=FEWEST_SEEDS)
+    parser.add_argument(
+        "--tune", type=float, metavar="SHARE", help="find rate and batch size of 'short, tuned' at this share"
+    )
     parser.add_argument("--samples", type=int, help="default: what the mix says, 800 to 4,000")
     parser.add_argument("--epochs", type=int, nargs="+", help="one or several; default: what the mix says, 3 or 10")
     parser.add_argument("--fresh", action="store_true", help="run what is recorded anew")
@@ -177,6 +204,9 @@ def main() -> None:
     if options.small:
         options.samples, options.seeds = SMALL_SAMPLES, SMALL_SEEDS
     settle()
+    if options.tune:
+        tune(options)
+        return
     path = options.output or (SMALL if options.small else RESULTS) / FILE
     records = run_all(options, path)
     path.with_suffix(".md").write_text(all_tables(records), encoding="utf-8")

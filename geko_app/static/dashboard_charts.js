@@ -144,7 +144,8 @@ export class Charts {
     const chart = this.charts.get('loss');
     if (!chart || this.logarithmic) return;
     const curves = chart.data.filter((trace) => trace.meta !== 'points.loss');
-    const highest = curves.flatMap((trace) => /** @type {(number | null)[]} */ ([...trace.y])).reduce(larger, 0);
+    const values = curves.flatMap((trace) => /** @type {(number | null)[]} */ ([...trace.y]));
+    const highest = Math.max(0, ...values.filter((value) => value !== null));
     const { range, autorange } = chart.layout.yaxis;
     const isOwn = autorange || !this.top || Math.abs(range[1] - this.top) < TOLERANCE * this.top;
     const top = highest * ROOM;
@@ -195,13 +196,4 @@ export class Charts {
     const chart = this.charts.get(name);
     if (chart) await Plotly.downloadImage(chart, { format: 'png', scale: 2, filename });
   }
-}
-
-/**
- * The larger one of two numbers; null counts as nothing.
- * @param {number | null} a
- * @param {number | null} b
- */
-function larger(a, b) {
-  return Math.max(a ?? 0, b ?? 0);
 }

@@ -11,15 +11,18 @@ from tqdm import tqdm
 
 from geko_engine.reporting.events import (
     PAUSED,
+    Answered,
     CheckpointSaved,
     DataChecked,
     DataPreviewed,
     Evaluated,
     Event,
+    LengthChecked,
     Message,
     ModelSaved,
     Partitioned,
     PhaseChanged,
+    RetentionMeasured,
     RunEnded,
     RunStarted,
     StepCompleted,
@@ -39,6 +42,9 @@ OPTION_NAMES = {
     "lr_scheduler_type": "Schedule",
     "dataloader_workers": "DataLoader workers",
     "warmup_steps": "Warmup steps",
+    "num_epochs": "Length",
+    "max_minutes": "Time limit (min)",
+    "early_stopping_patience": "Early stopping",
     "use_curriculum": "Curriculum",
 }
 BUCKETS = ("freeze", "light", "focus", "hard")
@@ -118,6 +124,17 @@ class Console:
         if event.mastery_reason:
             self._print(f"{'Mastery':<18}: {event.mastery}. {event.mastery_reason}")
         self._print("=" * WIDTH)
+
+    def _on_LengthChecked(self, event: LengthChecked) -> None:
+        self._print(f"[GEKO] After {event.epochs:.1f} epochs: held-out loss {event.loss:.4f}. {event.sentence}")
+
+    def _on_RetentionMeasured(self, event: RetentionMeasured) -> None:
+        self._print(f"[GEKO] Loss on general rows: {event.loss:.4f}")
+
+    def _on_Answered(self, event: Answered) -> None:
+        exact = [answer["exact"] for answer in event.answers if answer["exact"] is not None]
+        right = f", {sum(exact)} of {len(exact)} exactly" if exact else ""
+        self._print(f"[GEKO] {len(event.answers)} prompts answered{right} ({event.seconds:.1f} s)")
 
     def _on_Partitioned(self, event: Partitioned) -> None:
         self._close_bar()

@@ -1,8 +1,8 @@
 """When a run has trained enough, from its losses on held-out samples. Pure; knows no model and no loop.
 
 The rate is constant at first. At each check the averaged weights show what the run would come to; a parabola through the
-last checks says when their loss will be lowest. The rate begins to fall when that point is no further than the decay itself
-leads: the decay takes half as many steps again, at half of the rate on average, so a quarter in rate times steps.
+last checks, in the logarithms of step and loss, says when their loss will be lowest. The rate begins to fall when that point
+is near, over half as many steps again.
 
 Each check comes when the run is a fixed factor longer than at the one before, so the checks cost the same share of every run.
 """
@@ -16,8 +16,8 @@ import numpy as np
 
 FIRST_CHECK = 0.3  # epochs
 GROWTH = 1.12  # of the run from one check to the next
-FITTED = 5  # checks that the parabola goes through
-REACH = 1.25  # of the run: how far the decay leads
+FITTED = 7  # checks that the parabola goes through
+REACH = 1.1  # of the run: the decay begins when the lowest point is no further ahead
 DECAY = 0.5  # steps of the decay, as a share of those before it
 RATE = 0.7  # of the peak learning rate, until the decay
 RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance

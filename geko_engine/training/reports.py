@@ -35,6 +35,7 @@ OPEN_ENDS = {
     "max_minutes",
     "early_stopping_patience",
 }  # options of a run that may end before its last epoch
+LENGTH_SCHEDULE = "constant, then linear to zero"  # of a run that finds its length by itself
 ROWS_SHOWN = 8  # numbers in one sentence
 
 
@@ -113,7 +114,7 @@ def run_info(
             "weights": held_in(model),
             **({"attn_implementation": attention_of(model)} if attention_of(model) else {}),
             "optim": args.optimizer,
-            "lr_scheduler_type": args.lr_scheduler_type,
+            "lr_scheduler_type": LENGTH_SCHEDULE if args.finds_length else args.lr_scheduler_type,
             "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * args.planned_steps(steps)),
             **options,
         },
