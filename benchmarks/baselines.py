@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,6 @@ FEWER_STEPS = {
     "fewer steps, rate in proportion": 1.0,
 }
 OTHERS = (*AT_BUDGET, GEKOLIB, *FEWER_STEPS)
-
-
-class ShortTrainer(GEKOTrainer):
-    """Plain training that ends after `steps` optimizer steps, its learning rate decayed to zero by then."""
-
-    def __init__(self, *args: Any, steps: int, **options: Any) -> None:
-        self.steps = steps
-        super().__init__(*args, should_stop=lambda: self.progress.step >= steps, **options)
-
-    @property
-    def share_done(self) -> float:
-        return min(1.0, self.progress.step / self.steps)
 
 
 class FewerStepsPolicy(GekoPolicy):
@@ -133,7 +122,7 @@ def build(
     """
     if arm in (SHORT, TUNED):
         steps = round(budget * args.num_epochs * -(-len(data) // args.batch_size))
-        return ShortTrainer(model, data, tokenizer, None, OFF, args, on_event=_silent, steps=steps)
+        return GEKOTrainer(model, data, tokenizer, None, OFF, replace(args, max_steps=steps), on_event=_silent)
     if arm in FEWER_STEPS:
         given = (model, data, tokenizer, None, ARMS["geko, no look-alikes"], args)
         return FewerStepsTrainer(*given, on_event=_silent, exponent=FEWER_STEPS[arm])

@@ -78,6 +78,7 @@ def _banking77(intents: int, samples: int) -> Mix:
         evaluated=3080,
         epochs=4,
         learning_rate=1e-3,
+        tuned=(1.4e-3, 8) if intents == 25 else None,
     )
 
 

@@ -26,6 +26,8 @@ RANDOM = "random pruning"
 IN_WORDS = {
     GEKO: "**GEKO**",
     SHORT: "a shorter plain run",
+    "short, tuned": "a shorter plain run, learning rate and batch size tuned",
+    "geko, skipping always": "GEKO, skipping whatever was known before",
     "plain with the guard": "plain training with the noise guard",
     RANDOM: "random samples left out",
     "selective backprop": "selective backprop: smallest losses left out",

@@ -14,6 +14,7 @@ from benchmarks.datasets import MIXES
 
 GEKO, SHORT = "geko", "short"
 FEWEST_SEEDS = 5  # for any claim; another number is said
+SAME_COMPUTE = 0.03  # of plain training's: a larger difference is another budget
 MISSING = "–"
 MAIN = (
     "data",
@@ -75,12 +76,24 @@ def main_row(mix: str, samples: int, records: Sequence[Record]) -> list[str]:
     loss, right = (reaches(records, field, epochs).get(GEKO) for field in (LOSS, RIGHT))
     seeds = len({record["seed"] for record in records})
     cells = [what(mix, samples) + said(seeds), str(loss or MISSING), str(right or MISSING)]
+    own: list[Record] = []
     for arm in (PLAIN, GEKO, SHORT):
         mine = [r for r in records if r["epochs"] == epochs and r["arm"] == arm]
+        if arm == SHORT and apart_in_compute(mine, own):
+            mine = []  # it had the compute of another arm
+        if arm == GEKO:
+            own = mine
         cell = mean_and_spread([100 * r[RIGHT] for r in mine], ".1f").replace(" ±", " % ±")
         cell += f" ({statistics.fmean(r['cost'] for r in mine):.2f})" if mine and arm == GEKO else ""
         cells.append(cell + (f" (n={len(mine)})" if mine and len(mine) != seeds else ""))
     return cells
+
+
+def apart_in_compute(one: Sequence[Record], other: Sequence[Record]) -> bool:
+    """Whether two arms spent clearly different compute."""
+    if not one or not other:
+        return False
+    return abs(statistics.fmean(r["cost"] for r in one) - statistics.fmean(r["cost"] for r in other)) > SAME_COMPUTE
 
 
 def mix_tables(mix: str, samples: int, records: Sequence[Record]) -> list[str]:

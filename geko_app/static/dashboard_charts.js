@@ -179,7 +179,8 @@ export class Charts {
    * @param {string} name
    */
   csv(name) {
-    const data = this.charts.get(name)?.data ?? [];
+    const drawn = this.charts.get(name)?.data ?? [];
+    const data = drawn.filter((trace) => [...trace.y].some((value) => value !== null)); // what was not measured is no column
     const xs = [...new Set(data.flatMap((trace) => [.../** @type {number[]} */ (trace.x)]))].sort((a, b) => a - b);
     const columns = data.map((trace) => new Map([...trace.x].map((x, i) => [x, trace.y[i]])));
     const lines = xs.map((x) => [x, ...columns.map((column) => column.get(x) ?? '')].join(','));

@@ -137,7 +137,7 @@ class GEKOConfig:
     )
     min_known_share: float = setting(
         0.25,
-        "Skip mastered samples only if the model knew this share beforehand; 0 for always.",
+        "Skip mastered samples only if this share was known before; 0 for always.",
         "Read from the first visits of a sixteenth of the samples. Where the model knew less, what it masters was just learned, and skipping it ended worse than a shorter plain run: then GEKO trains on everything, and says so.",
         minimum=0,
         maximum=1,

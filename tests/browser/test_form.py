@@ -84,7 +84,7 @@ def test_a_preview_that_fails_says_why(page: Page, server: Server) -> None:
     path.write_text('{"text": ""}\n', encoding="utf-8")
     fill(page, {"data.train": str(path)})
     page.locator("#geko-preview-button").click()
-    expect(page.locator(".l-error")).to_contain_text("has anything to learn", timeout=WAIT)
+    expect(page.locator(".l-error")).to_contain_text("has nothing to learn", timeout=WAIT)
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,11 @@ def spoil(value: float, where: str, step: int) -> None:
     done = [0]
     update, backward = TrainingEngine.update, TrainingEngine.backward
 
-    def spoilt_update(engine: TrainingEngine, learning_rate: float) -> bool:
+    def spoilt_update(engine: TrainingEngine, *arguments: Any) -> Any:
         done[0] += 1
         if where == "gradient" and done[0] == step:
             next(p.grad for p in engine.model.parameters() if p.grad is not None).flatten()[0] = value
-        return update(engine, learning_rate)
+        return update(engine, *arguments)
 
     def spoilt_backward(engine: TrainingEngine, *arguments: Any, **options: Any) -> Any:
         if where != "loss" or done[0] != step - 1:

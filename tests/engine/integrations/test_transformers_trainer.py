@@ -23,7 +23,12 @@ from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama
 from tests.engine.training.test_trainer import OFF, assert_same_weights, sum_data, trainer_for, weights
 
 SKIPPING = GEKOConfig(
-    freeze_confidence=0.3, min_q_for_freeze=0.5, prediction_confidence=0.6, recheck_ratio=0.5, initial_scan=False
+    min_known_share=0.0,
+    freeze_confidence=0.3,
+    min_q_for_freeze=0.5,
+    prediction_confidence=0.6,
+    recheck_ratio=0.5,
+    initial_scan=False,
 )
 needs_new = pytest.mark.skipif(
     not hasattr(transformers.Trainer, "loss_is_scaled_for_ga"), reason="transformers older than 5.19 are refused"
