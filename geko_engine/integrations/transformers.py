@@ -3,7 +3,7 @@
     class Trainer(GekoMixin, transformers.Trainer): ...
 
 The other trainer keeps its loop, its optimizer, its logs and its checkpoints. Three of its methods are asked for the next
-batches, the loss and the schedule, and those are GEKO's; a callback tells the session where the loop stands.
+batches, the loss and the schedule, and those are GEKO's; a callback notes in the session where the loop stands.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class _Slots:
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Tells the session where the loop stands, and the loop when to end."""
+    """Notes in the session where the loop stands, and ends the loop when it should."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer

@@ -194,7 +194,7 @@ class LengthChecked(Event):
     """With num_epochs = auto: whether training more is likely to help, from the loss of the averaged weights.
 
     epochs: of plain training, that `step` stands for. loss: on held-out samples, nats per target token. lowest_at: the step at
-    which it is expected to be lowest; gain: share of it to be won by then; None where that cannot be told yet. goes_on: False
+    which it is expected to be lowest; gain: share of it to be won by then; None while unknown. goes_on: False
     where the learning rate begins to fall. sentence: why.
     """
 

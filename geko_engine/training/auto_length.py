@@ -21,7 +21,7 @@ REACH = 1.1  # of the run: the decay begins when the lowest point is no further 
 DECAY = 0.5  # steps of the decay, as a share of those before it
 RATE = 0.7  # of the peak learning rate, until the decay
 RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance
-FARTHEST = 1000.0  # of the run: what lies beyond is not told from never
+FARTHEST = 1000.0  # of the run: what lies beyond counts as never
 USELESS = 1e9  # nats: stands for a loss that is not finite, in what a checkpoint writes as JSON
 
 
@@ -31,8 +31,8 @@ class LengthCheck:
 
     Attributes:
         step: optimizer steps done. loss: on the held-out samples, nats per target.
-        lowest_at: the step at which the loss of the averaged weights is expected to be lowest, as far as it can be told.
-        gain: share of the loss that is still to be won by then; None where that cannot be told.
+        lowest_at: the step at which the loss of the averaged weights is expected to be lowest, as far as is known.
+        gain: share of the loss that is still to be won by then; None while unknown.
         goes_on: whether the rate stays where it is; False begins the decay.
     """
 

@@ -199,7 +199,7 @@ def steps_planned(info: RunInfo, state: TrainerState, plan: Plan) -> int:
 def step_completed(
     info: RunInfo, state: TrainerState, policy: SelectionPolicy, planned: int, figures: StepFigures
 ) -> StepCompleted:
-    """The step that was just done; `planned`: steps of the run, as far as can be told now."""
+    """The step that was just done; `planned`: steps of the run, as far as is known now."""
     counter, plain = state.counter, info.plain_training_tokens(state)
     phase = policy.phase(figures.progress)
     return StepCompleted(

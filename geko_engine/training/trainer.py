@@ -378,7 +378,7 @@ class GEKOTrainer:
         return min(1.0, max(timed, (progress.epoch + done) / self.args.epochs))
 
     def _steps_planned(self, plan: Plan) -> int:
-        """Optimizer steps of the run, as far as can be told now."""
+        """Optimizer steps of the run, as far as is known now."""
         progress, share = self.progress, self.share_done
         steps = progress.decay_until or reports.steps_planned(self.info, progress, plan)
         return min(steps, round(progress.step / share)) if self.args.time_limit and share else steps
