@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ NO_LOCKS = {
     getattr(errno, "EOPNOTSUPP", errno.ENOSYS),
     getattr(errno, "ENOTSUP", errno.ENOSYS),
 }
+TRIES, PAUSE = 50, 0.01  # times, seconds: to take a lock whose holder is not named
 FAR = 1 << 30  # Windows locks a byte, and nobody can read it then: one behind the content
 
 
@@ -88,18 +90,32 @@ class RunLock:
     def _take(self) -> _Held:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            works = _lock(file)
-        except OSError as error:
-            holder = _holder(file)
+            works = self._lock_or_name(file)
+        except BaseException:
             os.close(file)
-            if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise self._locked(holder) from error
             raise
         with contextlib.suppress(OSError):  # on a full disk it is held all the same
             os.ftruncate(file, 0)
             os.lseek(file, 0, os.SEEK_SET)
             os.write(file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         return _Held(file, threading.get_ident(), 0, works)
+
+    def _lock_or_name(self, file: int) -> bool:
+        """Lock `file`; False where there are no locks. Raises RunLockedError with the name of the holder.
+
+        The holder writes its name just after it has the lock, and removes it just before it lets go: while there is none,
+        it is tried again for a moment.
+        """
+        for left in range(TRIES, 0, -1):
+            try:
+                return _lock(file)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                    raise
+                if left == 1 or os.fstat(file).st_size:
+                    raise self._locked(_holder(file)) from error
+            time.sleep(PAUSE)
+        raise AssertionError("the last try returns or raises")
 
     def _locked(self, holder: str) -> RunLockedError:
         return RunLockedError(

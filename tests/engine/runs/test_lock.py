@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -173,3 +175,33 @@ def test_where_there_are_no_locks_the_run_goes_on_and_says_so(tmp_path: Path, mo
     assert [event.get("text") for _, event in folder.events()][1:] == [
         f"The file system of {str(folder.path)!r} has no locks: let only one process write this run."
     ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="takes the lock as Unix does")
+@pytest.mark.parametrize("then", ["writes its name", "lets go", "does neither"])
+def test_a_holder_without_a_name_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    import fcntl
+
+    holder = os.open(tmp_path / lock.NAME, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if then == "writes its name":
+            os.write(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        elif then == "lets go":
+            fcntl.flock(holder, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(lock.time, "sleep", pause)
+    try:
+        if then == "lets go":
+            with RunLock(tmp_path):
+                pass
+        else:
+            named = f"process {os.getpid()}" if then == "writes its name" else "another process"
+            with pytest.raises(RunLockedError, match=f"is being written by {named}: wait"):
+                RunLock(tmp_path).__enter__()
+    finally:
+        os.close(holder)
+    assert len(pauses) == (lock.TRIES - 1 if then == "does neither" else 1)
