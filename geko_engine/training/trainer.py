@@ -308,11 +308,12 @@ class GEKOTrainer:
         progress = self.progress
         due = progress.evaluation_due and (self.eval_samples is not None or self.general_samples is not None)
         if due:
-            self._measure_retention()
+            general = self._measure_retention()
             if self.eval_samples is not None:
                 reason = self.ending.judge_evaluation(progress, self.evaluate())
                 if reason and not progress.finished:
                     progress.finished, progress.reason = True, reason
+            progress.general_losses += general  # only now: a stop in the evaluation leaves both to be repeated
         progress.evaluation_due = False  # only now: a stop in the middle leaves it due
         return due
 
@@ -322,10 +323,10 @@ class GEKOTrainer:
         evaluations = self.progress.evaluations
         return bool(evaluations) and evaluations[-1]["step"] == self.progress.step > 0
 
-    def _measure_retention(self) -> None:
-        """The loss on rows that show whether the model forgets; not counted as compute."""
+    def _measure_retention(self) -> list[float]:
+        """The loss on rows that show whether the model forgets, if there are any; not counted as compute."""
         if self.general_samples is None:
-            return
+            return []
         began, ids = time.monotonic(), np.arange(len(self.general_samples))
         with self.ending.weights(self.progress):
             found = self.scans.scores(self.general_samples, ids, "evaluating", "general rows")
@@ -334,7 +335,7 @@ class GEKOTrainer:
         self._emit(measured)
         if before and before[-1] <= (1 + FORGOTTEN) * before[0] < measured.loss:
             self._warn(reports.forgetting_sentence(before[0], measured.loss))
-        before.append(measured.loss)
+        return [measured.loss]
 
     def _check_length(self) -> None:
         """Judge from held-out samples whether the decay begins; counted as compute, as plain training needs none of it."""

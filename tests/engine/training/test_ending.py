@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
+from geko_engine.data.batches import as_samples
 from geko_engine.exceptions import ConfigError
-from geko_engine.reporting.events import Evaluated, Event, LengthChecked, Message, StepCompleted
+from geko_engine.reporting.events import Evaluated, Event, LengthChecked, Message, RetentionMeasured, StepCompleted
 from geko_engine.training import trainer as trainer_module
 from geko_engine.training.auto_length import RATE
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
@@ -156,3 +157,21 @@ def test_what_needs_evaluation_data_says_so() -> None:
     for changes in ({"num_epochs": "auto"}, {"load_best_model_at_end": True}, {"early_stopping_patience": 2}):
         with pytest.raises(ConfigError, match="needs evaluation data"):
             GEKOTrainer(small_llama(), samples(8), args=GEKOTrainingArgs(**changes))
+
+
+def test_a_stop_in_an_evaluation_leaves_every_measurement_once(tmp_path: Path) -> None:
+    def run(folder: Path, events: list[Event], **options: Any) -> GEKOTrainer:
+        trainer = trainer_for(folder, events, num_epochs=2, **options)
+        trainer.general_samples = as_samples(samples(8, 2), {})
+        return trainer
+
+    whole = run(tmp_path / "a", [])
+    whole.train()
+    events: list[Event] = []
+    first = run(tmp_path / "b", events, should_stop=lambda: len(of_kind(events, RetentionMeasured)) == 2)
+    assert first.train()["end"] == "stopped" and len(of_kind(events, Evaluated)) == 1
+    second = run(tmp_path / "b", [])
+    second.load_checkpoint(tmp_path / "b" / "checkpoint-8")
+    second.train()
+    assert second.progress.general_losses == whole.progress.general_losses and len(whole.progress.general_losses) == 3
+    assert [e["eval_loss"] for e in second.progress.evaluations] == [e["eval_loss"] for e in whole.progress.evaluations]
