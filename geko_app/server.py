@@ -32,6 +32,9 @@ from geko_app.workers.supervisor import Supervisor
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 SCRIPTS = {path.name: path for path in STATIC.glob("*.js")}
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
+SESSIONS = (
+    100  # tabs whose state Gradio holds, half a megabyte each; the page needs none of it, so an older tab loses nothing
+)
 LOGIN_NOTE = "After five wrong passwords you have to wait. If nothing happens, reload this page: it says how long."
 
 
@@ -76,6 +79,7 @@ def serve(
         auth_message=LOGIN_NOTE,
         root_path=root_path,
         max_file_size=max_upload,
+        state_session_capacity=SESSIONS,
         app_kwargs={
             "lifespan": guard(access, login=password is not None),
             "routes": own_routes(services.downloads),
