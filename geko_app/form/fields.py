@@ -163,6 +163,8 @@ FIELDS: tuple[FormField, ...] = (
         ("data.eval_ratio", "Held-out share", "slider"),
         ("data.eval_count", "Evaluation samples", "text", "all"),
         ("data.retention", "General rows (forgetting)", "text", "none"),
+        ("data.replay", "Continue from run", "text", "none"),
+        ("data.replay_share", "Replay share of earlier rows", "slider"),
         ("data.row_flags", "Flagged rows file", "text", "none"),
         ("data.flag_action", "What to do with flagged rows", "choice"),
         ("data.train_config", "Training subset", "text", "default", True),

@@ -169,6 +169,8 @@ class RunConfig:
             found.append("training.num_epochs has no effect, because training.max_steps is set.")
         if self.training.gpu_ids == ALL_GPUS and self.training.num_processes > 1:
             found.append("training.num_processes has no effect, because gpu_ids is all.")
+        if not self.data.replay and self.data.replay_share != DataConfig().replay_share:
+            found.append("data.replay_share has no effect without data.replay.")
         args = self.training
         alone = args.num_processes == 1 and len(args.gpus) < 2 and args.gpu_ids != ALL_GPUS and not is_launched()
         if args.auto_find_batch_size and not alone:

@@ -115,6 +115,20 @@ class DataConfig:
         "'general' are 64 built-in questions of general knowledge; or name a local file of your own. Their loss is measured with each evaluation, and nothing is trained on them. The demo's small model has no general knowledge, so it is not asked.",
         kw_only=True,
     )
+    replay: str | None = setting(
+        None,
+        "Folder of an earlier run: only rows that are new to it are trained on.",
+        "To continue that run, with its model as the base, when rows were added or changed. A share of its rows is replayed, so that the model does not forget them. Empty to train on all rows.",
+        kw_only=True,
+    )
+    replay_share: float = setting(
+        0.2,
+        "Share of the training rows that are replayed from the earlier run.",
+        "Drawn from the rows that the earlier run had right and that are not likely mislabeled. More keeps more of what was learned, and costs as much as new rows.",
+        minimum=0,
+        maximum=0.9,
+        kw_only=True,
+    )
     row_flags: str | None = setting(
         None,
         "A row_flags.json with rows flagged in an earlier run; empty for none.",

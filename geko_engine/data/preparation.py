@@ -36,6 +36,7 @@ from geko_engine.data.formats import (
 )
 from geko_engine.data.formats.recognition import AUTO
 from geko_engine.data.rendering import RenderedRows
+from geko_engine.data.replay import only_new_rows
 from geko_engine.data.row_names import LoadedRows, RowNames
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise_rendered
@@ -58,7 +59,7 @@ class Finding:
     """Something that the user should know about some rows.
 
     Attributes:
-        kind: truncated, empty, masked, duplicate, unusable, flagged, overlap or files. rows: their numbers, from 1.
+        kind: truncated, empty, masked, duplicate, unusable, flagged, trained, overlap or files. rows: their numbers, from 1.
         sentence: what it is and what follows from it, with the first row numbers.
     """
 
@@ -146,6 +147,8 @@ def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, 
         use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
         found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)
+    if config.data.replay:
+        found["training"] = only_new_rows(config, found["training"], emit)
     return found
 
 
@@ -253,8 +256,14 @@ def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | 
 
 
 def _excluded(rendered: RenderedRows) -> list[Finding]:
-    rows = [number for number, row in enumerate(rendered.rows) if row is None]
-    return [_finding("flagged", rows, "left out, because they are flagged", rendered.names)] if rows else []
+    left_out = [number for number, row in enumerate(rendered.rows) if row is None]
+    before = [number for number in left_out if number in rendered.trained_before]
+    flagged = [number for number in left_out if number not in rendered.trained_before]
+    found = [
+        ("flagged", flagged, "left out, because they are flagged"),
+        ("trained", before, "left out, because the earlier run was trained on them"),
+    ]
+    return [_finding(kind, rows, what, rendered.names) for kind, rows, what in found if rows]
 
 
 def _held_out(train: PreparedDataset, ratio: float, seed: int) -> list[PreparedDataset]:

@@ -38,6 +38,7 @@ class RenderedRows:
         self.restored = {name: numbers for name, numbers in (restored or {}).items() if name in format.columns}
         self.origin = origin or Origin()
         self.names = self.origin.names
+        self.trained_before: frozenset[int] = frozenset()  # rows left out, because an earlier run was trained on them
         self._rendered: dict[int, Rendered] = {}
 
     def __len__(self) -> int:

@@ -148,11 +148,12 @@ def _hard_and_held_out(
         alone = replace(alone, training=replace(config.training, num_epochs=1))
     rendered = render_rows(alone, {"training": rows}, tokenizer, lambda event: None)
     format = rendered["training"].format
+    all_rows = [row or {} for row in rendered["training"].rows]  # replayed ones included
     parts = prepare(alone, rendered, longest, lambda event: None, should_stop)
     samples, notes = _hardest(record, parts[0].data)
-    found = _usable("hard", [(row, rows[row]) for row in samples], format, tokenizer, notes)
+    found = _usable("hard", [(row, all_rows[row]) for row in samples], format, tokenizer, notes)
     if len(parts) > 1:
-        held = [(int(row), rows[row]) for row in parts[1].data.rows[:FIRST_ROWS]]
+        held = [(int(row), all_rows[row]) for row in parts[1].data.rows[:FIRST_ROWS]]
         found += _usable("evaluation", held, format, tokenizer, {})
     return found
 

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from geko_engine.data.batches import TokenizedData
+from geko_engine.data.earlier_run import TEXT_LIMIT
 from geko_engine.data.formats import Rendering, Segment
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import Stopped
 from geko_engine.storage.atomic_files import replace_file
 
-TEXT_LIMIT = 200_000  # characters of one sample
 ROWS_AT_A_TIME = 1000
 SCHEMA = pa.schema(
     [
