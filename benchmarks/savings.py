@@ -43,6 +43,7 @@ from geko_engine import GEKOTrainer
 FILE = "savings.jsonl"
 # Shown beside the presets on the page.
 PRESETS_PATH = Path(__file__).parent.parent / "geko_app/form/preset_results.json"
+PRESET_MIXES = ("banking77, 25 intents", "demo")
 PRESET_ARMS = {"plain": "plain", "recommended": "geko"} | {n: n for n in ("aggressive", "balanced", "conservative")}
 Record = dict[str, Any]
 Run = tuple[str, str, int, int, int]  # mix, arm, seed, samples, epochs
@@ -163,21 +164,27 @@ def tune(options: argparse.Namespace) -> None:
 
 
 def write_presets(records: Sequence[Record], options: argparse.Namespace) -> None:
-    """What the page shows beside the presets: means over the seeds on the demo's mix, once all of them were run."""
-    arms = {}
-    samples, epochs = options.samples or MIXES["demo"].samples, MIXES["demo"].epochs
+    """What the page shows beside the presets, real data first: the mixes of which every preset was run with enough seeds."""
+    found = [entry for mix in PRESET_MIXES if (entry := _preset_entry(mix, records, options.samples))]
+    if found:
+        PRESETS_PATH.write_text(json.dumps({"measured": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def _preset_entry(mix: str, records: Sequence[Record], count: int | None) -> dict[str, Any] | None:
+    """Means over the seeds of each preset on one mix; None while runs are missing."""
+    arms, data = {}, MIXES[mix]
+    samples = count or data.samples
     for name, arm in PRESET_ARMS.items():
-        key_ = ("demo", arm, samples, epochs)
+        key_ = (mix, arm, samples, data.epochs)
         mine = [r for r in records if (r["mix"], r["arm"], r["samples"], r["epochs"]) == key_]
         if len(mine) < FEWEST_SEEDS:
-            return
+            return None
         arms[name] = {
             "compute": round(statistics.fmean(r["cost"] for r in mine), 4),
             "exact_match": round(statistics.fmean(r["exact_match"] for r in mine), 4),
             "eval_loss": round(statistics.fmean(r["eval_loss"] for r in mine), 4),
         }
-    what = f"{samples:,} short tasks like the demo's, {epochs} epochs, mean of {len(mine)} seeds"
-    PRESETS_PATH.write_text(json.dumps({"what": what, "arms": arms}, indent=1) + "\n", encoding="utf-8")
+    return {"what": f"{data.what} ({samples:,} rows, {data.epochs} epochs, mean of {len(mine)} seeds)", "arms": arms}
 
 
 def main() -> None:

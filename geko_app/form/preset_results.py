@@ -14,23 +14,27 @@ RESULTS = Path(__file__).with_suffix(".json")
 
 
 @cache
-def measured() -> dict[str, Any]:
-    """The content of preset_results.json: what was measured, and the figures by preset."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+def measured() -> list[dict[str, Any]]:
+    """What was measured on each kind of data, real data first: `what` it is, and the figures by preset in `arms`."""
+    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["measured"]
     return found
 
 
 def preset_choices() -> list[tuple[str, str]]:
-    """(label with cost and quality, name) of each preset."""
-    arms = measured()["arms"]
+    """(label with cost and quality on real data, name) of each preset."""
+    arms = measured()[0]["arms"]
     labels = [(f"{name.capitalize()}: {_figures(arms[name])}", name) for name in PRESETS]
     return [*labels, ("Custom", CUSTOM)]
 
 
 def preset_note() -> str:
-    """What the figures beside the presets are, for their details."""
-    found = measured()
-    return f"Measured on {found['what']}; plain training: {_figures(found['arms']['plain'])}."
+    """What the figures beside the presets are, and those on other data, for their details."""
+    first, *others = measured()
+    said = [f"Measured on {first['what']}; plain training: {_figures(first['arms']['plain'])}."]
+    for found in others:
+        figures = (f"{name} {_figures(found['arms'][name])}" for name in ("plain", *PRESETS))
+        said.append(f"On {found['what']}: {'; '.join(figures)}.")
+    return " ".join(said)
 
 
 def _figures(arm: dict[str, float]) -> str:

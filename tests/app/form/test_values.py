@@ -115,8 +115,10 @@ def test_presets_fill_every_rule_in_and_are_recognised() -> None:
 
 
 def test_presets_show_what_was_measured() -> None:
-    found = preset_results.measured()["arms"]
-    assert set(found) == {"plain", *PRESETS} and found["plain"]["compute"] == 1
+    for entry in preset_results.measured():
+        assert set(entry["arms"]) == {"plain", *PRESETS} and entry["arms"]["plain"]["compute"] == 1
+        assert entry["what"] in preset_results.preset_note()
+    found = preset_results.measured()[0]["arms"]
     for label, name in preset_results.preset_choices()[:-1]:
         assert f"{100 * found[name]['compute']:.0f} % compute" in label
 
