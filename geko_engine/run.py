@@ -322,7 +322,9 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         should_stop=stop,
         model_name=config.model.name,
     )
-    record_writer = SampleRecordWriter(folder, trainer.states.save, trainer.history.save, emit)
+    record_writer = SampleRecordWriter(
+        folder, trainer.states.save, trainer.history.save, emit, lambda: _save_evaluation(trainer)
+    )
     trainer.listeners.append(record_writer)
     trainer.general_samples = retention_samples(config, tokenizer, longest_input(model.config), stop)
     _listen_for_answers(trainer, tokenizer, config, prepared, emit, stop)
@@ -330,6 +332,17 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     trainer.states.never_freeze[:] = prepared[0].never_freeze
     dtype = settings.dtype if config.model.dtype == "auto" else None
     return trainer, record_writer, dtype
+
+
+def _save_evaluation(trainer: Any) -> Callable[[Path], None] | None:
+    """What writes the scores of the last evaluation to a file; None while there was none."""
+    from geko_engine.runs import evaluation_scores
+
+    found, samples = trainer.last_evaluation, trainer.eval_samples
+    if found is None:
+        return None
+    values = {name: getattr(found, name) for name in ("loss_sum", "targets", "correct")}
+    return lambda path: evaluation_scores.save(path, digest=samples.digests, step=trainer.progress.step, **values)
 
 
 def _listen_for_answers(

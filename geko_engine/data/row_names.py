@@ -40,6 +40,10 @@ class RowNames:
         file, number = self._place(row)
         return f"Row {number} of {file}" if file else f"Row {number}"
 
+    def file(self, row: int) -> str:
+        """The file that a row, counted from 0, comes from; "" where there is only one."""
+        return self._place(row)[0]
+
     def _place(self, row: int) -> tuple[str, int]:
         if not self.files:
             return "", row + 1

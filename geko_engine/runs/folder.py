@@ -221,6 +221,14 @@ class RunFolder:
         return self.path / "history.safetensors"
 
     @property
+    def slices_path(self) -> Path:
+        return self.path / "slices.parquet"
+
+    @property
+    def evaluation_path(self) -> Path:
+        return self.path / "evaluation.safetensors"
+
+    @property
     def texts_path(self) -> Path:
         return self.path / "texts.parquet"
 

@@ -1,4 +1,4 @@
-"""Writes the sample record, its history and the sample texts into the run folder. Knows no trainer and no page.
+"""Writes the sample record, its history, the last evaluation and the sample texts into the run folder. Knows no trainer and no page.
 
 If the disk is full, the page cannot show the samples, but training continues.
 """
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from geko_engine.data.preparation import PreparedDataset
 from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Event, Message, PhaseChanged
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.sample_slices import write_slices
 from geko_engine.runs.sample_texts import write_sample_texts
 from geko_engine.storage.atomic_files import replace_file
 from geko_engine.storage.disk_space import try_twice
@@ -25,27 +26,38 @@ Save = Callable[[Path], None]
 
 
 class SampleRecordWriter:
-    """A listener that writes record and history into the run folder after every epoch and every checkpoint.
+    """A listener that writes record, history and the last evaluation into the run folder after every epoch and checkpoint.
 
     Args:
         folder: of the run.
         save_record, save_history: called with the path of a file to write.
         emit: receives one warning if the files cannot be written.
+        save_evaluation: gives a function that writes the scores of the last evaluation, None while there is none.
     """
 
-    def __init__(self, folder: RunFolder, save_record: Save, save_history: Save, emit: Emit) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        save_record: Save,
+        save_history: Save,
+        emit: Emit,
+        save_evaluation: Callable[[], Save | None] = lambda: None,
+    ) -> None:
         self._folder, self._save_record, self._save_history, self._emit = folder, save_record, save_history, emit
-        self._warned = False
+        self._save_evaluation, self._warned = save_evaluation, False
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, EpochEnded | CheckpointSaved):
             self.flush()
 
     def flush(self) -> None:
-        """Replace both files, each atomically."""
+        """Replace the files, each atomically."""
         try:
             try_twice(lambda: replace_file(self._folder.samples_path, self._save_record), FAILURES)
             try_twice(lambda: replace_file(self._folder.history_path, self._save_history), FAILURES)
+            save_evaluation = self._save_evaluation()
+            if save_evaluation is not None:
+                try_twice(lambda: replace_file(self._folder.evaluation_path, save_evaluation), FAILURES)
         except FAILURES as error:
             if not self._warned:
                 self._emit(Message(f"The sample record cannot be written: {error}.", "warning"))
@@ -72,6 +84,7 @@ def write_sample_texts_once(
     try:
         write = functools.partial(write_sample_texts, folder.path, part.rendered, part.data)
         try_twice(lambda: write(should_stop=should_stop, on_progress=show), FAILURES)
+        try_twice(lambda: write_slices(folder.slices_path, part.rendered, part.data), FAILURES)
     except FAILURES as error:
         emit(Message(f"The texts of the samples cannot be written: {error}.", "warning"))
 

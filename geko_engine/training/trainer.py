@@ -28,6 +28,7 @@ from geko_engine.models.quantization import prepare_quantized_for_training
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
+from geko_engine.scoring.evaluation import SampleScores, in_id_order
 from geko_engine.scoring.sample_scores import SampleFunction, Scorer, forward_parameters
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
@@ -105,6 +106,7 @@ class GEKOTrainer:
             raise TypeError("The training dataset is empty: give at least one sample.")
         if self.args.needs_evaluation and self.eval_samples is None:
             raise ConfigError(f"{self.args.needs_evaluation} needs evaluation data: give eval_dataset.", "data.eval")
+        self.last_evaluation: SampleScores | None = None  # of every evaluation row, in their order
         self.general_samples: Any = None  # rows that show whether the model forgets, if they are set
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
         require_adapters(self.model)
@@ -358,6 +360,7 @@ class GEKOTrainer:
         began = time.monotonic()
         with self.ending.weights(self.progress):
             found = self.scans.scores(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating")
+        self.last_evaluation = in_id_order(found)
         event = reports.evaluated(self.progress, found, time.monotonic() - began)
         self.progress.evaluations.append(asdict(event))
         self._emit(event)
