@@ -36,6 +36,16 @@ def phase_title(phase: str) -> str:
     return PHASE_TITLES.get(phase, phase)
 
 
+STOPPED_BY_USER = ("Stopped by user.", "You asked for a stop.")  # the second one in runs of older versions
+
+
+def end_words(end: str, reason: str) -> tuple[str, str]:
+    """Title and detail of the end of a run; they do not say the same thing twice."""
+    if end == "stopped" and reason in STOPPED_BY_USER:
+        return "Stopped by user", ""
+    return phase_title(end), reason
+
+
 def run_name(run_id: str) -> str:
     """A run by its date, its model and the end of its id, which distinguishes runs of the same minute."""
     made = re.fullmatch(r"\d{4}(0[1-9]|1[0-2])(\d\d)-(\d\d)(\d\d)\d\d-(.+)-(\w{4})", run_id)
@@ -43,6 +53,12 @@ def run_name(run_id: str) -> str:
         return run_id
     month, day, hour, minute, model, suffix = made.groups()
     return f"{MONTHS[int(month) - 1]} {int(day)}, {hour}:{minute} · {model} · {suffix}"
+
+
+def short_run_name(run_id: str) -> str:
+    """The same without the date, for where that stands beside it."""
+    name = run_name(run_id)
+    return name if name == run_id else name.split(" · ", 1)[1]
 
 
 def round_figure(value: float | None) -> float | None:

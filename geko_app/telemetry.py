@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -11,28 +13,75 @@ import psutil
 from geko_app.formatting import format_memory, format_ram
 
 FRESH_SECONDS = 1.0  # so long a figure is given again: many tabs ask, and a share of the processor needs an interval
+KEPT = 120  # usages, some two minutes
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """What one GPU does: its load and temperature, and bytes of its memory that are used, of how many."""
+
+    busy: int
+    used: int
+    total: int
+    warm: int
+
+    def __str__(self) -> str:
+        return f"GPU {self.busy} %, {self.used / 2**30:.1f} of {format_ram(self.total)}, {self.warm} °C"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the processes of a run take at one moment.
+
+    Attributes:
+        cpu: seconds of the processor per second; None at the first look, which has no interval.
+        memory: bytes.
+        gpus: those that the run uses.
+    """
+
+    cpu: float | None
+    memory: int
+    gpus: tuple[GpuUse, ...] = ()
+
+    def __str__(self) -> str:
+        share = [] if self.cpu is None else [f"CPU {100 * self.cpu:.0f} %"]
+        return " · ".join([*share, f"memory {format_memory(self.memory)}", *map(str, self.gpus)])
 
 
 class Telemetry:
-    """Processor, memory and GPUs of the process with a given id and of its children, as one line; safe in many threads."""
+    """Processor, memory and GPUs of the process with a given id and of its children, now and for a while; safe in many threads.
+
+    It only remembers what it was asked for: the time in which some tab drew the run.
+    """
 
     def __init__(self, gpus: Gpus | None = None) -> None:
         self._gpus = gpus or Gpus()
         self._lock = threading.Lock()
         self._process: psutil.Process | None = None
         self._spent: tuple[float, float] | None = None  # (time, seconds of the processor by then)
-        self._line, self._made = "", 0.0
+        self._history: deque[Usage] = deque(maxlen=KEPT)
+        self._made = 0.0
 
-    def line(self, pid: int) -> str:
-        """ "CPU 98 % · memory 1.2 GB · GPU 87 %, 20.1 of 24.0 GB, 71 °C"; "" for a process that is gone."""
+    def history(self, pid: int) -> list[Usage]:
+        """The last usages, about one a second, the newest last; [] for a process that is gone."""
         with self._lock:
             if self._process is None or self._process.pid != pid:
                 self._process, self._spent, self._made = None, None, 0.0
+                self._history.clear()
             if time.monotonic() - self._made >= FRESH_SECONDS:
-                self._line, self._made = self._measured(pid), time.monotonic()
-            return self._line
+                usage, self._made = self._measured(pid), time.monotonic()
+                if usage is None:
+                    self._history.clear()
+                else:
+                    self._history.append(usage)
+            return list(self._history)
 
-    def _measured(self, pid: int) -> str:
+    def line(self, pid: int) -> str:
+        """ "CPU 98 % · memory 1.2 GB · GPU 87 %, 20.1 of 24 GB, 71 °C"; "" for a process that is gone."""
+        found = self.history(pid)
+        return str(found[-1]) if found else ""
+
+    def _measured(self, pid: int) -> Usage | None:
         try:
             if self._process is None:
                 self._process = psutil.Process(pid)
@@ -42,12 +91,11 @@ class Telemetry:
                 times = process.cpu_times()
                 memory, spent = memory + process.memory_info().rss, spent + times.user + times.system
         except psutil.Error:
-            return ""
+            return None
         before, now = self._spent, time.monotonic()
         self._spent = now, spent
         share = None if before is None else max(0.0, (spent - before[1]) / (now - before[0]))
-        parts = [] if share is None else [f"CPU {100 * share:.0f} %"]
-        return " · ".join([*parts, f"memory {format_memory(memory)}", *self._gpus.lines({p.pid for p in family})])
+        return Usage(share, memory, tuple(self._gpus.uses({process.pid for process in family})))
 
 
 class Gpus:
@@ -60,14 +108,14 @@ class Gpus:
             count = self._nvml.nvmlDeviceGetCount()
             self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(number) for number in range(count)]
 
-    def lines(self, pids: set[int]) -> list[str]:
+    def uses(self, pids: set[int]) -> list[GpuUse]:
         """How busy, full and warm each GPU is that one of the processes `pids` uses.
 
         In a container the driver names processes by other numbers: then every GPU in use is shown.
         """
         users = [(handle, self._users(handle)) for handle in self._handles]
         mine = [handle for handle, found in users if found & pids] or [handle for handle, found in users if found]
-        return [line for handle in mine if (line := self._line(handle))]
+        return [use for handle in mine if (use := self._use(handle))]
 
     def _users(self, handle: Any) -> set[int]:
         try:
@@ -75,15 +123,15 @@ class Gpus:
         except self._nvml.NVMLError:
             return set()
 
-    def _line(self, handle: Any) -> str:
+    def _use(self, handle: Any) -> GpuUse | None:
         nvml = self._nvml
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
             busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
             warm = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
         except nvml.NVMLError:
-            return ""
-        return f"GPU {busy} %, {memory.used / 2**30:.1f} of {format_ram(memory.total)}, {warm} °C"
+            return None
+        return GpuUse(busy, memory.used, memory.total, warm)
 
 
 def _nvml() -> Any:

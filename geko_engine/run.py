@@ -20,6 +20,7 @@ from geko_engine.launch import Peers, is_main_process, process_count
 from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.processes import first_process_first, join_processes, start_processes
 from geko_engine.reporting.events import Event, Message, ModelSaved, PhaseChanged, RunEnded
+from geko_engine.runs.announcing import announce_end
 from geko_engine.runs.disk_guard import CHECKPOINT, MODEL, DiskGuard
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
@@ -394,6 +395,7 @@ def _end(folder: RunFolder, emit: OnEvent, report: dict[str, Any], field: str) -
     if is_main_process():
         with contextlib.suppress(OSError):  # RunEnded has the report too
             try_twice(lambda: replace_json(folder.report_path, report))
+        announce_end(folder, emit, report)
     emit(RunEnded(report["end"], report["reason"], report, field))
 
 

@@ -213,6 +213,7 @@ FIELDS: tuple[FormField, ...] = (
         ("training.answers_per_epoch", "Answers per epoch", "integer", *NUMBER_PAIR),
         ("training.answer_prompts", "Own prompts to answer", "lines", "none"),
         ("training.report_to", "Experiment trackers", "text", "none"),
+        ("training.webhook_url", "Webhook at the end", "text", "none"),
         ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),
         ("training.save_at_end", "Save a last checkpoint", "check"),
         ("model.revision", "Model revision", "text", "main"),

@@ -1,4 +1,4 @@
-"""Runs to offer after a run: its control run, and what helps if memory ran out. Pure."""
+"""Runs to offer after a run: its plain baseline, and what helps if memory ran out. Pure."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _enable_lora(config: RunConfig) -> None:
 
 VARIANTS: dict[str, Variant] = {
     "control": Variant(
-        "Run the control",
-        "The same run with the same seed and GEKO off, to compare with plain training.",
+        "Run the baseline",
+        "The same run with the same seed and GEKO off: plain training, to compare with.",
         lambda config, end, field: end == "complete" and config.geko.enabled,
         _disable_geko,
     ),

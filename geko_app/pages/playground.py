@@ -1,4 +1,4 @@
-"""The Playground page: the same prompt for the base model and the tuned one. Layout and thin handlers only."""
+"""The Playground page: a conversation with the base model and the tuned one. Layout and thin handlers only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from geko_app.pages.components import ServerFunction, live_html, str_arg
 from geko_app.pages.token_losses import start_job, token_loss_endpoints
 from geko_app.services import Services
 from geko_app.views.playground import default_run, generation_options, run_choice
+from geko_app.views.serving import serving
 from geko_app.workers.inference_jobs import SIDES, InferenceJobs, InferenceRequest, models_of
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.folder import RunFolder
 
 RUNS_LISTED = 100
 MAX_REFERENCE = 40  # characters of the reference of an example
+ROLES = ("user", "assistant")
 
 
 def build(services: Services, _blocks: gr.Blocks) -> None:
@@ -24,9 +26,7 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
     jobs = services.inference
 
     def begin_token_losses(query: Any) -> str:
-        wanted = query.get("sides") if isinstance(query, dict) else None
-        sides = [side for side in SIDES if side in wanted] if isinstance(wanted, list) else SIDES
-        return jobs.token_losses(inference_request(query), sides)
+        return jobs.token_losses(inference_request(query), sides_of(query))
 
     live_html(
         "playground",
@@ -64,14 +64,20 @@ def _generation_endpoints(jobs: InferenceJobs) -> list[ServerFunction]:
     def ask(query: Any) -> dict[str, Any]:
         def submit() -> str:
             options = {**generation_options(query), "seed": secrets.randbelow(2**31)}
-            return jobs.generate(inference_request(query), options)
+            return jobs.generate(inference_request(query), options, sides_of(query))
 
         return start_job(submit)
 
     def stop(query: Any) -> None:
         jobs.cancel(str_arg(query, "key"))
 
-    return [examples, ask, stop]
+    def serve(query: Any) -> list[dict[str, Any]]:
+        try:
+            return serving(jobs.store.folder(str_arg(query, "run")))
+        except GekoError:
+            return []
+
+    return [examples, ask, stop, serve]
 
 
 def inference_request(query: Any) -> InferenceRequest:
@@ -82,4 +88,20 @@ def inference_request(query: Any) -> InferenceRequest:
         str_arg(query, "prompt"),
         str_arg(query, "answer"),
         str_arg(query, "example")[:MAX_REFERENCE],
+        system=str_arg(query, "system"),
+        turns=turns_of(query),
+        chat=isinstance(query, dict) and query.get("chat") is True,
     )
+
+
+def sides_of(query: Any) -> list[str]:
+    """The sides that a script asks; both unless it says which."""
+    wanted = query.get("sides") if isinstance(query, dict) else None
+    return [side for side in SIDES if side in wanted] if isinstance(wanted, list) else list(SIDES)
+
+
+def turns_of(query: Any) -> tuple[tuple[str, str], ...]:
+    """The conversation before the prompt, as a script sent it: (role, text) of each turn; what is no turn is left out."""
+    found = query.get("turns") if isinstance(query, dict) else None
+    pairs = [turn for turn in found if isinstance(turn, list) and len(turn) == 2] if isinstance(found, list) else []
+    return tuple((role, text) for role, text in pairs if role in ROLES and isinstance(text, str))

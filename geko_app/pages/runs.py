@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app.formatting import format_bytes, run_name
+from geko_app.formatting import format_bytes, format_date
 from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_error, str_arg, str_list_arg
+from geko_app.runs.labels import NAME_LIMIT, TAG_LIMIT, TAGS_LIMIT, write_label
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, flat, folder_size, log_tail, text_file, write_note
 from geko_app.services import Services
@@ -37,8 +38,8 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
 def _list_endpoints(table: RunTable) -> list[ServerFunction]:
     """What the script of the list may call. Each gets one object and is a public endpoint."""
 
-    def columns(_query: Any) -> list[tuple[str, str]]:
-        return list(runs.COLUMNS)
+    def layout(_query: Any) -> dict[str, Any]:
+        return {"columns": list(runs.COLUMNS), "name_limit": NAME_LIMIT}
 
     def changes(query: Any) -> dict[str, Any]:
         return table.changes(str_arg(query, "generation"), int_arg(query, "number"))
@@ -50,7 +51,7 @@ def _list_endpoints(table: RunTable) -> list[ServerFunction]:
             found[folder.id] = (format_bytes(size), size)
         return found
 
-    return [columns, changes, sizes]
+    return [layout, changes, sizes, _keep_label_endpoint(table.supervisor)]
 
 
 def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[ServerFunction]:
@@ -68,7 +69,7 @@ def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[S
             state = supervisor.feed(folder.id).state()
             key = f"{state.generation}.{state.curve.last_step}.{len(state.evaluations)}"
             curve = None if str_arg(drawn, folder.id) == key else runs.curve(state)
-            found.append({"id": folder.id, "name": run_name(facts.id), "key": key, "curve": curve})
+            found.append({"id": folder.id, "name": facts.shown_name, "key": key, "curve": curve})
         configs = [flat(reader.config(folder)) for folder in folders]
         return {
             "runs": found,
@@ -100,12 +101,16 @@ def _detail_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[Serve
 def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> dict[str, Any]:
     facts = reader.facts(folder)
     alive, queued = supervisor.alive(folder.id), facts.phase == QUEUED
-    title, reason = runs.run_status(facts, supervisor.queued_after(folder.id) if queued else None)
+    title, reason = runs.run_status(facts, supervisor.queue_place(folder.id))
     model = str(folder.model_path.resolve()) if facts.has_model else ""
     checkpoint = folder.latest_checkpoint()
     return {
         "id": folder.id,
-        "name": run_name(facts.id),
+        "name": facts.shown_name,
+        "own_name": facts.name,
+        "tags": list(facts.tags),
+        "limits": {"name": NAME_LIMIT, "tag": TAG_LIMIT, "tags": TAGS_LIMIT},
+        "created": format_date(facts.made),
         "phase": facts.phase,
         "title": title,
         "reason": reason,
@@ -147,7 +152,19 @@ def _action_endpoints(supervisor: Supervisor, downloads: ModelDownloads) -> list
     def pack(query: Any) -> dict[str, Any]:
         return result_or_error(lambda: downloads.pack(supervisor.store.folder(str_arg(query, "run"))), "key")
 
-    return [halt, resume, remove, keep_note, pack]
+    return [halt, resume, remove, keep_note, _keep_label_endpoint(supervisor), pack]
+
+
+def _keep_label_endpoint(supervisor: Supervisor) -> ServerFunction:
+    """Saves name and tags of a run: in the list and in its panel."""
+
+    def keep_label(query: Any) -> dict[str, str]:
+        tags = str_list_arg(query, "tags", TAGS_LIMIT + 1)  # one too many is refused, and not left out
+        return result_or_error(
+            lambda: write_label(supervisor.store.folder(str_arg(query, "run")), str_arg(query, "name"), tags)
+        )
+
+    return keep_label
 
 
 def _folders(supervisor: Supervisor, ids: list[str]) -> list[RunFolder]:

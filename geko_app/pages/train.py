@@ -9,21 +9,19 @@ import gradio as gr
 
 from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
-from geko_app.form.rerun_options import changed
 from geko_app.pages import train_form
-from geko_app.pages.components import ServerFunction, int_arg, live_html, plain, result_or_error, script_call, str_arg
+from geko_app.pages.components import ServerFunction, live_html, plain, script_call, str_arg
+from geko_app.pages.dashboard import dashboard_endpoints
 from geko_app.pages.exports import export_endpoints
 from geko_app.pages.train_form import QUIET, Layout
 from geko_app.services import Services
 from geko_app.telemetry import Telemetry
-from geko_app.views import charts
-from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, queued_message, run_label
+from geko_app.views.dashboard import queued_message
 from geko_app.views.preview import card
 from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
 
-RUNS_LISTED = 50
 FieldErrors = list[dict[str, str]]  # key of the setting, group of its field ("" if it has none), reason
 NOWHERE: FieldErrors = [{"key": "", "group": "", "reason": ""}]  # an error that belongs to no field
 # The values as the browser sent them: Gradio's own checks would end the call before ours could name the field.
@@ -49,7 +47,7 @@ def build(services: Services, blocks: gr.Blocks) -> None:
             message = gr.Markdown(elem_id="geko-message")
         with gr.Column(scale=9, min_width=320):
             live_html("preview", [_preview_endpoint(services.previews)])
-            endpoints = [*_dashboard_endpoints(supervisor, Telemetry()), *export_endpoints(services.exports)]
+            endpoints = [*dashboard_endpoints(supervisor, Telemetry()), *export_endpoints(services.exports)]
             live_html("dashboard", endpoints, elem_id="geko-live")
     _wire_start(services, layout, start, message)
     _wire_preview(services, layout, preview, message)
@@ -151,8 +149,8 @@ def in_form_order(problems: Mapping[str, str]) -> list[str]:
 
 def queue_message(supervisor: Supervisor, run_id: str) -> str:
     """What to say of a run that was queued; "" if it has started."""
-    after = supervisor.queued_after(run_id)
-    return queued_message(len(supervisor.queue.ahead_of(run_id)) + 1, after) if after else ""
+    place, after = supervisor.queue_place(run_id)
+    return queued_message(place, plain(after)) if after else ""
 
 
 def _preview_endpoint(previews: PreviewJobs) -> ServerFunction:
@@ -165,64 +163,3 @@ def _preview_endpoint(previews: PreviewJobs) -> ServerFunction:
         return {**shown, "samples": None} if isinstance(query, dict) and query.get("samples") is True else shown
 
     return preview
-
-
-def _dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[ServerFunction]:
-    """What the dashboard's script may call. Each gets one object and is a public endpoint."""
-
-    def figures(_query: Any) -> dict[str, Any]:
-        return charts.figures()
-
-    def pull(query: Any) -> dict[str, Any]:
-        run_id = current_run(supervisor, shown=str_arg(query, "shown"), cleared=str_arg(query, "cleared"))
-        if run_id is None:
-            return {**NOTHING, "active": None}
-        supervisor.attach_or_close(run_id)
-        feed, active = supervisor.feed(run_id), supervisor.active()
-        cursor = _cursor(query) if str_arg(query, "run") == run_id else Cursor()
-        alive, after = supervisor.alive(run_id), supervisor.queued_after(run_id)
-        shown = payload(feed.folder, feed.state(), cursor, alive=alive, after=after)
-        waiting = queue_line([run.id for run in supervisor.queue.waiting()])
-        status = feed.folder.status() if shown["running"] else None
-        usage = telemetry.line(status.pid) if status is not None and status.pid else ""
-        return {**shown, "active": active, "waiting": waiting, "usage": usage}
-
-    def runs(_query: Any) -> list[list[str]]:
-        return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
-
-    def stop(query: Any) -> dict[str, str]:
-        return result_or_error(lambda: supervisor.stop(str_arg(query, "run")))
-
-    def resume(query: Any) -> dict[str, str]:
-        return result_or_error(lambda: supervisor.resume(str_arg(query, "run")))
-
-    def variant(query: Any) -> dict[str, str]:
-        return _start_variant(supervisor, str_arg(query, "run"), str_arg(query, "name"))
-
-    return [figures, pull, runs, stop, resume, variant]
-
-
-def _start_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
-    """Start a changed copy of a run, or queue it."""
-    return result_or_error(lambda: supervisor.start(changed(supervisor.store.folder(run_id).config(), name)))
-
-
-def current_run(supervisor: Supervisor, *, shown: str, cleared: str) -> str | None:
-    """The run that a tab shows: the one chosen, else the active one, else the newest one.
-
-    Args:
-        supervisor: of the runs.
-        shown: id of the run that was chosen, "" for none.
-        cleared: id of the newest run if the tab has cleared it from view.
-    """
-    ids = supervisor.store.ids()
-    if shown in ids:
-        return shown
-    newest = ids[0] if ids and ids[0] != cleared else None
-    return supervisor.active() or newest
-
-
-def _cursor(query: dict[str, Any]) -> Cursor:
-    had = query.get("cursor")
-    names = ("generation", "points", "evaluations", "log", "answers")
-    return Cursor(**{name: int_arg(had, name) for name in names})

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from geko_app.runs.labels import display_name, read_label
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder, Status
@@ -21,11 +22,12 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run of the list: its id, its phase, and whether its worker is alive."""
+    """One run of the list: its id, its phase, whether its worker is alive, and the name that the user gave it or ""."""
 
     id: str
     phase: str
     alive: bool
+    name: str = ""
 
 
 class RunStore:
@@ -69,8 +71,17 @@ class RunStore:
 
     def entry(self, run_id: str) -> RunEntry:
         """The state of a run according to its status.json."""
-        status = self.folder(run_id).status() or Status()
-        return RunEntry(run_id, status.phase, status.alive and not status.end)
+        folder = self.folder(run_id)
+        status = folder.status() or Status()
+        return RunEntry(run_id, status.phase, status.alive and not status.end, read_label(folder).name)
+
+    def name(self, run_id: str) -> str:
+        """What the page calls a run.
+
+        Raises:
+            RunError: as for `folder`.
+        """
+        return display_name(self.folder(run_id))
 
     def entries(self, limit: int) -> list[RunEntry]:
         """The newest `limit` runs."""

@@ -6,6 +6,7 @@ first and last lines of events.jsonl, however long that is.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -17,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from geko_app.formatting import run_name
+from geko_app.runs.labels import LABEL, read_label
 from geko_app.runs.queue import MARKER, QUEUED, is_queued
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.event_lines import is_number, parse
@@ -42,6 +45,9 @@ class RunFacts:
         progress: from 0 to 1.
         tokens: trained tokens.
         seconds: duration.
+        name, tags: what the user calls it.
+        twin: equal for runs that differ in nothing but GEKO on or off; "" where that is not known.
+        plain: whether GEKO was off.
     """
 
     id: str
@@ -66,6 +72,15 @@ class RunFacts:
     seconds: float | None = None
     note: str = ""
     has_model: bool = False
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    twin: str = ""
+    plain: bool = False
+
+    @property
+    def shown_name(self) -> str:
+        """What the page calls the run: the user's name, else its date and model."""
+        return self.name or run_name(self.id)
 
 
 class FactsReader:
@@ -123,7 +138,7 @@ class FactsReader:
         report = (folder.report() or {}) if status.end not in ("", "interrupted") else {}
         if "steps" not in report:  # it is active, has failed, or its worker was killed
             report = {**report, **_from_events(folder)}
-        training = _section(config, "training")
+        training, label = _section(config, "training"), read_label(folder)
         return RunFacts(
             id=folder.id,
             made=made_at(folder),
@@ -140,6 +155,10 @@ class FactsReader:
             progress=_number(report.get("progress")),
             note=read_note(folder),
             has_model=folder.model_path.is_dir(),
+            name=label.name,
+            tags=label.tags,
+            twin=twin_key(config),
+            plain=_section(config, "geko").get("enabled") is False,
             **{name: _number(report.get(name)) for name in FIGURES},
         )
 
@@ -153,6 +172,17 @@ FIGURES = (
     "train_loss",
     "seconds",
 )
+
+
+APART = ("geko.enabled", "output_dir", "training.webhook_url")  # in which a run and its baseline may differ
+
+
+def twin_key(config: dict[str, Any]) -> str:
+    """Equal for configurations that differ in nothing but GEKO on or off; "" for one that does not say which."""
+    settings = {name: value for name, value in flat(config).items() if name not in APART}
+    if "enabled" not in _section(config, "geko"):
+        return ""
+    return hashlib.blake2b(repr(sorted(settings.items())).encode(errors="replace"), digest_size=8).hexdigest()
 
 
 def made_at(folder: RunFolder) -> float:
@@ -275,7 +305,7 @@ def _events(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _version(folder: RunFolder) -> tuple[Any, ...]:
-    names = ("config.yaml", "status.json", "report.json", NOTE, "model", MARKER)
+    names = ("config.yaml", "status.json", "report.json", NOTE, LABEL, "model", MARKER)
     return tuple(_stamp(folder.path / name) for name in names)
 
 

@@ -3,7 +3,9 @@
 
 import { AnswersCard } from './dashboard_answers.js';
 import { Charts } from './dashboard_charts.js';
-import { drawBars, drawLog, drawStats, drawSummary } from './dashboard_cards.js';
+import { drawBars, drawLog, drawStats } from './dashboard_cards.js';
+import { drawSummary } from './dashboard_summary.js';
+import { drawUsage } from './dashboard_usage.js';
 import { downloadText, localSetting, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { ExportPanel } from './export_panel.js';
 import { clearFieldErrors, showFieldErrors } from './form_errors.js';
@@ -21,13 +23,13 @@ import { pollWhileVisible } from './poll.js';
  * @property {boolean} resumable
  * @property {number} progress
  * @property {string} waiting
- * @property {string} usage what the run takes of this computer now
+ * @property {import('./dashboard_usage.js').Usage[]} [usage] what the run takes of this computer
  * @property {string} field the setting that a failed run failed on, and its group of the form
  * @property {string} group
  * @property {string} reason
  * @property {string} settings
  * @property {{title: string, detail: string, life: string}} status
- * @property {import('./dashboard_cards.js').Summary | null} summary
+ * @property {import('./dashboard_summary.js').Summary | null} summary
  * @property {number} step
  *
  * What is known of a run.
@@ -41,6 +43,7 @@ import { pollWhileVisible } from './poll.js';
  *   pace: string,
  *   length: string,
  *   general: boolean,
+ *   charts: Record<string, boolean>,
  *   phases: [string, number][],
  *   answers: import('./dashboard_answers.js').Answers | null,
  * }} RunNews
@@ -69,6 +72,8 @@ class Dashboard extends View {
     /** @type {Charts | null} */
     this.charts = null;
     this.exports = new ExportPanel(this);
+    /** @type {import('./dashboard_summary.js').Partner} the run to compare with */
+    this.partner = { run: '', end: '' };
     this.answers = new AnswersCard(this.q('.geko-answers'));
     this.wireButtons();
     this.wireCharts();
@@ -203,8 +208,7 @@ class Dashboard extends View {
     this.run = data.run;
     drawStats(this.q('.geko-stats'), data.stats);
     drawBars(this.q('.geko-bars'), data.buckets);
-    drawSummary(this.q('.geko-summary'), data.summary, (name) => this.act('variant', { name }));
-    this.exports.show(data.summary ? data.run : '');
+    this.drawEnd(data);
     drawLog(this.q('.geko-log ol'), data.log, isNew);
     setText(this.q('.s-compute'), data.compute);
     setText(this.q('.s-mastery'), data.mastery);
@@ -214,9 +218,34 @@ class Dashboard extends View {
     if (isNew || data.answers) this.answers.show(data.answers ?? { rounds: [], prompts: [] });
     this.cursor = { ...this.cursor, log: data.next.log, answers: data.next.answers };
     if (isNew || charts.stale) await charts.draw();
+    for (const [name, has] of Object.entries(data.charts)) await charts.show(name, has);
     this.cursor = await charts.update(data);
     await charts.drawPhases(data.phases, data.step);
     return true;
+  }
+
+  /** @param {RunNews} data */
+  drawEnd(data) {
+    drawSummary(this.q('.geko-summary'), data.summary, {
+      run: data.run,
+      partner: this.partner,
+      start: (name) => this.act('variant', { name }),
+      showExport: () => this.exports.focus(),
+      showPush: () => this.exports.openHub(),
+    });
+    this.exports.show(data.summary ? data.run : '');
+  }
+
+  /**
+   * Finds the run to compare with, when another run is shown or one has come to its end.
+   * @param {Status} data
+   */
+  async findPartner(data) {
+    const { run } = data;
+    this.partner = { run: '', end: '' };
+    if (!run || !data.summary) return;
+    const found = await this.server.partner({ run });
+    if (run === this.buttonsRun) this.partner = found;
   }
 
   // ---------------------------------------------------------------- everything but the charts
@@ -244,7 +273,7 @@ class Dashboard extends View {
     this.q('.geko-empty').hidden = Boolean(data.run);
     setText(this.q('.geko-settings'), data.settings ?? '');
     setText(this.q('.s-waiting'), data.waiting);
-    setText(this.q('.s-usage'), data.usage ?? '');
+    drawUsage(this.q('.geko-usage'), data.usage ?? []);
     this.drawAttention(data);
   }
 
@@ -286,6 +315,7 @@ class Dashboard extends View {
     const key = [data.run, data.phase, data.active].join();
     if (key === this.listed) return;
     this.listed = key;
+    await this.findPartner(data);
     const runs = /** @type {[string, string][]} */ (await this.server.runs({}));
     const picker = this.select('.geko-runs');
     const none = new Option(runs.length ? 'Earlier runs' : 'No runs yet', '');

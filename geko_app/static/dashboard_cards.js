@@ -1,24 +1,12 @@
-// What the dashboard draws besides its charts: figures, buckets, the card at the end, the log.
+// What the dashboard draws besides its charts: figures, buckets, the log.
 
-import { button, codeWithCopy, copyLine, descriptionRows, isAtEnd, node, openPage, setText } from './dom.js';
+import { isAtEnd, node, setText } from './dom.js';
 
 const LINES_HELD = 200;
 
 /**
  * @typedef {{name: string, value: string, note: string}} Stat
  * @typedef {{bucket: string, name: string, share: number, count: string}} BucketRow
- * @typedef {{name: string, label: string, why: string}} Variant a run that one may want to start next
- *
- * @typedef {object} Summary
- * @property {string} end
- * @property {string} title
- * @property {string} reason
- * @property {[string, string][]} rows
- * @property {string} folder
- * @property {string} model
- * @property {string} code
- * @property {Variant[]} variants
- * @property {boolean} room whether the disk is full
  */
 
 /**
@@ -64,63 +52,6 @@ export function drawBars(bars, buckets) {
     setText(row.querySelector('.share'), `${percent.toFixed(1)} %`);
     setText(row.querySelector('.count'), bucket.count);
   });
-}
-
-/**
- * The card of a run that has ended.
- * @param {HTMLElement} card
- * @param {Summary | null} summary
- * @param {(name: string) => Promise<void>} onVariant
- */
-export function drawSummary(card, summary, onVariant) {
-  const key = JSON.stringify(summary);
-  if (card.dataset.key === key) return;
-  card.dataset.key = key;
-  card.hidden = !summary;
-  if (!summary) return;
-  card.dataset.end = summary.end;
-  card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason));
-  if (summary.rows.length) {
-    const rows = node('dl');
-    rows.append(...descriptionRows(summary.rows));
-    card.append(rows);
-  }
-  card.append(copyLine(summary.model ? 'Model' : 'Run folder', summary.model || summary.folder));
-  if (summary.room) card.append(fullDisk());
-  if (summary.variants.length) card.append(variantButtons(summary.variants, onVariant));
-  if (summary.code) {
-    const code = node('div', 'geko-code');
-    code.append(...codeWithCopy(summary.code));
-    card.append(code);
-  }
-}
-
-/**
- * @param {Variant[]} variants
- * @param {(name: string) => Promise<void>} onVariant
- */
-function variantButtons(variants, onVariant) {
-  const row = node('div', 'geko-variants');
-  for (const { name, label, why } of variants) {
-    const made = button(label, '', async () => {
-      made.disabled = true;
-      await onVariant(name);
-    });
-    made.title = why;
-    row.append(made);
-  }
-  row.append(node('p', 'geko-hint', variants.length === 1 ? variants[0].why : ''));
-  return row;
-}
-
-/** On a full disk: where something can be deleted. */
-function fullDisk() {
-  const row = node('div', 'geko-variants');
-  row.append(
-    button('See the size of each run', '', () => openPage('Runs')),
-    node('p', 'geko-hint', 'Delete old runs there, then press Resume.'),
-  );
-  return row;
 }
 
 /**

@@ -81,6 +81,19 @@ export class Charts {
     }
   }
 
+  /**
+   * Shows or hides the card of a chart. What is drawn while it is hidden has no width of its own yet.
+   * @param {string} name
+   * @param {boolean} isShown
+   */
+  async show(name, isShown) {
+    const chart = this.charts.get(name);
+    const card = /** @type {HTMLElement | null} */ (chart?.closest('.geko-card') ?? null);
+    if (!chart || !card || card.hidden === !isShown) return;
+    card.hidden = !isShown;
+    if (isShown) await Plotly.relayout(chart, { autosize: true });
+  }
+
   /** Takes on the theme of the page; zoom and data stay. */
   async applyTheme() {
     if (this.drawnTheme === null || this.drawnTheme === theme()) return;

@@ -74,6 +74,17 @@ export class ExportPanel {
     return row;
   }
 
+  /** Brings the card into view, at the first thing that can be made. */
+  focus() {
+    this.element.scrollIntoView({ block: 'center', behavior: 'smooth' });
+    /** @type {HTMLElement} */ (this.element.querySelector('.e-start') ?? this.element).focus({ preventScroll: true });
+  }
+
+  openHub() {
+    this.focus();
+    if (this.view.q('.e-hub').hidden) this.toggleHub();
+  }
+
   toggleHub() {
     const form = this.view.q('.e-hub');
     form.hidden = !form.hidden;

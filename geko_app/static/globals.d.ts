@@ -40,7 +40,8 @@ interface Window {
 
 interface WindowEventMap {
   'geko-chosen': CustomEvent<string[]>;
-  'geko-choose-none': CustomEvent<undefined>;
+  'geko-choose': CustomEvent<string[]>;
+  'geko-compare': CustomEvent<boolean>;
   'geko-download': CustomEvent<{ url?: string; orig_name?: string } | null>;
   'geko-form': CustomEvent<unknown[]>;
   'geko-open': CustomEvent<string>;

@@ -1,10 +1,13 @@
-// The Playground page: asks both models, follows their answers by short polls, and draws what is new.
-// Holds the key of what was asked last; the server knows the rest of it.
+// The Playground page: which run and model are asked, with which settings, and what they can be asked.
 
-import { fillSelect, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
-import { Answers } from './playground_answers.js';
-import { pollJob, pollWhileVisible } from './poll.js';
-import { drawTokenLosses } from './token_losses.js';
+import { fillSelect, openPage, sessionSetting, setText, View } from './dom.js';
+import { Conversation } from './playground_conversation.js';
+import { drawExamples, earlierSentence } from './playground_examples.js';
+import { ExpectedLosses } from './playground_losses.js';
+import { drawPrograms } from './playground_serve.js';
+import { TokenTip } from './playground_tokens.js';
+import { pollWhileVisible } from './poll.js';
+import { TRIED_RUN } from './runs_selection.js';
 
 /**
  * @typedef {object} Run
@@ -13,48 +16,35 @@ import { drawTokenLosses } from './token_losses.js';
  * @property {string} base the model that it began with
  * @property {[string, string][]} models that can be asked, the newest first
  *
- * @typedef {object} Example
- * @property {string} ref
- * @property {string} prompt
- * @property {string} answer
- * @property {string} note
- * @property {number} earlier turns of its conversation before it
- *
- * @typedef {object} ExamplesJob
- * @property {boolean} running
- * @property {string} error
- * @property {string[]} notes
- * @property {{title: string, rows: Example[]}[]} groups
- *
- * @typedef {import('./playground_answers.js').AnswerJob} AnswerJob
- * @typedef {import('./playground_answers.js').Asked} Asked
- * @typedef {import('./token_losses.js').LossJob} LossJob
- * @typedef {'answers' | 'examples' | 'losses'} JobKind
+ * @typedef {import('./playground_examples.js').Example} Example
+ * @typedef {import('./playground_examples.js').ExamplesJob} ExamplesJob
+ * @typedef {import('./playground_turn.js').AnswerJob} AnswerJob
+ * @typedef {import('./playground_turn.js').Asked} Asked
  */
 
 const LIST_EVERY = 10000; // milliseconds
-const ANSWERS_EVERY = 200;
-const JOB_KEY = 'geko-playground-job';
-const RUN_KEY = 'geko-playground-run';
+const IN_CHAT = 'Prompts go through the chat template of this run, after all turns above them.';
+const ALONE =
+  'This run was trained on prompts without a chat template: each turn is one prompt, sent without those above.';
 
 class Playground extends View {
   /** @param {import('./dom.js').Part} part */
   constructor(part) {
     super(part);
-    this.answers = new Answers(part);
+    this.tip = new TokenTip(this.q('.t-tip'));
+    this.conversation = new Conversation(this, this.q('.t-turns'));
+    this.losses = new ExpectedLosses(this, this.conversation);
     /** @type {Run[]} */
     this.runs = [];
-    /** @type {Record<JobKind, string>} keys of the jobs that are followed */
-    this.jobs = { answers: '', examples: '', losses: '' };
     /** @type {Example | null} the example that was taken and not changed */
     this.example = null;
-    /** @type {Asked | null} what was asked before a reload, until its example is found */
-    this.recalled = null;
+    /** @type {boolean | null} whether the run was trained through a chat template; null: not known yet */
+    this.trainedChat = null;
     this.isRecalled = false;
     this.examplesOf = '';
-    this.isRunning = false;
-    this.questions = 0;
-    this.wire();
+    this.examplesKey = '';
+    this.wirePrompt();
+    this.wireSettings();
     pollWhileVisible(
       this.element,
       () => this.poll(),
@@ -62,236 +52,59 @@ class Playground extends View {
     );
   }
 
-  wire() {
-    const stop = this.button('.t-stop');
-    stop.onclick = () => {
-      stop.disabled = true;
-      this.server.stop({ key: this.jobs.answers });
+  // ---------------------------------------------------------------- buttons and fields
+
+  wirePrompt() {
+    this.q('.t-start').onclick = () => openPage('Train');
+    this.q('.t-new').onclick = () => {
+      this.forget();
+      this.textarea('.t-prompt').focus();
     };
     this.q('.t-send').onclick = () => this.send();
+    this.q('.t-stop').onclick = () => this.conversation.stopAll();
     this.q('.t-look').onclick = () => this.showLosses();
+    const prompt = this.textarea('.t-prompt');
+    prompt.oninput = () => {
+      this.example = null;
+      this.q('.t-earlier').hidden = true;
+    };
+    prompt.onkeydown = (event) => {
+      const last = this.conversation.turns.at(-1);
+      if (event.key === 'ArrowUp' && !prompt.value && last) {
+        prompt.value = last.asked.prompt;
+        event.preventDefault();
+      }
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.send();
+    };
+  }
+
+  wireSettings() {
     this.select('.t-run').onchange = () => {
-      sessionSetting(RUN_KEY, this.select('.t-run').value);
+      sessionSetting(TRIED_RUN, this.select('.t-run').value);
       this.chooseRun('final');
       this.forget();
     };
     this.select('.t-which').onchange = () => this.forget();
-    this.textarea('.t-prompt').oninput = () => {
-      this.example = this.recalled = null;
-      this.q('.t-earlier').hidden = true;
-    };
+    this.select('.t-mode').onchange = () => this.forget();
     this.input('.t-temperature').oninput = () => {
       this.input('.t-top-p').disabled = !(Number(this.input('.t-temperature').value) > 0);
     };
-    this.element.addEventListener('keydown', (event) => {
-      if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey) || this.isRunning) return;
-      event.preventDefault();
-      this.send();
-    });
+    this.input('.t-show-tokens').onchange = () => this.conversation.redraw();
+    this.find('.t-serve', HTMLDetailsElement).ontoggle = () => this.showPrograms();
   }
 
-  async poll() {
-    await this.listRuns();
-    if (!this.isRecalled && this.runs.length) {
-      this.isRecalled = true;
-      await this.recall();
-    }
-    return LIST_EVERY;
+  showsTokens() {
+    return this.input('.t-show-tokens').checked;
   }
 
-  /**
-   * Starts a job on the server.
-   * @param {string} name
-   * @param {object} query
-   * @returns {Promise<{key: string, error: string}>}
-   */
-  async start(name, query) {
-    try {
-      return await this.server[name](query);
-    } catch {
-      return { key: '', error: SERVER_UNREACHABLE };
-    }
-  }
-
-  /**
-   * Follows a job until it has ended, or another one of its kind has taken its place.
-   * @template {{running: boolean}} Job
-   * @param {JobKind} kind
-   * @param {string} key
-   * @param {(job: Job | null) => void} draw
-   * @param {() => object} [drawn] what is drawn of it
-   */
-  follow(kind, key, draw, drawn = () => ({})) {
-    this.jobs[kind] = key;
-    const isCurrent = () => this.jobs[kind] === key;
-    const ask = async () => (isCurrent() ? this.server.job({ key, drawn: drawn() }) : null);
-    const drawCurrent = (/** @type {Job | null} */ job) => {
-      if (isCurrent()) draw(job);
-      return isCurrent();
-    };
-    return pollJob(this.element, ask, drawCurrent, { every: ANSWERS_EVERY });
-  }
-
-  // ---------------------------------------------------------------- runs and their examples
-
-  async listRuns() {
-    /** @type {{runs: Run[], default: string} | null} */
-    const found = await this.server.runs({});
-    if (!found) return; // the server is shutting down
-    this.runs = found.runs;
-    this.q('.t-none').hidden = this.runs.length > 0;
-    this.q('.t-all').hidden = this.runs.length === 0;
-    if (!this.runs.length) return;
-    const wanted = this.select('.t-run').value || sessionSetting(RUN_KEY);
-    const isThere = this.runs.some((run) => run.id === wanted);
-    const options = this.runs.map((run) => /** @type {[string, string]} */ ([run.id, run.label]));
-    fillSelect(this.select('.t-run'), options, isThere ? wanted : found.default);
-    this.chooseRun();
-  }
-
-  /** @param {string} [model] */
-  chooseRun(model) {
-    const run = this.runs.find(({ id }) => id === this.select('.t-run').value);
-    if (!run) return;
-    fillSelect(this.select('.t-which'), run.models, model || this.select('.t-which').value);
-    setText(this.q('.t-base'), `Base model: ${run.base}`);
-    if (this.examplesOf === run.id) return;
-    this.examplesOf = run.id;
-    this.example = null;
-    this.q('.t-examples').hidden = true;
-    this.q('.t-earlier').hidden = true;
-    this.findExamples(run.id);
-  }
-
-  /** @param {string} run */
-  async findExamples(run) {
-    const notes = this.q('.t-notes');
-    setText(notes, 'Loading examples from its data');
-    const { key, error } = await this.start('examples', { run });
-    if (this.examplesOf !== run) return;
-    if (error) {
-      setText(notes, error);
-      return;
-    }
-    this.follow('examples', key, (/** @type {ExamplesJob | null} */ job) => {
-      if (job?.running) return;
-      setText(notes, job ? [job.error, ...job.notes].filter(Boolean).join(' ') : '');
-      if (job) this.drawExamples(job.groups);
-    });
-  }
-
-  /** @param {ExamplesJob['groups']} groups */
-  drawExamples(groups) {
-    const list = this.q('.t-examples');
-    list.hidden = !groups.length;
-    const parts = groups.map(({ title, rows }) => {
-      const part = node('div', 't-group');
-      const chips = node('div', 't-rows');
-      chips.append(...rows.map((row) => this.exampleChip(row)));
-      part.append(node('h4', '', title), chips);
-      return part;
-    });
-    list.replaceChildren(...parts);
-    const { recalled } = this;
-    const same = groups
-      .flatMap(({ rows }) => rows)
-      .find((row) => row.ref === recalled?.example && row.prompt === recalled.prompt);
-    if (same && recalled) this.take({ ...same, answer: recalled.answer });
-    this.recalled = null;
-  }
-
-  /** @param {Example} example */
-  exampleChip(example) {
-    const chip = node('button', 't-chip');
-    chip.type = 'button';
-    chip.append(node('span', 't-chip-prompt', example.prompt));
-    if (example.note) chip.append(node('span', 't-chip-note', example.note));
-    chip.title = example.note ? `${example.prompt}\n${example.note}` : example.prompt;
-    chip.onclick = () => {
-      this.take(example);
-      this.send();
-    };
-    return chip;
-  }
-
-  /** @param {Example} example */
-  take(example) {
-    this.example = example;
-    this.textarea('.t-prompt').value = example.prompt;
-    this.textarea('.t-answer').value = example.answer;
-    this.q('.t-earlier').hidden = !example.earlier;
-    const turns = example.earlier === 1 ? 'the previous turn' : `the ${example.earlier} previous turns`;
-    setText(this.q('.t-earlier'), `Sent with ${turns} of its conversation.`);
-  }
-
-  // ---------------------------------------------------------------- the two answers
-
-  question() {
+  generationOptions() {
     return {
-      run: this.select('.t-run').value,
-      which: this.select('.t-which').value,
-      prompt: this.example ? this.example.prompt : this.textarea('.t-prompt').value,
-      answer: this.textarea('.t-answer').value,
-      example: this.example ? this.example.ref : '',
-    };
-  }
-
-  /** Another model was chosen: what stands there is not its answer. */
-  forget() {
-    this.questions += 1;
-    if (this.isRunning) this.server.stop({ key: this.jobs.answers });
-    this.jobs.answers = '';
-    sessionSetting(JOB_KEY, '');
-    this.setRunning(false);
-    this.answers.clear();
-    this.clearLosses();
-  }
-
-  /** @param {boolean} isRunning */
-  setRunning(isRunning) {
-    this.isRunning = isRunning;
-    this.button('.t-send').disabled = isRunning;
-    this.q('.t-stop').hidden = !isRunning;
-    this.button('.t-stop').disabled = false;
-  }
-
-  async send() {
-    if (this.jobs.answers && this.isRunning) this.server.stop({ key: this.jobs.answers });
-    this.jobs.answers = '';
-    this.questions += 1;
-    const question = this.questions;
-    this.setRunning(true);
-    this.answers.clear();
-    this.clearLosses();
-    this.showError('.t-error', '');
-    const { key, error } = await this.start('ask', {
-      ...this.question(),
       temperature: this.number('.t-temperature'),
       top_p: this.number('.t-top-p'),
       max_new_tokens: this.number('.t-longest'),
-    });
-    if (question !== this.questions) {
-      if (key) this.server.stop({ key }); // another model was chosen meanwhile
-      return;
-    }
-    if (error) {
-      this.setRunning(false);
-      this.showError('.t-error', error);
-      return;
-    }
-    sessionSetting(JOB_KEY, key);
-    this.q('.t-cards').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
-    this.followAnswers(key);
-  }
-
-  /** @param {string} key */
-  followAnswers(key) {
-    const draw = (/** @type {AnswerJob | null} */ job) => {
-      if (job) this.answers.draw(job);
-      else sessionSetting(JOB_KEY, '');
-      this.setRunning(job?.running ?? false);
     };
-    this.follow('answers', key, draw, () => this.answers.drawnCharacters());
   }
 
   /**
@@ -303,55 +116,184 @@ class Playground extends View {
     return value === '' ? null : Number(value);
   }
 
-  /** What was asked before a reload is shown again. */
-  async recall() {
-    const key = sessionSetting(JOB_KEY);
-    if (!key) return;
-    /** @type {AnswerJob | null} */
-    const job = await this.server.job({ key, drawn: {} });
-    const asked = job?.asked;
-    if (!asked || this.jobs.answers) return;
-    this.textarea('.t-prompt').value = asked.prompt;
-    this.textarea('.t-answer').value = asked.answer;
-    if (this.runs.some((run) => run.id === asked.run_id)) {
-      this.recalled = asked;
-      this.examplesOf = '';
-      this.select('.t-run').value = asked.run_id;
-      this.chooseRun(asked.which);
-    }
-    this.followAnswers(key);
+  get isChat() {
+    return this.trainedChat !== false || this.select('.t-mode').value === 'chat';
   }
 
-  // ---------------------------------------------------------------- losses of the tokens
+  // ---------------------------------------------------------------- runs and their examples
 
-  async showLosses() {
-    this.showError('.t-unsure-error', '');
-    setText(this.q('.t-unsure-status'), 'Loading the models');
-    this.button('.t-look').disabled = true;
-    const { key, error } = await this.start('token_losses', this.question());
+  async poll() {
+    await this.listRuns();
+    if (!this.isRecalled && this.runs.length) {
+      this.isRecalled = true;
+      await this.conversation.recall((asked) => this.recallSettings(asked));
+      this.find('.t-examples', HTMLDetailsElement).open = !this.conversation.turns.length;
+      this.drawState();
+    }
+    return LIST_EVERY;
+  }
+
+  async listRuns() {
+    /** @type {{runs: Run[], default: string} | null} */
+    const found = await this.server.runs({});
+    if (!found) return; // the server is shutting down
+    this.runs = found.runs;
+    this.q('.t-none').hidden = this.runs.length > 0;
+    this.q('.t-all').hidden = this.runs.length === 0;
+    if (!this.runs.length) return;
+    const picker = this.select('.t-run');
+    const before = picker.value;
+    const wanted = [sessionSetting(TRIED_RUN), before].find((id) => this.runs.some((run) => run.id === id));
+    const options = this.runs.map((run) => /** @type {[string, string]} */ ([run.id, run.label]));
+    fillSelect(picker, options, wanted ?? found.default);
+    if (before && before !== picker.value) this.forget(); // another page has chosen a run to try
+    this.chooseRun();
+  }
+
+  /** @param {string} [model] */
+  chooseRun(model) {
+    const run = this.runs.find(({ id }) => id === this.select('.t-run').value);
+    if (!run) return;
+    fillSelect(this.select('.t-which'), run.models, model || this.select('.t-which').value);
+    setText(this.q('.t-base'), `Base model: ${run.base}`);
+    if (this.examplesOf === run.id) return;
+    this.examplesOf = run.id;
+    this.example = this.trainedChat = null;
+    this.select('.t-mode').value = 'trained';
+    for (const part of ['.t-mode-label', '.t-examples', '.t-earlier']) this.q(part).hidden = true;
+    this.drawState();
+    this.showPrograms();
+    this.findExamples(run.id);
+  }
+
+  /** @param {string} run */
+  async findExamples(run) {
+    const notes = this.q('.t-notes');
+    setText(notes, 'Loading examples from its data');
+    const { key, error } = await this.conversation.start('examples', { run });
+    if (this.examplesOf !== run) return;
     if (error) {
-      this.endLosses(error);
+      setText(notes, error);
       return;
     }
-    this.follow('losses', key, (/** @type {LossJob | null} */ job) => {
+    this.examplesKey = key;
+    const draw = (/** @type {ExamplesJob | null} */ job) => {
       if (job?.running) return;
-      this.endLosses(job?.error ?? '');
-      if (job) drawTokenLosses(this.q('.t-legend'), this.q('.t-losses'), job);
-    });
+      setText(notes, job ? [job.error, ...job.notes].filter(Boolean).join(' ') : '');
+      if (job) this.drawExamples(job);
+    };
+    this.conversation.follow(key, () => this.examplesKey === key, draw);
+  }
+
+  /** @param {ExamplesJob} job */
+  drawExamples(job) {
+    this.q('.t-examples').hidden = !job.groups.length;
+    drawExamples(this.q('.t-groups'), job.groups, (example) => this.take(example));
+    if (job.chat !== null) this.trainedChat = job.chat;
+    this.q('.t-mode-label').hidden = job.chat !== false || !job.template;
+    this.drawState();
+  }
+
+  /**
+   * An example is the beginning of a conversation of its own.
+   * @param {Example} example
+   */
+  take(example) {
+    if (this.isChat) this.forget();
+    this.example = example;
+    this.textarea('.t-prompt').value = example.prompt;
+    this.textarea('.t-answer').value = example.answer;
+    this.q('.t-earlier').hidden = !example.earlier;
+    setText(this.q('.t-earlier'), earlierSentence(example));
+    this.send();
+  }
+
+  async showPrograms() {
+    if (!this.find('.t-serve', HTMLDetailsElement).open) return;
+    const run = this.select('.t-run').value;
+    drawPrograms(this.q('.t-programs'), await this.server.serve({ run }), run);
+  }
+
+  // ---------------------------------------------------------------- the conversation
+
+  /** @returns {Asked} what is asked next */
+  question() {
+    const before = this.isChat ? this.conversation.turns : [];
+    return {
+      run_id: this.select('.t-run').value,
+      which: this.select('.t-which').value,
+      prompt: this.example?.prompt ?? this.textarea('.t-prompt').value,
+      answer: this.textarea('.t-answer').value,
+      example: before[0]?.asked.example ?? this.example?.ref ?? '',
+      system: this.isChat ? this.textarea('.t-system').value.trim() : '',
+      turns: before.flatMap((turn) => turn.spoken()),
+      chat: this.select('.t-mode').value === 'chat',
+    };
+  }
+
+  async send() {
+    if (this.conversation.isRunning) return;
+    this.tell('');
+    this.losses.clear();
+    if (!(await this.conversation.send(this.question()))) return;
+    this.textarea('.t-prompt').value = this.textarea('.t-answer').value = '';
+    this.example = null;
+    this.q('.t-earlier').hidden = true;
+    this.find('.t-examples', HTMLDetailsElement).open = false;
   }
 
   /** @param {string} error */
-  endLosses(error) {
-    this.button('.t-look').disabled = false;
-    setText(this.q('.t-unsure-status'), '');
-    this.showError('.t-unsure-error', error);
+  tell(error) {
+    this.showError('.t-error', error);
   }
 
-  clearLosses() {
-    this.jobs.losses = '';
-    this.q('.t-legend').hidden = true;
-    this.q('.t-losses').replaceChildren();
-    this.endLosses('');
+  /**
+   * @param {AnswerJob} job
+   * @param {Asked} asked
+   */
+  learn(job, asked) {
+    if (job.chat !== null && this.trainedChat === null) this.trainedChat = job.chat && !asked.chat;
+    if (job.error || job.note) this.tell([job.error, job.note].filter(Boolean).join(' '));
+  }
+
+  /** Buttons, hints and marks, from what is asked and answered so far. */
+  drawState() {
+    const { conversation, isChat } = this;
+    const { turns } = conversation;
+    this.button('.t-send').disabled = conversation.isRunning;
+    this.q('.t-stop').hidden = !conversation.isRunning;
+    this.q('.t-new').hidden = this.q('.t-unsure').hidden = !turns.length;
+    const system = this.textarea('.t-system');
+    system.disabled = !isChat;
+    system.placeholder = isChat ? 'None' : 'Only with a chat template';
+    setText(this.q('.t-mode-hint'), this.trainedChat === null ? '' : isChat ? IN_CHAT : ALONE);
+    turns.forEach((turn, i) => turn.mark(i === turns.length - 1, isChat));
+  }
+
+  /** A new conversation: what stands there is not an answer of the model that is chosen now. */
+  forget() {
+    this.conversation.clear();
+    this.losses.clear();
+    this.find('.t-examples', HTMLDetailsElement).open = true;
+    this.tell('');
+    this.drawState();
+  }
+
+  /** @param {Asked} asked */
+  recallSettings(asked) {
+    if (!this.runs.some((run) => run.id === asked.run_id)) return false;
+    sessionSetting(TRIED_RUN, asked.run_id);
+    this.select('.t-run').value = asked.run_id;
+    this.chooseRun(asked.which);
+    this.textarea('.t-system').value = asked.system;
+    if (asked.chat) this.select('.t-mode').value = 'chat';
+    return true;
+  }
+
+  showLosses() {
+    const last = this.conversation.turns.at(-1);
+    if (!last) return;
+    this.losses.show({ ...last.asked, answer: this.textarea('.t-answer').value || last.asked.answer });
   }
 }
 

@@ -1,8 +1,9 @@
 // The chosen runs side by side: their curves in one chart, their figures, and where their settings differ.
 
-import { button, emit, node, sessionList, sessionSetting, setText, theme, View } from './dom.js';
+import { button, node, sessionSetting, setText, theme, View } from './dom.js';
 import { PLOT_CONFIG } from './plots.js';
 import { pollWhileVisible } from './poll.js';
+import { chosenRuns, isComparing, showComparison } from './runs_selection.js';
 
 /**
  * @typedef {import('./dashboard_charts.js').Columns} Columns
@@ -37,17 +38,24 @@ class RunComparison extends View {
     super(part);
     /** @type {Map<string, Run>} */
     this.runs = new Map();
-    this.chosen = sessionList('geko-chosen');
+    this.chosen = chosenRuns();
+    this.isShown = isComparing();
     this.axis = sessionSetting('geko-axis') || DEFAULT_AXIS;
     /** @type {Chart | null} */
     this.chart = null;
     this.drawn = '';
-    this.q('.p-none').onclick = () => emit('geko-choose-none');
+    this.q('.p-back').onclick = () => showComparison(false);
     const schedulePoll = pollWhileVisible(
       this.element,
       () => this.poll(),
       () => {}, // the list of runs above says that the connection is lost
     );
+    window.addEventListener('geko-compare', ({ detail }) => {
+      this.isShown = detail;
+      this.showIt();
+      if (detail) this.q('.p-compare').focus();
+      schedulePoll();
+    });
     window.addEventListener('geko-theme', () => schedulePoll());
     window.addEventListener('geko-chosen', ({ detail }) => {
       this.chosen = detail;
@@ -56,8 +64,8 @@ class RunComparison extends View {
   }
 
   async poll() {
-    this.q('.p-compare').hidden = !this.chosen.length;
-    if (!this.chosen.length) return 3000;
+    this.showIt();
+    if (!this.isShown) return 3000;
     if (!window.Plotly) return 100;
     if (!this.chart) {
       /** @type {Chart} */
@@ -73,6 +81,12 @@ class RunComparison extends View {
     if (chosen !== this.chosen) return 0;
     await this.show(data, this.chart);
     return data.going ? 1500 : 3000;
+  }
+
+  /** Without a run to show, it is the list that is shown. */
+  showIt() {
+    if (this.isShown && !this.chosen.length) showComparison(false);
+    this.q('.p-compare').hidden = !this.isShown;
   }
 
   /**

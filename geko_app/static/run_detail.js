@@ -1,4 +1,4 @@
-// One run, opened: its figures and files, and what can be done with it.
+// One run in a panel beside the list: its name, figures and files, and what can be done with it.
 
 import {
   codeWithCopy,
@@ -16,12 +16,17 @@ import {
   sleep,
   View,
 } from './dom.js';
-import { pollWhileVisible } from './poll.js';
+import { isVisible, pollWhileVisible } from './poll.js';
+import { LabelEditor } from './runs_label.js';
 
 /**
  * @typedef {object} Run
  * @property {string} id
  * @property {string} name
+ * @property {string} own_name
+ * @property {string[]} tags
+ * @property {import('./runs_label.js').Limits} limits
+ * @property {string} created
  * @property {string} phase
  * @property {string} title of its status
  * @property {string} reason
@@ -58,6 +63,7 @@ class RunDetail extends View {
     this.downloadLabel = '';
     /** @type {string | null} as the server has it; null before it was read */
     this.note = null;
+    this.label = new LabelEditor(this.q('.o-naming'), this.q('.o-tags'), (name, tags) => this.keepLabel(name, tags));
     this.wire();
     this.wireDelete();
     this.wireNote();
@@ -95,7 +101,8 @@ class RunDetail extends View {
     if (key === this.drawn) return;
     this.drawn = key;
     this.q('.o-run').dataset.phase = data.phase;
-    setText(this.q('.o-name'), data.name);
+    this.label.draw({ name: data.name, own_name: data.own_name, tags: data.tags, limits: data.limits });
+    setText(this.q('.o-made'), `Created ${data.created} · ${data.size}`);
     setText(this.q('.o-status strong'), data.title);
     setText(this.q('.o-reason'), data.reason);
     this.q('.o-resume').hidden = !data.resumable;
@@ -166,7 +173,6 @@ class RunDetail extends View {
     if (!id) return;
     const card = this.q('.o-run');
     for (let waited = 0; waited < OPENING && (card.hidden || !this.drawn); waited += 50) await sleep(50);
-    card.scrollIntoView({ block: 'start', behavior: 'smooth' });
     card.focus({ preventScroll: true });
   }
 
@@ -175,6 +181,8 @@ class RunDetail extends View {
     if (id !== this.id) {
       this.drawn = this.places = this.config = '';
       this.note = null;
+      this.label.reset();
+      this.q('.o-body').scrollTop = 0;
       this.find('.o-config', HTMLDetailsElement).open = false;
       this.find('.o-log', HTMLDetailsElement).open = false;
     }
@@ -188,6 +196,9 @@ class RunDetail extends View {
 
   wire() {
     this.q('.o-close').onclick = () => emit('geko-open', '');
+    document.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape' && this.id && isVisible(this.element)) emit('geko-open', '');
+    });
     this.q('.o-show').onclick = () => {
       sessionSetting('geko-shown', this.id);
       openPage('Train');
@@ -251,6 +262,15 @@ class RunDetail extends View {
     emit('geko-runs-changed');
     this.schedulePoll();
     return answer;
+  }
+
+  /**
+   * Saves name and tags; answers with an error, or "".
+   * @param {string} name
+   * @param {string[]} tags
+   */
+  async keepLabel(name, tags) {
+    return (await this.act('keep_label', { name, tags })).error;
   }
 
   async saveReport() {

@@ -1,39 +1,32 @@
-// The list of runs: asks for the lines that have changed, sorts them here, and sends the other parts what was chosen.
+// The list of runs: asks for the lines that have changed, filters and sorts them here, and sends the other parts what was chosen.
 
-import { button, emit, node, sessionList, sessionSetting, setText, View } from './dom.js';
+import { button, emit, node, openPage, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { pollWhileVisible } from './poll.js';
+import { drawRow, newRow, wordsOf } from './runs_row.js';
+import { chosenRuns, isComparing, keepChosen, showComparison } from './runs_selection.js';
 
 /**
- * @typedef {{text: string, second: string, full?: string, order: string | number | null}} Cell
- *
- * @typedef {object} Run
- * @property {string} id
- * @property {string} name
- * @property {string} phase
- * @property {boolean} going
- * @property {Record<string, Cell>} cells by column
- *
- * @typedef {object} Row
- * @property {Run} data
- * @property {HTMLTableRowElement} line
- * @property {Record<string, HTMLElement>} cells
- * @property {HTMLInputElement} box
- * @property {[string, number] | null} size as text and in bytes
- * @property {string} sizedIn phase of the run when its size was asked for
+ * @typedef {import('./runs_row.js').Run} Run
+ * @typedef {import('./runs_row.js').Row} Row
  *
  * @typedef {object} News
  * @property {string} generation
  * @property {number} number
  * @property {Run[]} rows that have changed
  * @property {string[] | null} ids of all runs, when these have changed
+ *
+ * @typedef {{columns: [string, string][], name_limit: number}} Layout key and label of each column
  */
 
 const MOST_CHOSEN = 6; // as many runs as a chart shows
 const SIZES_AT_ONCE = 20;
-const HINT = 'Click a run to open it. Select up to six to compare their curves.';
+const HINT = 'Open a run for its details. Select up to six to compare their curves, figures and settings.';
 const FULL = 'Six runs are selected, the most that can be compared. Clear one to select another.';
-const TEXT_COLUMNS = ['model', 'data', 'status', 'note'];
+const TEXT_COLUMNS = ['name', 'status', 'model'];
 const LOW_FIRST = ['loss'];
+const NEWEST = 'when-';
+const FILTER_KEY = 'geko-runs-filter';
+const ORDER_KEY = 'geko-runs-order';
 
 class Runs extends View {
   /** @param {import('./dom.js').Part} part */
@@ -41,47 +34,79 @@ class Runs extends View {
     super(part);
     /** @type {Map<string, Row>} */
     this.rows = new Map();
-    /** @type {[string, string][] | null} key and label of each */
-    this.columns = null;
+    /** @type {Layout | null} */
+    this.layout = null;
     /** @type {string[]} */
     this.ids = [];
     this.generation = '';
     this.number = 0;
-    this.chosen = sessionList('geko-chosen');
+    this.chosen = chosenRuns();
     this.opened = sessionSetting('geko-opened');
-    this.order = { key: 'when', up: false };
-    window.addEventListener('geko-choose-none', () => this.setChosen([]));
-    window.addEventListener('geko-open', ({ detail }) => {
-      this.opened = detail;
-      sessionSetting('geko-opened', detail);
-      this.drawMarks();
-    });
-    const schedulePoll = pollWhileVisible(
+    const kept = sessionSetting(ORDER_KEY) || NEWEST;
+    this.order = { key: kept.slice(0, -1), up: kept.endsWith('+') };
+    this.find('.r-find', HTMLInputElement).value = sessionSetting(FILTER_KEY);
+    this.wire();
+    this.showList(!isComparing());
+    this.schedulePoll = pollWhileVisible(
       this.element,
       () => this.poll(),
       () => this.showConnectionLost('.r-count'),
     );
-    window.addEventListener('geko-runs-changed', () => schedulePoll());
+  }
+
+  wire() {
+    this.input('.r-find').oninput = () => this.setFilter(this.input('.r-find').value);
+    this.q('.r-unfilter').onclick = () => this.setFilter('');
+    this.q('.r-first').onclick = () => openPage('Train');
+    this.q('.r-clear').onclick = () => this.setChosen([]);
+    this.q('.r-compare').onclick = () => {
+      emit('geko-open', '');
+      showComparison(true);
+    };
+    this.q('tbody').onkeydown = (event) => this.moveFocus(event);
+    window.addEventListener('geko-choose', ({ detail }) => this.setChosen(detail));
+    window.addEventListener('geko-compare', ({ detail }) => this.showList(!detail));
+    window.addEventListener('geko-open', ({ detail }) => this.mark(detail));
+    window.addEventListener('geko-runs-changed', () => this.schedulePoll());
   }
 
   async poll() {
-    if (!this.columns) {
-      /** @type {[string, string][]} */
-      const columns = await this.server.columns({});
-      this.columns = columns;
-      this.drawHead(columns);
+    if (!this.layout) {
+      /** @type {Layout} */
+      const layout = await this.server.layout({});
+      this.layout = layout;
+      if (!layout.columns.some(([key]) => key === this.order.key)) this.order = { key: 'when', up: false };
+      this.drawHead(layout.columns);
     }
     const before = this.chosen.length;
     const active = this.take(
       await this.server.changes({ generation: this.generation, number: this.number }),
-      this.columns,
+      this.layout,
     );
     if (this.chosen.length !== before) this.setChosen(this.chosen);
     if (await this.askSizes()) return 50;
     return active ? 1500 : 3000;
   }
 
-  // ---------------------------------------------------------------- order
+  // ---------------------------------------------------------------- filter and order
+
+  /** @param {string} text */
+  setFilter(text) {
+    const field = this.input('.r-find');
+    if (field.value !== text) field.value = text;
+    sessionSetting(FILTER_KEY, text);
+    this.arrange();
+    this.drawCount();
+  }
+
+  /** The runs that have every word of the filter. */
+  matching() {
+    const words = this.input('.r-find').value.toLowerCase().split(/\s+/).filter(Boolean);
+    return this.ids.filter((id) => {
+      const row = this.rows.get(id);
+      return row && words.every((word) => row.words.includes(word));
+    });
+  }
 
   /** @param {string} id */
   sortValue(id) {
@@ -101,19 +126,39 @@ class Runs extends View {
     return this.order.up ? difference : -difference;
   }
 
-  sortRows() {
+  /** Puts the lines into their order, each plain baseline right below its run, and hides those that do not match. */
+  arrange() {
+    const shown = this.matching();
+    const parentOf = (/** @type {string} */ id) => this.rows.get(id)?.data.baseline_of ?? '';
+    const tops = shown.filter((id) => !shown.includes(parentOf(id)));
+    const sorted = tops
+      .sort((a, b) => this.compare(a, b) || this.ids.indexOf(a) - this.ids.indexOf(b))
+      .flatMap((id) => [id, ...shown.filter((other) => parentOf(other) === id)]);
     const body = this.q('tbody');
-    const sorted = [...this.ids].sort((a, b) => this.compare(a, b) || this.ids.indexOf(a) - this.ids.indexOf(b));
     sorted.forEach((id, i) => {
       const line = this.rows.get(id)?.line;
       if (line && body.children[i] !== line) body.insertBefore(line, body.children[i] ?? null);
     });
+    for (const [id, row] of this.rows) {
+      const isChild = shown.includes(id) && shown.includes(row.data.baseline_of);
+      const baseline = shown.find((other) => parentOf(other) === id && shown.includes(id));
+      row.line.hidden = !shown.includes(id);
+      row.line.classList.toggle('r-child', isChild);
+      row.line.classList.toggle('r-parent', Boolean(baseline));
+      row.setBaseline(baseline ?? '');
+    }
+    this.q('.r-nothing').hidden = shown.length > 0 || !this.ids.length;
+    this.q('.r-scroll').hidden = !shown.length;
+    this.markOrder();
+  }
+
+  markOrder() {
     const heads = /** @type {NodeListOf<HTMLElement>} */ (this.element.querySelectorAll('th[data-key]'));
     for (const head of heads) {
       const direction = this.order.up ? 'ascending' : 'descending';
       head.setAttribute('aria-sort', head.dataset.key === this.order.key ? direction : 'none');
     }
-    this.select('.r-order select').value = this.order.key + (this.order.up ? '+' : '-');
+    this.select('.r-order').value = this.order.key + (this.order.up ? '+' : '-');
   }
 
   /**
@@ -122,12 +167,13 @@ class Runs extends View {
    */
   sortBy(key, up) {
     this.order = { key, up };
-    this.sortRows();
+    sessionSetting(ORDER_KEY, key + (up ? '+' : '-'));
+    this.arrange();
   }
 
   /** @param {[string, string][]} columns */
   drawHead(columns) {
-    const picker = this.select('.r-order select');
+    const picker = this.select('.r-order');
     for (const [key, label] of columns) {
       const isText = TEXT_COLUMNS.includes(key);
       const upFirst = isText || LOW_FIRST.includes(key);
@@ -135,92 +181,36 @@ class Runs extends View {
       cell.dataset.key = key;
       cell.append(button(label, '', () => this.sortBy(key, this.order.key === key ? !this.order.up : upFirst)));
       this.q('thead tr').append(cell);
-      const [first, second] = isText ? ['A to Z', 'Z to A'] : ['highest first', 'lowest first'];
+      const ways = isText ? ['A to Z', 'Z to A'] : ['highest first', 'lowest first'];
+      const [first, second] = key === 'when' ? ['newest first', 'oldest first'] : ways;
       picker.append(new Option(`${label}, ${first}`, key + (isText ? '+' : '-')));
       picker.append(new Option(`${label}, ${second}`, key + (isText ? '-' : '+')));
     }
-    picker.options[0].text = 'Newest first';
-    picker.options[1].text = 'Oldest first';
     picker.onchange = () => this.sortBy(picker.value.slice(0, -1), picker.value.endsWith('+'));
   }
 
   // ---------------------------------------------------------------- lines
 
   /**
-   * A line without its texts.
-   * @param {Run} data
-   * @param {[string, string][]} columns
-   * @returns {Row}
-   */
-  newRow(data, columns) {
-    const line = node('tr');
-    const tick = node('td', 'r-tick');
-    const box = node('input');
-    box.type = 'checkbox';
-    box.setAttribute('aria-label', `Compare ${data.name}`);
-    box.onchange = () => this.choose(data.id, box.checked);
-    tick.append(box);
-    line.append(tick);
-    /** @type {Record<string, HTMLElement>} */
-    const cells = {};
-    for (const [key, label] of columns) {
-      const cell = node('td', `r-${key}`);
-      cell.dataset.label = label;
-      cells[key] = key === 'when' ? this.opener(data.id) : cell;
-      if (cells[key] !== cell) cell.append(cells[key]);
-      cells[key].append(node('span', 'first'), node('span', 'second'));
-      line.append(cell);
-    }
-    line.onclick = (event) => {
-      const isTick = event.target instanceof Element && event.target.closest('.r-tick');
-      if (!isTick && !String(getSelection())) emit('geko-open', data.id);
-    };
-    return { data, line, cells, box, size: null, sizedIn: '' };
-  }
-
-  /** @param {string} id */
-  opener(id) {
-    return button('', 'r-open', (event) => {
-      event.stopPropagation();
-      emit('geko-open', id);
-    });
-  }
-
-  /**
-   * @param {Row} row
-   * @param {Run} data
-   */
-  fillRow(row, data) {
-    row.data = data;
-    row.line.dataset.phase = data.phase;
-    row.line.classList.toggle('going', data.going);
-    for (const [key, cell] of Object.entries(row.cells)) {
-      if (key === 'size') continue;
-      const { text, second, full } = data.cells[key];
-      setText(cell.children[0], text);
-      setText(cell.children[1], second);
-      cell.title = full ?? '';
-    }
-  }
-
-  /**
    * Draws what has changed; answers how many runs are not at their end.
    * @param {News} news
-   * @param {[string, string][]} columns
+   * @param {Layout} layout
    */
-  take(news, columns) {
+  take(news, layout) {
     this.generation = news.generation;
     this.number = news.number;
     for (const data of news.rows) {
-      const row = this.rows.get(data.id) ?? this.newRow(data, columns);
+      const row = this.rows.get(data.id) ?? newRow(data, layout, this);
       this.rows.set(data.id, row);
-      this.fillRow(row, data);
+      drawRow(row, data);
+      row.words = wordsOf(data);
     }
     if (news.ids) this.keepOnly(news.ids);
     if (news.ids || news.rows.length) {
-      this.sortRows();
+      this.arrange();
       this.drawMarks();
     }
+    for (const row of this.rows.values()) row.drawTime();
     return this.drawCount();
   }
 
@@ -237,12 +227,15 @@ class Runs extends View {
 
   drawCount() {
     const all = [...this.rows.values()];
+    const shown = all.filter((row) => !row.line.hidden).length;
     const running = all.filter((row) => row.data.going).length;
     const queued = all.filter((row) => row.data.phase === 'queued').length;
-    const parts = [`${all.length} in total`, running && `${running} running`, queued && `${queued} queued`];
+    const total = shown === all.length ? `${all.length} in total` : `${shown} of ${all.length}`;
+    const parts = [total, running && `${running} running`, queued && `${queued} queued`];
     setText(this.q('.r-count'), parts.filter(Boolean).join(' · '));
     this.q('.r-none').hidden = all.length > 0;
-    for (const part of ['.r-scroll', '.r-hint', '.r-order']) this.q(part).hidden = all.length === 0;
+    this.q('.r-hint').hidden = !shown;
+    this.q('.r-tools').hidden = all.length === 0;
     return running + queued;
   }
 
@@ -257,11 +250,54 @@ class Runs extends View {
       row.size = sizes[row.data.id] ?? null;
       setText(row.cells.size.children[0], row.size?.[0] ?? '–');
     }
-    if (this.order.key === 'size') this.sortRows();
+    if (this.order.key === 'size') this.arrange();
     return true;
   }
 
+  /**
+   * Saves name and tags of a run; answers with an error, or "".
+   * @param {Run} data
+   * @param {string} name
+   */
+  async rename(data, name) {
+    try {
+      const { error } = await this.server.keep_label({ run: data.id, name, tags: data.tags });
+      this.schedulePoll();
+      emit('geko-runs-changed');
+      return error;
+    } catch {
+      return SERVER_UNREACHABLE;
+    }
+  }
+
   // ---------------------------------------------------------------- what was chosen
+
+  /** @param {boolean} isShown */
+  showList(isShown) {
+    this.q('.r-list').hidden = !isShown;
+  }
+
+  /** @param {string} id of the run that is open, "" for none */
+  mark(id) {
+    const closed = this.opened;
+    this.opened = id;
+    sessionSetting('geko-opened', id);
+    this.drawMarks();
+    if (!id && closed) this.rows.get(closed)?.opener.focus();
+  }
+
+  /**
+   * The arrow keys go from run to run.
+   * @param {KeyboardEvent} event
+   */
+  moveFocus(event) {
+    const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
+    const openers = /** @type {HTMLElement[]} */ ([...this.element.querySelectorAll('tr:not([hidden]) .r-open')]);
+    const at = openers.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+    if (!step || at < 0) return;
+    event.preventDefault();
+    openers[at + step]?.focus();
+  }
 
   drawMarks() {
     const isFull = this.chosen.length >= MOST_CHOSEN;
@@ -269,8 +305,12 @@ class Runs extends View {
       row.box.checked = this.chosen.includes(id);
       row.box.disabled = isFull && !row.box.checked;
       row.line.classList.toggle('opened', id === this.opened);
+      row.line.classList.toggle('chosen', row.box.checked);
     }
     setText(this.q('.r-hint'), isFull ? FULL : HINT);
+    setText(this.q('.r-compare'), `Compare (${this.chosen.length})`);
+    this.button('.r-compare').disabled = this.chosen.length < 1;
+    this.q('.r-clear').hidden = !this.chosen.length;
   }
 
   /**
@@ -284,7 +324,7 @@ class Runs extends View {
   /** @param {string[]} chosen */
   setChosen(chosen) {
     this.chosen = chosen;
-    sessionSetting('geko-chosen', JSON.stringify(chosen));
+    keepChosen(chosen);
     this.drawMarks();
     emit('geko-chosen', chosen);
   }

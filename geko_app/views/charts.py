@@ -52,7 +52,9 @@ def layout(theme: str, height: int = 300) -> dict[str, Any]:
 
 def line(name: str, column: str, color: str, **more: Any) -> go.Scatter:
     """An empty line that draws `column`."""
-    return go.Scatter(x=[], y=[], mode="lines", name=name, meta=column, line={"color": color, "width": 2}, **more)
+    return go.Scatter(
+        x=[], y=[], mode=more.pop("mode", "lines"), name=name, meta=column, line={"color": color, "width": 2}, **more
+    )
 
 
 def loss_figure(theme: str) -> dict[str, Any]:
@@ -66,6 +68,21 @@ def loss_figure(theme: str) -> dict[str, Any]:
     general.update(connectgaps=True, cliponaxis=False)
     figure = go.Figure([raw, smoothed, evaluation, general], layout(theme))
     figure.update_yaxes(rangemode="tozero", title_text="nats per target token")
+    return _as_json(figure)
+
+
+def evaluation_figure(theme: str) -> dict[str, Any]:
+    """Evaluation loss, and exact match on an axis of its own."""
+    loss = line("evaluation loss", "evaluations.loss", EVALUATION[theme], mode="lines+markers")
+    exact = line("exact match", "evaluations.exact_match", ACCENT[theme], mode="lines+markers", yaxis="y2")
+    loss.update(marker={"size": 8, "color": EVALUATION[theme]}, cliponaxis=False, connectgaps=True)
+    exact.update(marker={"size": 8, "color": ACCENT[theme]}, cliponaxis=False, connectgaps=True)
+    exact.update(hovertemplate="%{y:.1%}")
+    figure = go.Figure([loss, exact], layout(theme, height=240))
+    figure.update_yaxes(title_text="nats per target token")
+    second = {"overlaying": "y", "side": "right", "showgrid": False, "range": [0, 1.02], "automargin": True}
+    second |= {"tickformat": ".0%", "title": {"text": "exact match", "font": {"size": 12}}}
+    figure.update_layout(yaxis2=second)
     return _as_json(figure)
 
 
@@ -115,6 +132,7 @@ def gradient_figure(theme: str) -> dict[str, Any]:
 
 CHARTS: dict[str, Callable[[str], dict[str, Any]]] = {  # by `data-chart`: theme -> figure
     "loss": loss_figure,
+    "evaluation": evaluation_figure,
     "buckets": bucket_figure,
     "pace": pace_figure,
     "gradient": gradient_figure,

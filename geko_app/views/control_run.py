@@ -1,4 +1,4 @@
-"""A run compared with its control run: one sentence on cost and quality, whichever way it goes. Pure."""
+"""A run compared with its plain baseline: one sentence on cost and quality, whichever way it goes. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geko_app.formatting import format_count, format_duration, format_loss, format_percent
-from geko_app.runs.summary import RunFacts
+from geko_app.runs.summary import APART, RunFacts
 
 CAUTION = "This is a single pair of runs: on small data, another seed alone can change the result by a point or two."
 
@@ -21,8 +21,8 @@ def control_sentence(chosen: Sequence[RunFacts], configs: Sequence[Mapping[str, 
     if len(chosen) != 2 or any(facts.end != "complete" for facts in chosen):
         return ""
     keys = {key for config in configs for key in config}
-    differing = {key for key in keys if configs[0].get(key) != configs[1].get(key)} - {"output_dir"}
-    if differing != {"geko.enabled"}:
+    differing = {key for key in keys if configs[0].get(key) != configs[1].get(key)}
+    if "geko.enabled" not in differing or differing - set(APART):
         return ""
     geko, plain = chosen if configs[0]["geko.enabled"] else (chosen[1], chosen[0])
     return f"{_cost(geko, plain)} {_quality(geko, plain)} {CAUTION}"
@@ -30,7 +30,7 @@ def control_sentence(chosen: Sequence[RunFacts], configs: Sequence[Mapping[str, 
 
 def _cost(geko: RunFacts, plain: RunFacts) -> str:
     saved = geko.compute_saved_ratio or 0.0
-    difference = f"{format_percent(abs(saved))} {'less' if saved >= 0 else 'more'} compute than the control run"
+    difference = f"{format_percent(abs(saved))} {'less' if saved >= 0 else 'more'} compute than the baseline"
     tokens = f"{format_count(geko.tokens or 0)} trained tokens instead of {format_count(plain.tokens or 0)}"
     time = f"{format_duration(geko.seconds)} instead of {format_duration(plain.seconds)}"
     return f"GEKO used {difference}: {tokens}, {time}."

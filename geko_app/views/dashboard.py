@@ -10,6 +10,7 @@ from typing import Any
 from geko_app.form.values import field_of, groups_of, label_of
 from geko_app.formatting import (
     BUCKET_LABELS,
+    end_words,
     format_count,
     format_duration,
     format_eta,
@@ -29,6 +30,7 @@ from geko_app.views.charts import columns
 from geko_app.views.run_summary import summary
 from geko_engine.config.training_args import AUTO
 from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.selection.explanation import in_past_tense
 
 POINT_LIMIT = 2000  # points of a history that a tab draws at first
 QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
@@ -71,7 +73,7 @@ def with_status(snapshot: Snapshot, status: Status | None) -> Snapshot:
 
 
 def payload(
-    folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool, after: str | None = None
+    folder: RunFolder, state: RunState, cursor: Cursor, *, alive: bool, queued: tuple[int, str] = (0, "")
 ) -> dict[str, Any]:
     """What one poll of the page gets: the history after `cursor` (all of it if it was cut since), and all else anew.
 
@@ -80,7 +82,7 @@ def payload(
         state: its events, folded.
         cursor: what the tab has drawn already.
         alive: whether its worker is alive.
-        after: id of the run that a queued one waits for.
+        queued: place in the queue of a run that waits there, and the name of the run before it, "" where it starts next.
     """
     status = folder.status()
     snapshot = with_status(state.snapshot(), status)
@@ -105,7 +107,7 @@ def payload(
         "field": snapshot.field if snapshot.end == "failed" else "",
         "group": "".join(groups_of([field_of(snapshot.field)])) if snapshot.end == "failed" else "",
         "reason": snapshot.reason,
-        "status": queued_line(after)
+        "status": queued_line(*queued)
         if snapshot.phase == QUEUED
         else status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
         "progress": round(snapshot.progress, 4),
@@ -115,6 +117,10 @@ def payload(
         "pace": pace_sentence(snapshot),
         "length": snapshot.length,
         "general": snapshot.general_loss is not None,
+        "charts": {
+            "evaluation": any(evaluation.loss is not None for evaluation in state.evaluations),
+            "gradient": any(point.grad_norm is not None for point in state.curve.points),
+        },
         "phases": state.phases,
         "step": snapshot.step,
         "mastery": mastery_sentence(snapshot),
@@ -126,6 +132,7 @@ def payload(
 def mastery_sentence(snapshot: Snapshot) -> str:
     """What is skipped and why; before the end of the first epoch, what counts as mastered."""
     reason = snapshot.criterion or (snapshot.started or {}).get("mastery_reason", "")
+    reason = in_past_tense(reason) if snapshot.end else reason
     return " ".join(filter(None, [reason, snapshot.predicted]))
 
 
@@ -148,35 +155,46 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
         age = max(0.0, time.time() - status.heartbeat)
         life = f"last update {age:.0f} s ago" if age < QUIET_SECONDS else f"no update for {age:.0f} s"
     title = phase_title(snapshot.phase)
+    if snapshot.end:
+        title, detail = end_words(snapshot.end, detail)
     if stopping and not snapshot.end:
         title, detail = "Stopping", "Ends in a moment." if snapshot.phase in EARLY else "Saving a checkpoint."
     return {"title": title, "detail": detail, "life": life}
 
 
-def queued_line(after: str | None) -> dict[str, str]:
-    """The status bar of a run that waits for the run `after`."""
-    return {"title": phase_title(QUEUED), "detail": f"after {run_name(after)}" if after else "starts next", "life": ""}
+def queued_line(place: int, after: str) -> dict[str, str]:
+    """The status bar of a run at `place` of the queue, which waits for the run named `after`."""
+    return {"title": queued_title(place), "detail": f"after {after}" if after else "starts next", "life": ""}
+
+
+def queued_title(place: int) -> str:
+    """A queued run by its place in the queue, from 1; 0 where that is not known."""
+    return f"{phase_title(QUEUED)} #{place}" if place else phase_title(QUEUED)
 
 
 def queue_line(waiting: Sequence[str]) -> str:
-    """Which run comes next, shown at the active run; "" for an empty queue."""
-    more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
-    return f"Next in the queue: {run_name(waiting[0])}{more}." if waiting else ""
-
-
-def queued_message(position: int, after: str) -> str:
-    """What the Start button says of a run that was queued.
+    """Which run comes next, shown at the active run; "" for an empty queue.
 
     Args:
-        position: in the queue, from 1.
-        after: id of the run before it.
+        waiting: names of the queued runs.
     """
-    return f"*Queued (position {position}): starts after {run_name(after)}. It is listed on the Runs page.*"
+    more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    return f"Next in the queue: {waiting[0]}{more}." if waiting else ""
+
+
+def queued_message(place: int, after: str) -> str:
+    """What the Start button says of a run that was queued, in Markdown.
+
+    Args:
+        place: in the queue, from 1.
+        after: name of the run before it.
+    """
+    return f"*{queued_title(place)}: starts after {after}. It is listed on the Runs page.*"
 
 
 def run_label(entry: RunEntry) -> str:
-    """A run in a list to choose from: its date, its model, and its state."""
-    return f"{run_name(entry.id)} · {'running' if entry.alive else phase_title(entry.phase).lower()}"
+    """A run in a list to choose from: its name, or its date and model, and its state."""
+    return f"{entry.name or run_name(entry.id)} · {'running' if entry.alive else phase_title(entry.phase).lower()}"
 
 
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:
@@ -192,9 +210,16 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
         {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": time_note(snapshot)},
         {"name": "Average loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
         {"name": "Steps/s", "value": speed, "note": speed_note(snapshot)},
-        {"name": "ETA", **format_eta(snapshot.eta_seconds)},
+        time_box(snapshot),
         {"name": "Eval loss", "value": format_loss(snapshot.eval_loss), "note": exact},
     ]
+
+
+def time_box(snapshot: Snapshot) -> dict[str, str]:
+    """The time left of a run, or the time that it took."""
+    if not snapshot.end:
+        return {"name": "ETA", **format_eta(snapshot.eta_seconds)}
+    return {"name": "Time", "value": format_duration((snapshot.report or {}).get("seconds")), "note": ""}
 
 
 def epochs_note(started: dict[str, Any]) -> str:
@@ -222,11 +247,13 @@ def compute_sentence(snapshot: Snapshot) -> str:
     """What the share of compute saved was counted from."""
     if not snapshot.plain_training_tokens:
         return ""
+    done, costs, are = ("In total", "cost", "were") if snapshot.end else ("So far", "costs", "are")
     return (
-        f"So far {format_count(snapshot.tokens_forwarded)} tokens in forward passes and "
+        f"{done} {format_count(snapshot.tokens_forwarded)} tokens in forward passes and "
         f"{format_count(snapshot.tokens_backwarded)} in backward passes; plain training would have processed "
-        f"{format_count(snapshot.plain_training_tokens)} in each. These are counts, not estimates: a forward pass costs 1 per "
-        f"token, a backward pass {snapshot.backward_cost:.3g}, and scoring passes are included.{saved_seconds(snapshot)}"
+        f"{format_count(snapshot.plain_training_tokens)} in each. These are counts, not estimates: a forward pass {costs} 1 "
+        f"per token, a backward pass {snapshot.backward_cost:.3g}, and scoring passes {are} included."
+        f"{saved_seconds(snapshot)}"
     )
 
 
@@ -262,7 +289,8 @@ def pace_sentence(snapshot: Snapshot) -> str:
         return ""
     phase = f" Curriculum phase: {snapshot.curriculum}." if snapshot.curriculum else ""
     rate = f"{snapshot.learning_rate:.2e}"
-    return f"Current learning rate: {rate}. Tokens per second: trained tokens, averaged over 20 steps.{phase}"
+    when = "Last" if snapshot.end else "Current"
+    return f"{when} learning rate: {rate}. Tokens per second: trained tokens, averaged over 20 steps.{phase}"
 
 
 def settings_line(snapshot: Snapshot) -> str:

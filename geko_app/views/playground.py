@@ -19,6 +19,7 @@ GROUPS = {
     "evaluation": "Evaluation data",
     "training": "Training data",
 }
+FREE_TEXT = 40  # characters: an expected answer that is longer is hardly ever written word for word
 BOUNDS: dict[str, tuple[str, float, float]] = {  # name -> label, minimum, maximum
     "temperature": ("Temperature", 0.0, 2.0),
     "top_p": ("Top-p", 0.05, 1.0),
@@ -94,12 +95,13 @@ def card(job: InferenceJob, drawn: Mapping[str, int]) -> dict[str, Any]:
         "read": prompt.get("text", ""),
         "read_tokens": prompt.get("tokens", 0),
         "note": prompt.get("note", ""),
+        "chat": prompt.get("chat"),
         "sides": [answer(job, side, drawn.get(side, 0)) for side in SIDES],
     }
 
 
 def answer(job: InferenceJob, side: str, drawn: int) -> dict[str, Any]:
-    """One model's answer: its text after `drawn` characters, its state, and whether it is right."""
+    """One model's answer: its text after `drawn` characters, its state, whether it is right, and its tokens once it ended."""
     part = job.parts.get(side, {})
     text = part.get("text", "")
     return {
@@ -110,7 +112,26 @@ def answer(job: InferenceJob, side: str, drawn: int) -> dict[str, Any]:
         "error": part.get("error", ""),
         "writing": part.get("state") == "writing" and not job.done,
         "verdict": verdict(job, part),
+        "tokens": [written_token(token) for token in part.get("written", [])],
     }
+
+
+def written_token(token: Mapping[str, Any]) -> dict[str, Any]:
+    """One token of an answer: its text, level on the color scale, probability, and the likeliest tokens at its place."""
+    chance = token["probability"]
+    return {
+        "text": token["text"],
+        "special": token["special"],
+        "level": loss_level(-math.log(chance) if chance > 0 else math.inf),
+        "chance": format_chance(chance),
+        "alternatives": [[text, format_chance(share), share] for text, share in token["alternatives"]],
+    }
+
+
+def format_chance(share: float) -> str:
+    """A probability in percent: "99.9 %", "0.02 %"; never 100 % unless it is."""
+    percent = 100 * share
+    return "under 0.01 %" if 0 < percent < 0.01 else f"{min(percent, 99.9) if percent < 100 else percent:.3g} %"
 
 
 def status(job: InferenceJob, part: Mapping[str, Any]) -> str:
@@ -135,15 +156,14 @@ def speed(part: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(job: InferenceJob, part: Mapping[str, Any]) -> str:
-    """ "right" or "wrong" by exact match, once both answers have ended and if one was expected; else ""."""
+    """ "right" or "wrong" by exact match once the answer has ended; "" where none was expected, or only free text."""
     expected = job.request.answer.strip() if job.request else ""
-    ended = job.done and all(
-        job.parts.get(side, {}).get("end") or job.parts.get(side, {}).get("error") for side in SIDES
-    )
     exact = job.parts.get("prompt", {}).get("exact", False)
-    if not expected or not ended or not exact or part.get("end") in (None, "stopped"):
+    if not expected or not job.done or not exact or part.get("end") in (None, "stopped"):
         return ""
-    return "right" if part.get("text", "").strip() == expected else "wrong"
+    if part.get("text", "").strip() == expected:
+        return "right"
+    return "wrong" if len(expected) <= FREE_TEXT and "\n" not in expected else ""
 
 
 def losses(job: InferenceJob, side: str) -> dict[str, Any]:
@@ -182,4 +202,5 @@ def examples(job: InferenceJob) -> dict[str, Any]:
         }
         for group, title in GROUPS.items()
     ]
-    return {"groups": [group for group in groups if group["rows"]], "notes": part.get("notes", [])}
+    found = [group for group in groups if group["rows"]]
+    return {"groups": found, "notes": part.get("notes", []), "chat": part.get("chat"), "template": part.get("template")}

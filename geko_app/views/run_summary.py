@@ -1,4 +1,4 @@
-"""The card at the end of a run: figures, where the model is, how to load it. Pure."""
+"""The card at the end of a run: what comes next, figures, where the model is, how to load it. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any
 from geko_app.form.rerun_options import offered
 from geko_app.formatting import (
     UNKNOWN,
+    end_words,
     format_count,
     format_duration,
     format_loss,
     format_percent,
-    phase_title,
 )
 from geko_app.runs.live_state import Snapshot
+from geko_app.workers.inference_jobs import models_of
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import says_disk_is_full
+
+FREE_TEXT_BELOW = 0.05  # exact match, at best
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
@@ -28,11 +31,15 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
     """
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
     disk_is_full = says_disk_is_full(snapshot.reason)
+    title, reason = end_words(snapshot.end, snapshot.reason)
     return {
         "end": snapshot.end,
-        "title": phase_title(snapshot.end),
-        "reason": snapshot.reason,
+        "title": title,
+        "reason": reason,
         "rows": final_figures(snapshot),
+        "exact": exact_sentence(snapshot),
+        "can_try": bool(models_of(folder)),
+        "can_export": any((folder.model_path / name).is_file() for name in ("config.json", "adapter_config.json")),
         "folder": str(folder.path.resolve()),
         "model": model,
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
@@ -50,14 +57,33 @@ def final_figures(snapshot: Snapshot) -> list[tuple[str, str]]:
     plain = format_count(report.get("plain_training_tokens", snapshot.plain_training_tokens))
     rows = [
         ("Evaluation loss", before_after(report, "eval_loss", snapshot.eval_loss, format_loss)),
-        ("Exact match", before_after(report, "exact_match", snapshot.exact_match, format_percent)),
         ("Compute saved", format_percent(report.get("compute_saved_ratio", snapshot.compute_saved_ratio))),
         ("Time saved (estimate)", format_percent(report.get("seconds_saved_ratio", snapshot.seconds_saved_ratio))),
         ("Loss on trained samples", format_loss(report.get("train_loss") or snapshot.average_loss)),
         ("Steps", f"{report.get('steps', snapshot.step):,}"),
         ("Trained tokens", f"{trained} of {plain}"),
     ]
+    if not is_free_text(snapshot):
+        rows.insert(1, ("Exact match", before_after(report, "exact_match", snapshot.exact_match, format_percent)))
     return rows + ([("Time", format_duration(report["seconds"]))] if report.get("seconds") is not None else [])
+
+
+def is_free_text(snapshot: Snapshot) -> bool:
+    """Whether hardly any answer is exactly right, before or after: exact match says nothing of how good it is then."""
+    report = snapshot.report or {}
+    known = [report.get("exact_match_before"), report.get("exact_match_after"), snapshot.exact_match]
+    shares = [share for share in known if share is not None]
+    return bool(shares) and max(shares) < FREE_TEXT_BELOW
+
+
+def exact_sentence(snapshot: Snapshot) -> str:
+    """The exact match of free text, where it is no figure of its own; "" otherwise."""
+    if not is_free_text(snapshot):
+        return ""
+    shares = before_after(snapshot.report or {}, "exact_match", snapshot.exact_match, format_percent)
+    return (
+        f"Exact match {shares}: free text is hardly ever written word for word, so judge it by the loss and by answers."
+    )
 
 
 def before_after(report: dict[str, Any], name: str, last: float | None, shown: Callable[[float], str]) -> str:

@@ -9,42 +9,43 @@ import json
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from geko_app.formatting import (
     UNKNOWN,
+    end_words,
     format_count,
     format_date,
     format_duration,
     format_loss,
     format_percent,
     phase_title,
-    run_name,
+    short_run_name,
 )
 from geko_app.runs.live_state import RunState
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, RunFacts
 from geko_app.views.charts import AXES, columns
+from geko_app.views.dashboard import queued_title
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
 
 CURVE_POINTS = 600  # drawn of one run
 NOTE_CHARACTERS = 80  # shown of a note's first line
-COLUMNS = (
-    ("when", "Run"),
-    ("model", "Model"),
-    ("data", "Data"),
+COLUMNS = (  # key and heading of each
+    ("name", "Run"),
     ("status", "Status"),
+    ("model", "Model and data"),
     ("samples", "Samples"),
-    ("epochs", "Epochs"),
-    ("saved", "Compute saved"),
     ("loss", "Evaluation loss"),
     ("exact", "Exact match"),
+    ("saved", "Compute saved"),
     ("seconds", "Time"),
     ("size", "Size"),
-    ("note", "Note"),
+    ("when", "Created"),
 )
+
 Cell = dict[str, Any]
 
 
@@ -85,8 +86,10 @@ class RunTable:
             }
 
     def _refresh(self) -> None:
-        found = {run_id: row for run_id in self.supervisor.store.ids() if (row := self._row(run_id))}
-        ids = sorted(found, key=lambda run_id: (found[run_id]["cells"]["when"]["order"], run_id), reverse=True)
+        facts = {run_id: known for run_id in self.supervisor.store.ids() if (known := self._facts(run_id))}
+        twins = baselines(facts.values())
+        found = {run_id: run_row(known, self._place(known), twins.get(run_id, "")) for run_id, known in facts.items()}
+        ids = sorted(found, key=lambda run_id: (facts[run_id].made, run_id), reverse=True)
         changed = [run_id for run_id in ids if self._rows.get(run_id, (0, None))[1] != found[run_id]]
         if ids == self._ids and not changed:
             return
@@ -95,49 +98,85 @@ class RunTable:
         self._ids = ids
         self._rows = {i: (self._number, found[i]) if i in changed else self._rows[i] for i in ids}
 
-    def _row(self, run_id: str) -> dict[str, Any] | None:
+    def _facts(self, run_id: str) -> RunFacts | None:
         try:
             folder = self.supervisor.store.folder(run_id)
             if self._rows.get(run_id, (0, {"ended": False}))[1]["ended"] is False:
                 self.supervisor.attach_or_close(run_id)  # a command line may have started it, or its process is gone
-            facts = self.reader.facts(folder)
-            after = self.supervisor.queued_after(run_id) if facts.phase == QUEUED else None
+            return self.reader.facts(folder)
         except RunError:
             return None  # just deleted
-        return run_row(facts, after)
+
+    def _place(self, facts: RunFacts) -> tuple[int, str]:
+        try:
+            return self.supervisor.queue_place(facts.id) if facts.phase == QUEUED else (0, "")
+        except RunError:
+            return 0, ""
 
 
-def run_row(facts: RunFacts, after: str | None = None) -> dict[str, Any]:
+def baselines(runs: Iterable[RunFacts]) -> dict[str, str]:
+    """Which runs are the plain baseline of another one: the same settings with GEKO off.
+
+    Returns:
+        id of the baseline -> id of its run: the newest one that was created before it, else the oldest one.
+    """
+    with_geko: dict[str, list[RunFacts]] = {}
+    plain = []
+    for facts in sorted(runs, key=lambda facts: (facts.made, facts.id)):
+        if facts.twin and facts.plain:
+            plain.append(facts)
+        elif facts.twin:
+            with_geko.setdefault(facts.twin, []).append(facts)
+    found = {}
+    for facts in plain:
+        twins = with_geko.get(facts.twin, [])
+        before = [twin for twin in twins if (twin.made, twin.id) < (facts.made, facts.id)]
+        if twins:
+            found[facts.id] = (before[-1] if before else twins[0]).id
+    return found
+
+
+def run_row(facts: RunFacts, place: tuple[int, str] = (0, ""), baseline_of: str = "") -> dict[str, Any]:
     """One row of the list, with a cell for each column but the size.
 
     Args:
         facts: of the run.
-        after: id of the run that a queued one waits for.
+        place: in the queue, and the name of the run before it.
+        baseline_of: id of the run that this one is the plain baseline of.
     """
-    title, detail = run_status(facts, after)
+    title, detail = run_status(facts, place)
+    count = epochs(facts)
+    in_words = "" if count == UNKNOWN else f"{count} epoch{'' if facts.epochs == 1 else 's'}"
+    note = facts.note.split("\n")[0][:NOTE_CHARACTERS]
     cells = {
-        "when": cell(format_date(facts.made), facts.made, suffix(facts.id)),
-        "model": cell(short_name(facts.model), facts.model.lower(), full=facts.model),
-        "data": cell(short_name(facts.data), facts.data.lower(), full=facts.data),
+        "name": cell(facts.name or short_run_name(facts.id), facts.shown_name.lower(), note, full=facts.note),
         "status": cell(title, title, detail, full=detail),
-        "samples": cell("all" if facts.samples is None else f"{facts.samples:,}", facts.samples),
-        "epochs": cell(epochs(facts), facts.epochs),
-        "saved": cell(format_percent(facts.compute_saved_ratio), facts.compute_saved_ratio),
-        "loss": cell(before_after(facts.eval_loss_before, facts.eval_loss_after, format_loss), facts.eval_loss_after),
-        "exact": cell(
-            before_after(facts.exact_match_before, facts.exact_match_after, format_percent), facts.exact_match_after
+        "model": cell(
+            short_name(facts.model), facts.model.lower(), short_name(facts.data), full=f"{facts.model}\n{facts.data}"
         ),
+        "samples": cell("all" if facts.samples is None else f"{facts.samples:,}", facts.samples, in_words),
+        "loss": change_cell(facts.eval_loss_before, facts.eval_loss_after, format_loss),
+        "exact": change_cell(facts.exact_match_before, facts.exact_match_after, format_percent),
+        "saved": cell(format_percent(facts.compute_saved_ratio), facts.compute_saved_ratio),
         "seconds": cell(format_duration(facts.seconds), facts.seconds),
-        "note": cell(facts.note.split("\n")[0][:NOTE_CHARACTERS], facts.note.lower(), full=facts.note),
+        "when": cell(format_date(facts.made), facts.made),
     }
     return {
         "id": facts.id,
-        "name": run_name(facts.id),
+        "name": facts.shown_name,
+        "own_name": facts.name,
+        "tags": list(facts.tags),
+        "baseline_of": baseline_of,
         "phase": facts.phase,
         "going": not facts.end and facts.phase != QUEUED,
         "ended": bool(facts.end),
         "cells": cells,
     }
+
+
+def change_cell(before: float | None, after: float | None, shown: Callable[[float | None], str]) -> Cell:
+    """A figure at the end of a run, and below it what it was before; sorted by the first."""
+    return cell(shown(after), after, "" if before is None else f"from {shown(before)}")
 
 
 def cell(text: str, order: Any, second: str = "", full: str = "") -> Cell:
@@ -152,19 +191,15 @@ def cell(text: str, order: Any, second: str = "", full: str = "") -> Cell:
     return {"text": text, "order": order, "second": second, "full": full if full != text else ""}
 
 
-def run_status(facts: RunFacts, after: str | None = None) -> tuple[str, str]:
-    """Title and detail of a run's state; `after` is the id of the run that a queued one waits for."""
-    title = phase_title(facts.phase)
+def run_status(facts: RunFacts, place: tuple[int, str] = (0, "")) -> tuple[str, str]:
+    """Title and detail of a run's state; `place` is its place in the queue, and the name of the run before it."""
     if facts.phase == QUEUED:
-        return title, f"after {run_name(after)}" if after else "starts next"
-    if not facts.end and facts.progress is not None:
-        return f"{title} {100 * facts.progress:.0f} %", ""
-    return title, facts.reason
-
-
-def suffix(run_id: str) -> str:
-    """The end of an id, which distinguishes runs of the same minute; the whole id if it is not one of ours."""
-    return run_id.rsplit("-", 1)[-1] if run_name(run_id) != run_id else run_id
+        number, after = place
+        return queued_title(number), f"after {after}" if after else "starts next"
+    if facts.end:
+        return end_words(facts.phase, facts.reason)
+    title = phase_title(facts.phase)
+    return f"{title} {100 * facts.progress:.0f} %" if facts.progress is not None else title, ""
 
 
 def short_name(name: str) -> str:

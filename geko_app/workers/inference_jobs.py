@@ -26,8 +26,10 @@ SIDES = ("base", "tuned")
 IDLE_SECONDS = 300.0  # without a job for so long, the process is ended to free its memory
 STOP_SECONDS = 5.0
 MAX_PENDING = 16  # jobs that are not done; one more is refused
-MAX_KEPT = 64
+MAX_KEPT = 128  # as many answers of conversations are shown again after a reload
 MAX_CHARACTERS = 20_000  # of a prompt, and of an answer
+MAX_CONVERSATION = 100_000  # characters of all turns before a prompt
+MAX_TURNS = 200
 FINAL = "final"
 
 
@@ -43,6 +45,9 @@ class InferenceRequest:
         example: reference of the example that prompt and answer are from, "" if they were typed.
         pieces: the whole text as the run rendered it, as (piece, is it a target) pairs; if given, prompt and answer
             are only used to check the length.
+        system: a system prompt, "" for none; only where the run is asked through a chat template, as are the turns.
+        turns: (role, text) of the conversation before the prompt, from the first one on.
+        chat: whether to use the tokenizer's chat template although the run was trained without.
     """
 
     run_id: str
@@ -51,6 +56,9 @@ class InferenceRequest:
     answer: str = ""
     example: str = ""
     pieces: tuple[tuple[str, bool], ...] = ()
+    system: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
+    chat: bool = False
 
 
 @dataclass
@@ -104,12 +112,13 @@ class InferenceJobs:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def generate(self, request: InferenceRequest, options: Mapping[str, Any]) -> str:
-        """Let both models of a run answer a prompt.
+    def generate(self, request: InferenceRequest, options: Mapping[str, Any], sides: Sequence[str] = SIDES) -> str:
+        """Let the models of a run answer a prompt.
 
         Args:
             request: what to ask.
             options: fields of geko_engine.inference.generation.Options.
+            sides: which models.
 
         Returns:
             The key of the job.
@@ -117,7 +126,7 @@ class InferenceJobs:
         Raises:
             RunError: there is no such run or model, the text is too long, or too many jobs are pending.
         """
-        return self._submit_request("generate", request, options=dict(options), sides=SIDES)
+        return self._submit_request("generate", request, options=dict(options), sides=_known(sides))
 
     def token_losses(self, request: InferenceRequest, sides: Sequence[str] = SIDES) -> str:
         """Compute the loss of every token of a prompt and its answer.
@@ -133,7 +142,7 @@ class InferenceJobs:
         Raises:
             RunError: as for `generate`.
         """
-        return self._submit_request("losses", request, sides=[side for side in SIDES if side in sides])
+        return self._submit_request("losses", request, sides=_known(sides))
 
     def examples(self, run_id: str) -> str:
         """Find rows of a run's data to try.
@@ -175,9 +184,13 @@ class InferenceJobs:
         folder = self.store.folder(request.run_id)
         if request.which not in models_of(folder):
             raise RunError(f"The run {request.run_id} has no model {request.which!r}: choose another one.")
-        longest = max(len(request.prompt), len(request.answer))
+        longest = max(len(request.prompt), len(request.answer), len(request.system))
         if longest > MAX_CHARACTERS:
             raise RunError(f"The text has {longest:,} characters; the limit is {MAX_CHARACTERS:,}. Shorten it.")
+        spoken = sum(len(text) for _, text in request.turns)
+        if spoken > MAX_CONVERSATION or len(request.turns) > MAX_TURNS:
+            limits = f"{MAX_TURNS} turns and {MAX_CONVERSATION:,} characters"
+            raise RunError(f"The conversation is longer than {limits}: begin a new one.")
         values = {name: value for name, value in asdict(request).items() if name != "run_id"}
         return self._submit({"do": kind, "run": str(folder.path), **values, **more}, request)
 
@@ -262,6 +275,10 @@ class InferenceJobs:
                 return
             self._process = None
         _end(process)
+
+
+def _known(sides: Sequence[str]) -> list[str]:
+    return [side for side in SIDES if side in sides]
 
 
 def models_of(folder: RunFolder) -> list[str]:

@@ -28,6 +28,7 @@ from geko_engine.storage.atomic_files import finite
 NICENESS = 10  # below the training worker's 5
 UPDATE_SECONDS = 0.08  # between two updates of an answer that is being generated
 Message = dict[str, Any]  # of one job, as it was read
+HELD_BACK = ("before", "answer_piece", "turns", "tools")  # of an example: the page does not need them
 
 
 class JobInbox:
@@ -137,36 +138,62 @@ class InferenceWorker:
     def _examples(self, job: Message) -> None:
         run = self._open_run(job)
         found, notes = self._find_examples(job, run)
-        shown = [
-            {name: value for name, value in asdict(example).items() if name not in ("before", "answer_piece")}
-            for example in found
-        ]
-        self._inbox.send(job, part="examples", list=shown, notes=[note for note in (run["note"], *notes) if note])
+        shown = [{name: value for name, value in asdict(example).items() if name not in HELD_BACK} for example in found]
+        self._inbox.send(
+            job,
+            part="examples",
+            list=shown,
+            notes=[note for note in (run["note"], *notes) if note],
+            chat=run["format"].uses_chat_template,
+            template=bool(getattr(run["tokenizer"], "chat_template", None)),
+        )
+
+    def _example(self, job: Message, run: dict[str, Any]) -> Any:
+        """The example that a conversation began with, rendered from its row; None for a prompt that was typed."""
+        if not job["example"]:
+            return None
+        first = job["turns"][0][1] if job["turns"] else job["prompt"]
+        found = self._find_examples(job, run)[0]
+        return next((one for one in found if one.ref == job["example"] and one.prompt == first), None)
 
     def _pieces(self, job: Message, run: dict[str, Any], answer: str) -> list[tuple[str, bool]]:
         """Prompt and answer of a job as the run renders them: (text, is it a target) pairs."""
-        from geko_engine.inference.generation import pieces_of
+        from geko_engine.inference.generation import conversation_pieces, pieces_of
 
         if job["pieces"]:
             return [(text, learnt) for text, learnt in job["pieces"]]
-        if job["example"]:  # rendered from its row, which may have more than prompt and answer
-            for example in self._find_examples(job, run)[0]:
-                if example.ref == job["example"] and example.prompt == job["prompt"]:
-                    pieces: list[tuple[str, bool]] = example.pieces if answer else example.before
-                    if not answer or example.answer == answer:
-                        return pieces
-                    return [*example.before, *pieces_of("", answer, run["format"], run["tokenizer"])[-1:]]
-        return pieces_of(job["prompt"], answer, run["format"], run["tokenizer"])
+        example, tokenizer = self._example(job, run), run["tokenizer"]
+        if example and not job["system"] and not job["turns"]:  # its row may have more than prompt and answer
+            pieces: list[tuple[str, bool]] = example.pieces if answer else example.before
+            if not answer or example.answer == answer:
+                return pieces
+            return [*example.before, *pieces_of("", answer, run["format"], tokenizer)[-1:]]
+        if run["chat"]:
+            turns = conversation(job, example.turns if example else [])
+            return conversation_pieces(turns, answer, tokenizer, example.tools if example else None)
+        return pieces_of(job["prompt"], answer, run["format"], tokenizer)
+
+    def _open_conversation(self, job: Message) -> dict[str, Any]:
+        """The run of a job, and whether it is asked through the chat template: always where it was trained so."""
+        from geko_engine.data.formats import Conversation
+
+        run = self._open_run(job)
+        chat = run["format"].uses_chat_template
+        if job["chat"] and not chat:
+            return {**run, "format": Conversation("messages"), "chat": True}
+        return {**run, "chat": chat}
 
     def _generate(self, job: Message) -> None:
         from geko_engine.inference.generation import prompt_ids
 
-        run = self._open_run(job)
+        run = self._open_conversation(job)
         pieces = self._pieces(job, run, "")
         ids = prompt_ids(pieces, run["format"], run["tokenizer"])
         prompt = "".join(text for text, _ in pieces)
         exact = run["format"].has_answers  # a plain text can continue in any way
-        self._inbox.send(job, part="prompt", text=prompt, tokens=len(ids), exact=exact, note=run["note"])
+        self._inbox.send(
+            job, part="prompt", text=prompt, tokens=len(ids), exact=exact, note=run["note"], chat=run["chat"]
+        )
         self._for_each_side(job, run, lambda side, model: self._answer(job, run, side, model, ids))
 
     def _answer(self, job: Message, run: dict[str, Any], side: str, model: Any, ids: list[int]) -> None:
@@ -189,7 +216,7 @@ class InferenceWorker:
         from geko_engine.data.tokenization import encode
         from geko_engine.inference.generation import token_losses
 
-        run = self._open_run(job)
+        run = self._open_conversation(job)
         if not job["answer"].strip():
             raise DataError("Token losses need an answer: give the expected one.")
         ids, learnt = encode(self._pieces(job, run, job["answer"]), run["format"], run["tokenizer"])
@@ -215,6 +242,23 @@ class InferenceWorker:
                     work(side, model)
             except GekoError as problem:
                 self._inbox.send(job, part=side, state="failed", error=str(problem))
+
+
+def conversation(job: Message, example: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns of a job up to its prompt.
+
+    Args:
+        job: its `turns` are (role, text) pairs before the prompt, and its `system` prompt replaces that of an example.
+        example: the turns of the example that the conversation began with, up to its question; [] for none.
+    """
+    earlier = [{"role": role, "content": text} for role, text in job["turns"]]
+    asked = {"role": "user", "content": job["prompt"]}
+    begun = list(example) if example else earlier[:1]  # ends with the first question
+    turns = [*begun, *earlier[1:], asked] if earlier else begun or [asked]
+    if job["system"]:
+        turns = [turn for turn in turns if turn["role"] != "system"]
+        turns.insert(0, {"role": "system", "content": job["system"]})
+    return turns
 
 
 def unexpected_error(problem: Exception) -> str:

@@ -142,6 +142,13 @@ class Supervisor:
         ahead = self.queue.ahead_of(run_id)
         return ahead[-1] if ahead else self._own_active()
 
+    def queue_place(self, run_id: str) -> tuple[int, str]:
+        """(place of a queued run from 1, name of the run right before it or ""); (0, "") for one that is not queued."""
+        if not self.queue.holds(run_id):
+            return 0, ""
+        after = self.queued_after(run_id)
+        return len(self.queue.ahead_of(run_id)) + 1, self.store.name(after) if after else ""
+
     def attach_or_close(self, run_id: str) -> None:
         """Follow a run that a command line has started here, or mark it as ended if its process is gone."""
         with self._lock:

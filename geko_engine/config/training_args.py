@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from geko_engine.config.declaration import Problem, check, raise_problems, setting
+from geko_engine.reporting.webhook import webhook_problem
 
 ADAMW, ADAMW_8BIT, MUON = "adamw_torch_fused", "adamw_8bit", "muon"
 PAGED = {"paged_adamw_8bit": ADAMW_8BIT, "paged_adamw_32bit": ADAMW}  # need a GPU -> what does without
@@ -269,6 +270,12 @@ class GEKOTrainingArgs:
         "tensorboard, wandb, mlflow, trackio, comet_ml, clearml, swanlab or aim. Each needs its package, and its own login where it has one. Files go to checkpoints/logs in the run's folder.",
         kw_only=True,
     )
+    webhook_url: str = setting(
+        "",
+        "Address that gets one POST when the run ends; empty for none.",
+        "JSON with the run, how it ended and its figures, to an http or https address, for example of a chat or an automation. If it fails, the log says so and the run goes on. A run whose process was killed posts nothing.",
+        kw_only=True,
+    )
     use_8bit_optimizer: bool = setting(
         False,
         "AdamW with 8-bit optimizer state: short for optim = adamw_8bit.",
@@ -430,6 +437,8 @@ class GEKOTrainingArgs:
         unknown = [name for name in self.report_to if name not in TRACKERS]
         if unknown:
             found.append((prefix + "report_to", f"{unknown[0]!r} is not one of {', '.join(TRACKERS)}."))
+        if self.webhook_url and webhook_problem(self.webhook_url):
+            found.append((prefix + "webhook_url", webhook_problem(self.webhook_url)))
         if self.use_8bit_optimizer and self.optim not in (ADAMW, ADAMW_8BIT):
             sentence = f"use_8bit_optimizer is on, and optim is {self.optim!r}: switch use_8bit_optimizer off."
             found.append((prefix + "optim", sentence))

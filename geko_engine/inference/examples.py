@@ -6,7 +6,7 @@ The answer of an example comes from its row; nothing is generated here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Format, Row, Segment, UnusableRow, format_as_configured, recognise
+from geko_engine.data.formats import Format, Row, Segment, Turn, UnusableRow, format_as_configured, recognise
 from geko_engine.data.preparation import prepare, render_rows, use_template
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
@@ -41,6 +41,7 @@ class Example:
         ref: group and row number, such as "evaluation:17". before: the rendered prompt, as in training.
         answer_piece: the rendered answer, as in training; `answer` is its readable text.
         earlier: turns before the prompt that go with it. exact: whether an answer can be right or wrong.
+        turns: the conversation up to the prompt, and tools that go with it, for formats that have one.
     """
 
     ref: str
@@ -52,6 +53,8 @@ class Example:
     exact: bool
     before: list[Segment]
     answer_piece: str
+    turns: list[Turn] = field(default_factory=list)
+    tools: list[Any] | None = None
 
     @property
     def pieces(self) -> list[Segment]:
@@ -191,9 +194,10 @@ def _examples(
 ) -> Iterator[Example]:
     for number, row in rows:
         try:
-            pieces = format.render(row, tokenizer)[-1].segments
+            rendering = format.render(row, tokenizer)[-1]
         except UnusableRow:
             continue
+        pieces = rendering.segments
         if not format.has_answers:
             pieces = _cut(pieces[0][0])
         last = max((i for i, (text, learnt) in enumerate(pieces) if learnt and text), default=-1)
@@ -214,6 +218,8 @@ def _examples(
             format.has_answers,
             before,
             piece,
+            (rendering.turns or [])[:-1],
+            rendering.tools,
         )
 
 

@@ -13,10 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
-from geko_engine.data.formats import ChatTemplate, Format, Segment, UnusableRow
+from geko_engine.data.formats import ChatTemplate, Format, Segment, Turn, UnusableRow
+from geko_engine.data.formats.answers import fit, render_dialogue
+from geko_engine.data.formats.turns import Dialogue
 from geko_engine.data.tokenization import encode
 from geko_engine.exceptions import DataError
 from geko_engine.models.loading import longest_input
@@ -24,6 +32,7 @@ from geko_engine.models.loading import longest_input
 INCOMPLETE = "\ufffd"  # what the first bytes of a character decode to
 CONTEXT = 8  # tokens before a token that affect how it is decoded
 LONGEST_SCORED = 1024  # most tokens of a text to compute losses of
+ALTERNATIVES = 5  # tokens whose probability is kept at each place of an answer
 OnText = Callable[[str, int], None]
 
 
@@ -38,13 +47,31 @@ class Options:
 
 
 @dataclass(frozen=True)
+class WrittenToken:
+    """One token of an answer.
+
+    Attributes:
+        text: what it adds to the text; "" for all but the last token of a character.
+        special: whether it is a special token, such as the end of the text, which readers do not see.
+        probability: that the model gives it, whatever the temperature.
+        alternatives: (text, probability) of the most likely tokens at its place, itself included, the likeliest first.
+    """
+
+    text: str
+    special: bool
+    probability: float
+    alternatives: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A generated answer. `end` is "end of text", "limit" or "stopped"."""
+    """A generated answer. `end` is "end of text", "limit" or "stopped"; `written` has its tokens one by one."""
 
     text: str
     tokens: int
     seconds: float
     end: str
+    written: list[WrittenToken]
 
 
 def pieces_of(prompt: str, answer: str, format: Format, tokenizer: Any) -> list[Segment]:
@@ -59,6 +86,39 @@ def pieces_of(prompt: str, answer: str, format: Format, tokenizer: Any) -> list[
         return format.render_pair(prompt, answer, tokenizer)
     except UnusableRow as error:
         raise DataError(f"This prompt cannot be rendered: {error}.") from error
+
+
+def conversation_pieces(
+    turns: Sequence[Turn], answer: str, tokenizer: Any, tools: list[Any] | None = None
+) -> list[Segment]:
+    """A conversation through the tokenizer's chat template, up to where the next answer begins; or with that answer.
+
+    Args:
+        turns: role and content of each, the last one by the user.
+        answer: the next answer; "" to end where it would begin.
+        tokenizer: has a chat template.
+        tools: descriptions of the tools that the assistant may call.
+
+    Raises:
+        DataError: there is no chat template, or it refuses the conversation.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise DataError(
+            "The tokenizer of this run has no chat template, so its model takes prompts and no conversation."
+        )
+    dialogue = Dialogue(tools=tools)
+    for turn in turns:
+        dialogue.say(turn["role"], turn["content"], learnt=False)
+        dialogue.turns[-1] = dict(turn)  # it may have more keys, such as tool calls
+    try:
+        if answer:
+            dialogue.say("assistant", answer)
+            return render_dialogue(dialogue, tokenizer)[-1].segments
+        template = ChatTemplate.of(tokenizer)
+        fit(dialogue, template)
+        return [(template.render(dialogue.turns, dialogue.tools, begin=True), False)]
+    except UnusableRow as error:
+        raise DataError(f"This conversation cannot be rendered: {error}.") from error
 
 
 def prompt_ids(pieces: list[Segment], format: Format, tokenizer: Any) -> list[int]:
@@ -86,22 +146,53 @@ class StopWhen(StoppingCriteria):  # type: ignore[misc]  # transformers is not f
         return torch.full((input_ids.shape[0],), self.stopped, dtype=torch.bool, device=input_ids.device)
 
 
+class _Probabilities(LogitsProcessor):  # type: ignore[misc]
+    """Keeps the probabilities of the step that is being decided, before temperature and top-p; changes nothing."""
+
+    def __init__(self) -> None:
+        self._logits: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._logits = scores[0]
+        return scores
+
+    def of(self, token: int) -> tuple[float, list[tuple[int, float]]]:
+        """(probability of the token that was chosen, (id, probability) of the likeliest ones)."""
+        assert self._logits is not None
+        chances = self._logits.float().softmax(-1)
+        best = chances.topk(min(ALTERNATIVES, len(chances)))
+        return float(chances[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
 class _Listener(BaseStreamer):  # type: ignore[misc]
     """Receives the prompt, then each token, and reports the text so far without incomplete characters."""
 
-    def __init__(self, tokenizer: Any, on_text: OnText) -> None:
-        self._tokenizer, self._on_text = tokenizer, on_text
+    def __init__(self, tokenizer: Any, on_text: OnText, probabilities: _Probabilities) -> None:
+        self._tokenizer, self._on_text, self._probabilities = tokenizer, on_text, probabilities
         self.ids: list[int] = []
+        self._chances: list[tuple[float, list[tuple[int, float]]]] = []
         self._prompted = False
 
     def put(self, value: Tensor) -> None:
         if self._prompted:
-            self.ids += value.reshape(-1).tolist()
+            for token in value.reshape(-1).tolist():
+                self.ids.append(token)
+                self._chances.append(self._probabilities.of(token))
             self._on_text(readable(self._tokenizer, self.ids).rstrip(INCOMPLETE), len(self.ids))
         self._prompted = True
 
     def end(self) -> None:
         """Nothing is buffered."""
+
+    def written(self) -> list[WrittenToken]:
+        """All tokens with their probabilities."""
+        special, found = set(self._tokenizer.all_special_ids), []
+        for place, (token, (chance, best)) in enumerate(zip(self.ids, self._chances, strict=True)):
+            before = self.ids[max(0, place - CONTEXT) : place]
+            others = [(added_text(self._tokenizer, before, other), share) for other, share in best]
+            text = added_text(self._tokenizer, before, token)
+            found.append(WrittenToken(text, token in special, chance, others))
+        return found
 
 
 def generate(
@@ -127,7 +218,8 @@ def generate(
         )
     ends = end_tokens(model, tokenizer)
     torch.manual_seed(options.seed)
-    stop, listener = StopWhen(should_stop), _Listener(tokenizer, on_text)
+    stop, probabilities = StopWhen(should_stop), _Probabilities()
+    listener = _Listener(tokenizer, on_text, probabilities)
     prompt = torch.tensor([ids], device=next(model.parameters()).device)
     began = time.perf_counter()
     with torch.inference_mode():
@@ -135,6 +227,7 @@ def generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
             generation_config=generation_settings(options, room, ends, tokenizer.pad_token_id),
+            logits_processor=LogitsProcessorList([probabilities]),
             stopping_criteria=StoppingCriteriaList([stop]),
             streamer=listener,
         )
@@ -142,7 +235,7 @@ def generate(
     written = listener.ids
     ended = bool(written) and written[-1] in ends
     end = "end of text" if ended else "stopped" if stop.stopped else "limit"
-    return Answer(readable(tokenizer, written), len(written), seconds, end)
+    return Answer(readable(tokenizer, written), len(written), seconds, end, listener.written())
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
@@ -203,10 +296,11 @@ def token_losses(model: Any, tokenizer: Any, ids: list[int], learnt: Sequence[bo
 
 def token_texts(tokenizer: Any, ids: list[int]) -> list[str]:
     """The text that each token adds. A character of several tokens is shown at the last of them."""
-    texts = []
-    for index in range(len(ids)):
-        before = ids[max(0, index - CONTEXT) : index]
-        had = tokenizer.decode(before, clean_up_tokenization_spaces=False).rstrip(INCOMPLETE)
-        whole = tokenizer.decode([*before, ids[index]], clean_up_tokenization_spaces=False).rstrip(INCOMPLETE)
-        texts.append(str(whole[len(had) :]))
-    return texts
+    return [added_text(tokenizer, ids[max(0, index - CONTEXT) : index], ids[index]) for index in range(len(ids))]
+
+
+def added_text(tokenizer: Any, before: list[int], token: int) -> str:
+    """The text that a token adds after the tokens `before`, of which the last few are enough."""
+    had = tokenizer.decode(before, clean_up_tokenization_spaces=False).rstrip(INCOMPLETE)
+    whole = tokenizer.decode([*before, token], clean_up_tokenization_spaces=False).rstrip(INCOMPLETE)
+    return str(whole[len(had) :])

@@ -92,7 +92,7 @@ class RunFiles:
             found = session.report()
             if found["end"] == "stopped":
                 asked = self.stop_requested()
-                found["reason"] = "You asked for a stop." if asked else "The trainer ended before all epochs were done."
+                found["reason"] = "Stopped by user." if asked else "The trainer ended before all epochs were done."
             self._end(folder, found)
 
     def _describe(self, session: Session) -> None:

@@ -72,7 +72,7 @@ def inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> s
     try:
         _inspect(config, emit, should_stop)
     except Stopped:
-        end, reason = "stopped", "You asked for a stop."
+        end, reason = "stopped", "Stopped by user."
     except GekoError as error:
         end, reason, field = "failed", str(error), error.problems[0][0]
     except MemoryError:

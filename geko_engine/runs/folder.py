@@ -10,6 +10,7 @@ queued                exists while the run waits in the page's queue
 row_flags.json        the flags set on this run's samples (version 1: marks.json)
 row_flags_used.json   the row flags that this run was started with (version 1: marks-used.json)
 note.txt              the user's note
+label.json            the name and the tags that the user gave the run on the page
 worker.log            output of the worker process
 .reserve              disk space reserved for the last event of a running run
 live_state.jsonl      the page's index of a long events.jsonl, built anew when it does not fit

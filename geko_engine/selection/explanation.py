@@ -87,3 +87,29 @@ def predicted_sentence(left_out: int, met: int, right: int) -> str:
     return (
         f"{text}; of the {met:,} trained on as a test, {100 * right / met:.0f} % were correct." if met else text + "."
     )
+
+
+PAST = (  # of the sentences above, for a run that has ended
+    (
+        "Nothing is mastered so far, so nothing is skipped: this is plain",
+        "Nothing was mastered, so nothing was skipped: this was plain",
+    ),
+    ("answers are hardly ever", "answers were hardly ever"),
+    ("so no mastered sample is skipped: this is plain", "so no mastered sample was skipped: this was plain"),
+    ("Hardly any answer is exactly right", "Hardly any answer was exactly right"),
+    ("and training still changes", "and training still changed"),
+    ("so none is skipped", "so none was skipped"),
+    ("GEKO measures what training still changes", "GEKO measured what training still changed"),
+    ("are similar to those", "were similar to those"),
+    (" are mastered:", " were mastered:"),
+    ("They are skipped", "They were skipped"),
+    ("they are listed, and none is skipped", "they are listed, and none was skipped"),
+    ("are mostly skipped", "were mostly skipped"),
+)
+
+
+def in_past_tense(sentence: str) -> str:
+    """What `criterion_sentence` said, once the run has ended."""
+    for present, past in PAST:
+        sentence = sentence.replace(present, past)
+    return sentence

@@ -213,7 +213,7 @@ class GEKOTrainer:
         except Stopped:
             self._tick()
             self._save_periodic()  # before the reason: what a resume goes on from has not ended
-            self.progress.reason = "You asked for a stop."
+            self.progress.reason = "Stopped by user."
             self._deliver()
             return self.get_efficiency_report("stopped")
         self._tick()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from geko_app import telemetry
-from geko_app.telemetry import Gpus, Telemetry
+from geko_app.telemetry import Gpus, Telemetry, Usage
+from geko_app.views.usage import usage_charts
 
 
 class TwoGpus:
@@ -64,7 +65,23 @@ def test_a_process_that_is_gone_takes_nothing() -> None:
 
 def test_the_gpus_of_the_run_are_shown_and_in_a_container_all_that_are_used() -> None:
     nvml = TwoGpus([11], [12, 13])
-    assert Gpus(nvml).lines({12, 99}) == ["GPU 81 %, 2.0 of 24 GB, 71 °C"]
-    assert Gpus(nvml).lines({99}) == ["GPU 80 %, 1.0 of 24 GB, 70 °C", "GPU 81 %, 2.0 of 24 GB, 71 °C"]
+    assert list(map(str, Gpus(nvml).uses({12, 99}))) == ["GPU 81 %, 2.0 of 24 GB, 71 °C"]
+    assert list(map(str, Gpus(nvml).uses({99}))) == ["GPU 80 %, 1.0 of 24 GB, 70 °C", "GPU 81 %, 2.0 of 24 GB, 71 °C"]
     nvml.gone = True
-    assert Gpus(nvml).lines({12}) == []
+    assert Gpus(nvml).uses({12}) == []
+
+
+def test_the_last_minutes_are_kept_while_a_run_is_drawn_and_become_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "FRESH_SECONDS", 0.0)
+    found = Telemetry(Gpus(TwoGpus([os.getpid()], [])))
+    for _ in range(telemetry.KEPT + 5):
+        history = found.history(os.getpid())
+    assert len(history) == telemetry.KEPT
+    charts = usage_charts(history)
+    assert [chart["name"] for chart in charts] == ["CPU", "Memory", "GPU", "GPU memory"]
+    assert charts[2]["value"] == "80 % · 70 °C" and charts[3]["value"] == "1.0 of 24 GB"
+    assert all(0 <= point <= 1 for chart in charts for point in chart["points"])
+    assert (
+        found.history(os.getppid()) and len(found.history(os.getppid())) == 2
+    )  # of another process: from the beginning
+    assert usage_charts([]) == [] and [chart["name"] for chart in usage_charts([Usage(None, 5)])] == ["Memory"]

@@ -74,9 +74,17 @@ def show_runs(page: Page) -> None:
     page.get_by_role("tab", name="Runs").click()
     page.locator(".r-tick input").first.check()
     page.locator(".r-open").first.click()
-    expect(page.locator(".p-figures")).to_be_visible()
+    expect(page.locator(".o-name")).to_be_visible()
     page.locator(".o-config summary").click()
     page.locator(".o-log summary").click()
+
+
+def show_comparison(page: Page) -> None:
+    page.get_by_role("tab", name="Runs").click()
+    page.locator(".r-tick input").first.check()
+    page.get_by_role("button", name="Compare (1)").click()
+    expect(page.locator(".p-figures")).to_be_visible()
+    page.locator(".p-chart .main-svg").first.wait_for()
 
 
 def show_playground(page: Page) -> None:
@@ -84,13 +92,15 @@ def show_playground(page: Page) -> None:
     page.locator(".t-chip").first.click()
     for side in ("base", "tuned"):
         expect(page.locator(f'.t-card[data-side="{side}"] .t-verdict')).not_to_be_empty(timeout=WAIT)
-    page.locator(".t-answer").fill("a b c d")  # wrong, so that there is something to be coloured
+    page.locator(".t-unsure summary").click()
     page.locator(".t-look").click()
     expect(page.locator(".t-tokens span[class^=t-level]").first).to_be_visible(timeout=WAIT)
     page.locator(".t-read summary").click()
+    page.locator(".t-serve summary").click()
+    page.locator(".t-token").first.focus()
 
 
-@pytest.mark.parametrize("show", [show_train, show_samples, show_runs, show_playground])
+@pytest.mark.parametrize("show", [show_train, show_samples, show_runs, show_comparison, show_playground])
 def test_axe_finds_nothing_serious(page: Page, show: Callable[[Page], None]) -> None:
     show(page)
     found = violations(page, "light")

@@ -119,10 +119,44 @@ def test_a_run_to_its_end_shows_the_summary_card_and_clear_empties_the_view(page
     expect(boxes.nth(1)).to_contain_text(str(report["steps"]))
     assert page.evaluate(POINTS) == report["steps"]
     expect(page.locator("#geko-start")).to_be_enabled()
+    expect(boxes.nth(5)).to_contain_text("Time")  # and no time left
+    expect(page.locator(".s-compute")).to_contain_text("In total")
+    expect(page.locator(".s-pace")).to_contain_text("Last learning rate")
+    evaluations = page.locator("[data-chart=evaluation]")
+    expect(evaluations).to_be_visible()
+    assert evaluations.evaluate("chart => chart.data.map((trace) => trace.y.filter((y) => y !== null).length)") == [
+        3,
+        3,
+    ]
+    assert evaluations.evaluate("chart => chart.querySelector('.main-svg').clientWidth <= chart.clientWidth")
 
     page.locator(".b-clear").click()
     expect(page.locator(".geko-empty")).to_be_visible()
     assert (run / "model" / "config.json").is_file()  # only the view was cleared
+
+
+def test_the_end_of_a_run_leads_on_to_its_baseline_its_export_and_the_playground(page: Page, server: Server) -> None:
+    fill(page, FEW_STEPS)
+    start(page)
+    expect(page.locator(".geko-usage li").first).to_be_visible()
+    wait_for_phase(page, "complete")
+    (run,) = server.runs()
+    card = page.locator(".geko-summary")
+    card.get_by_role("button", name="Export").click()
+    expect(page.locator(".e-start").first).to_be_focused()
+    card.get_by_role("button", name="Push").click()
+    expect(page.locator(".e-repo")).to_be_focused()
+    card.get_by_role("button", name="Run the baseline").click()
+    expect(page.locator(".geko-runs")).not_to_have_value(run.name)
+    wait_for_phase(page, "complete")
+    card.get_by_role("button", name="Compare with baseline").click()
+    expect(page.locator(".p-control")).to_contain_text("compute than the baseline")
+    expect(page.locator(".p-differences tbody tr")).to_have_text(["geko.enabledfalsetrue"])
+    page.get_by_role("tab", name="Train").click()
+    page.locator(".geko-runs").select_option(run.name)
+    expect(card).to_contain_text(str(run.resolve()))
+    card.get_by_role("button", name="Try it").click()
+    expect(page.locator(".t-run")).to_have_value(run.name)
 
 
 def test_a_worker_killed_with_9_leaves_the_page_alive_and_the_run_marked(page: Page, server: Server) -> None:

@@ -160,15 +160,13 @@ def test_the_page_shows_a_queued_run_as_waiting(page: Callable, store: RunStore,
         supervisor.feed(second).state(),
         Cursor(),
         alive=supervisor.alive(second),
-        after=supervisor.queued_after(second),
+        queued=supervisor.queue_place(second),
     )
-    assert shown["status"] == {"title": "Queued", "detail": f"after {run_name(first)}", "life": ""}
-    assert queue_message(
-        supervisor, first
-    ) == "" and f"Queued (position 1): starts after {run_name(first)}." in queue_message(supervisor, second)
-    assert (
-        queue_line([]) == "" and queue_line([second, first]) == f"Next in the queue: {run_name(second)}, then 1 more."
+    assert shown["status"] == {"title": "Queued #1", "detail": f"after {run_name(first)}", "life": ""}
+    assert queue_message(supervisor, first) == "" and f"Queued #1: starts after {run_name(first)}." in queue_message(
+        supervisor, second
     )
+    assert queue_line([]) == "" and queue_line(["second", "first"]) == "Next in the queue: second, then 1 more."
     assert shown["queued"] and not shown["running"] and not shown["resumable"] and shown["summary"] is None
 
 

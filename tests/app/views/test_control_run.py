@@ -1,4 +1,4 @@
-"""The sentence under a run and its control: only where exactly that is compared, and whichever way it goes."""
+"""The sentence under a run and its baseline: only where exactly that is compared, and whichever way it goes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ON: dict[str, Any] = {"geko.enabled": True, "training.seed": 1, "output_dir": "x
 OFF: dict[str, Any] = {"geko.enabled": False, "training.seed": 1, "output_dir": "y"}
 
 
-def test_a_run_and_its_control_are_compared_in_either_order() -> None:
+def test_a_run_and_its_baseline_are_compared_in_either_order() -> None:
     said = control_sentence([GEKO, PLAIN], [ON, OFF])
     assert said == control_sentence([PLAIN, GEKO], [OFF, ON])
     assert said.startswith(
-        "GEKO used 28.0 % less compute than the control run: 118 k trained tokens instead of 166 k, 43 s"
+        "GEKO used 28.0 % less compute than the baseline: 118 k trained tokens instead of 166 k, 43 s"
     )
     assert (
         "0.420 with GEKO and 0.431 without, its exact match 67.3 % and 66.0 %. By this loss, GEKO is no worse." in said
@@ -39,7 +39,7 @@ def test_worse_quality_and_more_compute_are_said_too() -> None:
     assert "cannot be compared" in control_sentence(blind, [ON, OFF])
 
 
-def test_anything_else_is_no_control() -> None:
+def test_anything_else_is_no_comparison() -> None:
     assert control_sentence([GEKO, PLAIN], [ON, {**OFF, "training.seed": 2}]) == ""
     assert control_sentence([GEKO, GEKO], [ON, ON]) == "" and control_sentence([GEKO], [ON]) == ""
     running = dataclasses.replace(PLAIN, end="")

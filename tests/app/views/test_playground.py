@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from geko_app.pages.playground import inference_request
+from geko_app.pages.playground import inference_request, sides_of
 from geko_app.pages.token_losses import start_job
 from geko_app.runs.store import RunEntry
 from geko_app.views.playground import (
     card,
     default_run,
+    format_chance,
     generation_options,
     loss_level,
     loss_tooltip,
@@ -40,6 +41,9 @@ def job(
     for line in updates:
         made.apply({"id": 1, **line})
     return made
+
+
+WRITTEN = [{"text": "4", "special": False, "probability": 0.25, "alternatives": [["5", 0.6], ["4", 0.25]]}]
 
 
 def ended(side: str, text: str, end: str = "end of text") -> dict[str, Any]:
@@ -78,7 +82,7 @@ def test_an_answer_grows_and_only_what_is_new_travels(process: subprocess.Popen[
     assert sides(card(asked, {"base": 9}), "from")[0] == 3  # another answer was there before
 
 
-def test_right_and_wrong_are_said_when_both_answers_are_there(process: subprocess.Popen[str]) -> None:
+def test_right_and_wrong_are_said_when_an_answer_has_ended_and_is_no_free_text(process: subprocess.Popen[str]) -> None:
     asked = job(process, READ, ended("base", " 4 "), answer="4")
     assert sides(card(asked, {}), "verdict") == ["", ""]
     asked.apply({"id": 1, **ended("tuned", "5")})
@@ -91,6 +95,32 @@ def test_right_and_wrong_are_said_when_both_answers_are_there(process: subproces
             process, changed, ended("base", "4"), ended("tuned", "4"), DONE, answer="" if changed is READ else "4"
         )
         assert sides(card(other, {}), "verdict") == ["", ""]
+    free = "A sentence that nobody writes twice in just the same words."
+    assert sides(
+        card(job(process, READ, ended("base", "4"), ended("tuned", free), DONE, answer=free), {}), "verdict"
+    ) == [
+        "",
+        "right",
+    ]
+
+
+def test_the_tokens_of_an_ended_answer_come_with_their_alternatives(process: subprocess.Popen[str]) -> None:
+    asked = job(process, READ, {**ended("base", "4"), "written": WRITTEN}, DONE)
+    (token,) = card(asked, {})["sides"][0]["tokens"]
+    assert token == {
+        "text": "4",
+        "special": False,
+        "level": 2,
+        "chance": "25 %",
+        "alternatives": [["5", "60 %", 0.6], ["4", "25 %", 0.25]],
+    }
+    assert [format_chance(share) for share in (1.0, 0.99999, 0.0123, 0.00001, 0.0)] == [
+        "100 %",
+        "99.9 %",
+        "1.23 %",
+        "under 0.01 %",
+        "0 %",
+    ]
 
 
 def test_each_end_has_its_words(process: subprocess.Popen[str]) -> None:
@@ -138,6 +168,10 @@ def test_the_newest_complete_run_is_shown_first() -> None:
 
 def test_whatever_a_browser_sends_is_read_as_text() -> None:
     assert inference_request(None) == InferenceRequest("", "", "", "", "")
+    turns = [["user", "hi"], ["system", "no"], ["assistant", 7], "x", ["assistant", "yes"], ["user"]]
+    spoken = inference_request({"turns": turns, "system": "be brief", "chat": "yes"})
+    assert (spoken.turns, spoken.system, spoken.chat) == ((("user", "hi"), ("assistant", "yes")), "be brief", False)
+    assert sides_of(None) == ["base", "tuned"] and sides_of({"sides": ["tuned", "x"]}) == ["tuned"]
     assert inference_request({"run": 3, "which": ["x"], "prompt": "p", "example": "e" * 99}) == InferenceRequest(
         "", "", "p", "", "e" * 40
     )

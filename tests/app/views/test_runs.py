@@ -14,7 +14,17 @@ import pytest
 from geko_app.formatting import format_bytes
 from geko_app.pages.runs import _action_endpoints, _comparison_endpoints, _detail_endpoints, _list_endpoints
 from geko_app.runs.store import RunStore
-from geko_app.runs.summary import LOG_LINES, NOTE_LIMIT, FactsReader, flat, folder_size, log_tail, read_note, write_note
+from geko_app.runs.summary import (
+    LOG_LINES,
+    NOTE_LIMIT,
+    FactsReader,
+    RunFacts,
+    flat,
+    folder_size,
+    log_tail,
+    read_note,
+    write_note,
+)
 from geko_app.views import charts, runs
 from geko_app.views.runs import RunTable
 from geko_app.workers.model_downloads import MAX_KEPT, ModelDownloads
@@ -131,7 +141,7 @@ def test_a_tab_gets_the_lines_that_changed_since_it_last_asked(store: RunStore, 
 
     write_note(first, "the best one")
     noted = table.changes(more["generation"], more["number"])
-    assert [line["cells"]["note"]["text"] for line in noted["rows"]] == ["the best one"] and noted["ids"] is None
+    assert [line["cells"]["name"]["second"] for line in noted["rows"]] == ["the best one"] and noted["ids"] is None
 
     store.delete(second.id)
     assert table.changes(noted["generation"], noted["number"])["ids"] == [first.id]
@@ -155,6 +165,55 @@ def test_a_run_whose_process_is_gone_is_listed_as_interrupted(store: RunStore, c
     (line,) = table.changes("", 0)["rows"]
     assert line["phase"] == "interrupted" and line["ended"]
     assert "Press Resume" in table.changes("", 0)["rows"][0]["cells"]["status"]["second"]
+
+
+def test_a_plain_run_is_the_baseline_of_the_newest_run_before_it_with_the_same_settings(store: RunStore) -> None:
+    def facts(name: str, made: float, twin: str, *, plain: bool) -> RunFacts:
+        return RunFacts(id=name, made=made, twin=twin, plain=plain)
+
+    runs_of_today = [
+        facts("a", 1, "x", plain=False),
+        facts("b", 2, "x", plain=False),
+        facts("c", 3, "x", plain=True),
+        facts("d", 4, "y", plain=True),
+        facts("e", 5, "y", plain=False),
+        facts("f", 6, "z", plain=True),
+        facts("g", 7, "", plain=True),
+    ]
+    assert runs.baselines(runs_of_today) == {"c": "b", "d": "e"}
+
+
+def test_the_list_puts_a_run_and_its_baseline_together_whatever_their_folders(
+    store: RunStore, config: RunConfig, tmp_path: Path
+) -> None:
+    run = ended(store, config)
+    config.geko.enabled, config.output_dir = False, str(tmp_path / "elsewhere")
+    plain = ended(store, config)
+    config.training.seed += 1
+    other = ended(store, config)
+    rows = {row["id"]: row["baseline_of"] for row in RunTable(Supervisor(store)).changes("", 0)["rows"]}
+    assert rows == {run.id: "", plain.id: run.id, other.id: ""}
+
+
+def test_name_and_tags_are_saved_and_the_line_says_so(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig
+) -> None:
+    folder = ended(store, config)
+    news = functions["changes"]({})
+    label = {"run": folder.id, "name": "the best", "tags": ["banking", 7, "banking"]}
+    assert functions["keep_label"](label) == {"error": ""}
+    (line,) = functions["changes"](news)["rows"]
+    assert (line["name"], line["own_name"], line["tags"]) == ("the best", "the best", ["banking"])
+    assert functions["opened"]({"run": folder.id})["name"] == "the best"
+    assert functions["curves"]({"runs": [folder.id]})["runs"][0]["name"] == "the best"
+    assert "remove one first" in functions["keep_label"]({**label, "tags": [str(i) for i in range(99)]})["error"]
+
+
+def test_a_run_that_the_user_stopped_says_so_in_its_title(store: RunStore, config: RunConfig) -> None:
+    folder = store.create(config)
+    replace_json(folder.path / "status.json", {"phase": "stopped", "end": "stopped", "reason": "Stopped by user."})
+    status = runs.run_row(FactsReader().facts(folder))["cells"]["status"]
+    assert (status["text"], status["second"]) == ("Stopped by user", "")
 
 
 @pytest.mark.parametrize(

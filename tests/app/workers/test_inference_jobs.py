@@ -15,6 +15,7 @@ from geko_app.runs.store import RunStore
 from geko_app.workers.inference_jobs import (
     FINAL,
     MAX_CHARACTERS,
+    MAX_CONVERSATION,
     MAX_PENDING,
     InferenceJob,
     InferenceJobs,
@@ -124,6 +125,13 @@ def refuse(jobs: InferenceJobs, text: InferenceRequest) -> str:
     with pytest.raises(RunError) as caught:
         jobs.generate(text, {})
     return str(caught.value)
+
+
+def test_a_conversation_is_bounded(jobs: InferenceJobs, run_id: str) -> None:
+    request = InferenceRequest(run_id, FINAL, "hi", turns=(("user", "x" * (MAX_CONVERSATION + 1)),))
+    assert "begin a new one" in refuse(jobs, request)
+    assert "begin a new one" in refuse(jobs, InferenceRequest(run_id, FINAL, "hi", turns=(("user", "a"),) * 201))
+    assert "20,001 characters" in refuse(jobs, InferenceRequest(run_id, FINAL, "hi", system="x" * 20_001))
 
 
 def test_only_models_of_runs_here_are_asked_and_texts_are_bounded(

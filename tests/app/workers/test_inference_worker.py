@@ -34,6 +34,7 @@ from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from tests.app.long_answers import run_that_does_not_end
 from tests.app.workers.test_supervisor import wait_for
+from tests.engine.export.conftest import trained, write_base, write_rows
 
 pytestmark = pytest.mark.slow
 PROMPT = "Which is the last of the letters k d l?"
@@ -165,6 +166,28 @@ def test_a_stop_ends_both_answers_at_once_and_what_waits_behind_them(jobs: Infer
     parts = done(jobs, key).parts
     assert parts["base"]["end"] == "stopped" and 0 < parts["base"]["tokens"] < 1024 and "tuned" not in parts
     assert done(jobs, behind).parts == {}
+
+
+def test_a_conversation_goes_through_the_template_with_all_its_turns(jobs: InferenceJobs, store: RunStore) -> None:
+    place = store.root.parent
+    run_of_turns = trained(place, write_base(place / "base"), write_rows(place / "rows.jsonl"))
+    turns = (("user", "Good morning!"), ("assistant", "Hello."))
+    request = InferenceRequest(run_of_turns.id, FINAL, "two plus two", system="Be brief.", turns=turns)
+    parts = done(jobs, jobs.generate(request, {"max_new_tokens": 4}, ["tuned"])).parts
+    assert set(parts) == {"prompt", "tuned"} and parts["prompt"]["chat"] is True
+    tokenizer = AutoTokenizer.from_pretrained(run_of_turns.model_path)
+    spoken = [("system", "Be brief."), *turns, ("user", "two plus two")]
+    messages = [{"role": role, "content": text} for role, text in spoken]
+    expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert parts["prompt"]["text"] == expected
+    written = parts["tuned"]["written"]
+    assert len(written) == parts["tuned"]["tokens"] and all(0 <= token["probability"] <= 1 for token in written)
+
+
+def test_a_run_of_prompts_takes_each_turn_alone(jobs: InferenceJobs, full: str) -> None:
+    request = InferenceRequest(full, FINAL, PROMPT, turns=(("user", "a"), ("assistant", "b")), system="Be brief.")
+    parts = done(jobs, jobs.generate(request, {"max_new_tokens": 2}, ["base"])).parts
+    assert parts["prompt"]["text"] == PROMPT + "\n" and parts["prompt"]["chat"] is False
 
 
 def test_a_seed_draws_the_same_answer_again(jobs: InferenceJobs, full: str) -> None:

@@ -20,7 +20,9 @@ from geko_engine.demo import demo_path
 from geko_engine.exceptions import DataError
 from geko_engine.inference.examples import dataset_format, find_examples
 from geko_engine.inference.generation import (
+    ALTERNATIVES,
     Options,
+    conversation_pieces,
     end_tokens,
     generate,
     pieces_of,
@@ -81,6 +83,36 @@ def test_the_words_come_one_by_one_and_the_last_are_the_answer() -> None:
     found, told = answer(small_llama().eval(), character_tokenizer(), "ab", Options(max_new_tokens=9))
     assert [tokens for _, tokens in told] == list(range(1, found.tokens + 1)) and told[-1][0] == found.text
     assert all(later.startswith(earlier) for (earlier, _), (later, _) in pairwise(told))
+
+
+def test_each_token_has_its_probability_whatever_the_temperature() -> None:
+    model, tokenizer = small_llama().eval(), character_tokenizer()
+    for options in (Options(max_new_tokens=5), Options(max_new_tokens=5, temperature=2.0, top_p=0.9, seed=3)):
+        found, _ = answer(model, tokenizer, "ab", options)
+        assert "".join(token.text for token in found.written if not token.special).strip() == found.text
+        ids = tokenizer("ab")["input_ids"]
+        for token in found.written:
+            with torch.no_grad():
+                chances = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+            best = chances.topk(ALTERNATIVES)
+            assert [share for _, share in token.alternatives] == pytest.approx(best.values.tolist(), abs=1e-5)
+            shown = [tokenizer.decode([number]) for number in best.indices.tolist()]
+            assert [text for text, _ in token.alternatives] == shown
+            ids.append(tokenizer.convert_tokens_to_ids(token.text))
+            assert token.probability == pytest.approx(float(chances[ids[-1]]), abs=1e-5)
+
+
+def test_a_conversation_is_what_the_template_makes_of_it() -> None:
+    _, tokenizer = prepared(ROWS["conversation"])
+    turns = [{"role": role, "content": text} for role, text in (("user", "hi"), ("assistant", "yes"), ("user", "so"))]
+    with_rules = [{"role": "system", "content": "be brief"}, *turns]
+    for spoken in (turns, with_rules):
+        whole = tokenizer.apply_chat_template(spoken, tokenize=False, add_generation_prompt=True)
+        assert conversation_pieces(spoken, "", tokenizer) == [(whole, False)]
+        pieces = conversation_pieces(spoken, "no", tokenizer)
+        assert [text.strip().removesuffix("<eos>") for text, learnt in pieces if learnt] == ["no"]
+    with pytest.raises(DataError, match="no chat template"):
+        conversation_pieces(turns, "", character_tokenizer())
 
 
 def test_an_answer_ends_at_every_end_that_model_and_tokenizer_name() -> None:

@@ -239,7 +239,7 @@ def test_a_stop_from_the_page_saves_and_ends(tmp_path: Path) -> None:
     trainer = mixed(tmp_path, small_llama(), callbacks=[AskForAStop()])
     trainer.train()
     [folder] = [RunFolder(path) for path in (tmp_path / "runs").iterdir()]
-    assert (folder.status().end, folder.status().reason) == ("stopped", "You asked for a stop.")
+    assert (folder.status().end, folder.status().reason) == ("stopped", "Stopped by user.")
     assert (tmp_path / "out" / "checkpoint-4" / "geko_state.json").is_file()
 
 
