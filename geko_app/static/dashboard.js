@@ -81,6 +81,10 @@ class Dashboard extends View {
       if (event.target instanceof Element && event.target.closest('#geko-start')) this.onStart();
     });
     window.addEventListener('geko-theme', () => this.schedulePoll());
+    window.addEventListener('geko-runs-changed', () => {
+      this.listed = ''; // a run has another name
+      this.schedulePoll();
+    });
     this.schedulePoll = pollWhileVisible(
       this.element,
       () => this.poll(),

@@ -1,6 +1,6 @@
 // One turn of the conversation: what was asked, and the answers of both models, drawn while they are written.
 
-import { button, copyButton, node, setText } from './dom.js';
+import { button, copyButton, isAtEnd, node, setText } from './dom.js';
 import { drawTokens } from './playground_tokens.js';
 
 /**
@@ -100,7 +100,9 @@ export class Turn {
     });
     const again = button('Regenerate', 't-again', () => this.page.regenerate(this, side));
     foot.append(status, stop, node('span', 't-copy'), again);
-    card.append(head, node('div', 't-text'), this.choice(side), foot);
+    const text = node('div', 't-text');
+    text.tabIndex = 0; // a long answer scrolls
+    card.append(head, text, this.choice(side), foot);
     return card;
   }
 
@@ -184,11 +186,13 @@ export class Turn {
     const wasRunning = this.running[name];
     this.running[name] = job.running;
     const target = this.part(name, '.t-text');
+    const atEnd = isAtEnd(target);
     this.texts[name] = characters(this.texts[name]).slice(0, side.from).join('') + side.text;
     this.tokens[name] = side.tokens;
     target.setAttribute('aria-busy', String(side.writing));
     target.classList.toggle('t-writing', side.writing);
     this.drawText(name);
+    if (side.writing && atEnd) target.scrollTop = target.scrollHeight;
     setText(this.part(name, '.t-status'), side.status);
     this.setVerdict(name, side.verdict);
     this.drawInput(job);

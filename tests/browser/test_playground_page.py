@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO, DataConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.runs.folder import RunFolder
 from tests.app.long_answers import run_that_does_not_end
 from tests.browser.conftest import WAIT, Server
 from tests.engine.export.conftest import trained, write_base, write_rows
@@ -38,6 +41,22 @@ def train(server: Server) -> str:
         stderr=subprocess.DEVNULL,
     )
     return folder.id
+
+
+@pytest.fixture(scope="module")
+def chat_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that has learned four short conversations by heart; its base model talks nonsense."""
+    folder = tmp_path_factory.mktemp("chat")
+    base = write_base(folder / "base", tie_word_embeddings=False)
+    training = {"num_epochs": 60, "learning_rate": 1e-2}
+    return trained(folder, base, write_rows(folder / "rows.jsonl"), lora={"r": 16, "alpha": 32}, training=training)
+
+
+def copied(run: RunFolder, server: Server) -> RunFolder:
+    """The run among those of the server."""
+    path = server.folder / "runs" / run.id
+    shutil.copytree(run.path, path)
+    return RunFolder(path)
 
 
 def open_page(page: Page) -> None:
@@ -85,8 +104,10 @@ def test_an_example_is_answered_by_both_marked_and_survives_a_reload(page: Page,
     expect(page.locator(".t-turn")).to_have_count(0)
 
 
-def test_a_conversation_goes_on_from_the_chosen_answer_and_begins_anew(page: Page, server: Server) -> None:
-    run = trained(server.folder, write_base(server.folder / "base"), write_rows(server.folder / "rows.jsonl"))
+def test_a_conversation_goes_on_from_the_chosen_answer_and_begins_anew(
+    page: Page, server: Server, chat_run: RunFolder
+) -> None:
+    run = copied(chat_run, server)
     open_page(page)
     expect(page.locator(".t-mode-hint")).to_contain_text("chat template")
     page.locator(".t-system").fill("Be brief.")
@@ -104,9 +125,10 @@ def test_a_conversation_goes_on_from_the_chosen_answer_and_begins_anew(page: Pag
     expect(page.locator(".t-turn")).to_have_count(2)
 
     page.locator(".t-turn").last.locator('[data-side="base"] .t-choice input').check()
-    other = plain_text(page, "base")
+    words = re.search(r"[A-Za-z]{3,}", plain_text(page, "base"))
+    assert words is not None and words[0] not in read.inner_text()
     ask(page, "the capital of France?")
-    expect(page.locator(".t-turn").last.locator(".t-read pre")).to_contain_text(other)
+    expect(page.locator(".t-turn").last.locator(".t-read pre")).to_contain_text(words[0])
 
     page.get_by_role("button", name="Regenerate").last.click()
     expect(page.locator(".t-turn").last.locator('[data-side="tuned"] .t-status')).to_contain_text("tokens")
@@ -128,8 +150,10 @@ def test_a_conversation_goes_on_from_the_chosen_answer_and_begins_anew(page: Pag
     expect(page.locator(".t-program pre").first).to_have_text(f"vllm serve {(run.exports_path / 'merged').resolve()}")
 
 
-def test_the_probabilities_of_tokens_are_there_for_keys_and_pointer(page: Page, server: Server) -> None:
-    trained(server.folder, write_base(server.folder / "base"), write_rows(server.folder / "rows.jsonl"))
+def test_the_probabilities_of_tokens_are_there_for_keys_and_pointer(
+    page: Page, server: Server, chat_run: RunFolder
+) -> None:
+    copied(chat_run, server)
     open_page(page)
     ask(page, "two plus two")
     tokens = page.locator(f"{card(page, 'tuned')} .t-token")
@@ -149,7 +173,7 @@ def test_the_probabilities_of_tokens_are_there_for_keys_and_pointer(page: Page, 
     expect(tip).to_be_visible()
     page.locator(".t-show-tokens").uncheck()
     expect(tokens).to_have_count(0)
-    expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text("is four")
+    expect(page.locator(f"{card(page, 'tuned')} .t-text")).to_have_text("is four")  # as plain text
 
 
 def test_one_answer_is_stopped_alone_and_a_killed_process_is_reported_and_replaced(page: Page, server: Server) -> None:
