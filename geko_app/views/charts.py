@@ -58,7 +58,7 @@ def line(name: str, column: str, color: str, **more: Any) -> go.Scatter:
 
 
 def loss_figure(theme: str) -> dict[str, Any]:
-    """Loss on trained samples, raw and smoothed, with the evaluation loss and that on general rows over it."""
+    """Training loss, raw and smoothed, with the evaluation loss and that on general rows over it."""
     raw = line("each step", "points.loss", ACCENT[theme], line_width=1, opacity=0.3)
     smoothed = line("smoothed", "points.smoothed", ACCENT[theme], line_width=2.5)
     evaluation = line("evaluation", "evaluations.loss", EVALUATION[theme], line_width=1.5, line_dash="dot")

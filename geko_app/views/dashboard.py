@@ -208,10 +208,10 @@ def stats(snapshot: Snapshot) -> list[dict[str, str]]:
         {"name": "Epoch", "value": f"{epoch if snapshot.step else 0}", "note": epochs_note(started)},
         {"name": "Step", "value": f"{snapshot.step:,}", "note": planned},
         {"name": "Compute saved", "value": format_percent(snapshot.compute_saved_ratio), "note": time_note(snapshot)},
-        {"name": "Average loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
+        {"name": "Training loss", "value": format_loss(snapshot.average_loss), "note": "last 20 steps"},
         {"name": "Steps/s", "value": speed, "note": speed_note(snapshot)},
         time_box(snapshot),
-        {"name": "Eval loss", "value": format_loss(snapshot.eval_loss), "note": exact},
+        {"name": "Evaluation loss", "value": format_loss(snapshot.eval_loss), "note": exact},
     ]
 
 

@@ -59,7 +59,7 @@ def final_figures(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("Evaluation loss", before_after(report, "eval_loss", snapshot.eval_loss, format_loss)),
         ("Compute saved", format_percent(report.get("compute_saved_ratio", snapshot.compute_saved_ratio))),
         ("Time saved (estimate)", format_percent(report.get("seconds_saved_ratio", snapshot.seconds_saved_ratio))),
-        ("Loss on trained samples", format_loss(report.get("train_loss") or snapshot.average_loss)),
+        ("Training loss", format_loss(report.get("train_loss") or snapshot.average_loss)),
         ("Steps", f"{report.get('steps', snapshot.step):,}"),
         ("Trained tokens", f"{trained} of {plain}"),
     ]

@@ -231,7 +231,7 @@ def figures(facts: RunFacts) -> list[tuple[str, str]]:
         ("Evaluation loss", before_after(facts.eval_loss_before, facts.eval_loss_after, format_loss)),
         ("Exact match", before_after(facts.exact_match_before, facts.exact_match_after, format_percent)),
         ("Compute saved", format_percent(facts.compute_saved_ratio)),
-        ("Loss on trained samples", format_loss(facts.train_loss)),
+        ("Training loss", format_loss(facts.train_loss)),
         ("Samples", "all" if facts.samples is None else f"{facts.samples:,}"),
         ("Epochs", epochs(facts)),
         ("Steps", UNKNOWN if facts.steps is None else f"{facts.steps:,}"),

@@ -103,6 +103,7 @@ PAST = (  # of the sentences above, for a run that has ended
     ("are similar to those", "were similar to those"),
     (" are mastered:", " were mastered:"),
     ("They are skipped", "They were skipped"),
+    ("their loss is below", "their loss was below"),
     ("they are listed, and none is skipped", "they are listed, and none was skipped"),
     ("are mostly skipped", "were mostly skipped"),
 )

@@ -13,7 +13,7 @@ from geko_app import formatting
 from geko_app.pages.components import static_text
 from geko_app.runs.live_state import ANSWERS_KEPT, LOG_LINES, RunState, Snapshot
 from geko_app.runs.store import RunStore
-from geko_app.views import charts, dashboard
+from geko_app.views import charts, dashboard, run_summary
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.reporting.events import (
@@ -111,13 +111,42 @@ def test_figures_of_the_stat_boxes() -> None:
         "Epoch": ("1", "of 2"),
         "Step": ("40", "of 100"),
         "Compute saved": ("20.0 %", "vs. plain"),
-        "Average loss": ("30.500", "last 20 steps"),
+        "Training loss": ("30.500", "last 20 steps"),
         "Steps/s": ("2.00", "160 tokens/s"),
         "ETA": ("30 s", "left"),
-        "Eval loss": ("0.500", "25.0 % exact"),
+        "Evaluation loss": ("0.500", "25.0 % exact"),
     }
     shares = {row["name"]: row["share"] for row in dashboard.bucket_rows(snapshot)}
     assert shares == {"FREEZE": 0.25, "LIGHT": 0.25, "FOCUS": 0.125, "HARD": 0.125, "not seen": 0.25}
+
+
+def test_an_ended_run_speaks_of_the_past() -> None:
+    going = fold(STARTED, *[step(i) for i in range(1, 41)], EpochEnded(1, 40, 0.4, 0, 0, 0))
+    assert "So far" in dashboard.compute_sentence(going.snapshot())
+    going.apply(
+        {"time": 1.0, **RunEnded("complete", "All epochs are done.", {"end": "complete", "seconds": 272}).to_dict()}
+    )
+    ended = going.snapshot()
+    assert dashboard.compute_sentence(ended).startswith("In total ") and "were included" in dashboard.compute_sentence(
+        ended
+    )
+    assert dashboard.pace_sentence(ended).startswith("Last learning rate")
+    assert dashboard.stats(ended)[5] == {"name": "Time", "value": "4 min 32 s", "note": ""}
+
+
+def test_a_stop_of_the_user_is_said_once() -> None:
+    for reason in ("Stopped by user.", "You asked for a stop."):
+        snapshot = fold(RunEnded("stopped", reason, {"end": "stopped"}, "")).snapshot()
+        line = dashboard.status_line(snapshot, None, alive=False)
+        assert (line["title"], line["detail"]) == ("Stopped by user", "")
+
+
+@pytest.mark.parametrize(("after", "free"), [(0.75, False), (0.01, True)])
+def test_exact_match_is_no_headline_where_answers_are_free_text(after: float, free: bool) -> None:
+    report = {"steps": 3, "exact_match_before": 0.0, "exact_match_after": after}
+    snapshot = dataclasses.replace(Snapshot(), end="complete", report=report)
+    assert ("Exact match" in dict(run_summary.final_figures(snapshot))) is not free
+    assert bool(run_summary.exact_sentence(snapshot)) is free
 
 
 def test_before_the_first_step_every_figure_is_a_dash() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from geko_app.formatting import format_bytes
+from geko_app.pages.dashboard import partner_of
 from geko_app.pages.runs import _action_endpoints, _comparison_endpoints, _detail_endpoints, _list_endpoints
 from geko_app.runs.store import RunStore
 from geko_app.runs.summary import (
@@ -193,6 +194,18 @@ def test_the_list_puts_a_run_and_its_baseline_together_whatever_their_folders(
     other = ended(store, config)
     rows = {row["id"]: row["baseline_of"] for row in RunTable(Supervisor(store)).changes("", 0)["rows"]}
     assert rows == {run.id: "", plain.id: run.id, other.id: ""}
+
+
+def test_a_run_and_its_baseline_name_each_other(store: RunStore, config: RunConfig) -> None:
+    supervisor, reader = Supervisor(store), FactsReader()
+    run = ended(store, config)
+    assert partner_of(supervisor, reader, run.id) is None
+    config.geko.enabled = False
+    plain = ended(store, config)
+    for one, other in ((run, plain), (plain, run)):
+        found = partner_of(supervisor, reader, one.id)
+        assert found is not None and (found.id, found.end) == (other.id, "complete")
+    assert partner_of(supervisor, reader, "nowhere") is None
 
 
 def test_name_and_tags_are_saved_and_the_line_says_so(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from geko_engine import GEKOConfig
-from geko_engine.selection.explanation import ALIKE, NOTHING, criterion_sentence
+from geko_engine.selection.explanation import ALIKE, NOTHING, criterion_sentence, in_past_tense
 from geko_engine.selection.sample_records import BucketCounts
 
 HALF = BucketCounts(freeze=2000, light=500, focus=1000, hard=500)
@@ -63,3 +65,14 @@ def test_where_churn_decides_it_is_said_with_what_was_measured(replay: float, le
 
 def test_where_all_kinds_change_alike_it_is_said_that_nothing_is_skipped() -> None:
     assert criterion_sentence(GEKOConfig(), NONE, 0, [{"stable": 0}]) == ALIKE
+
+
+@pytest.mark.parametrize("known", [None, 0.1])
+@pytest.mark.parametrize("name", CASES)
+def test_once_the_run_has_ended_what_was_skipped_is_past(name: str, known: float | None) -> None:
+    config, counts, suspects, _ = CASES[name]
+    for scans in ([], [{"stable": 0}], [{"stable": 1800, "stable_churn": 0.0124, "others_churn": 0.0361}]):
+        past = in_past_tense(criterion_sentence(config, counts, suspects, scans, known))
+        assert (
+            re.search(r"\b(is|are) (mostly )?(skipped|mastered|similar|plain|hardly|below|exactly)\b", past) is None
+        ), past
