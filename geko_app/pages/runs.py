@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,15 +11,17 @@ from geko_app.formatting import format_bytes, format_date
 from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_error, str_arg, str_list_arg
 from geko_app.runs.labels import NAME_LIMIT, TAG_LIMIT, TAGS_LIMIT, write_label
 from geko_app.runs.queue import QUEUED
-from geko_app.runs.summary import FactsReader, flat, folder_size, log_tail, text_file, write_note
+from geko_app.runs.summary import FactsReader, RunFacts, flat, folder_size, log_tail, text_file, write_note
 from geko_app.services import Services
 from geko_app.views import charts, runs
 from geko_app.views.control_run import control_sentence
+from geko_app.views.paired import paired_sentence
 from geko_app.views.run_summary import loading_code
 from geko_app.views.runs import RunTable
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
+from geko_engine.runs.evaluation_scores import compare, load
 from geko_engine.runs.folder import RunFolder
 
 SIZES_AT_ONCE = 20
@@ -75,11 +78,22 @@ def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[S
             "runs": found,
             "figures": runs.compared_figures(chosen),
             "differences": runs.differing_settings(configs) if len(configs) > 1 else [],
-            "control": control_sentence(chosen, configs),
+            "control": " ".join(filter(None, (control_sentence(chosen, configs), _paired(folders, chosen)))),
             "going": any(not facts.end for facts in chosen),
         }
 
     return [chart, curves]
+
+
+def _paired(folders: Sequence[RunFolder], chosen: Sequence[RunFacts]) -> str:
+    """The second one of two runs against the first one, row by row; "" where they did not answer the same rows."""
+    if len(folders) != 2:
+        return ""
+    try:
+        found = compare(*(load(folder.evaluation_path) for folder in folders))
+    except RunError:
+        return ""  # without an evaluation, or of an earlier version
+    return paired_sentence(chosen[0].shown_name, chosen[1].shown_name, found) if found else ""
 
 
 def _detail_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[ServerFunction]:

@@ -16,7 +16,9 @@ def paired_sentence(first: str, second: str, found: PairedDifference) -> str:
     """
     exact, loss = found.exact_match, found.loss
     lower, upper = 100 * (exact.value - exact.margin), 100 * (exact.value + exact.margin)
-    matches = f"{second} answers {_points(exact.value)} exactly than {first} (95 % interval {lower:+.1f} to {upper:+.1f})"
+    matches = (
+        f"{second} answers {_points(exact.value)} exactly than {first} (95 % interval {lower:+.1f} to {upper:+.1f})"
+    )
     change = "lower" if loss.value < 0 else "higher"
     losses = f"its loss is {format_loss(abs(loss.value))} {change} (± {format_loss(loss.margin)})"
     return f"On {found.rows:,} evaluation rows that both answered, {matches}, and {losses}: {_verdict(exact, loss)}. {CAUTION}"

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from geko_app.formatting import format_bytes
+from geko_app.formatting import format_bytes, run_name
 from geko_app.pages.dashboard import partner_of
 from geko_app.pages.runs import _action_endpoints, _comparison_endpoints, _detail_endpoints, _list_endpoints
 from geko_app.runs.store import RunStore
@@ -33,6 +34,7 @@ from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import Evaluated, RunEnded
+from geko_engine.runs.evaluation_scores import save
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.writer import RunWriter, mark_interrupted
 from geko_engine.storage.atomic_files import replace_json
@@ -276,6 +278,29 @@ def test_a_tab_is_sent_only_the_curves_that_it_has_not(
     again = functions["curves"]({"runs": ids, "drawn": drawn})
     assert [run["curve"] is None for run in again["runs"]] == [True, False]
     assert json.dumps(data, allow_nan=False)
+
+
+def test_two_runs_on_the_same_evaluation_rows_are_compared_row_by_row(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig
+) -> None:
+    older, newer = ended(store, config), ended(store, config)
+    rows = np.arange(40)
+    for folder, correct in ((older, rows < 10), (newer, rows < 30)):
+        save(
+            folder.evaluation_path,
+            digest=rows.astype(np.uint64),
+            loss_sum=np.where(correct, 0.1, 2.0),
+            targets=np.ones(40),
+            correct=correct,
+            step=100,
+        )
+    said = functions["curves"]({"runs": [older.id, newer.id]})["control"]
+    assert "On 40 evaluation rows that both answered" in said and "50.0 points more exactly" in said
+    assert said.index(run_name(newer.id)) < said.index(run_name(older.id)), (
+        "the newer one gains, whichever was chosen first"
+    )
+    newer.evaluation_path.write_bytes(b"")
+    assert functions["curves"]({"runs": [older.id, newer.id]})["control"] == ""
 
 
 def test_the_chart_has_a_colour_for_each_run_in_both_themes() -> None:
