@@ -31,18 +31,29 @@ def precisions() -> tuple[list[str], str]:
 @cache
 def gpu() -> str:
     """Name and memory of each GPU; "" if there is none or its driver does not answer."""
+    return " · ".join(f"{name}, {format_ram(memory)}" for name, memory in _gpus())
+
+
+def training_memory() -> int:
+    """Bytes that a run can have: all of the largest GPU, else the main memory that is free now."""
+    return max((memory for _, memory in _gpus()), default=psutil.virtual_memory().available)
+
+
+@cache
+def _gpus() -> list[tuple[str, int]]:
+    """Name and bytes of memory of each GPU that nvidia-smi lists."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return ""
+        return []
     command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         lines = (
             subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip().splitlines()
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return []
     found = [line.rsplit(",", 1) for line in lines if "," in line]
-    return " · ".join(f"{name.strip()}, {format_ram(float(memory) * 2**20)}" for name, memory in found)
+    return [(name.strip(), int(float(memory) * 2**20)) for name, memory in found]
 
 
 def cpu() -> str:

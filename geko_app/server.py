@@ -25,6 +25,7 @@ from geko_app.pages.components import SCRIPTS_URL, STATIC
 from geko_app.runs.store import RunStore
 from geko_app.services import Services
 from geko_app.theme import build_theme
+from geko_app.workers.data_tables import DataTables
 from geko_app.workers.form_checks import FormChecks
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
@@ -69,7 +70,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):  # before the supervisor starts a queued run
         signal.signal(number, lambda *_: ended.set())
     supervisor = Supervisor(RunStore(runs))
-    services = Services(supervisor, ModelDownloads(supervisor.store.root), FormChecks(roots))
+    services = Services(supervisor, ModelDownloads(supervisor.store.root), FormChecks(roots), DataTables(roots))
     gr.set_static_paths([str(PLOTLY.parent)])
     page = frame.build(services)
     page.launch(

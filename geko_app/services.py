@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from geko_app.workers.data_tables import DataTables
 from geko_app.workers.export_jobs import ExportJobs
 from geko_app.workers.form_checks import FormChecks
 from geko_app.workers.inference_jobs import InferenceJobs
@@ -19,6 +20,7 @@ class Services:
     supervisor: Supervisor
     downloads: ModelDownloads
     checks: FormChecks = field(default_factory=FormChecks)
+    tables: DataTables = field(default_factory=DataTables)
     previews: PreviewJobs = field(default_factory=PreviewJobs)
     inference: InferenceJobs = field(init=False)
     exports: ExportJobs = field(init=False)

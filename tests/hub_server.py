@@ -1,6 +1,6 @@
 """A small Hub on this machine, for the unmodified clients: repos, revisions, licences, and ways to fail.
 
-Speaks as much of the Hub's HTTP as huggingface_hub, transformers and datasets ask for: reading, and pushing models with
+Speaks as much of the Hub's HTTP as huggingface_hub, transformers and datasets ask for: reading, searching, and pushing models with
 the LFS protocol (clients need HF_HUB_DISABLE_XET=1). Knows nothing of GEKO.
 """
 
@@ -185,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"error": "Invalid credentials in Authorization header"}, 401)
             elif match := API.fullmatch(path):
                 self._api(*match.groups(), query=parse_qs(url.query))
+            elif path in ("/api/models", "/api/datasets"):
+                self._list(path.endswith("datasets"), parse_qs(url.query))
             elif match := FILE.fullmatch(path):
                 self._file(*match.groups())
             elif path in ("/api/repos/create", "/api/validate-yaml"):
@@ -287,6 +289,14 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
         gated = "manual" if repo.gated else False
         return self._json({"id": name, "sha": commit, "private": repo.private, "gated": gated, "siblings": siblings})
+
+    def _list(self, datasets: bool, query: dict[str, Any]) -> None:
+        repos = self.server_hub.datasets if datasets else self.server_hub.models
+        wanted = query.get("search", [""])[0].lower()
+        found = [name for name in repos if wanted in name.lower() and self._visible(datasets, name)]
+        size = {} if datasets else {"safetensors": {"parameters": {"F32": 1234}, "total": 1234}}
+        about = {"tags": ["license:mit"], "downloads": 7, **size}
+        self._json([{"id": name, "gated": "manual" if repos[name].gated else False, **about} for name in found])
 
     def _visible(self, dataset: object, name: str) -> Repo | None:
         repo = (self.server_hub.datasets if dataset else self.server_hub.models).get(name)

@@ -91,20 +91,66 @@ def _group(name: str, *fields: tuple[Any, ...]) -> tuple[FormField, ...]:
 NUMBER_PAIR = ("", True)  # placeholder and half_width of two numbers in one row
 FIELDS: tuple[FormField, ...] = (
     *_group(
-        "Model and data",
-        ("model.name", "Model", "text"),
-        ("data.train", "Training data", "text", "", False, True),
-        ("data.sample_count", "Training samples", "text", "all"),
+        "Model",
+        ("model.name", "Model", "text", "a folder, a Hub id, or demo"),
+    ),
+    *_group(
+        "Model options",
+        ("model.revision", "Model revision", "text", "main"),
+        ("model.trust_remote_code", "Trust remote code", "check"),
+        ("model.dtype", "Weights dtype", "choice"),
+        ("model.attn_implementation", "Attention", "choice"),
+    ),
+    *_group(
+        "Data",
+        ("data.train", "Training data", "text", "a file, a folder, a Hub id, or demo", False, True),
         ("data.eval", "Evaluation data", "text", "none", False, True),
     ),
     *_group(
-        "Training",
+        "Columns and splits",
+        ("data.prompt_column", "Prompt column", "text", "auto", True),
+        ("data.completion_column", "Completion column", "text", "auto", True),
+        ("data.text_column", "Text column", "text", "auto", True),
+        ("data.messages_column", "Messages column", "text", "auto", True),
+        ("data.context_column", "Context column", "text", "auto", True),
+        ("data.system_column", "System prompt column", "text", "auto", True),
+        ("data.label_column", "Label column", "text", "auto", True),
+        ("data.weight_column", "Weight column", "text", "none", True),
+        ("data.chat_template", "Chat template", "choice"),
+        ("data.truncation_side", "Truncate on the", "choice"),
+        ("data.eval_ratio", "Held-out share", "slider"),
+        ("data.eval_count", "Evaluation samples", "text", "all"),
+        ("data.retention", "General rows (forgetting)", "text", "none"),
+        ("data.replay", "Continue from run", "text", "none"),
+        ("data.replay_share", "Replay share of earlier rows", "slider"),
+        ("data.row_flags", "Flagged rows file", "text", "none"),
+        ("data.flag_action", "What to do with flagged rows", "choice"),
+        ("data.train_config", "Training subset", "text", "default", True),
+        ("data.train_split", "Training split", "text", *NUMBER_PAIR),
+        ("data.eval_config", "Evaluation subset", "text", "default", True),
+        ("data.eval_split", "Evaluation split", "text", *NUMBER_PAIR),
+    ),
+    *_group(
+        "Train",
+        (PRESET_KEY, "GEKO preset", "preset"),
         ("training.num_epochs", "Epochs", "text", *NUMBER_PAIR),
         ("training.learning_rate", "Learning rate", "text", *NUMBER_PAIR),
         ("training.batch_size", "Batch size", "integer", *NUMBER_PAIR),
-        ("training.gradient_accumulation_steps", "Accumulation steps", "integer", *NUMBER_PAIR),
-        (PRECISION_KEY, "Precision", "precision"),
-        (PRESET_KEY, "GEKO preset", "preset"),
+        ("data.max_length", "Max length (tokens)", "integer", *NUMBER_PAIR),
+        ("data.sample_count", "Training samples", "text", "all", True),
+        ("lora.enabled", "LoRA", "check", *NUMBER_PAIR),
+    ),
+    *_group(
+        "LoRA",
+        ("lora.r", "Rank", "integer", *NUMBER_PAIR),
+        ("lora.alpha", "Alpha", "integer", *NUMBER_PAIR),
+        ("lora.dropout", "Dropout", "slider"),
+        ("lora.target_modules", "Target modules", "text", "auto"),
+        ("lora.use_rslora", "rsLoRA", "check", *NUMBER_PAIR),
+        ("lora.use_dora", "DoRA", "check", *NUMBER_PAIR),
+        ("lora.init_lora_weights", "Begin with", "choice"),
+        ("lora.modules_to_save", "Train whole layers", "text", "none"),
+        ("model.quantization", "Quantization", "choice"),
     ),
     *_group(
         "GEKO",
@@ -135,50 +181,23 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.q_value_loss_scale", "Q-value loss scale", "text", *NUMBER_PAIR),
     ),
     *_group(
-        "LoRA",
-        ("lora.enabled", "Enable LoRA", "check"),
-        ("lora.r", "Rank", "integer", *NUMBER_PAIR),
-        ("lora.alpha", "Alpha", "integer", *NUMBER_PAIR),
-        ("lora.dropout", "Dropout", "slider"),
-        ("lora.target_modules", "Target modules", "text", "auto"),
-        ("lora.use_rslora", "rsLoRA", "check", *NUMBER_PAIR),
-        ("lora.use_dora", "DoRA", "check", *NUMBER_PAIR),
-        ("lora.init_lora_weights", "Begin with", "choice"),
-        ("lora.modules_to_save", "Train whole layers", "text", "none"),
-        ("model.quantization", "Quantization", "choice"),
-    ),
-    *_group(
-        "Columns and splits",
-        ("data.prompt_column", "Prompt column", "text", "auto", True),
-        ("data.completion_column", "Completion column", "text", "auto", True),
-        ("data.text_column", "Text column", "text", "auto", True),
-        ("data.messages_column", "Messages column", "text", "auto", True),
-        ("data.context_column", "Context column", "text", "auto", True),
-        ("data.system_column", "System prompt column", "text", "auto", True),
-        ("data.label_column", "Label column", "text", "auto", True),
-        ("data.weight_column", "Weight column", "text", "none", True),
-        ("data.chat_template", "Chat template", "choice"),
-        ("data.truncation_side", "Truncate on the", "choice"),
-        ("data.max_length", "Max length (tokens)", "integer"),
-        ("data.eval_ratio", "Held-out share", "slider"),
-        ("data.eval_count", "Evaluation samples", "text", "all"),
-        ("data.retention", "General rows (forgetting)", "text", "none"),
-        ("data.replay", "Continue from run", "text", "none"),
-        ("data.replay_share", "Replay share of earlier rows", "slider"),
-        ("data.row_flags", "Flagged rows file", "text", "none"),
-        ("data.flag_action", "What to do with flagged rows", "choice"),
-        ("data.train_config", "Training subset", "text", "default", True),
-        ("data.train_split", "Training split", "text", *NUMBER_PAIR),
-        ("data.eval_config", "Evaluation subset", "text", "default", True),
-        ("data.eval_split", "Evaluation split", "text", *NUMBER_PAIR),
+        "Optimization",
+        ("training.optim", "Optimizer", "choice"),
+        ("training.lr_scheduler_type", "Learning rate schedule", "choice"),
+        ("training.warmup_steps", "Warmup steps", "integer", *NUMBER_PAIR),
+        ("training.warmup_ratio", "Warmup share", "text", "by steps", True),
+        ("training.gradient_accumulation_steps", "Accumulation steps", "integer", *NUMBER_PAIR),
+        ("training.max_steps", "Steps at most", "text", "by epochs", True),
+        ("training.weight_decay", "Weight decay", "text", *NUMBER_PAIR),
+        ("training.max_grad_norm", "Max gradient norm", "text", *NUMBER_PAIR),
+        ("training.neftune_noise_alpha", "NEFTune noise", "text", *NUMBER_PAIR),
+        ("training.seed", "Seed", "integer", *NUMBER_PAIR),
     ),
     *_group(
         "Efficiency",
+        (PRECISION_KEY, "Precision", "precision"),
         ("training.gradient_checkpointing", "Gradient checkpointing", "check"),
-        ("training.optim", "Optimizer", "choice"),
         ("training.use_8bit_optimizer", "8-bit optimizer", "check"),
-        ("model.dtype", "Weights dtype", "choice"),
-        ("model.attn_implementation", "Attention", "choice"),
         ("training.compile_model", "torch.compile", "check"),
         ("training.auto_find_batch_size", "Auto-reduce batch size on OOM", "check"),
         ("training.group_by_length", "Group by length", "check"),
@@ -192,14 +211,6 @@ FIELDS: tuple[FormField, ...] = (
     ),
     *_group(
         "Advanced",
-        ("training.lr_scheduler_type", "Learning rate schedule", "choice"),
-        ("training.max_steps", "Steps at most", "text", "by epochs", True),
-        ("training.warmup_steps", "Warmup steps", "integer", *NUMBER_PAIR),
-        ("training.warmup_ratio", "Warmup share", "text", "by steps", True),
-        ("training.weight_decay", "Weight decay", "text", *NUMBER_PAIR),
-        ("training.max_grad_norm", "Max gradient norm", "text", *NUMBER_PAIR),
-        ("training.neftune_noise_alpha", "NEFTune noise", "text", *NUMBER_PAIR),
-        ("training.seed", "Seed", "integer", *NUMBER_PAIR),
         ("training.eval_steps", "Evaluate every (steps)", "integer", *NUMBER_PAIR),
         ("training.save_steps", "Save every (steps)", "integer", *NUMBER_PAIR),
         ("training.logging_steps", "Print every (steps)", "integer", *NUMBER_PAIR),
@@ -207,19 +218,47 @@ FIELDS: tuple[FormField, ...] = (
         ("training.max_minutes", "Time limit (minutes)", "text", *NUMBER_PAIR),
         ("training.max_cost", "Cost limit", "text", *NUMBER_PAIR),
         ("training.cost_per_hour", "Cost per hour", "text", *NUMBER_PAIR),
+        ("training.early_stopping_patience", "Early stopping patience", "integer", *NUMBER_PAIR),
         ("training.load_best_model_at_end", "Keep the best model", "check"),
         ("training.metric_for_best_model", "Best by", "choice"),
-        ("training.early_stopping_patience", "Early stopping patience", "integer", *NUMBER_PAIR),
         ("training.answers_per_epoch", "Answers per epoch", "integer", *NUMBER_PAIR),
+        ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),
         ("training.answer_prompts", "Own prompts to answer", "lines", "none"),
         ("training.report_to", "Experiment trackers", "text", "none"),
         ("training.webhook_url", "Webhook at the end", "text", "none"),
-        ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),
         ("training.save_at_end", "Save a last checkpoint", "check"),
-        ("model.revision", "Model revision", "text", "main"),
-        ("model.trust_remote_code", "Trust remote code", "check"),
         ("training.resume_from_checkpoint", "Resume from checkpoint", "text", "none"),
         ("output_dir", "Output folder", "text"),
     ),
 )
 GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the form.
+
+    Attributes:
+        name: its heading.
+        hint: a few words beside it.
+        open: the group that is always shown, "" for none.
+        folded: the groups that are folded at first.
+    """
+
+    name: str
+    hint: str
+    open: str = ""
+    folded: tuple[str, ...] = ()
+
+
+STEPS = (
+    Step("Model", "what to fine-tune", "Model", ("Model options",)),
+    Step("Data", "the rows to learn from", "Data", ("Columns and splits",)),
+    Step("Check", "what the model reads, and whether it fits"),
+    Step(
+        "Train",
+        "the numbers that matter",
+        "Train",
+        ("LoRA", "GEKO", "Legacy thresholds", "Optimization", "Efficiency", "Advanced"),
+    ),
+)

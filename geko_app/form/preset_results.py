@@ -21,10 +21,16 @@ def measured() -> list[dict[str, Any]]:
 
 
 def preset_choices() -> list[tuple[str, str]]:
-    """(label with cost and quality on real data, name) of each preset."""
+    """(label, name) of each preset."""
+    return [*((name.capitalize(), name) for name in PRESETS), ("Custom", CUSTOM)]
+
+
+def preset_lines() -> dict[str, str]:
+    """What each preset cost and reached on the first kind of data, by its name."""
     arms = measured()[0]["arms"]
-    labels = [(f"{name.capitalize()}: {_figures(arms[name])}", name) for name in PRESETS]
-    return [*labels, ("Custom", CUSTOM)]
+    plain = _figures(arms["plain"], "{:.0f} %, {:.1f} %")
+    lines = {name: f"{_figures(arms[name])} (plain: {plain})" for name in PRESETS}
+    return {**lines, CUSTOM: "Some GEKO settings are those of no preset"}
 
 
 def preset_note() -> str:
@@ -37,5 +43,5 @@ def preset_note() -> str:
     return " ".join(said)
 
 
-def _figures(arm: dict[str, float]) -> str:
-    return f"{100 * arm['compute']:.0f} % compute, {100 * arm['exact_match']:.1f} % exact match"
+def _figures(arm: dict[str, float], form: str = "{:.0f} % compute, {:.1f} % exact match") -> str:
+    return form.format(100 * arm["compute"], 100 * arm["exact_match"])

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import LORA_LEARNING_RATE
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import RunError
 
 
@@ -45,6 +47,8 @@ def _enable_checkpointing(config: RunConfig) -> None:
 
 def _enable_lora(config: RunConfig) -> None:
     config.lora.enabled = True
+    if config.training.learning_rate == GEKOTrainingArgs().learning_rate:
+        config.training.learning_rate = LORA_LEARNING_RATE
 
 
 VARIANTS: dict[str, Variant] = {
@@ -68,7 +72,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "lora": Variant(
         "Rerun with LoRA",
-        "Only small adapters are trained: much less memory for gradients and optimizer.",
+        f"Only small adapters are trained: much less memory for gradients and optimizer. A default learning rate becomes {LORA_LEARNING_RATE:g}.",
         lambda config, end, field: _out_of_memory(end, field) and not config.lora.enabled,
         _enable_lora,
     ),

@@ -51,6 +51,10 @@ class AllowedRoots:
         found = ((field, path_problem(path) or self._outside(path)) for field, path in paths_of(config).items())
         return [(field, text) for field, text in found if text]
 
+    def allows(self, path: Path) -> bool:
+        """Whether the page may look at `path`."""
+        return self.folders is None or not self._outside(path)
+
     def _outside(self, path: Path) -> str:
         try:
             real = path.resolve()

@@ -9,14 +9,20 @@ from geko_app.form.fields import FIELDS, PRECISION_KEY, PRESET_KEY, FormField
 from geko_engine.config.declaration import Problem, shown
 from geko_engine.config.renames import ignore
 from geko_engine.config.run_config import RunConfig, apply_overrides
-from geko_engine.config.sections import DEMO
+from geko_engine.config.sections import DEMO, LORA_LEARNING_RATE
 from geko_engine.config.selection import PRESETS, GEKOConfig
 from geko_engine.exceptions import ConfigError, GekoError
-from geko_engine.preflight.checks import preflight
+from geko_engine.preflight.checks import hub_problems, preflight
 
 Check = Callable[[RunConfig], list[Problem]]
 CUSTOM = "custom"
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+# What decides how the training data are read.
+READ_KEYS = [
+    *(f"data.{name}" for name in ("train", "train_config", "train_split", "sample_count", "chat_template")),
+    *(field.key for field in FIELDS if field.key.startswith("data.") and field.key.endswith("_column")),
+]
 
 # Settings whose demo value only suits the demo's model or data; with others they get their usual default.
 DEMO_ONLY: dict[str, tuple[str, ...]] = {
@@ -74,6 +80,13 @@ def preset_values() -> dict[str, dict[str, Any]]:
     return found
 
 
+def learning_rates() -> dict[str, str]:
+    """The default learning rates as the form shows them: of the demo, of other models, and of LoRA."""
+    usual, demo = from_config(RunConfig()), from_config(RunConfig.demo())
+    key = "training.learning_rate"
+    return {"usual": usual[key], "demo": demo[key], "lora": f"{LORA_LEARNING_RATE:g}"}
+
+
 def demo_rules() -> list[dict[str, Any]]:
     """For each setting in DEMO_ONLY: what it follows, and its values with and without the demo, as the form shows them."""
     demo, usual = from_config(RunConfig.demo()), from_config(RunConfig())
@@ -91,6 +104,19 @@ def changed_fields(values: Mapping[Any, Any]) -> dict[str, str]:
         if isinstance(value, str) and (field.is_text or value in field.choices):
             found[field.key] = value
     return found
+
+
+def data_to_read(values: Mapping[Any, Any]) -> RunConfig:
+    """A configuration with what the form says of its training data, for their first rows; nothing else is looked at.
+
+    Args:
+        values: value by key, as a script sends them.
+
+    Raises:
+        GekoError: with the settings that are wrong.
+    """
+    chosen = {f.key: _typed(f, values[f.key]) for f in FIELDS if f.key in READ_KEYS and f.key in values}
+    return RunConfig.from_dict(apply_overrides({}, chosen), on_renamed=ignore)
 
 
 def groups_of(keys: Iterable[str]) -> set[str]:
@@ -135,6 +161,16 @@ def problems_of(values: Sequence[Any], check: Check = preflight) -> dict[str, st
     except GekoError as error:
         found = error.problems
     return dict(reversed([(field_of(key), text) for key, text in found]))  # the first message of a field wins
+
+
+def hub_problems_of(values: Sequence[Any], token: str) -> dict[str, str]:
+    """The models and datasets of the form that the Hub does not give, as message by field key. Seconds at most.
+
+    Args:
+        values: of the fields, in the order of FIELDS; none of them is wrong.
+        token: for private and gated ones, "" for none.
+    """
+    return {field_of(key): text for key, text in hub_problems(to_config(values), token or None)}
 
 
 def field_of(key: str) -> str:

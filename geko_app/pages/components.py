@@ -16,6 +16,8 @@ from geko_engine.exceptions import GekoError
 ServerFunction = Callable[[Any], Any]
 MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$]")
 STATIC = Path(__file__).parent.parent / "static"
+HIDDEN = "<span hidden></span>"  # of a part that only has a script
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}  # of events without a sign on the page
 
 
 def _scripts_url() -> str:

@@ -10,14 +10,16 @@ import gradio as gr
 from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
 from geko_app.pages import train_form
-from geko_app.pages.components import ServerFunction, live_html, plain, script_call, str_arg
+from geko_app.pages.components import QUIET, ServerFunction, live_html, plain, script_call, str_arg
 from geko_app.pages.dashboard import dashboard_endpoints
 from geko_app.pages.exports import export_endpoints
-from geko_app.pages.train_form import QUIET, Layout
+from geko_app.pages.form_helpers import foot_message
+from geko_app.pages.train_form import Layout
 from geko_app.services import Services
 from geko_app.telemetry import Telemetry
 from geko_app.views.dashboard import queued_message
 from geko_app.views.preview import card
+from geko_app.workers.hub_token import check_token
 from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
@@ -39,12 +41,12 @@ def build(services: Services, blocks: gr.Blocks) -> None:
     shown = form.defaults(str(supervisor.store.root))
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_id="geko-form"):
-            layout = train_form.build(supervisor.store, shown)
-            with gr.Row(elem_classes="geko-start-row"):
-                preview = gr.Button("Preview data & memory", elem_id="geko-preview-button", min_width=120)
-                start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=120)
-            gr.HTML('<ul class="geko-start-warnings" role="status" hidden></ul>', padding=False)
-            message = gr.Markdown(elem_id="geko-message")
+            layout = train_form.build(services, shown)
+            with gr.Column(elem_id="geko-foot"):
+                message = foot_message()
+                with gr.Row(elem_classes="geko-start-row"):
+                    preview = gr.Button("Check", elem_id="geko-preview-button", min_width=100)
+                    start = gr.Button("Start training", variant="primary", elem_id="geko-start", min_width=140)
         with gr.Column(scale=9, min_width=320):
             live_html("preview", [_preview_endpoint(services.previews)])
             endpoints = [*dashboard_endpoints(supervisor, Telemetry()), *export_endpoints(services.exports)]
@@ -88,10 +90,10 @@ def _show_field_errors(clicked: Any, errors: gr.JSON) -> None:
 
 def _on_start(supervisor: Supervisor, check: form.Check) -> Callable[..., tuple[str, FieldErrors]]:
     def start(*values: Any) -> tuple[str, FieldErrors]:
-        problems = form.problems_of(values[:-1], check)
-        if problems:
-            return not_started(problems, "Not started."), field_errors(problems)
         try:
+            problems = _problems(values, check)
+            if problems:
+                return not_started(problems, "Not started."), field_errors(problems)
             run_id = supervisor.start(form.to_config(values[:-1]), hub_token(values))
         except GekoError as error:
             return plain(str(error)), NOWHERE
@@ -102,15 +104,25 @@ def _on_start(supervisor: Supervisor, check: form.Check) -> Callable[..., tuple[
 
 def _on_preview(previews: PreviewJobs, check: form.Check) -> Callable[..., tuple[str, str, FieldErrors]]:
     def preview(*values: Any) -> tuple[str, str, FieldErrors]:
-        problems = form.problems_of(values[:-1], check)
-        if problems:
-            return "", not_started(problems, "Not checked."), field_errors(problems)
         try:
+            problems = _problems(values, check)
+            if problems:
+                return "", not_started(problems, "Not checked."), field_errors(problems)
             return previews.start(form.to_config(values[:-1]), hub_token(values)), "", []
         except GekoError as error:
             return "", plain(str(error)), NOWHERE
 
     return preview
+
+
+def _problems(values: tuple[Any, ...], check: form.Check) -> dict[str, str]:
+    """What is wrong with the form: its values, else its names and files, else what the Hub does not give.
+
+    Asking the Hub here takes a moment; a run would say the same, after it has loaded its libraries.
+    """
+    token = hub_token(values)
+    check_token(token)
+    return form.problems_of(values[:-1], check) or form.hub_problems_of(values[:-1], token)
 
 
 def hub_token(values: tuple[Any, ...]) -> str:

@@ -1,31 +1,33 @@
-"""The form of the Train page: components of the declared fields, and how they change each other. Starts nothing."""
+"""The form of the Train page: four steps with the declared fields, and how the fields change each other. Starts nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from geko_app.form import export
 from geko_app.form import values as form
-from geko_app.form.fields import FIELDS, GROUPS, PRECISION_KEY, PRESET_KEY, FormField
-from geko_app.form.preset_results import preset_choices, preset_note
+from geko_app.form.fields import FIELDS, PRECISION_KEY, PRESET_KEY, STEPS, FormField, Step
+from geko_app.form.preset_results import preset_choices, preset_lines, preset_note
 from geko_app.hardware import precisions
-from geko_app.pages.components import mount_script, script_call, str_arg
+from geko_app.pages.components import HIDDEN, QUIET, mount_script, script_call, str_arg
+from geko_app.pages.form_exports import export_section
+from geko_app.pages.form_helpers import check_summary, data_table, picker
 from geko_app.runs.store import RunStore
+from geko_app.services import Services
 from geko_engine.data.local_files import FILE_KINDS
 from geko_engine.data.text_files import PACKED
 from geko_engine.exceptions import GekoError
 
-OPEN_GROUPS = ("Model and data", "Training")
+OPEN_GROUPS = tuple(step.open for step in STEPS if step.open)
 GEKO_KEYS = [f.key for f in FIELDS if f.key.startswith("geko.") and f.key != PRESET_KEY]
+COLUMN_KEYS = [f.key for f in FIELDS if f.key.startswith("data.") and f.key.endswith("_column")]
 DRAFTED = [f.key for f in FIELDS if f.key != "output_dir"]  # a folder belongs to the server, not to the browser
-HIDDEN = "<span hidden></span>"  # of a part that only has a script
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+TOKEN_GROUP = "Model options"
 
 
 @dataclass
@@ -36,11 +38,13 @@ class Layout:
         fields: by key.
         folded: the folded groups by name.
         token: the field of the Hub token, which is never kept.
+        roles: the part with the table of the data; its value are the columns that were chosen over it.
     """
 
     fields: dict[str, gr.components.Component] = dataclasses.field(default_factory=dict)
     folded: dict[str, gr.Accordion] = dataclasses.field(default_factory=dict)
     token: list[gr.components.Component] = dataclasses.field(default_factory=list)
+    roles: gr.HTML | None = None
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -48,30 +52,51 @@ class Layout:
         return [*(self.fields[f.key] for f in FIELDS), *self.token]
 
 
-def build(store: RunStore, shown: dict[str, Any]) -> Layout:
+def build(services: Services, shown: dict[str, Any]) -> Layout:
     """Add the form to the open layout, all groups folded but OPEN_GROUPS.
 
     Args:
-        store: receives uploaded files, and has the runs whose settings can be taken over.
+        services: behind the page: uploads, runs whose settings can be taken over, tables of the data.
         shown: initial value of each field by key.
     """
     layout = Layout()
-    for group in GROUPS:
-        fields = [field for field in FIELDS if field.group == group]
-        if group in OPEN_GROUPS:
-            gr.Markdown(f"### {group}")
-            _fields(store, fields, shown, layout)
-        else:
-            with gr.Accordion(group, open=False) as folded:
-                _fields(store, fields, shown, layout)
-                if group == GROUPS[-1]:
-                    layout.token.append(_token())
-            layout.folded[group] = folded
+    for number, step in enumerate(STEPS, 1):
+        with gr.Column(elem_id=f"geko-step-{step.name.lower()}", elem_classes="geko-step"):
+            gr.HTML(_step_head(number, step), padding=False)
+            _step(services, step, shown, layout)
     gr.HTML(html_template=HIDDEN, js_on_load=mount_script("form_details"), padding=False, details=_details())
+    _notes(shown)
+    picker(services)
     _wire(layout)
-    _export_section(layout, shown)
-    _accept_settings(store, layout)
+    with gr.Column(elem_classes="geko-step geko-step-export"):
+        export_section(layout.fields, shown)
+    _accept_settings(services.supervisor.store, layout)
     return layout
+
+
+def _step_head(number: int, step: Step) -> str:
+    return (
+        f'<div class="geko-step-head"><span class="number" aria-hidden="true">{number}</span>'
+        f"<h3>{escape(step.name)}</h3><p>{escape(step.hint)}</p></div>"
+    )
+
+
+def _step(services: Services, step: Step, shown: dict[str, Any], layout: Layout) -> None:
+    store = services.supervisor.store
+    fields = [field for field in FIELDS if field.group == step.open]
+    if step.open == "Data":  # the table stands between the training data and the evaluation data
+        _fields(store, fields[:1], shown, layout)
+        layout.roles = data_table(services, shown)
+        fields = fields[1:]
+    elif not step.open:
+        check_summary()
+    _fields(store, fields, shown, layout)
+    for group in step.folded:
+        with gr.Accordion(group, open=False) as folded:
+            _fields(store, [field for field in FIELDS if field.group == group], shown, layout)
+            if group == TOKEN_GROUP:
+                layout.token.append(_token())
+        layout.folded[group] = folded
 
 
 def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], layout: Layout) -> None:
@@ -83,9 +108,8 @@ def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], lay
         else:
             rows.append([field])
     for row in rows:
-        with gr.Row(
-            equal_height=not row[0].upload, elem_classes="geko-with-upload" if row[0].upload else "geko-fields"
-        ):
+        kind = "geko-with-upload" if row[0].upload else "geko-pair" if row[0].half_width else "geko-fields"
+        with gr.Row(equal_height=not row[0].upload, elem_classes=kind):
             for field in row:
                 layout.fields[field.key] = _component(field, shown[field.key])
                 if field.upload:
@@ -137,12 +161,28 @@ def _component(field: FormField, value: Any) -> gr.components.Component:
 
 
 def _details() -> dict[str, dict[str, str]]:
-    """Label and details of every field, by its id on the page."""
+    """Label, help and details of every field, by its id on the page."""
     more = {PRESET_KEY: preset_note(), PRECISION_KEY: precisions()[1]}
     return {
-        _field_id(field.key): {"label": field.label, "text": f"{field.details} {more.get(field.key, '')}".strip()}
+        _field_id(field.key): {
+            "label": field.label,
+            "text": f"{field.help} {field.details} {more.get(field.key, '')}".strip(),
+        }
         for field in FIELDS
     }
+
+
+def _notes(shown: dict[str, Any]) -> None:
+    """Adds the lines under fields: of the preset, what it cost where it was measured."""
+    gr.HTML(
+        html_template=HIDDEN,
+        js_on_load=mount_script("form_notes"),
+        padding=False,
+        lines=preset_lines(),
+        preset=PRESET_KEY,
+        chosen=shown[PRESET_KEY],
+        keys=[field.key for field in FIELDS],
+    )
 
 
 def _field_id(key: str) -> str:
@@ -152,7 +192,7 @@ def _field_id(key: str) -> str:
 def _token() -> gr.Textbox:
     return gr.Textbox(
         label="Hub token",
-        info="For gated or private models and data. Passed to the training process only, never written to a file.",
+        info="For gated or private models and data. Never written to a file.",
         type="password",
         elem_id="field-token",
         max_lines=1,
@@ -163,21 +203,11 @@ def _token() -> gr.Textbox:
 
 
 def _wire(layout: Layout) -> None:
-    rules = form.demo_rules()
-    keys = [rule["key"] for rule in rules]
-    followed = sorted({key for rule in rules for key in rule["follows"]})
-    inputs = [*followed, *keys]
-    gr.on(
-        [layout.fields[key].change for key in followed],
-        fn=None,
-        inputs=[layout.fields[key] for key in inputs],
-        outputs=[layout.fields[key] for key in keys],
-        js=script_call("form_demo_defaults", "demoDefaults", rules, inputs),
-        **QUIET,
-    )
+    _follow_demo(layout)
+    _follow_lora(layout)
     preset = layout.fields[PRESET_KEY]
     values = form.preset_values()
-    gr.on(
+    chosen = gr.on(
         [preset.input],
         fn=None,
         inputs=[preset, *(layout.fields[key] for key in GEKO_KEYS)],
@@ -185,12 +215,41 @@ def _wire(layout: Layout) -> None:
         js=script_call("form_presets", "presetValues", values, GEKO_KEYS),
         **QUIET,
     )
+    _keep_after(chosen, layout)
     gr.on(
         [layout.fields[key].change for key in GEKO_KEYS],
         fn=None,
         inputs=[preset, *(layout.fields[key] for key in GEKO_KEYS)],
         outputs=[preset],
         js=script_call("form_presets", "presetName", values, GEKO_KEYS),
+        **QUIET,
+    )
+
+
+def _follow_demo(layout: Layout) -> None:
+    rules = form.demo_rules()
+    keys = [rule["key"] for rule in rules]
+    followed = sorted({key for rule in rules for key in rule["follows"]})
+    inputs = [*followed, *keys]
+    changed = gr.on(
+        [layout.fields[key].change for key in followed],
+        fn=None,
+        inputs=[layout.fields[key] for key in inputs],
+        outputs=[layout.fields[key] for key in keys],
+        js=script_call("form_demo_defaults", "demoDefaults", rules, inputs),
+        **QUIET,
+    )
+    _keep_after(changed, layout)
+
+
+def _follow_lora(layout: Layout) -> None:
+    """Only a visitor's own press counts: the settings of a run and of a YAML text stay as they are."""
+    rate = layout.fields["training.learning_rate"]
+    layout.fields["lora.enabled"].input(
+        fn=None,
+        inputs=[layout.fields["lora.enabled"], rate, layout.fields["model.name"]],
+        outputs=[rate],
+        js=script_call("form_lora", "loraRate", form.learning_rates()),
         **QUIET,
     )
 
@@ -204,7 +263,9 @@ def _accept_settings(store: RunStore, layout: Layout) -> None:
         padding=False,
     )
     outputs = [*(layout.fields[f.key] for f in FIELDS), *layout.folded.values()]
-    request.change(_requested_settings(store, list(layout.folded)), request, outputs, concurrency_limit=None, **QUIET)
+    fill = _requested_settings(store, list(layout.folded))
+    filled = request.change(fill, request, outputs, concurrency_limit=None, **QUIET)
+    _keep_after(filled, layout)
 
 
 def _requested_settings(store: RunStore, folded: list[str]) -> Callable[[Any], list[Any]]:
@@ -229,6 +290,15 @@ def _requested_settings(store: RunStore, folded: list[str]) -> Callable[[Any], l
     return settings
 
 
+def _keep_after(event: Any, layout: Layout) -> None:
+    """Keep the draft after an event that fills in fields: those of a folded group are not drawn, and tell nobody."""
+    event.then(fn=None, inputs=[layout.fields[f.key] for f in FIELDS], outputs=[], js=_keep_script(), **QUIET)
+
+
+def _keep_script() -> str:
+    return script_call("form_draft", "keepDraft", [f.key for f in FIELDS], DRAFTED)
+
+
 def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
     """Keep what was typed in over a reload, in the browser and nowhere else.
 
@@ -237,72 +307,18 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
         blocks: of the whole page.
     """
     fields, drafted = [layout.fields[f.key] for f in FIELDS], [layout.fields[key] for key in DRAFTED]
-    gr.on(
-        [field.change for field in fields],
-        fn=None,
-        inputs=fields,
-        outputs=[],
-        js=script_call("form_draft", "keepDraft", [f.key for f in FIELDS], DRAFTED),
-        **QUIET,
-    )
+    gr.on([field.change for field in fields], fn=None, inputs=fields, outputs=[], js=_keep_script(), **QUIET)
+    if layout.roles is not None:
+        columns = [layout.fields[key] for key in COLUMN_KEYS]
+        chosen = layout.roles.change(
+            fn=None,
+            inputs=[layout.roles, *columns],
+            outputs=columns,
+            js=script_call("form_data", "columnValues", COLUMN_KEYS),
+            **QUIET,
+        )
+        _keep_after(chosen, layout)
     restore = script_call("form_draft", "restoreDraft", DRAFTED)
     restored = blocks.load(fn=None, inputs=drafted, outputs=drafted, js=restore, **QUIET)
     # What is typed in before this is overwritten: tests wait for it.
     restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)
-
-
-# ---------------------------------------------------------------- the same run as YAML, command and Python
-
-
-def _export_section(layout: Layout, shown: dict[str, Any]) -> None:
-    fields = [layout.fields[f.key] for f in FIELDS]
-    yaml, command, script = _exports(*(shown[f.key] for f in FIELDS))
-    with gr.Accordion("YAML, command and Python", open=False, elem_id="geko-export") as section:
-        gr.Markdown(
-            "The run above as a configuration file, a command and a script. You can edit or paste YAML and apply it."
-        )
-        # The fields are not inputs of this event: one that ends late would remove the errors shown at them.
-        updates = gr.HTML(html_template=HIDDEN, js_on_load=mount_script("form_export"), padding=False)
-        outputs: list[gr.components.Component] = [
-            gr.Code(yaml, label="YAML", language="yaml", interactive=True, elem_id="geko-yaml", wrap_lines=True)
-        ]
-        apply = gr.Button("Apply this YAML", size="sm", elem_id="geko-apply-yaml")
-        message = gr.Markdown(elem_id="geko-yaml-message")
-        for text, label, language in ((command, "Command", "shell"), (script, "Python", "python")):
-            name = f"geko-{label.lower()}"
-            outputs.append(
-                gr.Code(text, label=label, language=language, interactive=False, elem_id=name, wrap_lines=True)
-            )
-    section.expand(_exports, fields, outputs, concurrency_limit=None, preprocess=False, **QUIET)
-    updates.change(_update_exports, updates, outputs, trigger_mode="always_last", concurrency_limit=None, **QUIET)
-    apply.click(_apply_yaml, outputs[0], [message, *fields], concurrency_limit=None, **QUIET)
-
-
-def _update_exports(values: Any) -> tuple[str, str, str]:
-    """The exports of what the script sent: the values in the order of FIELDS, as JSON."""
-    try:
-        found = json.loads(values)
-    except (TypeError, ValueError, RecursionError):
-        found = None
-    return _exports(*found) if isinstance(found, list) and len(found) == len(FIELDS) else ("", "", "")
-
-
-def _exports(*values: Any) -> tuple[str, str, str]:
-    """(YAML, command, Python) of the form's values; instead of them, comments that name what is wrong."""
-    try:
-        config = form.to_config(values)
-    except GekoError as error:
-        text = "\n".join(f"# {form.label_of(key)}: {message}" for key, message in error.problems)
-        return text, text, text
-    return export.as_yaml(config), export.as_command(config), export.as_python(config)
-
-
-def _apply_yaml(text: str) -> list[Any]:
-    """Fill in the form from YAML; if that is invalid, say why and leave the form alone."""
-    notes: list[str] = []
-    try:
-        shown = export.from_yaml(str(text or ""), on_renamed=notes.append)
-    except GekoError as error:
-        problems = "\n\n".join(f"{key + ': ' if key else ''}{message}" for key, message in error.problems)
-        return [problems, *(gr.skip() for _ in FIELDS)]
-    return ["".join(notes), *(shown[f.key] for f in FIELDS)]

@@ -1,5 +1,7 @@
 // Fields that have other defaults for the demo.
 
+import { showNote } from './form_notes.js';
+
 /**
  * @typedef {object} Rule
  * @property {string} key
@@ -21,7 +23,9 @@ export function demoDefaults(rules, keys) {
     const changed = rules.map((rule) => {
       const isDemo = rule.follows.every((key) => String(now[key] ?? '').trim() === rule.is);
       const [from, to] = isDemo ? [rule.usual, rule.demo] : [rule.demo, rule.usual];
-      return String(now[rule.key] ?? '') === String(from) ? to : now[rule.key];
+      if (String(now[rule.key] ?? '') !== String(from)) return now[rule.key];
+      showNote(rule.key, ''); // it was about the value before
+      return to;
     });
     return changed.length === 1 ? changed[0] : changed;
   };

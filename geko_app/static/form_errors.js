@@ -1,6 +1,6 @@
 // Errors at the fields of the form: those found before a start, and those that only the training process found.
 
-import { node, sleep } from './dom.js';
+import { emit, node, sleep } from './dom.js';
 
 /**
  * @typedef {object} FieldError
@@ -10,9 +10,14 @@ import { node, sleep } from './dom.js';
  */
 
 const OPENING = 2000; // milliseconds that a group of the form may take to open
+const INPUTS = 'input:not([type=range], [type=hidden]), textarea, select';
+
+/** @type {FieldError[]} those that stand at a field now, in the order of the form */
+let shown = [];
 
 export function clearFieldErrors() {
   document.querySelectorAll('.geko-field-error').forEach((error) => error.remove());
+  keep([]);
 }
 
 /** For an event of the form: shows what its handler found. */
@@ -24,40 +29,64 @@ export function fieldErrors() {
 }
 
 /**
- * Shows errors at their fields, and scrolls to the first one; to the message at the button if none has a field. Those
+ * Shows errors at their fields, and goes to the first one; to the message at the button if none has a field. Those
  * shown before are removed.
  * @param {FieldError[]} errors
  */
 export async function showFieldErrors(errors) {
   clearFieldErrors();
-  const fields = [];
+  const placed = [];
   for (const error of errors.filter(({ group }) => group)) {
-    const field = await openField(`field-${error.key.replaceAll('.', '-')}`, error.group);
-    if (field) fields.push(showAt(field, error.reason));
+    const field = await openField(error);
+    if (!field) continue;
+    showAt(field, error);
+    placed.push(error);
   }
-  // At once: what is still opening would end a smooth one.
-  if (fields.length) fields[0].scrollIntoView({ block: 'center' });
+  keep(placed);
+  if (placed.length) await goToFirstError();
   else if (errors.length) document.getElementById('geko-message')?.scrollIntoView({ block: 'nearest' });
+}
+
+/** Unfolds the group of the first error, scrolls to its field and focuses it. */
+export async function goToFirstError() {
+  const field = shown.length ? await openField(shown[0]) : null;
+  if (!field) return;
+  // At once: what is still opening would end a smooth one.
+  field.scrollIntoView({ block: 'center' });
+  const input = field.querySelector(INPUTS);
+  if (input instanceof HTMLElement) input.focus({ preventScroll: true });
 }
 
 /**
  * @param {HTMLElement} field
- * @param {string} reason
+ * @param {FieldError} error
  */
-function showAt(field, reason) {
-  const message = node('p', 'geko-field-error', reason);
+function showAt(field, error) {
+  const message = node('p', 'geko-field-error', error.reason);
   message.setAttribute('role', 'alert');
   field.append(message);
-  field.addEventListener('input', () => message.remove(), { once: true });
-  return field;
+  const remove = () => {
+    message.remove();
+    keep(shown.filter((other) => other !== error));
+  };
+  field.addEventListener('input', remove, { once: true });
+}
+
+/** @param {FieldError[]} errors */
+function keep(errors) {
+  const isMended = shown.length > 0 && errors.length === 0;
+  shown = errors;
+  // What the foot says of them is over when the last one is mended.
+  document.getElementById('geko-message')?.classList.toggle('is-over', isMended);
+  emit('geko-errors', errors.length);
 }
 
 /**
- * The field `id`. A folded group holds none, or hides it, so it is opened first.
- * @param {string} id
- * @param {string} group
+ * The field of an error. A folded group holds none, or hides it, so it is opened first.
+ * @param {FieldError} error
  */
-async function openField(id, group) {
+async function openField({ key, group }) {
+  const id = `field-${key.replaceAll('.', '-')}`;
   const isShown = () => Boolean(document.getElementById(id)?.offsetParent);
   const heads = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('#geko-form button.label-wrap'));
   if (!isShown()) [...heads].find((head) => head.firstElementChild?.textContent === group)?.click();

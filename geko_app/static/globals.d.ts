@@ -40,9 +40,11 @@ interface Window {
 
 interface WindowEventMap {
   'geko-chosen': CustomEvent<string[]>;
+  'geko-check': CustomEvent<import('./preview.js').Preview>;
   'geko-choose': CustomEvent<string[]>;
   'geko-compare': CustomEvent<boolean>;
   'geko-download': CustomEvent<{ url?: string; orig_name?: string } | null>;
+  'geko-errors': CustomEvent<number>;
   'geko-form': CustomEvent<unknown[]>;
   'geko-open': CustomEvent<string>;
   'geko-preview': CustomEvent<string>;

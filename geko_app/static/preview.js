@@ -1,6 +1,6 @@
 // The preview of data and memory before a start: asks for its job until that has ended, and draws what is known.
 
-import { node, setText, View } from './dom.js';
+import { emit, node, setText, View } from './dom.js';
 import { pollJob } from './poll.js';
 
 /**
@@ -105,6 +105,7 @@ class PreviewCard extends View {
     this.q('.l-odd').hidden = !preview.findings.length;
     this.q('.l-findings').replaceChildren(...preview.findings.map((sentence) => node('li', '', sentence)));
     this.warnAtStart(preview.warnings);
+    emit('geko-check', preview);
   }
 
   /**

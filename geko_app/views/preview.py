@@ -92,7 +92,7 @@ def data_figures(checked: Mapping[str, Event]) -> list[dict[str, str]]:
     return [
         {"name": "Samples", "value": f"{train['samples']:,}", "note": f"of {train['rows']:,} rows"},
         {
-            "name": "Learned tokens",
+            "name": "Trained tokens",
             "value": format_percent(targets / max(1, tokens)),
             "note": f"{format_count(targets)} of {format_count(tokens)}",
         },

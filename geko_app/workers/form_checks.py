@@ -43,13 +43,13 @@ class FormChecks:
         memory: int = MEMORY,
         seconds: int = SECONDS,
     ) -> None:
-        self._roots = roots or AllowedRoots()
+        self.roots = roots or AllowedRoots()
         self._command, self._memory, self._seconds = tuple(command), memory, seconds
         self._slots = threading.BoundedSemaphore(MAX_ACTIVE)
 
     def __call__(self, config: RunConfig) -> list[Problem]:
         """(dotted field, message) of every problem; none if a run can start."""
-        outside = self._roots.problems(config)
+        outside = self.roots.problems(config)
         if outside:
             return outside  # what lies there is not even looked for
         if not any(field != "output_dir" for field in paths_of(config)):

@@ -11,6 +11,7 @@ PISSA = ("pissa", "pissa_niter_16")  # initializations that change the base weig
 GIVEN = "given in Python"  # as data.train: the trainer of a script has the data
 GENERAL = "general"
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
+LORA_LEARNING_RATE = 2e-4  # the page sets it with LoRA: adapters take a higher one than all weights
 
 
 @dataclass

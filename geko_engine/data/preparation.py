@@ -31,6 +31,7 @@ from geko_engine.data.formats import (
     brings_template,
     column_names,
     give_template,
+    guess_note,
     recognise,
     restore_integers,
 )
@@ -50,6 +51,7 @@ HOLDS_OUT = (
     "num_epochs = auto holds out {share:.3g} % of the training data, to see when more training no longer helps: give data.eval "
     "to train on all of it."
 )
+OTHER_COLUMNS = "To read others, set data.prompt_column and data.completion_column, or data.text_column."
 PLAIN, LEFT = "plain", "left"
 Emit = Callable[[Event], None]
 
@@ -144,6 +146,8 @@ def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, 
     rows.clear()
     found = {}
     for name, (mine, restored, format, origin) in read.items():
+        if name == "training" and (note := guess_note(format, config.data)):
+            emit(Message(f"{note} {OTHER_COLUMNS}"))
         use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
         found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)

@@ -133,7 +133,7 @@ def _checkpoints_in(path: Path) -> list[str]:
     return found[:3]
 
 
-def hub_problems(config: RunConfig) -> list[Problem]:
+def hub_problems(config: RunConfig, token: str | None = None) -> list[Problem]:
     """(dotted field, message) of models and datasets without access. Asks for all at once; about 10 seconds at most."""
     datasets = {"data.train": config.data.train, "data.eval": config.data.eval or DEMO}
     if datasets["data.eval"] == datasets["data.train"]:
@@ -142,7 +142,7 @@ def hub_problems(config: RunConfig) -> list[Problem]:
     repos += [(field, name, "dataset", None) for field, name in datasets.items()]
     repos = [repo for repo in repos if repo[1] != DEMO and not is_local(repo[1])]
     with ThreadPoolExecutor(max(1, len(repos))) as pool:
-        errors = pool.map(lambda repo: access_error(*repo[1:]), repos)
+        errors = pool.map(lambda repo: access_error(repo[1], str(repo[2]), repo[3], token), repos)
         return [(error.field or repo[0], str(error)) for repo, error in zip(repos, errors, strict=True) if error]
 
 

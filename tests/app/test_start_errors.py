@@ -23,7 +23,7 @@ def test_the_first_problem_is_the_first_of_the_form() -> None:
     said = not_started(PROBLEMS, "Not started.")
     assert said == r"**Not started.** Model: No model \<b\>is\</b\> given. Also wrong: Seed, own.setting."
     assert [error["key"] for error in field_errors(PROBLEMS)] == ["model.name", "training.seed", "own.setting"]
-    assert [error["group"] for error in field_errors(PROBLEMS)] == ["Model and data", "Advanced", ""]
+    assert [error["group"] for error in field_errors(PROBLEMS)] == ["Model", "Optimization", ""]
 
 
 def test_a_sentence_is_shown_as_it_is() -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from geko_app.form import preset_results
+from geko_app.form import values as form
 from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.selection import PRESETS
 from geko_engine.runs.folder import RunFolder
 from tests.app.views.test_runs import ended
 from tests.browser.conftest import WAIT, Server
@@ -31,6 +34,39 @@ def test_a_preset_sets_every_threshold_and_a_change_makes_it_custom(page: Page) 
     page.locator("#field-geko-preset").get_by_text("Recommended").click()
     expect(page.locator(SLIDER)).to_have_value("0.85")
     expect(page.locator("#field-geko-preset input[value=recommended]")).to_be_checked()
+
+
+def test_a_preset_counts_while_its_fields_are_folded(page: Page, server: Server) -> None:
+    page.locator("#field-geko-preset").get_by_text("Aggressive").click()
+    aggressive = preset_results.preset_lines()["aggressive"]
+    expect(page.locator("#field-geko-preset .geko-field-note")).to_have_text(aggressive)
+    page.wait_for_function("JSON.parse(localStorage.getItem('geko-draft-2'))['geko.freeze_confidence'] === 0.9")
+    start(page)
+    expect(page.locator(".b-stop")).to_be_visible()  # the run is there
+    (run,) = server.runs()
+    assert RunFolder(run).config().geko == PRESETS["aggressive"]
+
+
+def test_lora_brings_its_own_learning_rate_and_says_so(page: Page) -> None:
+    rate = page.locator("#field-training-learning_rate input")
+    note = page.locator("#field-training-learning_rate .geko-field-note")
+    switch = page.locator("#field-lora-enabled input")
+    usual, demo = (form.from_config(config)["training.learning_rate"] for config in (RunConfig(), RunConfig.demo()))
+    expect(rate).to_have_value(demo)
+    switch.check()
+    expect(rate).to_have_value("0.0002")
+    expect(note).to_have_text("0.0002, the default for LoRA")
+    switch.uncheck()
+    expect(rate).to_have_value(demo)
+    fill(page, {"model.name": "owner/model"})
+    expect(rate).to_have_value(usual)
+    switch.check()
+    expect(rate).to_have_value("0.0002")
+    rate.fill("0.001")
+    expect(note).to_have_count(0)
+    switch.uncheck()
+    expect(note).to_have_text(f"Yours is kept; the default without LoRA is {usual}")
+    expect(rate).to_have_value("0.001")
 
 
 def test_a_yaml_fills_the_form_in_and_a_wrong_one_is_answered(page: Page) -> None:
@@ -103,13 +139,7 @@ def test_rows_that_teach_nothing_are_refused_at_the_field_to_change_and_the_form
 ) -> None:
     path = server.folder / "rows.jsonl"
     path.write_text((json.dumps(row) + "\n") * 1200, encoding="utf-8")
-    unfold(page, "Columns and splits")
-    fill(page, {"data.max_length": "100"})
-    page.wait_for_function(
-        "String(JSON.parse(localStorage.getItem('geko-draft-2') || '{}')['data.max_length']) === '100'"
-    )
-    page.locator("#geko-form button.label-wrap", has_text="Columns and splits").click()  # folded again
-    fill(page, {"data.train": str(path), "training.num_epochs": "7"})
+    fill(page, {"data.max_length": "100", "data.train": str(path), "training.num_epochs": "7"})
     start(page)
     message = page.locator(f"#field-{field} .geko-field-error")  # its group is unfolded
     expect(message).to_contain_text("None of the 1,000 first rows has anything to learn", timeout=WAIT)

@@ -41,6 +41,10 @@ def group_head(page: Page, field: FormField) -> Locator:
     return page.locator("#geko-form button.label-wrap", has_text=field.group).first
 
 
+def attention(page: Page) -> Locator:
+    return page.locator("#geko-foot .geko-attention")
+
+
 def press_with(page: Page, field: FormField, value: str, button: Locator) -> str:
     """Type `value`, fold the field's group again, and press the button. Returns the value before."""
     folded = field.group not in OPEN_GROUPS
@@ -68,14 +72,18 @@ def test_a_wrong_field_is_shown_wherever_it_is(page: Page, server: Server, press
         message = field_part(page, field).locator(".geko-field-error")
         expect(message, f"{field.key} = {value!r}").to_be_in_viewport()
         expect(page.locator("#geko-message")).to_contain_text(f"{field.label}: {message.inner_text()[:20]}")
+        expect(page.locator("#geko-message")).to_be_in_viewport()  # beside the button, wherever the form is scrolled
+        expect(attention(page)).to_have_text("1 field needs attention")
+        expect(box(page, field)).to_be_focused()
         box(page, field).fill(before)
         expect(message).to_have_count(0)
+        expect(attention(page)).to_be_hidden()
     assert server.runs() == []
 
 
 @pytest.mark.parametrize("press", START)
 def test_of_several_wrong_fields_the_first_of_the_form_is_in_view(page: Page, press: str) -> None:
-    unfold(page, "Advanced")
+    unfold(page, "Optimization")
     for key in ("training.seed", "training.batch_size", "model.name"):
         field = next(field for field in WRONG if field.key == key)
         box(page, field).fill("" if key == "model.name" else "1.5")
@@ -86,6 +94,25 @@ def test_of_several_wrong_fields_the_first_of_the_form_is_in_view(page: Page, pr
     expect(page.locator(".geko-field-error")).to_have_count(3)
     expect(page.locator("#geko-message")).to_contain_text("Model: ")
     expect(page.locator("#geko-message")).to_contain_text("Also wrong: Batch size, Seed.")
+    box(page, model).fill("demo")
+    expect(attention(page)).to_have_text("2 fields need attention")
+    attention(page).click()
+    batch = next(field for field in WRONG if field.key == "training.batch_size")
+    expect(box(page, batch)).to_be_focused()
+
+
+def test_a_model_that_is_nowhere_is_answered_at_its_field_and_starts_nothing(page: Page, server: Server) -> None:
+    """The Hub is offline here: no process of a run is started to find that out."""
+    model = next(field for field in FIELDS if field.key == "model.name")
+    box(page, model).fill("owner/nowhere")
+    for press in START.values():
+        page.locator(press).click()
+        message = field_part(page, model).locator(".geko-field-error")
+        expect(message).to_contain_text("is not completely on this machine")
+        expect(message).to_be_in_viewport()
+        box(page, model).fill("owner/nowhere")
+        expect(message).to_have_count(0)
+    assert server.runs() == []
 
 
 @pytest.mark.parametrize("key", ["data.chat_template", "training.precision", "geko.mastery"])

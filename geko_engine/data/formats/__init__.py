@@ -22,7 +22,7 @@ from geko_engine.data.formats.own_templates import (
     brings_template,
     give_template,
 )
-from geko_engine.data.formats.recognition import column_names, format_as_configured, recognise
+from geko_engine.data.formats.recognition import column_names, format_as_configured, guess_note, recognise
 from geko_engine.data.formats.text import PlainText, PromptCompletion
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "column_names",
     "format_as_configured",
     "give_template",
+    "guess_note",
     "recognise",
     "restore_integers",
 ]

@@ -5,16 +5,15 @@ Many rows decide, not one: the first usual format that fits at least half of the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.formats.base import Format, Row
-from geko_engine.data.formats.cells import as_text
 from geko_engine.data.formats.columns import Beside
 from geko_engine.data.formats.conversation import Conversation, PromptCompletionChat
+from geko_engine.data.formats.guessing import guess_pair, is_label
 from geko_engine.data.formats.own_templates import brings_template
 from geko_engine.data.formats.text import PlainText, PromptCompletion
 from geko_engine.data.formats.turns import ROLES
@@ -30,24 +29,6 @@ COLUMN_PAIRS = (
     ("instruction", "response"),
     ("input", "output"),
 )
-# Where no usual pair is there: the one column with a word of the first kind in its name, and the one of the second.
-PROMPT_WORDS = {
-    "prompt",
-    "question",
-    "query",
-    "instruction",
-    "input",
-    "problem",
-    "request",
-    "frage",
-    "pregunta",
-    "domanda",
-}
-ANSWER_WORDS = {
-    *("completion", "answer", "response", "reply", "output", "solution"),
-    *("antwort", "réponse", "reponse", "respuesta", "risposta"),
-}
-WORD_ENDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])")
 CONTEXTS = {"instruction": ("input", "context")}  # further input, where the data has it
 OTHER_CONTEXTS = ("context",)
 MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
@@ -59,8 +40,6 @@ HISTORY_COLUMNS = ("history",)
 TOOL_COLUMNS = ("tools", "functions")
 TURN_COLUMNS = (("role", "content"), ("from", "value"), ("role", "text"))
 ROWS_ASKED = 2000  # spread over the data
-LABEL_LENGTH = 80  # characters; longer is no label
-FEW_LABELS = 20
 RAW, AUTO = "raw", "auto"
 
 
@@ -96,6 +75,22 @@ def format_as_configured(config: DataConfig) -> Format:
         return Conversation(config.messages_column)
     names = config.prompt_column or "prompt", config.completion_column or "completion"
     return PromptCompletion(*names) if config.chat_template in (AUTO, RAW) else PromptCompletionChat(*names)
+
+
+def guess_note(format: Format, config: DataConfig) -> str:
+    """What to say of columns that were guessed: no setting names them and their names are no usual ones; else ""."""
+    if any(getattr(config, f"{name}_column") for name in ("prompt", "completion", "text", "messages", "label")):
+        return ""
+    if isinstance(format, PlainText) and format.text not in TEXT_COLUMNS:
+        return f"Column guessed: {format.text!r} is learned as text."
+    if isinstance(format, PromptCompletion | PromptCompletionChat) and not _is_usual(format):
+        return f"Columns guessed: {format.prompt!r} is the prompt, {format.completion!r} is learned."
+    return ""
+
+
+def _is_usual(format: PromptCompletion | PromptCompletionChat) -> bool:
+    labelled = format.prompt in CLASSIFIED_COLUMNS and format.completion in LABEL_COLUMNS
+    return labelled or (format.prompt, format.completion) in COLUMN_PAIRS
 
 
 class _Recognition:
@@ -154,9 +149,9 @@ class _Recognition:
 
     def _usual(self, label: str | None) -> Format:
         candidates = [*self._conversations(label), *self._pairs(label), *self._labelled(), *self._texts()]
-        candidates = candidates or self._guessed_pairs(label)
         self._refuse_preferences()
         self._refuse_turns()
+        candidates = candidates or self._guessed_pairs(label)
         fitting = [sum(map(fits, self._rows)) for fits, _ in candidates]
         if not candidates:
             raise DataError(
@@ -183,26 +178,20 @@ class _Recognition:
         ]
 
     def _guessed_pairs(self, label: str | None) -> list[Candidate]:
-        """The pair that the words in the names suggest; none where several columns could be meant."""
-        prompts, answers = (self._with_word(words) for words in (PROMPT_WORDS, ANSWER_WORDS))
-        if len(prompts) != 1 or len(answers) != 1 or prompts == answers:
+        """The pair that words in the names or the values suggest. Raises DataError where several could be meant."""
+        found = guess_pair(self._rows, self._present)
+        if found is None:
             return []
-        self._refuse_marked(label, f"{prompts[0]} and {answers[0]}")
-        context = self._context_of(prompts[0], answers[0])
-        return [
-            (_holds(_is_filled, *prompts, *answers), partial(self._pair, prompts[0], answers[0], context, label=label))
-        ]
-
-    def _with_word(self, words: set[str]) -> list[str]:
-        return [name for name in self._present if words & {word.lower() for word in WORD_ENDS.split(name)}]
+        pair = found.prompt, found.completion
+        self._refuse_marked(label, " and ".join(pair))
+        context = None if found.labels else self._context_of(*pair)
+        return [(_holds(_is_filled, *pair), partial(self._pair, *pair, context, label=label, labels=found.labels))]
 
     def _labelled(self) -> list[Candidate]:
         text, label = self._first(CLASSIFIED_COLUMNS), self._first(LABEL_COLUMNS)
         if not text or not label or text == label:
             return []
-        labels = [as_text(value) for row in self._rows if isinstance(value := row.get(label), str | int)]
-        few = 0 < len(set(labels)) <= max(FEW_LABELS, len(labels) // 4)
-        if not few or len(labels) < len(self._rows) / 2 or max(map(len, labels)) > LABEL_LENGTH:
+        if not is_label(self._rows, label):
             return []
         return [(_holds(_is_filled, text), partial(self._pair, text, label, None, labels=True))]
 

@@ -6,6 +6,7 @@ import pytest
 
 from geko_app.form.rerun_options import VARIANTS, changed, offered
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.sections import LORA_LEARNING_RATE
 from geko_engine.exceptions import RunError
 
 
@@ -40,3 +41,8 @@ def test_a_variant_begins_anew_and_nothing_else_changes() -> None:
         assert copy.data == config.data and copy.model == config.model
     with pytest.raises(RunError, match="no way 'nothing'"):
         changed(config, "nothing")
+
+
+def test_lora_brings_its_learning_rate_unless_another_one_was_chosen() -> None:
+    assert changed(RunConfig(), "lora").training.learning_rate == LORA_LEARNING_RATE
+    assert changed(RunConfig.demo(), "lora").training.learning_rate == RunConfig.demo().training.learning_rate

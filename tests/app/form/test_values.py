@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from geko_app.form import export, preset_results
 from geko_app.form import values as form
-from geko_app.form.fields import FIELDS, PRECISION_KEY, PRESET_KEY
+from geko_app.form.fields import FIELDS, GROUPS, PRECISION_KEY, PRESET_KEY, STEPS
 from geko_engine.cli import build_parser, parse_override
 from geko_engine.config.run_config import SECTIONS, RunConfig, apply_overrides
 from geko_engine.config.selection import GEKO_AGGRESSIVE, PRESETS
@@ -119,8 +119,29 @@ def test_presets_show_what_was_measured() -> None:
         assert set(entry["arms"]) == {"plain", *PRESETS} and entry["arms"]["plain"]["compute"] == 1
         assert entry["what"] in preset_results.preset_note()
     found = preset_results.measured()[0]["arms"]
-    for label, name in preset_results.preset_choices()[:-1]:
-        assert f"{100 * found[name]['compute']:.0f} % compute" in label
+    lines = preset_results.preset_lines()
+    assert set(lines) == {name for _, name in preset_results.preset_choices()}
+    for name in PRESETS:
+        assert lines[name].startswith(f"{100 * found[name]['compute']:.0f} % compute")
+
+
+def test_the_data_to_read_is_what_the_form_says_of_it_and_nothing_else() -> None:
+    sent = {
+        "data.train": " rows.csv ",
+        "data.prompt_column": "ask",
+        "data.sample_count": "",
+        "training.num_epochs": "x",
+    }
+    config = form.data_to_read(sent)
+    assert (config.data.train, config.data.prompt_column, config.data.sample_count) == ("rows.csv", "ask", None)
+    assert config.training == RunConfig().training
+    with pytest.raises(ConfigError, match="not a whole number"):
+        form.data_to_read({"data.sample_count": "many"})
+
+
+def test_every_group_is_in_one_step() -> None:
+    in_steps = [group for step in STEPS for group in (step.open, *step.folded) if group]
+    assert sorted(in_steps) == sorted(GROUPS)
 
 
 def test_only_texts_and_choices_of_the_form_change_single_fields() -> None:

@@ -58,7 +58,7 @@ def test_the_card_fills_as_the_preview_goes_on() -> None:
     whole = card(events)
     assert not whole["running"] and whole["status"] == "" and whole["error"] == ""
     assert {figure["name"]: figure["value"] for figure in whole["figures"]} == {
-        "Samples": "98", "Learned tokens": "20.0 %", "Longest sample": "99", "Evaluation": "–",
+        "Samples": "98", "Trained tokens": "20.0 %", "Longest sample": "99", "Evaluation": "–",
         "Memory": "≈ 9 MB", "Time": "≈ 3 min",
     }  # fmt: skip
     assert whole["findings"] == [

@@ -151,14 +151,14 @@ def test_what_the_template_refuses_is_said_in_its_own_words(tokenizer: Any) -> N
 
 
 def test_columns_can_be_named_and_wrong_names_are_answered_with_the_right_ones() -> None:
-    rows = [{"ask": "x", "reply": "y"}]
-    with pytest.raises(DataError, match="None of the columns ask, reply is known") as caught:
+    rows = [{"left": "x", "right": "y"}]
+    with pytest.raises(DataError, match="None of the columns left, right is known") as caught:
         recognise(rows, DataConfig())
     assert caught.value.field == "data.prompt_column"
-    with pytest.raises(DataError, match="no column 'asks'; there are: ask, reply"):
-        recognise(rows, DataConfig(prompt_column="asks", completion_column="reply"))
+    with pytest.raises(DataError, match="no column 'asks'; there are: left, right"):
+        recognise(rows, DataConfig(prompt_column="asks", completion_column="right"))
     with pytest.raises(DataError, match="Name both") as caught:
-        recognise(rows, DataConfig(prompt_column="ask"))
+        recognise(rows, DataConfig(prompt_column="left"))
     assert caught.value.field == "data.completion_column"
     with pytest.raises(DataError, match="Name one of them"):
-        recognise(rows, DataConfig(prompt_column="ask", completion_column="reply", text_column="ask"))
+        recognise(rows, DataConfig(prompt_column="left", completion_column="right", text_column="left"))
