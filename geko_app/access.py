@@ -34,6 +34,8 @@ MAX_BODY = 10_000_000  # bytes of a call; the longest is a form with a YAML text
 OPEN = ("/", "/login", "/favicon.ico", "/manifest.json", "/pwa_icon", "/robots.txt", "/theme.css")
 OPEN_API = ("/gradio_api/theme.css", "/gradio_api/startup-events")
 OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")
+CALLBACK = "/login/callback"  # where the Hub sends visitors of a Space that have signed in
+API = ("/api/v1", "/mcp")  # for programs, which send a token instead of a cookie (geko_app/api)
 PRINTED = 20  # different refusals printed in the terminal; a stranger must not fill a log
 LONGEST = 100  # characters of a foreign value that are quoted
 
@@ -120,7 +122,8 @@ class Access:
     def _site_refusal(self, method: str, path: str, headers: Headers) -> Refusal | None:
         """From another site a link may open the page, and nothing else may be asked; browsers say where from."""
         site = headers.get("sec-fetch-site", "none")
-        opens = method in READING and path == "/" and headers.get("sec-fetch-mode") == "navigate"
+        doors = ("/", CALLBACK) if self.space else ("/",)
+        opens = method in READING and path in doors and headers.get("sec-fetch-mode") == "navigate"
         if site in ("same-origin", "none") or opens:
             return None
         return Refusal(
@@ -132,6 +135,8 @@ def _body_refusal(method: str, path: str, headers: Headers) -> Refusal | None:
     wanted = BODY_TYPES.get(path.rstrip("/"), ("application/json",))
     given = headers.get("content-type", "")
     length = headers.get("content-length", "")
+    if is_api(path) and not given and length in ("", "0"):
+        return None  # such as a stop; a foreign page cannot add the token to a request
     if path.rstrip("/") != UPLOAD and length.isdecimal() and int(length[:20]) > MAX_BODY:
         return Refusal(413, f"A call has at most {MAX_BODY:,} bytes, but this one has {quoted(length)}: send less.")
     if method in READING or given.split(";")[0].strip().lower() in wanted:
@@ -210,7 +215,7 @@ class AccessMiddleware:
         refusal = self.access.refusal(scope["method"], path, headers)
         if refusal is not None:
             self._print(refusal.sentence)
-            await PlainTextResponse(refusal.sentence, refusal.status)(scope, receive, send)
+            await refused(path, refusal)(scope, receive, send)
             return
         answer = self._login_answer(scope, path)
         bounded = receive if path.rstrip("/") == UPLOAD else bounded_body(receive)
@@ -236,6 +241,8 @@ class AccessMiddleware:
             return None
         if is_open(path):
             return None
+        if is_api(path):
+            return refused(path, Refusal(401, "Not signed in: send the API token of this page as a bearer token."))
         return JSONResponse({"detail": "Not signed in: open the page and sign in first."}, 401)
 
     def _sender(self, scope: Scope, path: str, headers: Headers, send: Send) -> Send:
@@ -292,6 +299,20 @@ def client_of(scope: Scope) -> str:
     """The address that a request comes from."""
     client: tuple[str, int] | None = scope.get("client")
     return client[0] if client else ""
+
+
+def is_api(path: str) -> bool:
+    """Whether a path belongs to the interface for programs."""
+    return any(path == start or path.startswith(f"{start}/") for start in API)
+
+
+def refused(path: str, refusal: Refusal) -> Response:
+    """The answer to a request that is not let in: JSON for a program, plain text for a browser."""
+    if not is_api(path):
+        return PlainTextResponse(refusal.sentence, refusal.status)
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+    problems = [{"field": "", "message": refusal.sentence}]
+    return JSONResponse({"detail": refusal.sentence, "problems": problems}, refusal.status, headers)
 
 
 def is_open(path: str) -> bool:

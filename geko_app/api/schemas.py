@@ -1,0 +1,148 @@
+"""What the REST API takes and gives, for its checks and its documentation. Knows no run and no request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HUB_TOKEN = "Of the Hugging Face Hub. It is passed to the worker process and written nowhere."
+
+
+class Strict(BaseModel):
+    """What a client sends: a name that is not known is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StartRequest(Strict):
+    """A run to start."""
+
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Sections with their settings, as in a YAML file for geko-train. What is left out has its default.",
+        examples=[{"model": {"name": "HuggingFaceTB/SmolLM2-135M"}, "data": {"train": "/data/answers.jsonl"}}],
+    )
+    demo: bool = Field(
+        False, description="Begin with the settings of the built-in demo, and change what `config` names."
+    )
+    hub_token: str = Field("", description=HUB_TOKEN)
+
+
+class ExportRequest(Strict):
+    """An export to begin."""
+
+    to: str = Field(description="merged, gguf, ollama or hub.", examples=["merged"])
+    repo: str = Field("", description="Repository for hub, such as ada/support-answers.")
+    merged: bool = Field(False, description="For hub: push a complete model instead of the adapter.")
+    private: bool = Field(True, description="For hub: whether a new repository is private.")
+    hub_token: str = Field("", description=HUB_TOKEN)
+
+
+class RunState(BaseModel):
+    """How a run is going, or how it ended. Null is what is not known (yet)."""
+
+    id: str
+    state: str = Field(
+        description="Its phase (queued, starting, training ...), or complete, stopped, failed, interrupted."
+    )
+    ended: bool = Field(description="Whether it has ended and its process is gone.")
+    reason: str = Field(description="Why it ended.")
+    queue_position: int | None = Field(description="1 is started next; null if it is not queued.")
+    progress: float | None = Field(description="From 0 to 1.")
+    model: str
+    data: str
+    samples: int | None
+    epochs: int | None
+    epochs_done: int | None
+    steps: int | None
+    tokens: int | None = Field(description="Trained tokens.")
+    compute_saved_ratio: float | None = Field(
+        description="Share of plain training's compute that was saved, from 0 to 1."
+    )
+    eval_loss_before: float | None
+    eval_loss_after: float | None
+    exact_match_before: float | None
+    exact_match_after: float | None
+    train_loss: float | None
+    seconds: float | None
+    note: str
+    folder: str = Field(description="The run's folder on the machine of the page.")
+    model_folder: str | None = Field(description="The tuned model's folder.")
+
+
+class RunList(BaseModel):
+    """Some runs, newest first."""
+
+    total: int
+    runs: list[RunState]
+
+
+class Sample(BaseModel):
+    """One training sample and its record. Null is what is not known before its first visit."""
+
+    id: int
+    row: int = Field(description="In the source, from 1.")
+    bucket: str
+    loss: float | None
+    first_loss: float | None
+    confidence: float | None
+    correct: bool | None
+    q_value: float | None
+    times_seen: int
+    flagged: bool
+    suspicions: list[str] = Field(description="Why it looks wrong; empty if it does not.")
+    text: str = Field(description="In a list only the beginning.")
+
+
+class SampleList(BaseModel):
+    """Some samples, and how many match in all."""
+
+    total: int
+    samples: list[Sample]
+
+
+class SampleEpoch(BaseModel):
+    """A sample after one epoch."""
+
+    epoch: int
+    loss: float | None
+    confidence: float | None
+    correct: bool
+    bucket: str
+
+
+class SampleDetail(Sample):
+    """One sample with its whole text and its history."""
+
+    learned: list[str] = Field(description="The parts of the text that are learned.")
+    why: str = Field(description="Why it is in its bucket.")
+    history: list[SampleEpoch]
+
+
+class ExportState(BaseModel):
+    """How far an export has come."""
+
+    to: str
+    merged: bool
+    running: bool
+    text: str = Field(description="What it is doing.")
+    error: str = Field(description="Why it failed; empty if it did not.")
+    place: str = Field(description="Folder, file or address of the result.")
+    sentences: list[str] = Field(description="What to know about the result.")
+
+
+class Problem(BaseModel):
+    """One thing that is wrong."""
+
+    field: str = Field(
+        description='Dotted name of the setting or argument to change, or "".', examples=["training.num_epochs"]
+    )
+    message: str
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer that is no success."""
+
+    detail: str = Field(description="All problems in one text.")
+    problems: list[Problem]
