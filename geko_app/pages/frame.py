@@ -10,7 +10,7 @@ import gradio as gr
 
 from geko_app.hardware import hardware_strip
 from geko_app.pages import playground, runs, samples, train
-from geko_app.pages.components import mount_script, static_text
+from geko_app.pages.components import live_html, mount_script, static_text
 from geko_app.services import Services
 
 
@@ -35,17 +35,21 @@ PAGES = (
     Page("Runs", runs.build, ("runs.css",)),
     Page("Playground", playground.build, ("playground.css",)),
 )
-STYLES = ("style.css", *(style for page in PAGES for style in page.styles))  # in this order
+STYLES = ("style.css", "space.css", *(style for page in PAGES for style in page.styles))  # in this order
 
 
-def build(services: Services) -> gr.Blocks:
+def build(services: Services, *, in_space: bool = False) -> gr.Blocks:
     """The whole page.
 
     Args:
         services: behind the pages.
+        in_space: whether the owner of a Hugging Face Space signs in, and others watch.
     """
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
         gr.HTML(_head(), js_on_load=mount_script("theme"), padding=False)
+        if in_space:
+            live_html("space", [])
+            gr.LoginButton(visible=False)  # brings the sign-in; the banner links to it
         with gr.Tabs(selected=PAGES[0].title, elem_id="geko-pages"):
             for page in PAGES:
                 with gr.Tab(page.title, id=page.title):
