@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOWER := .venv-lower
 AUDIT := .venv-audit
+WHEEL := .venv-wheel
 NODE_STAMP := node_modules/.installed
 
-.PHONY: app demo test test-fast faults coverage gpu lower-bounds check audit docs assets bench screenshots clean
+.PHONY: app demo test test-fast faults coverage gpu lower-bounds wheel wheel-test container-check notebook check audit docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +47,20 @@ lower-bounds:          ## the fast tests on the oldest versions that pyproject.t
 	$(LOWER)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWER)/constraints.txt -e ".[dev]"
 	# Old versions warn about newer ones of others: here a warning is no error.
 	$(LOWER)/bin/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" -o filterwarnings=default --disable-warnings
+
+wheel:                 ## wheel and sdist, into dist/
+	test -x $(WHEEL)/bin/python || $(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check build
+	$(WHEEL)/bin/python -m build --outdir dist .
+
+wheel-test:            ## builds both, looks into them, and uses the wheel in an empty environment outside of this folder
+	$(PYTHON) scripts/wheel_test.py
+
+container-check:       ## builds the CPU image and tries it: another user, a read-only root, a stop, a restart; see the script
+	$(PYTHON) scripts/container_check.py
+
+notebook:              ## writes notebooks/geko.ipynb anew
+	$(PYTHON) scripts/make_notebook.py
 
 audit:                 ## known vulnerabilities of the versions in constraints.txt; needs a network
 	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
@@ -86,4 +101,4 @@ screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) node_modules $(LOWER) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site
+	rm -rf $(VENV) node_modules $(LOWER) $(AUDIT) $(WHEEL) dist .mypy_cache .pytest_cache .ruff_cache .coverage* coverage.xml site

@@ -14,11 +14,16 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from geko_engine import __version__
 from geko_engine.exceptions import GekoError, RunError
 
+if TYPE_CHECKING:
+    from geko_app.api.tokens import ApiOptions
+
 PASSWORD_VARIABLE = "GEKO_APP_PASSWORD"
+TOKEN_VARIABLE = "GEKO_API_TOKEN"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,6 +64,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="GB",
         help="largest file that can be uploaded, in gigabytes (default: 2)",
     )
+    parser.add_argument(
+        "--api-token",
+        metavar="TOKEN",
+        help=f"offer the REST API to programs that send this token (default: none; better from {TOKEN_VARIABLE}, as other "
+        "users of this machine can read the arguments of a process)",
+    )
+    parser.add_argument("--mcp", action="store_true", help="offer the functions of the API as MCP tools at /mcp, too")
+    parser.add_argument(
+        "--resume-on-restart",
+        action="store_true",
+        help="when a signal ends the page during a training, let the next start go on with it",
+    )
     parser.add_argument("--version", action="version", version=f"geko {__version__}")
     return parser
 
@@ -80,20 +97,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         password = check(options)
         from geko_app.access import Access
         from geko_app.form.roots import AllowedRoots
+        from geko_app.space.facts import Space
 
         is_open = reached_by_others(options.host, options.allow_host)
-        access = Access.of(options.host, tuple(options.allow_host), os.environ.get("SPACE_HOST", ""))
-        from geko_app.server import serve
+        space = Space.of(os.environ)
+        runs = space.runs_folder(options.runs) if space else options.runs
+        api = api_of(options)
+        from geko_app.server import ServerOptions, serve
 
         serve(
-            host=options.host,
-            port=options.port,
-            runs=options.runs,
-            password=password,
-            access=access,
-            roots=AllowedRoots.of(options.root, runs=options.runs, is_open=is_open),
-            max_upload=int(options.max_upload * 1e9),
-            root_path=options.root_path.rstrip("/"),
+            ServerOptions(
+                host=options.host,
+                port=options.port,
+                runs=runs,
+                password=password,
+                access=Access.of(options.host, tuple(options.allow_host), os.environ.get("SPACE_HOST", "")),
+                roots=AllowedRoots.of(options.root, runs=runs, is_open=is_open),
+                max_upload=int(options.max_upload * 1e9),
+                root_path=options.root_path.rstrip("/"),
+                api=api,
+                requeue=options.resume_on_restart,
+                space=space if space and space.signs_in and password is None else None,
+            )
         )
     except GekoError as error:
         print(f"geko-app: {error}", file=sys.stderr)
@@ -122,13 +147,33 @@ def check(options: argparse.Namespace) -> str | None:
     if not 0 < options.max_upload < float("inf"):
         raise RunError(f"--max-upload {options.max_upload:g} is no size: give gigabytes, such as 2 or 0.5.")
     password = os.environ.pop(PASSWORD_VARIABLE, None) or None  # no process that the page starts inherits it
-    if not is_loopback(options.host) and password is None and not options.no_password:
+    signs_in = "SPACE_ID" in os.environ and "OAUTH_CLIENT_ID" in os.environ  # then the owner signs in with the Hub
+    if not is_loopback(options.host) and password is None and not options.no_password and not signs_in:
         raise RunError(
             f"--host {options.host} makes the page reachable from other computers: set a password in the environment "
             f"variable {PASSWORD_VARIABLE} (the user name is 'geko'), or add --no-password on a trusted network."
         )
     check_port(options.host, options.port)
     return password
+
+
+def api_of(options: argparse.Namespace) -> ApiOptions | None:
+    """The interface for programs that is asked for, or None.
+
+    Raises:
+        RunError: the token is too short, or --mcp lacks a token or its package.
+    """
+    given = os.environ.pop(TOKEN_VARIABLE, None)  # no process that the page starts inherits it
+    token = options.api_token or given
+    if options.mcp and not token:
+        raise RunError(f"--mcp needs a token: set one in the environment variable {TOKEN_VARIABLE}.")
+    if options.mcp and importlib.util.find_spec("mcp") is None:
+        raise RunError('--mcp needs the package mcp: run `pip install "geko-finetune[mcp]"`.')
+    if not token:
+        return None
+    from geko_app.api.tokens import ApiOptions, ApiToken
+
+    return ApiOptions(ApiToken(token), mcp=options.mcp)
 
 
 def reached_by_others(host: str, allowed: Sequence[str]) -> bool:

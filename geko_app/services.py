@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from geko_app.workers.data_tables import DataTables
@@ -11,6 +12,9 @@ from geko_app.workers.inference_jobs import InferenceJobs
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
+from geko_engine.exceptions import GekoError
+from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.lock import RunLock
 
 
 @dataclass
@@ -29,11 +33,30 @@ class Services:
         self.inference = InferenceJobs(self.supervisor.store)
         self.exports = ExportJobs(self.supervisor.store)
 
-    def shutdown(self) -> None:
-        """End every process of the page; an active training saves a checkpoint first."""
+    def shutdown(self, *, requeue: bool = False) -> None:
+        """End every process of the page; an active training saves a checkpoint first.
+
+        Args:
+            requeue: whether the next page over these runs goes on with that training by itself.
+        """
+        continued = self._not_being_stopped() if requeue else []
         self.supervisor.request_shutdown()  # first: a container gives ten seconds, and the others take some of them
         self.previews.shutdown()
         self.inference.shutdown()
         self.exports.shutdown()
         self.downloads.shutdown()
         self.supervisor.shutdown()
+        for run_id in continued:
+            self._requeue(self.supervisor.store.folder(run_id))
+
+    def _not_being_stopped(self) -> list[str]:
+        """Ids of the active runs that no user has asked to stop."""
+        run_id = self.supervisor.active()
+        return [run_id] if run_id and not self.supervisor.store.folder(run_id).stop_path.exists() else []
+
+    def _requeue(self, folder: RunFolder) -> None:
+        """Put a run that was stopped by the shutdown before all that wait. A run of the command line goes on by itself."""
+        if (folder.status() or Status()).end != "stopped":
+            return
+        with contextlib.suppress(GekoError, OSError), RunLock(folder.path):  # else it can be resumed by hand
+            self.supervisor.queue.add(folder, resume=True, first=True)

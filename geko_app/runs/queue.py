@@ -47,9 +47,10 @@ class RunQueue:
         ids = [run.id for run in self.waiting()]
         return ids[: ids.index(run_id)] if run_id in ids else []
 
-    def add(self, folder: RunFolder, *, resume: bool) -> None:
-        """Put a run at the end; `resume` says whether it continues from a checkpoint."""
-        place = max((run.place for run in self.waiting()), default=0) + 1
+    def add(self, folder: RunFolder, *, resume: bool, first: bool = False) -> None:
+        """Put a run at the end, or before all others; `resume` says whether it continues from a checkpoint."""
+        places = [run.place for run in self.waiting()] or [0]
+        place = min(places) - 1 if first else max(places) + 1
         replace_json(folder.path / MARKER, {"place": place, "resume": resume})
         replace_json(folder.path / "status.json", asdict(Status(QUEUED)))
 

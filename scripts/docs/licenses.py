@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-EXTRAS = ("app", "peft", "bnb", "rich")
+EXTRAS = ("app", "peft", "bnb", "rich", "mcp", "space")
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 

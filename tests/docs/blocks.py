@@ -33,7 +33,9 @@ REPLACED = {"HuggingFaceTB/SmolLM2-135M": str(DEMO_MODEL)}
 SHORTER = " --set data.sample_count=64 --set data.eval_count=16"
 NOT_RUN = {  # the beginning of a command: why it is not run here, and what tests it instead
     "pip ": "fetches packages; the extras are compared with pyproject.toml below",
-    "docker ": "needs docker; tests/app/test_container.py runs what is in the image",
+    "docker ": "needs docker; scripts/container_check.py builds the image and runs it",
+    "GEKO_APP_PASSWORD=choose-one docker ": "needs docker",
+    "GEKO_API_TOKEN=choose-at-least-16-characters geko-app": "serves until it is stopped; tests/app/api start it",
     "ssh ": "needs another machine",
     "geko-app": "serves until it is stopped; tests/app/test_container.py and tests/browser start it",
     "GEKO_APP_PASSWORD=choose-one geko-app": "serves until it is stopped; tests/app/test_cli.py checks the password",

@@ -99,7 +99,7 @@ def test_the_readme_fits_a_page_and_names_the_commands() -> None:
     assert len(text.splitlines()) <= MOST_LINES
     assert "make app" in text and "make test" in text
     assert "no better than a shorter plain run" in text  # the finding that matters most is not hidden
-    assert yaml.safe_load(text.split("---")[1])["sdk"] == "docker"
+    assert not text.startswith("---")  # the front matter of the Space stands in space/README.md
 
 
 LABEL = re.compile(r"\*\*([A-Z][^*:]+?)[.:]?\*\*|^\| ([A-Z][A-Za-z /]+) \| ", re.MULTILINE)
