@@ -24,6 +24,7 @@ export function drawStats(list, stats) {
     );
   }
   stats.forEach((stat, i) => {
+    setText(list.children[i].querySelector('dt'), stat.name); // the time left becomes the time that it took
     setText(list.children[i].querySelector('.value'), stat.value);
     setText(list.children[i].querySelector('.note'), stat.note);
   });

@@ -81,7 +81,12 @@ def evaluation_figure(theme: str) -> dict[str, Any]:
     figure = go.Figure([loss, exact], layout(theme, height=240))
     figure.update_yaxes(title_text="nats per target token")
     second = {"overlaying": "y", "side": "right", "showgrid": False, "range": [0, 1.02], "automargin": True}
-    second |= {"tickformat": ".0%", "title": {"text": "exact match", "font": {"size": 12}}}
+    second |= {
+        "tickmode": "linear",
+        "dtick": 0.25,
+        "tickformat": ".0%",
+        "title": {"text": "exact match", "font": {"size": 12}},
+    }
     figure.update_layout(yaxis2=second)
     return _as_json(figure)
 

@@ -274,7 +274,7 @@ def saved_seconds(snapshot: Snapshot) -> str:
 def time_note(snapshot: Snapshot) -> str:
     """What the compute saved is in time, below it."""
     ratio = snapshot.seconds_saved_ratio
-    return "vs. plain" if ratio is None else f"about {100 * ratio:.0f} % of the time"
+    return "vs. plain" if ratio is None else f"≈ {100 * ratio:.0f} % of time"
 
 
 def speed_note(snapshot: Snapshot) -> str:

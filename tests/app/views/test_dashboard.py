@@ -92,7 +92,7 @@ def test_the_time_saved_is_an_estimate() -> None:
     measured = dataclasses.replace(snapshot, seconds_saved_ratio=0.2)
     # 20 seconds for 80 %: the other 20 % would take 5 more.
     assert "Time saved: about 5 s of training, an estimate" in dashboard.compute_sentence(measured)
-    assert {"name": "Compute saved", "value": "20.0 %", "note": "about 20 % of the time"} in dashboard.stats(measured)
+    assert {"name": "Compute saved", "value": "20.0 %", "note": "≈ 20 % of time"} in dashboard.stats(measured)
     lost = dataclasses.replace(snapshot, seconds_saved_ratio=-0.25)
     assert "Time lost: about 4 s" in dashboard.compute_sentence(lost)
     assert dashboard.pace_sentence(snapshot).startswith("Current learning rate: 1.00e-03.")
