@@ -9,7 +9,7 @@ AUDIT := .venv-audit
 WHEEL := .venv-wheel
 NODE_STAMP := node_modules/.installed
 
-.PHONY: app demo test test-fast faults coverage gpu lower-bounds wheel wheel-test container-check notebook check audit docs assets bench screenshots clean
+.PHONY: app demo test test-fast faults coverage gpu lower-bounds lock wheel wheel-test container-check notebook check audit docs assets bench screenshots clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,6 +47,14 @@ lower-bounds:          ## the fast tests on the oldest versions that pyproject.t
 	$(LOWER)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWER)/constraints.txt -e ".[dev]"
 	# Old versions warn about newer ones of others: here a warning is no error.
 	$(LOWER)/bin/python -m pytest -n 2 --dist loadfile -m "not browser and not slow" -o filterwarnings=default --disable-warnings
+
+lock:                  ## requirements.lock: every dependency with the hashes of its files, on every system
+	test -x $(WHEEL)/bin/python || $(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	head -2 requirements.lock > requirements.lock.new
+	$(WHEEL)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11.5 --generate-hashes --no-header \
+	  --no-annotate --constraints constraints.txt --extra all --extra mcp --extra space pyproject.toml >> requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 wheel:                 ## wheel and sdist, into dist/
 	test -x $(WHEEL)/bin/python || $(PYTHON) -m venv $(WHEEL)

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 API = re.compile(
-    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs|auth-check|preupload|commit)(?:/(.*))?)?"
+    r"/api/(models|datasets|spaces)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs|auth-check|preupload|commit|pause)(?:/(.*))?)?"
 )
-BATCH = re.compile(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch")
+BATCH = re.compile(r"(?:/spaces)?/[^/]+/[^/]+\.git/info/lfs/objects/batch")
 OBJECT = re.compile(r"/lfs-objects/([0-9a-f]{64})")
 LARGE = (".safetensors", ".gguf", ".bin")  # are kept by LFS
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -93,6 +93,7 @@ class HubServer:
     def __init__(self) -> None:
         self.models: dict[str, Repo] = {}
         self.datasets: dict[str, Repo] = {}
+        self.spaces: dict[str, Repo] = {}
         self.tokens: set[str] = set()  # accounts that exist; any other token is refused
         self.objects: dict[str, bytes] = {}  # of LFS, by sha256
         self.requests: list[Request] = []
@@ -216,11 +217,12 @@ class _Handler(BaseHTTPRequestHandler):
         url = {"url": f"{self.server_hub.url}/{name}", "name": name, "id": name}
         if not self.token:
             return self._error(401, "", "Unauthorized")
-        if name in self.server_hub.models:
+        repos = self.server_hub.spaces if asked.get("type") == "space" else self.server_hub.models
+        if name in repos:
             return self._json({**url, "error": "You already created this model repo"}, 409)
         private = asked.get("visibility", "private" if asked.get("private") else "public") == "private"
         readers = frozenset({self.token})
-        self.server_hub.models[name] = Repo({"main": {}}, readers=readers, private=private)
+        repos[name] = Repo({"main": {}}, readers=readers, private=private)
         return self._json(url)
 
     def _write(self, repo: Repo, action: str) -> None:
@@ -266,9 +268,11 @@ class _Handler(BaseHTTPRequestHandler):
         raise _Gone
 
     def _api(self, kind: str, name: str, action: str | None, rest: str | None, *, query: dict[str, Any]) -> None:
-        repo = self._visible(kind == "datasets", name)
+        repo = self.server_hub.spaces.get(name) if kind == "spaces" else self._visible(kind == "datasets", name)
         if repo is None:
             return self._error(404 if self.token else 401, "RepoNotFound", "Repository not found")
+        if action == "pause":
+            return self._json({"stage": "PAUSED", "hardware": {"current": None, "requested": None}, "storage": None})
         if action in ("preupload", "commit"):
             return self._write(repo, action)
         if action == "auth-check":

@@ -60,11 +60,14 @@ def _arguments(call: dict[str, Any]) -> str:
 
 
 def _answers(call: dict[str, Any]) -> str:
-    rows = [
-        (status, _type(answer.get("content", {}).get("application/json", {}).get("schema", {})), answer["description"])
+    """What is answered, in one line: each status with its type."""
+    found = [
+        f"<code>{escape(status)}</code> {_type(answer.get('content', {}).get('application/json', {}).get('schema', {}))}"
         for status, answer in call["responses"].items()
+        if status.startswith("2")
     ]
-    return _table(("Answer", "Type", ""), rows)
+    errors = ", ".join(f"<code>{escape(status)}</code>" for status in call["responses"] if not status.startswith("2"))
+    return f"<p>Answers {', '.join(found)}; errors {errors} are an <a href='#ErrorAnswer'>ErrorAnswer</a>.</p>"
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:

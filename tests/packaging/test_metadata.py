@@ -15,6 +15,7 @@ from tests.docs.blocks import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HOME = "https://example.org/geko"
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
 def test_links_of_the_readme_are_absolute_for_an_index() -> None:
@@ -84,3 +85,15 @@ def test_the_space_is_described_apart_from_the_readme() -> None:
     facts = yaml.safe_load((ROOT / "space" / "README.md").read_text(encoding="utf-8").split("---")[1])
     assert (facts["sdk"], facts["app_port"], facts["hf_oauth"]) == ("docker", 7860, True)
     assert not README.startswith("---")
+
+
+def test_the_lock_has_the_tested_versions_a_hash_for_each_and_no_address() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text and "--index" not in text
+    pinned = {name.lower().replace("_", "-"): version for name, version in PIN.findall(text)}
+    tested = PIN.findall((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    known = {name.lower().replace("_", "-"): version for name, version in tested}
+    assert {name: version for name, version in pinned.items() if known.get(name, version) != version} == {}
+    assert {"torch", "gradio", "mcp", "peft", "authlib"} <= set(pinned)
+    entries = re.split(r"\n(?=\S)", text.split("\n", 2)[2])
+    assert all("--hash=sha256:" in entry for entry in entries if entry.strip())
