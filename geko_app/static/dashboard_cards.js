@@ -25,7 +25,9 @@ export function drawStats(list, stats) {
   }
   stats.forEach((stat, i) => {
     setText(list.children[i].querySelector('dt'), stat.name); // the time left becomes the time that it took
-    setText(list.children[i].querySelector('.value'), stat.value);
+    const value = /** @type {HTMLElement} */ (list.children[i].querySelector('.value'));
+    setText(value, stat.value);
+    value.style.setProperty('--letters', String(Math.max(7, stat.value.length)));
     setText(list.children[i].querySelector('.note'), stat.note);
   });
 }

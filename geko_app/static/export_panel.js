@@ -1,6 +1,6 @@
 // The export card of a run that has ended: what can be made of its model, how far that has come, and what came of it.
 
-import { button, codeWithCopy, copyLine, node, SERVER_UNREACHABLE, setText } from './dom.js';
+import { button, codeWithCopy, copyLine, emit, node, SERVER_UNREACHABLE, setText } from './dom.js';
 import { pollJob } from './poll.js';
 
 /**
@@ -165,9 +165,14 @@ export class ExportPanel {
  */
 function continueRow(model) {
   const row = node('div', 'geko-variants');
+  const newRows = button('Train on, new rows only', 'e-new-rows', () => {
+    emit('geko-use', { fields: { 'model.name': model, 'data.replay': model.replace(/[/\\]model$/, '') } });
+  });
+  newRows.title = 'Leaves out the rows of this run, and replays a share of them';
   const hint = node('p', 'geko-hint', 'Puts it into the form as the model; then choose the data and press Start.');
   row.append(
     button('Train on from this model', 'e-continue', () => fillField('model.name', model)),
+    newRows,
     hint,
   );
   return row;

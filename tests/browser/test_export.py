@@ -41,6 +41,9 @@ def test_an_adapter_is_merged_and_what_is_missing_is_said(page: Page, server: Se
     expect(page.locator("#field-model-name").locator("input, textarea")).to_have_value(model)
     page.wait_for_function("(model) => (localStorage.getItem('geko-draft-2') ?? '').includes(model)", arg=model)
 
+    card.get_by_role("button", name="Train on, new rows only").click()
+    expect(page.locator("#field-data-replay").locator("input, textarea")).to_have_value(str(run.path.resolve()))
+
     page.reload()  # what came of the last export is still known
     expect(card.get_by_role("alert")).to_contain_text("The base model 'base' is a folder on this machine")
     assert "hf_0123456789" not in (Path(server.folder) / "server.log").read_text("utf-8")
