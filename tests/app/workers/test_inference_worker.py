@@ -188,6 +188,10 @@ def test_a_run_of_prompts_takes_each_turn_alone(jobs: InferenceJobs, full: str) 
     request = InferenceRequest(full, FINAL, PROMPT, turns=(("user", "a"), ("assistant", "b")), system="Be brief.")
     parts = done(jobs, jobs.generate(request, {"max_new_tokens": 2}, ["base"])).parts
     assert parts["prompt"]["text"] == PROMPT + "\n" and parts["prompt"]["chat"] is False
+    key = jobs.generate(InferenceRequest(full, FINAL, PROMPT, chat=True), {"max_new_tokens": 2})
+    wait_for(lambda: (job := jobs.job(key)) is not None and job.done, "the end of a job")
+    refused = jobs.job(key)
+    assert refused is not None and "no chat template" in refused.error
 
 
 def test_a_seed_draws_the_same_answer_again(jobs: InferenceJobs, full: str) -> None:
