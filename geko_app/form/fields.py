@@ -136,7 +136,7 @@ FIELDS: tuple[FormField, ...] = (
         ("training.num_epochs", "Epochs", "text", *NUMBER_PAIR),
         ("training.learning_rate", "Learning rate", "text", *NUMBER_PAIR),
         ("training.batch_size", "Batch size", "integer", *NUMBER_PAIR),
-        ("data.max_length", "Max length (tokens)", "integer", *NUMBER_PAIR),
+        ("data.max_length", "Max length", "integer", *NUMBER_PAIR),
         ("data.sample_count", "Training samples", "text", "all", True),
         ("lora.enabled", "LoRA", "check", *NUMBER_PAIR),
     ),

@@ -91,12 +91,15 @@ def _step(services: Services, step: Step, shown: dict[str, Any], layout: Layout)
     elif not step.open:
         check_summary()
     _fields(store, fields, shown, layout)
-    for group in step.folded:
-        with gr.Accordion(group, open=False) as folded:
-            _fields(store, [field for field in FIELDS if field.group == group], shown, layout)
-            if group == TOKEN_GROUP:
-                layout.token.append(_token())
-        layout.folded[group] = folded
+    if not step.folded:
+        return
+    with gr.Column(elem_classes="geko-folded"):
+        for group in step.folded:
+            with gr.Accordion(group, open=False) as folded:
+                _fields(store, [field for field in FIELDS if field.group == group], shown, layout)
+                if group == TOKEN_GROUP:
+                    layout.token.append(_token())
+            layout.folded[group] = folded
 
 
 def _fields(store: RunStore, fields: list[FormField], shown: dict[str, Any], layout: Layout) -> None:

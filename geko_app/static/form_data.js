@@ -106,8 +106,7 @@ class DataTable extends View {
     head.append(...table.columns.map(([column, role]) => this.headCell(column, role)));
     this.q('thead').replaceChildren(head);
     this.q('tbody').replaceChildren(...table.rows.map((cells) => row(cells, table.columns)));
-    this.q('.d-reading').hidden = !table.reading;
-    setText(this.q('.d-reading'), table.is_guess ? `${table.reading} ${CHOOSE}` : table.reading);
+    this.showError('.d-reading', table.is_guess ? `${table.reading} ${CHOOSE}` : '');
     this.q('.d-findings').hidden = !table.findings.length;
     this.q('.d-findings').replaceChildren(...table.findings.map((sentence) => node('li', '', sentence)));
   }

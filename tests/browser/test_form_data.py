@@ -41,7 +41,8 @@ def test_columns_are_asked_for_where_they_are_not_clear_and_chosen_over_the_tabl
     expect(role(page, "right")).to_have_value("prompt")
     role(page, "left").select_option("completion")
     expect(error).to_be_hidden()
-    expect(page.locator(".geko-data .d-reading")).to_contain_text("Prompt in 'right', completion in 'left'")
+    expect(role(page, "right")).to_have_value("prompt")
+    expect(role(page, "left")).to_have_value("completion")
     start(page)
     expect(page.locator(".b-stop")).to_be_visible()  # the run is there
     (run,) = server.runs()
@@ -52,7 +53,7 @@ def test_columns_are_asked_for_where_they_are_not_clear_and_chosen_over_the_tabl
 def test_what_is_chosen_survives_a_reload_and_is_in_the_fields(page: Page, server: Server) -> None:
     fill(page, {"data.train": write(server.folder / "odd.jsonl", ("left", "right"))})
     role(page, "right").select_option("text")
-    expect(page.locator(".geko-data .d-reading")).to_contain_text("Plain text in 'right'")
+    expect(page.locator(".geko-data th[data-role=text] .name")).to_have_text("right")
     page.reload()
     page.wait_for_function("document.body.dataset.form === 'ready'")
     expect(role(page, "right")).to_have_value("text")
