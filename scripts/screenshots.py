@@ -1,4 +1,4 @@
-"""The six pictures of the page in docs/images, from a real run of the demo and its control run.
+"""The six pictures of the page in docs/images, from a real run of the demo and its plain baseline.
 
 python scripts/screenshots.py [--chromium /usr/bin/chromium] [--target docs/images]
 """
@@ -56,7 +56,7 @@ class Camera:
 
 
 def take_all(camera: Camera) -> None:
-    """The running demo, then the other pages with the ended run and its control run."""
+    """The running demo, then the other pages with the ended run and its plain baseline."""
     page = camera.open()
     page.click("#geko-start")
     page.wait_for_function(f"{PROGRESS} >= 60")
@@ -70,7 +70,7 @@ def take_all(camera: Camera) -> None:
     page.wait_for_selector(".geko-status[data-phase=complete]")
     finished = page.locator("#geko-live .geko-runs").input_value()
     take_preview(camera, page)
-    page.get_by_role("button", name="Run the control").click()
+    page.get_by_role("button", name="Run the baseline").click()
     page.wait_for_function(f"document.querySelector('#geko-live .geko-runs').value !== '{finished}'")
     page.wait_for_selector(".geko-status[data-phase=complete]")
     take_samples(camera, page, finished)
@@ -111,6 +111,7 @@ def take_runs(camera: Camera, page: Page) -> None:
     open_tab(page, "Runs")
     for box in page.locator(".r-table tbody input").all():
         box.check()
+    page.locator(".r-compare").click()
     page.wait_for_selector(".p-control:not([hidden])")
     page.wait_for_timeout(1500)
     page.evaluate("scrollTo(0, 0)")
@@ -121,13 +122,13 @@ def take_playground(camera: Camera, page: Page) -> None:
     """One prompt for both models."""
     open_tab(page, "Playground")
     page.locator(".t-prompt").fill("Tom has 6 figs, gets 5 more and loses 5. How many figs?")
+    page.locator(".t-expected summary").click()
     page.locator(".t-answer").fill("6")
     page.locator(".t-send").click()
     for side in ("base", "tuned"):
         page.wait_for_selector(f'.t-card[data-side="{side}"] .t-verdict:not(:empty)')
-    page.locator(".t-look").click()
-    page.wait_for_selector(".t-tokens span[class^=t-level]")
     page.evaluate("scrollTo(0, 0)")
+    page.locator('.t-card[data-side="tuned"] .t-token').first.hover()
     camera.shoot(page, "playground")
 
 

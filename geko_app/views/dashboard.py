@@ -110,6 +110,14 @@ def payload(
         "status": queued_line(*queued)
         if snapshot.phase == QUEUED
         else status_line(snapshot, status, alive=alive, stopping=alive and folder.stop_path.exists()),
+        "summary": summary(snapshot, folder) if snapshot.end else None,
+        **_drawn(snapshot, state),
+    }
+
+
+def _drawn(snapshot: Snapshot, state: RunState) -> dict[str, Any]:
+    """What the cards of the dashboard show, whatever the tab has drawn already."""
+    return {
         "progress": round(snapshot.progress, 4),
         "stats": stats(snapshot),
         "buckets": bucket_rows(snapshot),
@@ -124,7 +132,6 @@ def payload(
         "phases": state.phases,
         "step": snapshot.step,
         "mastery": mastery_sentence(snapshot),
-        "summary": summary(snapshot, folder) if snapshot.end else None,
         "settings": settings_line(snapshot),
     }
 
