@@ -64,8 +64,8 @@ wheel:                 ## wheel and sdist, into dist/
 wheel-test:            ## builds both, looks into them, and uses the wheel in an empty environment outside of this folder
 	$(PYTHON) scripts/wheel_test.py
 
-container-check:       ## builds the CPU image and tries it: another user, a read-only root, a stop, a restart; see the script
-	$(PYTHON) scripts/container_check.py
+container-check:       ## builds the CPU image (TORCH_INDEX=URL) and tries it: another user, a read-only root, a stop, a restart
+	$(PYTHON) scripts/container_check.py -- --build-arg VARIANT=cpu --build-arg TORCH_INDEX="$(TORCH_INDEX)"
 
 notebook:              ## writes notebooks/geko.ipynb anew
 	$(PYTHON) scripts/make_notebook.py
