@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from geko_engine.hub.downloads import limit_request_time
 
 FOUND = 8  # at most
+SECONDS = 5
+SHOWN = ("downloads", "gated", "tags")
 
 
 @dataclass(frozen=True)
@@ -41,32 +42,35 @@ def search_hub(text: str, kind: str, token: str | None = None) -> list[HubEntry]
     Returns:
         None when the Hub cannot be reached.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # there, but not in __all__
 
     if constants.HF_HUB_OFFLINE:
         return None
     limit_request_time()
-    api = HfApi(token=token or None)
-    found: Iterable[Any]
-    try:
-        if kind == "dataset":
-            found = api.list_datasets(search=text, sort="downloads", limit=FOUND, expand=["downloads", "gated", "tags"])
-        else:
-            found = api.list_models(
-                search=text,
-                pipeline_tag="text-generation",
-                sort="downloads",
-                limit=FOUND,
-                expand=["downloads", "gated", "tags", "safetensors"],
-            )
-        return [_entry(info) for info in found]
+    params: dict[str, Any] = {"search": text, "sort": "downloads", "limit": FOUND, "expand": [*SHOWN]}
+    if kind == "model":
+        params |= {"pipeline_tag": "text-generation", "expand": [*SHOWN, "safetensors"]}
+    try:  # the client's own search tries again and again, and somebody is waiting
+        answer = get_session().get(
+            f"{constants.ENDPOINT}/api/{kind}s",
+            params=params,
+            headers=build_hf_headers(token=token or None),
+            timeout=SECONDS,
+        )
+        answer.raise_for_status()
+        return [_entry(found) for found in answer.json()]
     except Exception:  # noqa: BLE001 - the client raises its own families, OSError, ValueError and more
         return None
 
 
-def _entry(info: Any) -> HubEntry:
-    licenses = [tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")]
-    weights = getattr(info, "safetensors", None)
+def _entry(found: dict[str, Any]) -> HubEntry:
+    licenses = [tag.removeprefix("license:") for tag in found.get("tags") or () if tag.startswith("license:")]
+    weights = found.get("safetensors") or {}
     return HubEntry(
-        info.id, licenses[0] if licenses else "", bool(info.gated), getattr(weights, "total", None), info.downloads or 0
+        found["id"],
+        licenses[0] if licenses else "",
+        bool(found.get("gated")),
+        weights.get("total"),
+        found.get("downloads") or 0,
     )
