@@ -254,7 +254,7 @@ class Step:
 STEPS = (
     Step("Model", "what to fine-tune", "Model", ("Model options",)),
     Step("Data", "the rows to learn from", "Data", ("Columns and splits",)),
-    Step("Check", "what the model reads, and whether it fits"),
+    Step("Check", "data, memory and time"),
     Step(
         "Train",
         "the numbers that matter",
