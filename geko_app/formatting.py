@@ -14,6 +14,7 @@ PHASE_TITLES = {
     "downloading": "Loading model and data",
     "tokenising": "Tokenizing",
     "scanning": "Scoring samples",
+    "checking": "Checking the texts for issues",
     "training": "Training",
     "evaluating": "Evaluating",
     "answering": "Answering prompts",

@@ -25,6 +25,8 @@ _HOME = {
     "BucketCounts": "selection.sample_records",
     "RunConfig": "config.run_config",
     "apply_lora": "models.lora",
+    "find_data_issues": "quality.issues",
+    "find_label_issues": "quality.label_issues",
     "is_peft_available": "models.lora",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -14,7 +14,7 @@ from geko_app.formatting import (
     format_percent,
     phase_title,
 )
-from geko_engine.reporting.events import Message
+from geko_engine.reporting.events import DataIssuesFound, Message
 
 Event = Mapping[str, Any]
 CHANGES_TRAINING = ("truncated", "empty", "masked", "unusable", "changed")  # kinds of findings
@@ -48,6 +48,12 @@ def card(events: Sequence[Event]) -> dict[str, Any]:
                 f"{name.capitalize()}: {found['sentence']}"
                 for name, data in checked.items()
                 for found in data["findings"]
+            ),
+            *(
+                found["sentence"]
+                for event in events
+                if event["type"] == DataIssuesFound.__name__
+                for found in event["findings"]
             ),
             *(event["text"] for event in events if event["type"] == Message.__name__),
         ],

@@ -188,7 +188,7 @@ def prepare(
         common = overlap(parts[0].data, parts[1].data)
         what = "in the training data too, so the evaluation flatters"
         names = parts[1].rendered.names
-        parts[1].findings.extend([_finding("overlap", common, what, names)] if common else [])
+        parts[1].findings.extend([finding("overlap", common, what, names)] if common else [])
     elif config.data.eval_ratio:
         return _held_out(parts[0], config.data.eval_ratio, config.training.seed)
     elif config.training.finds_length:
@@ -267,7 +267,7 @@ def _excluded(rendered: RenderedRows) -> list[Finding]:
         ("flagged", flagged, "left out, because they are flagged"),
         ("trained", before, "left out, because the earlier run was trained on them"),
     ]
-    return [_finding(kind, rows, what, rendered.names) for kind, rows, what in found if rows]
+    return [finding(kind, rows, what, rendered.names) for kind, rows, what in found if rows]
 
 
 def _held_out(train: PreparedDataset, ratio: float, seed: int) -> list[PreparedDataset]:
@@ -349,7 +349,7 @@ def findings(
     for reason in dict.fromkeys(data.unusable.values()):
         rows = [row for row, why in data.unusable.items() if why == reason]
         listed.append(("unusable", rows, f"left out, because {reason}"))
-    return [_finding(kind, rows, what, names) for kind, rows, what in listed if rows]
+    return [finding(kind, rows, what, names) for kind, rows, what in listed if rows]
 
 
 def column_findings(rendered: RenderedRows) -> list[Finding]:
@@ -359,7 +359,7 @@ def column_findings(rendered: RenderedRows) -> list[Finding]:
     unread = [name for name in column_names([row for _, row in rows]) if name not in rendered.format.columns]
     filled = [number for number, row in rows if any(row.get(name) is not None for name in unread)]
     found = [
-        _finding(
+        finding(
             "remark",
             numbers,
             f"whose {name!r} is learned as the whole number that it was before the column had gaps",
@@ -375,7 +375,8 @@ def column_findings(rendered: RenderedRows) -> list[Finding]:
     return found
 
 
-def _finding(kind: str, rows: list[int], what: str, names: RowNames | None = None) -> Finding:
+def finding(kind: str, rows: list[int], what: str, names: RowNames | None = None) -> Finding:
+    """A finding about `rows`, counted from 0; `what` completes "N rows ...", and `names` says how rows are named."""
     return Finding(kind, [row + 1 for row in rows], _numbered(rows, f" {what}", names))
 
 

@@ -5,7 +5,7 @@ Loads the tokenizer and the model's config.json, never its weights. The tokens a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
 from geko_engine.data.formats import Format, Segment, UnusableRow, column_names, recognise, restore_integers
 from geko_engine.data.preparation import (
+    Finding,
     PreparedDataset,
     load_raw_rows,
     prepare,
@@ -33,9 +34,11 @@ from geko_engine.launch import is_launched, process_count
 from geko_engine.models.loading import load_config_and_tokenizer, longest_input
 from geko_engine.models.precision import check_precision, set_thread_count
 from geko_engine.preflight.checks import check_hub_access, preflight
+from geko_engine.preflight.data_issues import issue_findings
 from geko_engine.preflight.memory_estimate import Speed, available_memory, footprint, measure_speed, verdict
 from geko_engine.reporting.events import (
     DataChecked,
+    DataIssuesFound,
     DataPreviewed,
     Event,
     Message,
@@ -104,6 +107,8 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
     emit(PhaseChanged("scanning", "memory and time"))
     found = estimate(config, model_config, prepared[0].data.lengths, prepared[0].data.targets)
     emit(found or Message("Memory and time cannot be estimated for this architecture.", "warning"))
+    emit(PhaseChanged("checking", "label errors, duplicates and personal data"))
+    emit(DataIssuesFound(listed(issue_findings(prepared, should_stop))))
 
 
 def preview(config: RunConfig, tokenizer: Any, emit: Emit) -> DataPreviewed:
@@ -172,11 +177,15 @@ def checked(part: PreparedDataset) -> DataChecked:
         int(data.targets.sum()),
         int(data.lengths.max()),
         histogram(data.lengths),
-        [
-            {"kind": f.kind, "count": len(f.rows), "rows": f.rows[:ROWS_LISTED], "sentence": f.sentence}
-            for f in part.findings
-        ],
+        listed(part.findings),
     )
+
+
+def listed(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as an event holds them: of many rows only the first ones."""
+    return [
+        {"kind": f.kind, "count": len(f.rows), "rows": f.rows[:ROWS_LISTED], "sentence": f.sentence} for f in findings
+    ]
 
 
 def histogram(lengths: NDArray[Any]) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from geko_engine.reporting.events import (
     Answered,
     CheckpointSaved,
     DataChecked,
+    DataIssuesFound,
     DataPreviewed,
     Evaluated,
     Event,
@@ -93,6 +94,11 @@ class Console:
             f"{event.name.capitalize()} data {event.source}: {event.samples:,} samples from {event.rows:,} rows, "
             f"{event.tokens:,} tokens ({share:.1f} % learned), longest {event.longest:,}"
         )
+        for finding in event.findings:
+            self._print(f"  {finding['sentence']}")
+
+    def _on_DataIssuesFound(self, event: DataIssuesFound) -> None:
+        self._print("Issues of the training data:")
         for finding in event.findings:
             self._print(f"  {finding['sentence']}")
 

@@ -279,6 +279,16 @@ class DataChecked(Event):
 
 
 @dataclass(frozen=True)
+class DataIssuesFound(Event):
+    """The texts of the training data were checked for label errors, duplicates, personal data and more.
+
+    findings: as of DataChecked, the most severe first.
+    """
+
+    findings: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class StepEstimated(Event):
     """Estimated memory in bytes and time in seconds. `verdict` is fits, tight or too much.
 

@@ -19,6 +19,7 @@ checkpoints/          one folder a checkpoint
 model/                the trained model or adapter, and its tokenizer
 exports/              what was made of the model: merged, GGUF
 texts.parquet, rows.safetensors            texts and facts of the training samples, written once (sample_texts.py)
+issues.json           what the check of the texts found (issue_check.py)
 samples.safetensors, history.safetensors   the sample record and its history, replaced after every epoch
 """
 

@@ -1,4 +1,4 @@
-"""Why a sample is in its bucket, and what is suspicious about it, in one sentence each with the real numbers. Pure."""
+"""Why a sample is in its bucket, was never trained on, or is suspected, in one sentence each with the real numbers. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from geko_engine.selection.label_noise import OUTLIER_Z, SUSPECT_PROBABILITY
 from geko_engine.selection.mastery import MASTERY_CRITERIA, Condition, RecordSignals
 from geko_engine.selection.sample_records import Prediction
 
-MISLABELED, CONTRADICTS, TRUNCATED = "wrong", "contradicts", "truncated"
-KINDS = (MISLABELED, CONTRADICTS, TRUNCATED)
 NEVER_FREEZE = "it is flagged to never freeze"
 OTHER_THRESHOLDS = "the thresholds have changed since it was put there"
 OTHER_MEAN = "the mean loss has changed since it was put there"
 NOT_MET = {"above": "not above", "at least": "below", "below": "not below"}
 NO_MEAN = "the mean loss of the data is only known after the first epoch"
+ALREADY_KNOWN = "Never trained on: the model answered it correctly when it was scored, so it was skipped."
+ONLY_SCORED = "Never trained on: it was only scored so far."
+PREDICTED_KNOWN = "Never trained on: samples with similar prompts were answered correctly, so it was skipped."
+NOT_REACHED = "Never trained on: the run has not come to it."
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class RecordedSample:
         never_freeze: whether its row is flagged so.
         predicted: what is predicted from samples with similar prompts, a Prediction.
         loss_outlier: whether its loss at the last visit was far above the one predicted from similar prompts.
+        trained, scored: visits that were trained on, and that were only scored.
     """
 
     bucket: int
@@ -45,6 +48,8 @@ class RecordedSample:
     never_freeze: bool = False
     predicted: int = Prediction.NONE
     loss_outlier: bool = False
+    trained: int = 1
+    scored: int = 0
 
 
 def why(sample: RecordedSample, config: GEKOConfig) -> str:
@@ -105,32 +110,21 @@ def distinct_digits(value: float, threshold: float) -> tuple[str, str]:
     return shown
 
 
-def suspicions(
-    sample: RecordedSample, *, contradicts: int, truncated: bool, tokens: int, is_suspect: bool
-) -> dict[str, str]:
-    """Why a sample should be checked by a person.
+def guard_reason(sample: RecordedSample) -> str:
+    """Why the noise guard suspects the answer of a sample, with the numbers that decided it."""
+    probability = 100 * sample.min_target_probability
+    percent = f"{probability:.2g} %" if probability >= 0.01 else "less than 0.01 %"
+    reasons = [f"HARD on {sample.hard_streak} visits in a row" if sample.hard_streak > 1 else "HARD"]
+    if sample.loss_outlier:
+        reasons.append(f"a loss over {OUTLIER_Z:g} standard deviations above that of samples with similar prompts")
+    reasons.append(f"a target token with a probability of {percent} (below {100 * SUSPECT_PROBABILITY:g} %)")
+    return f"The model finds it unlikely: {', '.join(reasons[:-1])}, and {reasons[-1]}."
 
-    Args:
-        sample: what the record knows of it.
-        contradicts: number of a row with the same prompt and a different answer, 0 for none.
-        truncated: whether it was cut at the maximum length.
-        tokens: its length.
-        is_suspect: whether the noise guard takes it for mislabeled.
 
-    Returns:
-        One sentence for each of KINDS that applies; {} for most samples.
-    """
-    found = {}
-    if is_suspect:
-        probability = 100 * sample.min_target_probability
-        percent = f"{probability:.2g} %" if probability >= 0.01 else "less than 0.01 %"
-        reasons = [f"HARD on {sample.hard_streak} visits in a row" if sample.hard_streak > 1 else "HARD"]
-        if sample.loss_outlier:
-            reasons.append(f"a loss over {OUTLIER_Z:g} standard deviations above that of samples with similar prompts")
-        reasons.append(f"a target token with a probability of {percent} (below {100 * SUSPECT_PROBABILITY:g} %)")
-        found[MISLABELED] = f"Probably mislabeled: {', '.join(reasons[:-1])}, and {reasons[-1]}."
-    if contradicts:
-        found[CONTRADICTS] = f"Row {contradicts:,} has the same prompt with a different answer."
-    if truncated:
-        found[TRUNCATED] = f"Truncated to {tokens:,} tokens (max_length): the rest is not trained on."
-    return found
+def never_trained(sample: RecordedSample) -> str:
+    """Why a sample was not trained on once; "" if it was."""
+    if sample.trained:
+        return ""
+    if sample.scored:
+        return ALREADY_KNOWN if sample.bucket == Bucket.FREEZE else ONLY_SCORED
+    return PREDICTED_KNOWN if sample.predicted == Prediction.KNOWN else NOT_REACHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ from safetensors.numpy import save_file
 
 from geko_app.runs.store import RunStore
 from geko_engine.config.run_config import RunConfig
+from geko_engine.quality.issues import Issue
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.issue_check import FORMAT, issues_path
 from geko_engine.runs.sample_texts import SCHEMA
 from geko_engine.selection.history import History
 from geko_engine.selection.sample_records import SampleStates
+from geko_engine.storage.atomic_files import replace_json
 
 KNOWN = {"loss": 0.05, "confidence": 0.95, "correct": True, "min_target_probability": 0.95}
 WRONG = {"loss": 6.0, "confidence": 0.9, "correct": False, "min_target_probability": 0.001}
@@ -33,6 +37,7 @@ def new_run(store: RunStore, count: int = 8, epochs: int = 2, layout: str = "pai
     config.output_dir = str(store.root)
     folder = store.create(config)
     write_texts(folder, [text_of(i) for i in range(count)], layout, **facts)
+    write_issues(folder, count)
     if epochs:
         write_record(folder, count, epochs)
     return folder
@@ -75,3 +80,11 @@ def write_record(folder: RunFolder, count: int, epochs: int, change: float = 1.0
         history.append(states, epoch=epoch, step=epoch * 10)
     states.save(folder.samples_path)
     history.save(folder.history_path)
+
+
+def write_issues(folder: RunFolder, count: int, issues: Sequence[Issue] = (), **labels: Any) -> None:
+    """As geko_engine.runs.issue_check writes them: the page starts no check of its own then."""
+    listed = [[issue.row, issue.kind, issue.score, issue.other, issue.note] for issue in issues]
+    known = {"reason": "", "judged": count, "classes": 2, "accuracy": 0.9, "expected_precision": None} | labels
+    values = {"format": FORMAT, "samples": count, "labels": known, "notes": [], "issues": listed}
+    replace_json(issues_path(folder), values)

@@ -27,10 +27,19 @@ from geko_engine.preflight.memory_estimate import (
     verdict,
 )
 from geko_engine.preflight.preview import histogram, inspect
-from geko_engine.reporting.events import DataChecked, DataPreviewed, Event, PhaseChanged, RunEnded, StepEstimated
+from geko_engine.reporting.events import (
+    DataChecked,
+    DataIssuesFound,
+    DataPreviewed,
+    Event,
+    PhaseChanged,
+    RunEnded,
+    StepEstimated,
+)
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from tests.engine.conftest import small_gpt2, small_llama
+from tests.engine.quality.test_label_issues import TOPICS, questions
 
 
 def look(config: RunConfig) -> list[Event]:
@@ -52,7 +61,7 @@ def config(model_folder: Path, data_file: Path) -> RunConfig:
 def test_a_look_tells_the_first_rows_at_once_then_all_then_memory_and_time(config: RunConfig) -> None:
     events = look(config)
     kinds = [type(event) for event in events if not isinstance(event, PhaseChanged)]
-    assert kinds == [DataPreviewed, DataChecked, StepEstimated, RunEnded]
+    assert kinds == [DataPreviewed, DataChecked, StepEstimated, DataIssuesFound, RunEnded]
     preview, data, step = of(events, DataPreviewed), of(events, DataChecked), of(events, StepEstimated)
     assert preview.samples[0] == [("say yes\n", False), ("yes", True), ("<eos>", True)] and len(preview.samples) == 20
     assert (data.rows, data.samples) == (64, 64) and sum(count for _, count in data.lengths) == 64
@@ -60,6 +69,22 @@ def test_a_look_tells_the_first_rows_at_once_then_all_then_memory_and_time(confi
     assert step.verdict == "fits" and step.steps == 3 * 2 and step.seconds > 0
     assert step.needed >= sum(step.parts[name] for name in ("weights", "optimizer", "activations"))
     assert of(events, RunEnded).end == "complete"
+
+
+def test_the_texts_are_checked_before_the_start(config: RunConfig, tmp_path: Path) -> None:
+    """Wrong labels, conflicts and leaks by row number, and what the label check says about itself."""
+    prompts, answers = questions(120)
+    right = answers[7]
+    answers[7] = next(topic for topic in TOPICS if topic != right)
+    rows = [{"prompt": p, "completion": a} for p, a in zip(prompts, answers, strict=True)]
+    files = {"train": [*rows, {**rows[3], "completion": "none of these"}], "eval": [rows[20]]}
+    for name, part in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)), encoding="utf-8")
+        setattr(config.data, name, str(tmp_path / f"{name}.jsonl"))
+    found = {f["kind"]: f for f in of(look(config), DataIssuesFound).findings}
+    assert found["likely_mislabeled"]["rows"] == [8] and "expected precision" in found["likely_mislabeled"]["sentence"]
+    assert found["conflict"]["rows"] == [4, 121] and found["leak"]["rows"] == [21]
+    assert found["labels"]["sentence"].startswith("Labels checked in 120 rows with 4 different answers")
 
 
 def test_a_look_that_fails_names_the_field(config: RunConfig, tmp_path: Path) -> None:

@@ -14,7 +14,17 @@ from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.buckets import Bucket, partition, quality
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.mastery import RecordSignals as RuleSignals
-from geko_engine.selection.sample_reasons import RecordedSample, distinct_digits, suspicions, why
+from geko_engine.selection.sample_reasons import (
+    ALREADY_KNOWN,
+    NOT_REACHED,
+    ONLY_SCORED,
+    PREDICTED_KNOWN,
+    RecordedSample,
+    distinct_digits,
+    guard_reason,
+    never_trained,
+    why,
+)
 from geko_engine.selection.sample_records import Prediction
 
 EXACT, RELATIVE = GEKOConfig(), GEKOConfig(mastery="below_mean_loss")
@@ -160,18 +170,23 @@ def test_two_numbers_have_as_many_digits_as_it_takes_to_differ() -> None:
     assert distinct_digits(0.85, 0.85) == ("0.85", "0.85")
 
 
-def test_what_is_suspicious_is_said_with_its_numbers() -> None:
+def test_the_guard_says_its_numbers() -> None:
     found = signals(bucket=Bucket.HARD, hard_streak=3, min_target_probability=0.0042)
-    assert suspicions(found, contradicts=0, truncated=False, tokens=9, is_suspect=False) == {}
-    assert suspicions(found, contradicts=1200, truncated=True, tokens=512, is_suspect=True) == {
-        "wrong": "Probably mislabeled: HARD on 3 visits in a row, and a target token with a probability of 0.42 % (below 1 %).",
-        "contradicts": "Row 1,200 has the same prompt with a different answer.",
-        "truncated": "Truncated to 512 tokens (max_length): the rest is not trained on.",
-    }
+    assert guard_reason(found) == (
+        "The model finds it unlikely: HARD on 3 visits in a row, and a target token with a probability of 0.42 % (below 1 %)."
+    )
     once = signals(bucket=Bucket.HARD, hard_streak=1, min_target_probability=0.0042, loss_outlier=True)
-    assert suspicions(once, contradicts=0, truncated=False, tokens=9, is_suspect=True) == {
-        "wrong": "Probably mislabeled: HARD, a loss over 5 standard deviations above that of samples with similar prompts, "
-        "and a target token with a probability of 0.42 % (below 1 %).",
-    }
-    tiny = signals(bucket=Bucket.HARD, hard_streak=2, min_target_probability=1e-9)
-    assert "less than 0.01 %" in suspicions(tiny, contradicts=0, truncated=False, tokens=9, is_suspect=True)["wrong"]
+    assert guard_reason(once) == (
+        "The model finds it unlikely: HARD, a loss over 5 standard deviations above that of samples with similar prompts, "
+        "and a target token with a probability of 0.42 % (below 1 %)."
+    )
+    assert "less than 0.01 %" in guard_reason(signals(hard_streak=2, min_target_probability=1e-9))
+
+
+def test_a_sample_that_was_never_trained_on_has_one_reason() -> None:
+    assert never_trained(signals(trained=1)) == ""
+    never = {"trained": 0, "bucket": Bucket.UNSEEN}
+    assert never_trained(signals(**never)) == NOT_REACHED
+    assert never_trained(signals(**never, predicted=Prediction.KNOWN)) == PREDICTED_KNOWN
+    assert never_trained(signals(trained=0, scored=1)) == ALREADY_KNOWN
+    assert never_trained(signals(trained=0, scored=1, bucket=Bucket.FOCUS)) == ONLY_SCORED
