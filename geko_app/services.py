@@ -9,6 +9,7 @@ from geko_app.workers.data_tables import DataTables
 from geko_app.workers.export_jobs import ExportJobs
 from geko_app.workers.form_checks import FormChecks
 from geko_app.workers.inference_jobs import InferenceJobs
+from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
@@ -28,6 +29,7 @@ class Services:
     previews: PreviewJobs = field(default_factory=PreviewJobs)
     inference: InferenceJobs = field(init=False)
     exports: ExportJobs = field(init=False)
+    issue_checks: IssueChecks = field(default_factory=IssueChecks)
 
     def __post_init__(self) -> None:
         self.inference = InferenceJobs(self.supervisor.store)
@@ -44,6 +46,7 @@ class Services:
         self.previews.shutdown()
         self.inference.shutdown()
         self.exports.shutdown()
+        self.issue_checks.shutdown()
         self.downloads.shutdown()
         self.supervisor.shutdown()
         for run_id in continued:

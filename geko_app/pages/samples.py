@@ -27,8 +27,10 @@ from geko_app.views import samples as sample_views
 from geko_app.views.dashboard import run_label
 from geko_app.views.samples import Query
 from geko_app.workers.inference_jobs import InferenceJobs, InferenceRequest, models_of
+from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
+from geko_engine.runs.issue_check import issues_path
 
 RUNS_LISTED = 50
 MAX_SEARCH = 200  # characters
@@ -41,7 +43,7 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
     supervisor = services.supervisor
     store = SampleStore(supervisor.store)
     endpoints = [
-        *_endpoints(supervisor, store),
+        *_endpoints(supervisor, store, services.issue_checks),
         *token_loss_endpoints(services.inference, _begin_token_losses(services.inference, store)),
     ]
     page = live_html("samples", endpoints)
@@ -63,7 +65,7 @@ def chosen_run(supervisor: Supervisor, run: str) -> str | None:
     return run if run in ids else supervisor.active() or (ids[0] if ids else None)
 
 
-def _endpoints(supervisor: Supervisor, store: SampleStore) -> list[ServerFunction]:
+def _endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueChecks) -> list[ServerFunction]:
     """What the page's script may call. Each gets one object and is a public endpoint."""
 
     def pull(query: Any) -> Result:
@@ -71,11 +73,12 @@ def _endpoints(supervisor: Supervisor, store: SampleStore) -> list[ServerFunctio
         if run is None:
             return {"run": None, "version": "none", "runs": [], "sentence": "There are no runs yet. Start one."}
         runs = [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
-        version = _version(store, run)
+        state = _check_state(store, checks, run)
+        version = f"{_version(store, run)} {state}"
         common = {"run": run, "version": version, "runs": runs, "active": supervisor.active() == run}
         if version == str_arg(query, "version"):
             return common  # nothing is read while nothing changes
-        return {**common, **_result_or_sentence(lambda: _overview(store.samples(run)))}
+        return {**common, **_result_or_sentence(lambda: _overview(store.samples(run), state))}
 
     def table(query: Any) -> Result:
         return _result_or_sentence(lambda: _page(store.samples(str_arg(query, "run")), query_of(query)))
@@ -124,6 +127,16 @@ def _version(store: SampleStore, run: str) -> str:
         return "gone"
 
 
+def _check_state(store: SampleStore, checks: IssueChecks, run: str) -> str:
+    """How far the check of a run's texts is, which the first look at them starts; "" when there is nothing to do."""
+    try:
+        folder = store.folder(run)
+    except GekoError:
+        return ""
+    is_ready = folder.rows_path.exists() and folder.texts_path.exists()
+    return checks.start(folder) if is_ready and not issues_path(folder).exists() else ""
+
+
 def query_of(query: Any) -> Query:
     """What a tab wants to see, as its script sent it; invalid parts are ignored."""
     return Query(
@@ -135,10 +148,10 @@ def query_of(query: Any) -> Query:
     )
 
 
-def _overview(samples: Samples) -> Result:
+def _overview(samples: Samples, check_state: str) -> Result:
     flagged = flagged_rows(samples.folder)
     return {
-        **sample_views.overview(samples, flagged),
+        **sample_views.overview(samples, flagged, check_state),
         "record": samples.version,
         "flag_settings": as_settings(samples.folder),
         "export": export_sentence(samples, len(flagged)),

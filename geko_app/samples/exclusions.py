@@ -19,7 +19,7 @@ from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_json
 
 LOCK = threading.Lock()  # reading and rewriting the flags is one step
-CSV_COLUMNS = ("row", "flagged", "bucket", "loss", "confidence", "reasons", "beginning")
+CSV_COLUMNS = ("row", "flagged", "bucket", "loss", "confidence", "issues", "prompt", "answer")
 EXPORTED_AS = {
     "text": "each line has the text",
     "pair": "each line has prompt and completion, whatever the columns were called before",

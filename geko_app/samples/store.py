@@ -22,16 +22,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from geko_app.runs.store import RunStore
+from geko_app.samples.issues import SampleIssues
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.data.excluded_rows import NEVER_FREEZE, flagged_rows
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.issue_check import StoredIssues, issues_path, read_issues
+from geko_engine.runs.sample_pairs import COLUMNS as PAIR_COLUMNS
+from geko_engine.runs.sample_pairs import prompt_and_answer
 from geko_engine.selection.sample_records import SampleStates
 
 MAX_RUNS = 3
 MAX_SEARCHES = 8
-BEGINNING = 160  # characters of a text in the table
+BEGINNING = 160  # characters of a prompt or an answer in the table
 NOT_KEPT = "This run has no sample texts and no history: it was made by an earlier version of GEKO."
 NEVER_READ = "This run ended before its samples were read, so there is nothing to show."
 NOT_YET = "The samples of this run will appear here as soon as they are read."
@@ -67,15 +71,17 @@ class Texts:
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
-    def beginnings(self, ids: NDArray[Any]) -> list[str]:
-        """The first characters of some samples; `ids` is [n]."""
+    def pairs(self, ids: NDArray[Any]) -> list[tuple[str, str]]:
+        """The first characters of the prompts and answers of some samples; `ids` is [n]."""
         groups = np.searchsorted(self._starts, ids, side="right") - 1
-        found = [""] * len(ids)
+        found = [("", "")] * len(ids)
         for group in np.unique(groups).tolist():
             with self._lock:
-                column = self._file.read_row_group(group, columns=["text"]).column(0)
+                table = self._file.read_row_group(group, columns=PAIR_COLUMNS)
             for place in np.flatnonzero(groups == group).tolist():
-                found[place] = column[int(ids[place] - self._starts[group])].as_py()[:BEGINNING]
+                values = table.slice(int(ids[place] - self._starts[group]), 1).to_pylist()[0]
+                prompt, answer = prompt_and_answer(values, self.layout)
+                found[place] = (prompt[:BEGINNING], answer[:BEGINNING])
         return found
 
     def one(self, index: int) -> dict[str, Any]:
@@ -116,6 +122,7 @@ class Samples:
         facts: row, tokens, targets, truncated, equal_to, contradicts; each [count].
         history: loss, confidence, correct, bucket, each [epochs, count]; epochs and steps, each [epochs].
         texts: of the samples.
+        checked: what the checks of the texts found; None before they have run.
     """
 
     folder: RunFolder
@@ -125,6 +132,7 @@ class Samples:
     facts: dict[str, NDArray[Any]]
     history: dict[str, NDArray[Any]]
     texts: Texts
+    checked: StoredIssues | None
 
     @property
     def count(self) -> int:
@@ -161,9 +169,9 @@ class Samples:
         return self.states.suspects()
 
     @cached_property
-    def ids_by_row(self) -> dict[int, int]:
-        """Sample ids by row number."""
-        return {row: index for index, row in enumerate(self.facts["row"].tolist())}
+    def issues(self) -> SampleIssues:
+        """What a person should look at."""
+        return SampleIssues(self.facts, self.suspects, self.checked)
 
 
 class SampleStore:
@@ -186,7 +194,7 @@ class SampleStore:
     def version(self, run_id: str) -> str:
         """A text that changes with the files of a run's samples. Raises RunError if there is no such run."""
         folder = self.folder(run_id)
-        paths = (folder.rows_path, folder.samples_path, folder.history_path)
+        paths = (folder.rows_path, folder.samples_path, folder.history_path, issues_path(folder))
         return "-".join(map(file_version, paths))
 
     def samples(self, run_id: str) -> Samples:
@@ -221,7 +229,8 @@ class SampleStore:
             raise RunError(f"The sample files of {folder.id} cannot be read: {error}") from error
         if len(texts) != states.count or history["loss"].shape[1] != states.count:
             raise RunError(f"The sample files of {folder.id} do not belong together.")
-        return Samples(folder, version, folder.config(), states, facts, history, texts)
+        checked = read_issues(folder, states.count)
+        return Samples(folder, version, folder.config(), states, facts, history, texts, checked)
 
     def _texts_of(self, run_id: str, folder: RunFolder) -> Texts:
         """The texts of a run; written once, so read once."""

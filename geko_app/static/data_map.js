@@ -49,10 +49,12 @@ export class DataMap {
     this.chart.hidden = isEmpty;
     setText(this.note, this.data.note);
     const key = `${this.version} ${theme()}`;
-    if (isEmpty || this.drawn === key) return;
+    if (isEmpty || this.drawn === key || !this.chart.offsetParent) return; // Plotly needs a size to draw
     this.drawn = key;
     this.figure ??= await this.loadFigure();
     const { data, layout } = structuredClone(this.figure[theme()]);
+    layout.height = undefined; // as high as its panel
+    layout.autosize = true;
     const traces = data.map((trace, i) => {
       const { x, y, id } = points[i];
       return { ...trace, type: scatterType(), x, y, customdata: id };

@@ -1,16 +1,20 @@
 // One sample, opened: its text, its path over the epochs, why it is in its bucket, the losses of its tokens.
 
-import { button, node, SERVER_UNREACHABLE, setText, View } from './dom.js';
+import { button, descriptionRows, node, SERVER_UNREACHABLE, setText, View } from './dom.js';
 import { pollJob } from './poll.js';
 import { drawPath } from './sample_path.js';
+import { issueChip } from './samples_table.js';
 import { drawTokenLosses } from './token_losses.js';
 
 /**
+ * @typedef {import('./samples_table.js').Issue & {sentence: string, other: number | null}} ExplainedIssue
+ *
  * @typedef {import('./samples_table.js').Line & {
  *   sentence: string,
  *   pieces: [string, boolean][],
  *   why: string,
- *   other: number | null,
+ *   explained: ExplainedIssue[],
+ *   never_trained: string,
  *   notes: string[],
  *   size: string,
  *   path: import('./sample_path.js').PathPoint[],
@@ -54,26 +58,39 @@ export class SampleDetail extends View {
 
   /** @param {OpenedSample} sample */
   draw(sample) {
+    this.q('.m-hint').hidden = true;
     this.q('.m-one').hidden = false;
     this.q('.m-title').replaceChildren(
       node('span', '', `Row ${sample.row.toLocaleString('en')}`),
       node('span', `m-bucket ${sample.bucket}`, sample.name),
     );
-    setText(this.q('.m-why'), sample.why);
-    this.q('.m-reasons').replaceChildren(
-      ...[...sample.reasons, ...sample.notes].map((reason) => node('li', '', reason)),
-    );
-    const { other } = sample;
-    if (other !== null) {
-      const item = node('li', 'other');
-      item.append(button('Show the other answer', '', () => this.open(other, { focus: true })));
-      this.q('.m-reasons').append(item);
-    }
-    this.q('.m-text').replaceChildren(
-      ...sample.pieces.map(([piece, learned]) => node('span', learned ? 'learned' : '', piece)),
-    );
+    this.q('.m-issues').replaceChildren(...sample.explained.map((issue) => this.issueItem(issue)));
+    this.q('.m-text').replaceChildren(...textBlocks(sample.pieces));
     setText(this.q('.m-size'), sample.size);
+    this.q('.m-never').hidden = !sample.never_trained;
+    setText(this.q('.m-never'), sample.never_trained);
+    setText(this.q('.m-why'), sample.why);
+    this.q('.m-facts').replaceChildren(
+      ...descriptionRows([
+        ['First loss', sample.first],
+        ['Last loss', sample.loss],
+        ['Confidence', sample.confidence],
+        ['Q-value', sample.q],
+      ]),
+    );
+    this.q('.m-notes').replaceChildren(...sample.notes.map((note) => node('li', '', note)));
     drawPath(this.q('.m-path'), sample.path, sample.threshold);
+  }
+
+  /** @param {ExplainedIssue} issue */
+  issueItem(issue) {
+    const item = node('li');
+    item.append(issueChip({ ...issue, note: '' }), node('span', 'sentence', issue.sentence));
+    const { other } = issue;
+    if (other !== null) {
+      item.append(button('Show the other row', '', () => this.open(other, { focus: true })));
+    }
+    return item;
   }
 
   /** Marks the lines of the table that belong to the opened sample. */
@@ -88,6 +105,7 @@ export class SampleDetail extends View {
     this.id = null;
     this.clearLosses();
     this.q('.m-one').hidden = true;
+    this.q('.m-hint').hidden = false;
     this.markOpened();
   }
 
@@ -139,4 +157,18 @@ export class SampleDetail extends View {
       return false;
     });
   }
+}
+
+/**
+ * Prompt and answer apart: a block for each piece of the text.
+ * @param {[string, boolean][]} pieces
+ */
+function textBlocks(pieces) {
+  const shown = pieces.filter(([piece]) => piece.trim());
+  return shown.map(([piece, learned]) => {
+    const block = node('div', 'm-piece');
+    const label = learned ? (shown.length > 1 ? 'Answer (learned)' : 'Text (learned)') : 'Prompt';
+    block.append(node('span', 'm-label', label), node('span', learned ? 'learned' : 'context', piece));
+    return block;
+  });
 }

@@ -14,7 +14,7 @@ import {
 } from './dom.js';
 import { pollWhileVisible } from './poll.js';
 import { SampleDetail } from './sample_detail.js';
-import { drawHead, tableRows } from './samples_table.js';
+import { drawHead, tableRow } from './samples_table.js';
 
 /**
  * @typedef {object} Query what this tab shows
@@ -33,12 +33,15 @@ import { drawHead, tableRows } from './samples_table.js';
  * @typedef {News & {
  *   run: string,
  *   sentence: string,
- *   buckets: [string, string][],
+ *   buckets: [string, string, string][],
+ *   filters: [string, string][],
  *   counts: Record<string, number>,
  *   at: string,
  *   record: string,
  *   flag_settings: Record<string, unknown>,
  *   export: string,
+ *   check: string,
+ *   layout: string,
  * }} Overview
  *
  * @typedef {object} Page
@@ -49,15 +52,10 @@ import { drawHead, tableRows } from './samples_table.js';
  * @property {number} pages
  */
 
-/** @type {[string, string][]} */
-const FLAGS = [
-  ['suspicious', 'Suspicious'],
-  ['wrong', 'Likely mislabeled'],
-  ['contradicts', 'Conflicting answer'],
-  ['truncated', 'Truncated'],
-  ['flagged', 'Flagged'],
-];
-const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'flagged'];
+const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'likely_mislabeled', 'flagged'];
+const NO_ISSUE = ['flagged', 'never_trained']; // filters that are not sorted by severity
+const IN_ROW_ORDER = { sort: 'row', down: false };
+const BY_SEVERITY = { sort: 'severity', down: true };
 const RUN_KEY = 'geko-samples-run';
 const TYPING = 250; // milliseconds after the last letter of a search
 
@@ -68,16 +66,16 @@ class Samples extends View {
     this.run = '';
     this.version = '';
     /** @type {Query} */
-    this.view = { filter: '', text: '', sort: 'row', down: false, page: 0 };
+    this.view = { filter: '', text: '', ...IN_ROW_ORDER, page: 0 };
     /** @type {Record<string, number>} */
     this.counts = {};
     /** @type {Record<string, unknown>} */
     this.flagSettings = {};
+    this.hasPrompts = true;
     this.questions = 0; // pages of the table that were asked for
     this.detail = new SampleDetail(part, (sentence) => this.showError('.m-error', sentence));
     const loadFigure = () => this.server.map_figure({});
     this.map = new DataMap(this.q('.c-map'), this.q('.m-map-note'), loadFigure, (id) => this.open(id));
-    this.q('.m-odd').replaceChildren(...FLAGS.map((flag) => this.chip(flag)));
     this.wire();
     this.wireExport();
     this.schedulePoll = pollWhileVisible(
@@ -98,6 +96,8 @@ class Samples extends View {
     this.q('.m-after').onclick = () => this.change({ page: this.view.page + 1 });
     this.q('.m-all').onclick = () => this.flag({ all: true }, true);
     this.q('.m-unflag').onclick = () => this.flag({ all: true }, false);
+    this.q('.m-view-table').onclick = () => this.turnTo('table');
+    this.q('.m-view-map').onclick = () => this.turnTo('map');
     const picker = this.select('.geko-runs');
     picker.onchange = () => {
       sessionSetting(RUN_KEY, picker.value);
@@ -118,20 +118,58 @@ class Samples extends View {
     });
   }
 
+  /** @param {'table' | 'map'} view */
+  turnTo(view) {
+    this.q('.m-list-view').hidden = view !== 'table';
+    this.q('.m-map-view').hidden = view !== 'map';
+    this.q('.m-search').hidden = view !== 'table';
+    this.q('.m-view-table').setAttribute('aria-pressed', String(view === 'table'));
+    this.q('.m-view-map').setAttribute('aria-pressed', String(view === 'map'));
+    this.map.draw().catch(() => this.showUnreachable());
+  }
+
   showUnreachable() {
     this.showError('.m-error', SERVER_UNREACHABLE);
   }
 
   // ---------------------------------------------------------------- filters
 
-  /** @param {[string, string]} filter key and label */
-  chip([key, label]) {
+  /**
+   * @param {string} key
+   * @param {string} label
+   * @param {string} [meaning]
+   */
+  chip(key, label, meaning) {
     const made = node('button', `m-chip ${key}`);
     made.type = 'button';
     made.dataset.filter = key;
     made.append(node('span', 'name', label), node('span', 'count'));
-    made.onclick = () => this.change({ filter: this.view.filter === key ? '' : key });
+    if (meaning) made.append(node('span', 'meaning', meaning));
+    made.onclick = () => this.filterBy(this.view.filter === key ? '' : key);
     return made;
+  }
+
+  /**
+   * Issues come in the order of their severity, everything else in that of the rows.
+   * @param {string} filter
+   */
+  filterBy(filter) {
+    const isBucket = this.q('.m-chips').querySelector(`[data-filter="${filter}"]`) !== null;
+    const order = isBucket || NO_ISSUE.includes(filter) ? IN_ROW_ORDER : BY_SEVERITY;
+    this.change({ filter, ...order });
+  }
+
+  /**
+   * @param {[string, string, string][]} buckets key, label and meaning
+   * @param {[string, string][]} filters key and label
+   */
+  drawChips(buckets, filters) {
+    if (this.q('.m-chips').children.length) return;
+    this.q('.m-chips').replaceChildren(
+      this.chip('', 'All', 'samples of the run'),
+      ...buckets.map((bucket) => this.chip(...bucket)),
+    );
+    this.q('.m-odd').replaceChildren(...filters.map((filter) => this.chip(...filter)));
   }
 
   drawCounts() {
@@ -164,7 +202,7 @@ class Samples extends View {
     this.showError('.m-error', data.sentence);
     if (data.sentence) return;
     this.view.page = data.page;
-    drawHead(this.q('thead tr'), this.view, (order) => this.change(order));
+    drawHead(this.q('thead tr'), this.view, this.hasPrompts, (order) => this.change(order));
     this.drawLines(data);
     this.drawTurning(data);
     this.q('.m-table').setAttribute('aria-busy', 'false');
@@ -179,7 +217,8 @@ class Samples extends View {
       open: (/** @type {number} */ id) => this.open(id),
       flag: (/** @type {number} */ id, /** @type {boolean} */ flagged) => this.flag({ ids: [id] }, flagged),
     };
-    const rows = data.lines.flatMap((line) => tableRows(line, line.id === this.detail.id, handlers));
+    const { hasPrompts } = this;
+    const rows = data.lines.map((line) => tableRow(line, { isOpen: line.id === this.detail.id, hasPrompts }, handlers));
     this.q('tbody').replaceChildren(...rows);
     if (!row) return;
     const same = this.element.querySelector(`tbody tr[data-id="${row.dataset.id}"] ${kind}`);
@@ -249,12 +288,7 @@ class Samples extends View {
       this.version = data.version;
       return;
     }
-    this.counts = data.counts;
-    this.flagSettings = data.flag_settings;
-    setText(this.q('.m-export-note'), data.export);
-    this.button('.m-use').disabled = !data.counts.flagged;
-    this.drawBuckets(data.buckets);
-    this.drawCounts();
+    this.drawOverview(data);
     await this.drawTable();
     if (this.detail.id !== null) await this.detail.open(this.detail.id, { focus: false });
     // Flags change no point of the map.
@@ -265,13 +299,16 @@ class Samples extends View {
     this.version = data.version; // last: what failed half-way is drawn anew
   }
 
-  /** @param {[string, string][]} buckets */
-  drawBuckets(buckets) {
-    const chips = this.q('.m-chips');
-    if (chips.children.length) return;
-    chips.replaceChildren(
-      ...[/** @type {[string, string]} */ (['', 'All']), ...buckets].map((bucket) => this.chip(bucket)),
-    );
+  /** @param {Overview} data */
+  drawOverview(data) {
+    this.counts = data.counts;
+    this.flagSettings = data.flag_settings;
+    this.hasPrompts = data.layout !== 'text';
+    setText(this.q('.m-export-note'), data.export);
+    setText(this.q('.m-check'), data.check);
+    this.button('.m-use').disabled = !data.counts.flagged;
+    this.drawChips(data.buckets, data.filters);
+    this.drawCounts();
   }
 }
 

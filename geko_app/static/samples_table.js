@@ -3,12 +3,21 @@
 import { button, node } from './dom.js';
 
 /**
+ * @typedef {object} Issue
+ * @property {string} kind
+ * @property {string} label
+ * @property {'high' | 'medium' | 'low'} severity
+ * @property {string} note
+ *
  * @typedef {object} Line one sample, as texts
  * @property {number} id
  * @property {number} row
  * @property {boolean} flagged
  * @property {string} bucket
  * @property {string} name of the bucket
+ * @property {string} prompt
+ * @property {string} answer
+ * @property {Issue[]} issues
  * @property {string} first
  * @property {string} loss
  * @property {string} confidence
@@ -16,79 +25,118 @@ import { button, node } from './dom.js';
  * @property {string} q
  * @property {number} seen
  * @property {string} step
- * @property {string} text
- * @property {string[]} reasons
  *
  * @typedef {{sort: string, down: boolean}} Order
  *
  * @typedef {object} Handlers
  * @property {(id: number) => void} open
  * @property {(id: number, flagged: boolean) => void} flag
+ *
+ * @typedef {{key: string, label: string, className?: string, title?: string, downFirst?: boolean}} Column
  */
 
-/** @type {{key: string, label: string, title?: string, downFirst?: boolean}[]} */
-const COLUMNS = [
+const CHIPS = 1; // issues shown in a line, the most severe; the others are counted
+
+/** @type {Column[]} */
+const BEFORE = [
   { key: 'row', label: 'Row', title: 'Row number in the dataset' },
-  { key: 'bucket', label: 'Bucket', title: 'FREEZE, LIGHT, FOCUS or HARD' },
-  { key: 'text', label: 'Text' },
-  { key: 'first', label: 'First loss', title: 'Loss at the first visit, in nats per target token', downFirst: true },
+  { key: 'bucket', label: 'Bucket', className: 'left', title: 'FREEZE, LIGHT, FOCUS or HARD' },
+];
+/** @type {Column[]} */
+const AFTER = [
+  { key: 'severity', label: 'Issues', className: 'left', title: 'The most severe issue first', downFirst: true },
   { key: 'loss', label: 'Loss', title: 'Loss at the last visit, in nats per target token', downFirst: true },
   { key: 'confidence', label: 'Confid.', title: 'Confidence at the last visit' },
   { key: 'correct', label: 'Correct', title: 'Whether every target token was the most likely one' },
-  { key: 'q', label: 'Q', title: 'Q-value: moving average of the reward' },
   { key: 'seen', label: 'Seen', title: 'Number of visits that were trained on', downFirst: true },
-  { key: 'step', label: 'Step', title: 'Optimizer step of the last visit', downFirst: true },
 ];
-const FIGURES = /** @type {const} */ (['first', 'loss', 'confidence', 'correct', 'q', 'seen', 'step']);
+const FIGURES = /** @type {const} */ (['loss', 'confidence', 'correct', 'seen']);
 
 /**
  * @param {Element} row
  * @param {Order} order
+ * @param {boolean} hasPrompts
  * @param {(order: Order) => void} onSort
  */
-export function drawHead(row, order, onSort) {
-  const cells = COLUMNS.map(({ key, label, title, downFirst = false }) => {
-    const cell = node('th', label.toLowerCase().replace(' ', '-'));
-    cell.scope = 'col';
-    if (key === 'text') {
-      cell.textContent = label;
+export function drawHead(row, order, hasPrompts, onSort) {
+  const texts = hasPrompts ? ['Prompt', 'Answer'] : ['Text'];
+  row.replaceChildren(
+    node('th', 'flag'),
+    ...BEFORE.map((column) => sortableHead(column, order, onSort)),
+    ...texts.map((label) => {
+      const cell = node('th', 'text', label);
+      cell.scope = 'col';
       return cell;
-    }
-    const isSorted = order.sort === key;
-    const sort = button(label, '', () => onSort({ sort: key, down: isSorted ? !order.down : downFirst }));
-    sort.title = title ?? '';
-    if (isSorted) {
-      cell.setAttribute('aria-sort', order.down ? 'descending' : 'ascending');
-      sort.append(node('span', 'arrow', order.down ? ' ↓' : ' ↑'));
-    }
-    cell.append(sort);
-    return cell;
-  });
-  row.replaceChildren(node('th', 'flag'), ...cells);
+    }),
+    ...AFTER.map((column) => sortableHead(column, order, onSort)),
+  );
 }
 
 /**
- * One or two table rows for a sample: the second says, over the whole width, what is suspicious.
+ * @param {Column} column
+ * @param {Order} order
+ * @param {(order: Order) => void} onSort
+ */
+function sortableHead({ key, label, className = '', title = '', downFirst = false }, order, onSort) {
+  const cell = node('th', className);
+  cell.scope = 'col';
+  const isSorted = order.sort === key;
+  const sort = button(label, '', () => onSort({ sort: key, down: isSorted ? !order.down : downFirst }));
+  sort.title = title;
+  if (isSorted) {
+    cell.setAttribute('aria-sort', order.down ? 'descending' : 'ascending');
+    sort.append(node('span', 'arrow', order.down ? ' ↓' : ' ↑'));
+  }
+  cell.append(sort);
+  return cell;
+}
+
+/**
  * @param {Line} line
- * @param {boolean} isOpen
+ * @param {{isOpen: boolean, hasPrompts: boolean}} options
  * @param {Handlers} handlers
  */
-export function tableRows(line, isOpen, handlers) {
+export function tableRow(line, { isOpen, hasPrompts }, handlers) {
   const row = node('tr', isOpen ? 'shown' : '');
   row.dataset.id = String(line.id);
-  const bucket = node('td');
+  const bucket = node('td', 'left');
   bucket.append(node('span', `m-bucket ${line.bucket}`, line.name));
+  const answer = node('td', 'text answer');
+  answer.append(node('span', '', line.answer || '(empty)'));
+  const issues = node('td', 'left issues');
+  issues.append(...issueChips(line.issues));
   row.append(
     flagCell(line, handlers),
     node('td', 'number', line.row.toLocaleString('en')),
     bucket,
-    textCell(line),
+    openerCell(line, hasPrompts),
+    ...(hasPrompts ? [answer] : []),
+    issues,
     ...FIGURES.map((key) => node('td', 'number', line[key])),
   );
   row.onclick = (event) => {
     if (event.target instanceof Element && !event.target.closest('.flag')) handlers.open(line.id);
   };
-  return line.reasons.length ? [row, reasonRow(line, row)] : [row];
+  return row;
+}
+
+/** @param {Issue} issue */
+export function issueChip({ label, severity, note }) {
+  const chip = node('span', `m-issue ${severity}`, label);
+  chip.title = note;
+  return chip;
+}
+
+/** @param {Issue[]} issues the most severe first */
+function issueChips(issues) {
+  const chips = issues.slice(0, CHIPS).map(issueChip);
+  const more = issues.slice(CHIPS);
+  if (more.length) {
+    const count = node('span', 'm-more', `+${more.length}`);
+    count.title = more.map(({ label }) => label).join(', ');
+    chips.push(count);
+  }
+  return chips;
 }
 
 /**
@@ -106,28 +154,16 @@ function flagCell(line, handlers) {
   return cell;
 }
 
-/** @param {Line} line */
-function textCell(line) {
-  const cell = node('td', 'text');
-  const opener = node('button', 'm-open', line.text || '(empty)');
-  opener.type = 'button';
-  opener.setAttribute('aria-label', `Open row ${line.row}: ${line.text}`);
-  cell.append(opener);
-  return cell;
-}
-
 /**
  * @param {Line} line
- * @param {HTMLTableRowElement} row
+ * @param {boolean} hasPrompts
  */
-function reasonRow(line, row) {
-  row.classList.add('odd');
-  const below = node('tr', `why ${row.className}`);
-  below.dataset.id = row.dataset.id;
-  const reason = node('td', 'reason');
-  reason.append(node('div', '', line.reasons.join(' ')));
-  reason.colSpan = COLUMNS.length - 1;
-  below.append(node('td'), node('td'), reason);
-  below.onclick = row.onclick;
-  return below;
+function openerCell(line, hasPrompts) {
+  const cell = node('td', 'text');
+  const text = (hasPrompts ? line.prompt : line.answer) || '(empty)';
+  const opener = node('button', 'm-open', text);
+  opener.type = 'button';
+  opener.setAttribute('aria-label', `Open row ${line.row}: ${text}`);
+  cell.append(opener);
+  return cell;
 }

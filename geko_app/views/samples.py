@@ -14,24 +14,27 @@ from numpy.typing import NDArray
 
 from geko_app.formatting import BUCKET_LABELS, UNKNOWN
 from geko_app.runs.live_state import BUCKETS
+from geko_app.samples.issues import ALL_KINDS
 from geko_app.samples.store import Samples
+from geko_app.views.sample_issues import LABELS, check_sentence, chips_of, explained
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
-from geko_engine.selection.sample_reasons import (
-    CONTRADICTS,
-    KINDS,
-    MISLABELED,
-    TRUNCATED,
-    RecordedSample,
-    suspicions,
-    why,
-)
+from geko_engine.selection.sample_reasons import RecordedSample, guard_reason, never_trained, why
 
 PAGE = 50  # samples
 MAP_POINTS = 5000
 MAX_TEXT = 20_000  # characters shown of one sample
-SUSPICIOUS, FLAGGED = "suspicious", "flagged"
-FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *KINDS, FLAGGED)
+SUSPICIOUS, FLAGGED, NEVER_TRAINED = "suspicious", "flagged", "never_trained"
+FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *ALL_KINDS, NEVER_TRAINED, FLAGGED)
+FILTER_LABELS = {SUSPICIOUS: "Any issue", **LABELS, NEVER_TRAINED: "Never trained", FLAGGED: "Flagged"}
+BUCKET_MEANINGS = {
+    "freeze": "mastered: skipped, but for a random part",
+    "light": "right, not yet confident",
+    "focus": "still wrong, not confident",
+    "hard": "wrong and confident",
+    "unseen": "not visited yet",
+}
+CORRECT = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def _visited(samples: Samples, values: NDArray[Any]) -> NDArray[Any]:
 
 SORTS: dict[str, Callable[[Samples], NDArray[Any]]] = {
     "row": lambda s: s.facts["row"],
+    "severity": lambda s: s.issues.severity,
     "bucket": lambda s: s.states.bucket,
     "first": lambda s: _visited(s, s.states.first_loss),
     "loss": lambda s: _visited(s, s.states.loss),
@@ -72,15 +76,12 @@ SORTS: dict[str, Callable[[Samples], NDArray[Any]]] = {
 
 def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray[Any]:
     """Mask [count] of the samples that a filter selects; all for "" and for an unknown filter."""
-    kinds = {
-        MISLABELED: samples.suspects,
-        CONTRADICTS: samples.facts["contradicts"] > 0,
-        TRUNCATED: samples.facts["truncated"] > 0,
-    }
-    if name in kinds:
-        return kinds[name]
+    if name in ALL_KINDS:
+        return samples.issues.mask(name)
     if name == SUSPICIOUS:
-        return np.asarray(kinds[MISLABELED] | kinds[CONTRADICTS] | kinds[TRUNCATED])
+        return np.asarray(samples.issues.severity > 0)
+    if name == NEVER_TRAINED:
+        return np.asarray(samples.states.seen == 0)
     if name == FLAGGED:
         return np.isin(samples.facts["row"], list(flagged))
     if name in FILTERS[1:]:
@@ -102,8 +103,12 @@ def ordered(samples: Samples, ids: NDArray[Any], query: Query) -> NDArray[Any]:
     return ids[np.argsort(-values if query.down else values, kind="stable")]
 
 
-def overview(samples: Samples, flagged: set[int]) -> dict[str, Any]:
-    """The buckets, the count of every filter, and how far the run is."""
+def overview(samples: Samples, flagged: set[int], check_state: str = "") -> dict[str, Any]:
+    """The buckets, the filters with their counts, how far the run is, and what the check of the texts says.
+
+    Args:
+        check_state: of the process that checks the texts; see check_sentence.
+    """
     counts = {name: int(mask_of(samples, name, flagged).sum()) for name in FILTERS}
     steps, epochs = samples.history["steps"], samples.history["epochs"]
     if len(epochs):
@@ -112,7 +117,14 @@ def overview(samples: Samples, flagged: set[int]) -> dict[str, Any]:
         at = f"{samples.count:,} samples, in the first epoch"
     else:
         at = f"{samples.count:,} samples; their buckets are known after the first epoch"
-    return {"buckets": list(BUCKET_LABELS.items()), "counts": counts, "at": at}
+    return {
+        "buckets": [[key, label, BUCKET_MEANINGS[key]] for key, label in BUCKET_LABELS.items()],
+        "filters": list(FILTER_LABELS.items()),
+        "counts": counts,
+        "at": at,
+        "check": check_sentence(samples, check_state),
+        "layout": samples.texts.layout,
+    }
 
 
 def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
@@ -121,17 +133,21 @@ def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
     pages = max(1, -(-len(ids) // PAGE))
     page = min(query.page, pages - 1)
     shown = ids[page * PAGE : (page + 1) * PAGE]
-    texts = samples.texts.beginnings(shown)
+    pairs = samples.texts.pairs(shown)
     return {
-        "lines": [line(samples, int(index), text, flagged) for index, text in zip(shown, texts, strict=True)],
+        "lines": [line(samples, int(index), pair, flagged) for index, pair in zip(shown, pairs, strict=True)],
         "total": len(ids),
         "page": page,
         "pages": pages,
     }
 
 
-def line(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str, Any]:
-    """One row of the table, as texts; a dash for what is not known."""
+def line(samples: Samples, index: int, pair: tuple[str, str], flagged: set[int]) -> dict[str, Any]:
+    """One row of the table, as texts; a dash for what is not known.
+
+    Args:
+        index: id of the sample. pair: the beginnings of its prompt and its answer.
+    """
     states, row = samples.states, int(samples.facts["row"][index])
     seen = bool(samples.visited[index])
     bucket = Bucket(states.bucket[index]).name.lower()
@@ -145,15 +161,16 @@ def line(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str
         "flagged": row in flagged,
         "bucket": bucket,
         "name": BUCKET_LABELS[bucket],
+        "prompt": " ".join(pair[0].split()),
+        "answer": " ".join(pair[1].split()),
+        "issues": chips_of(samples, index),
         "first": shown(states.first_loss[index], ".3f"),
         "loss": shown(states.loss[index], ".3f"),
         "confidence": shown(states.confidence[index], ".2f"),
-        "correct": ("yes" if states.correct[index] else "no") if seen else UNKNOWN,
+        "correct": CORRECT[bool(states.correct[index])] if seen else UNKNOWN,
         "q": shown(samples.q[index], ".2f"),
         "seen": int(states.seen[index]),
         "step": shown(states.last_step[index], ",d"),
-        "text": " ".join(text.split()),
-        "reasons": list(reasons(samples, index).values()),
     }
 
 
@@ -173,39 +190,42 @@ def signals(samples: Samples, index: int) -> RecordedSample:
         predicted=int(states.predicted_status[index]),
         loss_outlier=bool(states.loss_outlier[index]),
         never_freeze=int(samples.facts["row"][index]) in samples.never_freeze,
-    )
-
-
-def reasons(samples: Samples, index: int) -> dict[str, str]:
-    """What is suspicious about one sample, one sentence by kind."""
-    facts = samples.facts
-    return suspicions(
-        signals(samples, index),
-        contradicts=int(facts["contradicts"][index]),
-        truncated=bool(facts["truncated"][index]),
-        tokens=int(facts["tokens"][index]),
-        is_suspect=bool(samples.suspects[index]),
+        trained=int(states.seen[index]),
+        scored=int(states.checked[index]),
     )
 
 
 def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
-    """One sample: its text with the learned parts, its path over the epochs, and why it is in its bucket."""
+    """One sample: its text with the learned parts, its path over the epochs, its issues, and why it is in its bucket."""
     values = samples.texts.one(index)
-    facts = samples.facts
-    other = int(facts["contradicts"][index])
-    notes = [f"Duplicate of row {facts['equal_to'][index]:,}."] if facts["equal_to"][index] else []
+    facts, record = samples.facts, signals(samples, index)
+    guard = guard_reason(record) if samples.suspects[index] else ""
+    notes = []
     if len(values["text"]) > MAX_TEXT or values["cut"]:
         notes.append(f"Only the first {MAX_TEXT:,} characters are shown.")
+    if samples.visited[index]:
+        notes.append(scored_at(samples, index))
     return {
-        **line(samples, index, values["text"], flagged),
+        **line(samples, index, samples.texts.pairs(np.array([index]))[0], flagged),
         "pieces": pieces(values["text"], values["learnt"]),
-        "why": why(signals(samples, index), samples.geko),
-        "other": samples.ids_by_row.get(other) if other else None,
+        "why": why(record, samples.geko),
+        "never_trained": never_trained(record),
+        "explained": explained(samples, index, guard),
         "notes": notes,
         "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them learned",
         "path": path(samples, index),
         "threshold": samples.geko.freeze_confidence if samples.geko.mastery == "exact_match" else None,
     }
+
+
+def scored_at(samples: Samples, index: int) -> str:
+    """From which step and epoch the loss and confidence of a sample are: those of a skipped one are not from the last."""
+    step = int(samples.states.last_step[index])
+    ends = samples.history["steps"]
+    epoch = int(np.searchsorted(ends, step)) + 1
+    skipped = len(ends) - epoch
+    later = f", and it was skipped in {skipped} later epoch{'s' * (skipped > 1)}" if skipped > 0 else ""
+    return f"Loss and confidence are from step {step:,} (epoch {epoch}){later}."
 
 
 def whole_text(samples: Samples, index: int) -> tuple[str, tuple[tuple[str, bool], ...]]:
@@ -306,19 +326,22 @@ def map_note(shown: int, eligible: int, count: int) -> str:
 
 
 def suspicious_list(samples: Samples, flagged: set[int]) -> Iterator[dict[str, Any]]:
-    """All suspicious or flagged samples, for the CSV."""
+    """All samples with an issue or a flag, the most severe first, for the CSV."""
     mask = mask_of(samples, SUSPICIOUS, flagged) | mask_of(samples, FLAGGED, flagged)
-    ids = np.flatnonzero(mask)
-    for index, text in zip(ids.tolist(), samples.texts.beginnings(ids), strict=True):
-        values = line(samples, index, text, flagged)
+    ids = ordered(samples, np.flatnonzero(mask), Query(sort="severity", down=True))
+    for index, pair in zip(ids.tolist(), samples.texts.pairs(ids), strict=True):
+        values = line(samples, index, pair, flagged)
         yield {
             "row": values["row"],
-            "flagged": "yes" if values["flagged"] else "no",
+            "flagged": CORRECT[values["flagged"]],
             "bucket": values["name"],
             "loss": values["loss"],
             "confidence": values["confidence"],
-            "reasons": " ".join(values["reasons"]),
-            "beginning": text,
+            "issues": "; ".join(
+                f"{issue['label']}: {issue['note']}" if issue["note"] else issue["label"] for issue in values["issues"]
+            ),
+            "prompt": pair[0],
+            "answer": pair[1],
         }
 
 

@@ -67,6 +67,7 @@ def show_samples(page: Page) -> None:
     page.locator(".m-chip.suspicious").click()
     page.locator(".m-open").first.click()
     expect(page.locator(".m-one")).to_be_visible()
+    page.get_by_role("button", name="Data map").click()
     page.locator(".c-map[data-wired]").wait_for()
 
 

@@ -24,6 +24,7 @@ from geko_app.samples.exclusions import (
 from geko_app.samples.store import NEVER_READ, NOT_KEPT, NOT_YET, Samples, SampleStore, Texts
 from geko_app.views import samples as sample_views
 from geko_app.views.samples import Query
+from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.formats import Conversation, Format, PlainText, PromptCompletion, recognise
@@ -31,9 +32,14 @@ from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise, tokenise_rendered
 from geko_engine.exceptions import RunError
+from geko_engine.quality.issues import DUPLICATE, Issue
+from geko_engine.quality.label_issues import LIKELY, LOOK
 from geko_engine.runs.sample_texts import write_sample_texts
+from geko_engine.selection.history import History
+from geko_engine.selection.sample_reasons import NOT_REACHED
+from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.atomic_files import replace_json
-from tests.app.sample_runs import new_run, write_record, write_texts
+from tests.app.sample_runs import new_run, write_issues, write_record, write_texts
 from tests.engine.conftest import character_tokenizer
 
 
@@ -105,8 +111,15 @@ def test_a_line_says_what_the_record_says(store: RunStore) -> None:
     known, wrong = ask(samples)["lines"][:2]
     expected = {"row": 1, "bucket": "freeze", "loss": "0.050", "confidence": "0.95", "correct": "yes", "seen": 2}
     assert {name: known[name] for name in expected} == expected and known["step"] == "20" and known["q"] == "0.99"
-    assert known["text"] == "question 0 answer 0" and known["reasons"] == []
-    assert wrong["bucket"] == "hard" and len(wrong["reasons"]) == 2 and "Row 5 has" in wrong["reasons"][1]
+    assert (known["prompt"], known["answer"], known["issues"]) == ("question 0", "answer 0", [])
+    assert wrong["bucket"] == "hard"
+    assert [(issue["kind"], issue["severity"]) for issue in wrong["issues"]] == [
+        ("conflict", "high"),
+        ("worth_a_look", "medium"),
+    ]
+    explained = sample_views.opened(samples, 1, set())["explained"]
+    assert explained[0]["sentence"].startswith("Row 5 has") and explained[0]["other"] == 4
+    assert explained[1]["sentence"].startswith("The model finds it unlikely: HARD on 2 visits")
 
 
 def test_every_column_sorts_both_ways_and_equal_ones_stay_in_the_order_of_the_source(store: RunStore) -> None:
@@ -125,7 +138,7 @@ def test_filters_count_what_they_show(store: RunStore) -> None:
     counts = sample_views.overview(samples, flagged)["counts"]
     shown = {name: rows(ask(samples, flagged, filter=name)) for name in sample_views.FILTERS}
     assert counts == {name: len(found) for name, found in shown.items()}
-    assert shown["hard"] == shown["wrong"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
+    assert shown["hard"] == shown["worth_a_look"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
     assert shown["suspicious"] == [1, 2, 3, 5, 6] and shown["truncated"] == [3] and shown["flagged"] == [4, 8]
 
 
@@ -270,14 +283,14 @@ def test_the_list_is_a_csv_that_no_spreadsheet_runs(store: RunStore, tmp_path: P
     with (tmp_path / "list.csv").open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     assert [(line["row"], line["flagged"]) for line in found] == [("1", "no"), ("2", "no"), ("6", "no"), ("8", "yes")]
-    assert found[0]["beginning"] == "'=1+1\nx" and found[0]["reasons"].startswith("Truncated to 12 tokens")
+    assert (found[0]["prompt"], found[0]["answer"], found[0]["issues"]) == ("'=1+1", "x", "Truncated")
 
 
 def test_texts_of_any_group_of_rows_are_found(store: RunStore) -> None:
     texts = Texts(new_run(store, count=2100, epochs=0).texts_path)
     for index in (0, 999, 1000, 1999, 2000, 2099):
         assert texts.one(index)["text"] == f"question {index}\nanswer {index}"
-    assert texts.beginnings(np.array([2099, 0])) == ["question 2099\nanswer 2099", "question 0\nanswer 0"]
+    assert texts.pairs(np.array([2099, 0])) == [("question 2099", "answer 2099"), ("question 0", "answer 0")]
 
 
 STRANGE: list[Any] = [
@@ -294,7 +307,7 @@ STRANGE: list[Any] = [
 @pytest.mark.parametrize("query", STRANGE)
 def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(store: RunStore, query: Any) -> None:
     folder = new_run(store)
-    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store))}
+    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store), IssueChecks())}
     for name, function in functions.items():
         assert isinstance(function(query), dict), name
     known = {**(query if isinstance(query, dict) else {}), "run": folder.id}
@@ -305,7 +318,7 @@ def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(st
 
 def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab_are_news(store: RunStore) -> None:
     folder = new_run(store)
-    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store))}
+    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store), IssueChecks())}
     first = functions["pull"]({})
     assert first["run"] == folder.id and first["counts"]["hard"] == 2
     again = functions["pull"]({"version": first["version"]})
@@ -317,3 +330,46 @@ def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab
     assert flagged_rows(folder) == {1, 2, 5}
     functions["flag_samples"]({"run": folder.id, "all": True, "text": "question 0", "flagged": False})
     assert flagged_rows(folder) == {2, 5}
+
+
+def test_issues_of_the_texts_and_of_the_record_come_together_the_most_severe_first(store: RunStore) -> None:
+    folder = new_run(store, truncated=[1, 0, 0, 0, 0, 0, 0, 0])
+    found = [Issue(1, LIKELY, 0.97, note="answer 7"), Issue(2, LOOK, 0.2, note="x"), Issue(3, DUPLICATE, other=0)]
+    write_issues(folder, 8, found, expected_precision=0.97)
+    samples = SampleStore(store).samples(folder.id)
+    counts = sample_views.overview(samples, set())["counts"]
+    # Samples 1 and 5 are suspects of the noise guard; the first of them is graded by the text classifier.
+    expected = {"likely_mislabeled": 1, "worth_a_look": 2, "duplicate": 1, "truncated": 1, "suspicious": 5}
+    assert {name: counts[name] for name in expected} == expected
+    assert rows(ask(samples, filter="suspicious", sort="severity", down=True)) == [2, 1, 6, 3, 4]
+    chip = ask(samples)["lines"][1]["issues"][0]
+    assert (chip["label"], chip["note"]) == ("Likely mislabeled", "97 % likely to be wrong; expected: answer 7")
+    assert "Expected precision of “Likely mislabeled”: 97 %" in sample_views.overview(samples, set())["check"]
+
+
+def test_a_sample_that_was_never_trained_on_says_why(store: RunStore) -> None:
+    folder = new_run(store, epochs=0)
+    samples = SampleStore(store).samples(folder.id)
+    assert sample_views.opened(samples, 0, set())["never_trained"] == NOT_REACHED
+    assert sample_views.overview(samples, set())["counts"]["never_trained"] == 8
+    write_record(folder, 8, 1)
+    samples = SampleStore(store).samples(folder.id)
+    assert sample_views.opened(samples, 0, set())["never_trained"] == ""
+    assert sample_views.overview(samples, set())["counts"]["never_trained"] == 0
+
+
+def test_old_scores_say_from_which_step_they_are(store: RunStore) -> None:
+    folder = new_run(store, epochs=2)
+    assert "Loss and confidence are from step 20 (epoch 2)." in notes_of(store, folder.id, 1)
+    states, history = SampleStates(8), History(8)
+    states.load(folder.samples_path)
+    history.load(folder.history_path)
+    history.append(states, epoch=3, step=30)  # nothing was visited in the third epoch
+    history.save(folder.history_path)
+    assert "Loss and confidence are from step 20 (epoch 2), and it was skipped in 1 later epoch." in notes_of(
+        store, folder.id, 1
+    )
+
+
+def notes_of(store: RunStore, run: str, index: int) -> list[str]:
+    return sample_views.opened(SampleStore(store).samples(run), index, set())["notes"]
