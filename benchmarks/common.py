@@ -52,11 +52,16 @@ class Ratio:
         return {"median": round(self.median, 4), "min": round(self.low, 4), "max": round(self.high, 4)}
 
 
-def arguments(description: str, repetitions: int, few: int = 2) -> argparse.Namespace:
-    """--repetitions, --small and --large, the same for every command; `few` repetitions with --small."""
+def arguments(description: str, repetitions: int, few: int = 2, *, real_data: bool = False) -> argparse.Namespace:
+    """--repetitions, --small and --large, the same for every command; `few` repetitions with --small.
+
+    With `real_data`, --data names the folder of the real rows (see real_data.py).
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     said = f"default {repetitions}, with --small {few}"
     parser.add_argument("--repetitions", type=_positive, metavar="N", help=said)
+    if real_data:
+        parser.add_argument("--data", required=True, help="folder with the real rows (see real_data.py)")
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--small", action="store_true", help="quick; writes to results/small")
     sizes.add_argument("--large", action="store_true", help="larger sizes, takes much longer; writes <name>-large")

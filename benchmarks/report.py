@@ -195,6 +195,24 @@ def label_noise() -> list[str]:
     return table(header, rows)
 
 
+def label_errors() -> list[str]:
+    """The list of each arm on banking77, by how many labels were changed and how; of unchanged labels nothing is known."""
+    rows = []
+    for data, found in results_of("label_errors").items():
+        for flips, trials in found.items():
+            if not trials[0][next(iter(trials[0]))]["wrong"]:
+                continue
+            for arm in trials[0]:
+                mine = [trial[arm] for trial in trials if arm in trial]
+                right, listed, wrong = ([trial[name] for trial in mine] for name in ("right", "listed", "wrong"))
+                precision = f"{statistics.fmean(trial['ap'] for trial in mine):.3f}"
+                cells = [precision, f"{statistics.fmean(listed):.0f}", shares(right, listed), shares(right, wrong)]
+                rows.append([data, flips, arm, *cells])
+    return table(
+        ["banking77", "changed", "list", "average precision", "rows", "of these wrong", "of the wrong found"], rows
+    )
+
+
 def gpu() -> list[str]:
     """A training step on a GPU against other trainers; a sentence where there is no record of one."""
     path = RESULTS / "gpu.jsonl"
@@ -227,6 +245,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "speed": lambda _: speed(),
     "steps": lambda _: steps(),
     "label_noise": lambda _: label_noise(),
+    "label_errors": lambda _: label_errors(),
     "gpu": lambda _: gpu(),
 }
 
