@@ -77,7 +77,7 @@ def sentence(samples: Samples, issue: Issue) -> str:
             else ""
         )
     return {
-        kinds.CONFLICT: f"Row {other:,} has the same or nearly the same prompt with a different answer.",
+        kinds.CONFLICT: f"Row {other:,} has the same prompt with a different answer.",
         kinds.LEAK: "An evaluation row has nearly the same prompt, so the evaluation flatters.",
         kinds.PERSONAL: f"It seems to contain personal data: {issue.note}.",
         kinds.PLACEHOLDER: "The answer is empty or a placeholder.",

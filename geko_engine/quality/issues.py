@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geko_engine.exceptions import Stopped
 from geko_engine.quality.answer_checks import cut_off, placeholders, refusals, unusual_lengths
@@ -165,29 +163,28 @@ def _repeated(prompts: Sequence[str], answers: Sequence[str]) -> list[Issue]:
     """Duplicates, near-duplicates, and the same prompt with different answers."""
     asked = asked_of(prompts, answers)
     words, said = [normalized(text) for text in asked], [normalized(answer) for answer in answers]
+    equal: dict[str, list[int]] = {}
+    for row, text in enumerate(words):
+        equal.setdefault(text, []).append(row)
     issues = []
-    for rows in _groups(first_near(asked)):
-        first, equal = rows[0], len({words[row] for row in rows}) == 1
-        different = [row for row in rows if said[row] != said[first]] if prompts[first].strip() else []
-        if different and (equal or max(len(said[row]) for row in rows) <= SHORT_ANSWER):
-            against = {said[first]: different[0]}
-            issues += [Issue(row, CONFLICT, other=against.get(said[row], first)) for row in rows]
-        else:
-            alike = [row for row in rows[1:] if row not in different]
-            issues += [
-                Issue(row, DUPLICATE if words[row] == words[first] else NEAR_DUPLICATE, other=first) for row in alike
-            ]
+    for text, rows in equal.items():
+        if text and len(rows) > 1:
+            issues += _of_equal_prompts(rows, said, has_prompt=bool(prompts[rows[0]].strip()))
+    near = first_near(asked)
+    for row in np.flatnonzero(near >= 0).tolist():
+        other = int(near[row])
+        if words[row] != words[other] and (said[row] == said[other] or not prompts[row].strip()):
+            issues.append(Issue(row, NEAR_DUPLICATE, other=other))
     return issues
 
 
-def _groups(first: NDArray[Any]) -> list[list[int]]:
-    """Rows that belong together: each with the first earlier one like it, and so on. Groups of one are left out."""
-    found: dict[int, list[int]] = {}
-    root = np.arange(len(first))
-    for row in np.flatnonzero(first >= 0).tolist():
-        root[row] = root[first[row]]
-        found.setdefault(int(root[row]), [int(root[row])]).append(row)
-    return list(found.values())
+def _of_equal_prompts(rows: list[int], said: Sequence[str], *, has_prompt: bool) -> list[Issue]:
+    """Conflicts of the rows with one prompt, or the duplicates among them."""
+    first = rows[0]
+    different = next((row for row in rows if said[row] != said[first]), None) if has_prompt else None
+    if different is None:
+        return [Issue(row, DUPLICATE, other=first) for row in rows[1:]]
+    return [Issue(row, CONFLICT, other=different if said[row] == said[first] else first) for row in rows]
 
 
 def asked_of(prompts: Sequence[str], answers: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ SHINGLE = 5  # letters
 BANDS, ROWS = 16, 4  # of a signature: 64 hash functions
 TEXT_LIMIT = 4000  # characters that are compared
 AT_A_TIME = 2000  # texts whose shingles are in memory
-SPACES, NUMBERS = re.compile(r"\W+"), re.compile(r"\d+")
+PAUSES, NUMBERS = re.compile(r"""[\s.,;:!?"'()]+"""), re.compile(r"\d+")  # signs such as + and < are words
 BASE, PRIME = np.uint64(1_000_003), np.uint64((1 << 61) - 1)
 
 
@@ -43,8 +43,8 @@ def first_near(texts: Sequence[str]) -> NDArray[Any]:
 
 
 def normalized(text: str) -> str:
-    """Lower-case words with one space between them, and at most TEXT_LIMIT characters."""
-    return SPACES.sub(" ", text[:TEXT_LIMIT].lower()).strip()
+    """Lower-case words and signs with one space between them, and at most TEXT_LIMIT characters."""
+    return PAUSES.sub(" ", text[:TEXT_LIMIT].lower()).strip()
 
 
 def nearly_equal(one: str, other: str) -> bool:
