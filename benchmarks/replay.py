@@ -26,6 +26,7 @@ from benchmarks.tables import mean_and_spread, table
 from geko_engine.config.run_config import RunConfig
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.writer import RunWriter
 from scripts.demo_tasks import Row
 
 MIX, INTENTS, FIRST_HALF = "banking77, 25 intents", 25, 12
@@ -98,7 +99,8 @@ def trained(seed: int, folder: Path, base: str, half: str, data: dict[str, Any])
         "output_dir": str(folder / "runs"),
     }
     made = RunFolder.create(RunConfig.from_dict(values))
-    report = run(made)
+    with RunWriter(made) as write:
+        report = run(made, on_event=write)
     assert report["end"] == "complete", report["reason"]
     return made
 
