@@ -17,6 +17,7 @@ from geko_app.samples.exclusions import flagged_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import samples as sample_views
+from geko_app.views.sample_issues import sentence
 from geko_app.workers.export_jobs import ExportOptions
 from geko_engine.config.declaration import raise_problems, shown
 from geko_engine.config.renames import ignore
@@ -186,7 +187,7 @@ class RunOperations:
         query = sample_views.Query(filter=filter, text=search.strip(), sort=sort, down=descending)
         ids = sample_views.ordered(samples, sample_views.matching(samples, query, flagged), query)
         chosen = ids[max(0, offset) :][: min(max(1, limit), MOST_SAMPLES)]
-        texts = samples.texts.beginnings(chosen)
+        texts = ["\n".join(filter(None, pair)) for pair in samples.texts.pairs(chosen)]
         pairs = zip(chosen.tolist(), texts, strict=True)
         return {"total": len(ids), "samples": [_sample(samples, index, text, flagged) for index, text in pairs]}
 
@@ -290,6 +291,6 @@ def _sample(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[
         "q_value": value(samples.q),
         "times_seen": int(states.seen[index]),
         "flagged": row in flagged,
-        "suspicions": list(sample_views.reasons(samples, index).values()),
+        "suspicions": [sentence(samples, issue) for issue in samples.issues.of(index)],
         "text": text,
     }

@@ -22,7 +22,7 @@ from geko_app.samples.exclusions import (
 )
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
-from geko_app.views import charts
+from geko_app.views import charts, slices
 from geko_app.views import samples as sample_views
 from geko_app.views.dashboard import run_label
 from geko_app.views.samples import Query
@@ -92,10 +92,13 @@ def _endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueChecks) 
     def flag_samples(query: Any) -> Result:
         return _result_or_sentence(lambda: _flag(store.samples(str_arg(query, "run")), query))
 
+    def groups(query: Any) -> Result:
+        return _result_or_sentence(lambda: slices.slice_tables(store.samples(str_arg(query, "run"))))
+
     def map_figure(_query: Any) -> Result:
         return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
 
-    return [pull, table, sample, data_map, flag_samples, map_figure]
+    return [pull, table, sample, data_map, flag_samples, groups, map_figure]
 
 
 def _begin_token_losses(jobs: InferenceJobs, store: SampleStore) -> Callable[[Any], str]:
@@ -145,6 +148,8 @@ def query_of(query: Any) -> Query:
         sort=str_arg(query, "sort"),
         down=isinstance(query, dict) and query.get("down") is True,
         page=int_arg(query, "page"),
+        slicing=str_arg(query, "slicing"),
+        value=str_arg(query, "value"),
     )
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from geko_app.samples.store import Samples
-from geko_engine.exceptions import RunError
+
+MISLABELED = "likely_mislabeled"  # a kind of geko_app.samples.issues
 
 
 @dataclass(frozen=True)
@@ -38,22 +34,16 @@ class Group:
 
 
 def slicings(samples: Samples) -> dict[str, list[Group]]:
-    """Name of each slicing of a run -> its groups, the largest loss first.
+    """Name of each slicing of a run -> its groups, the largest loss first."""
+    return {name: _groups(samples, values, member) for name, (values, member) in samples.slices.items()}
 
-    Raises:
-        RunError: the run has kept no slices.
-    """
-    try:
-        found = read_slices(samples.folder.slices_path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunError(
-            "This run has kept no groups of its samples: it was made by an earlier version of GEKO."
-        ) from error
-    return {
-        name: _groups(samples, values, member)
-        for name, (values, member) in found.items()
-        if len(member) == samples.count
-    }
+
+def in_group(samples: Samples, slicing: str, value: str) -> NDArray[np.bool_]:
+    """Mask [count] of the samples of one group; all where the run has no such slicing, none where that has no such value."""
+    if slicing not in samples.slices:
+        return np.ones(samples.count, bool)
+    values, member = samples.slices[slicing]
+    return np.asarray(member == (values.index(value) if value in values else -1))
 
 
 def _groups(samples: Samples, values: list[str], member: NDArray[np.int32]) -> list[Group]:
@@ -72,7 +62,7 @@ def _groups(samples: Samples, values: list[str], member: NDArray[np.int32]) -> l
     was_right = (
         (samples.history["correct"] > 0).any(axis=0) if len(samples.history["epochs"]) else np.zeros_like(visited)
     )
-    suspect, forgotten = total(samples.suspects), total(was_right & visited & ~correct)
+    suspect, forgotten = total(samples.issues.mask(MISLABELED)), total(was_right & visited & ~correct)
     share = trained / max(1.0, float(trained.sum()))
     order = np.argsort(-np.where(met > 0, loss, -1.0), kind="stable").tolist()
     return [
@@ -88,17 +78,3 @@ def _groups(samples: Samples, values: list[str], member: NDArray[np.int32]) -> l
         )
         for i in order
     ]
-
-
-def read_slices(path: Path) -> dict[str, tuple[list[str], NDArray[Any]]]:
-    """What geko_engine/runs/sample_slices.py wrote: name of each slicing -> (its values, place of each sample's, [count]).
-
-    Raises:
-        OSError, ValueError, pa.ArrowException: the file cannot be read.
-    """
-    table = parquet.read_table(path)
-    found = {}
-    for name in json.loads((table.schema.metadata or {}).get(b"slices", b"[]")):
-        column = table.column(name).combine_chunks().dictionary_encode()
-        found[name] = (column.dictionary.to_pylist(), column.indices.to_numpy())
-    return found

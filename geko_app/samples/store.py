@@ -5,6 +5,7 @@ The record and its history are replaced after every epoch; the texts are written
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -167,6 +168,18 @@ class Samples:
     def suspects(self) -> NDArray[Any]:
         """Mask [count] of the samples that are probably mislabeled."""
         return self.states.suspects()
+
+    @cached_property
+    def slices(self) -> dict[str, tuple[list[str], NDArray[Any]]]:
+        """Name of each slicing -> (its values, place of each sample's value among them, [count]); {} in older runs."""
+        try:
+            table = parquet.read_table(self.folder.slices_path)
+            names = json.loads((table.schema.metadata or {}).get(b"slices", b"[]"))
+            columns = {name: table.column(name).combine_chunks().dictionary_encode() for name in names}
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            return {}
+        found = {name: (c.dictionary.to_pylist(), c.indices.to_numpy()) for name, c in columns.items()}
+        return found if table.num_rows == self.count else {}
 
     @cached_property
     def issues(self) -> SampleIssues:

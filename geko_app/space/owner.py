@@ -30,6 +30,7 @@ READING = frozenset(
         "figures",
         "job",
         "layout",
+        "groups",
         "map_figure",
         "opened",
         "preview",

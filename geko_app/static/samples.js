@@ -14,6 +14,7 @@ import {
 } from './dom.js';
 import { pollWhileVisible } from './poll.js';
 import { SampleDetail } from './sample_detail.js';
+import { SampleGroups } from './samples_groups.js';
 import { drawHead, tableRow } from './samples_table.js';
 
 /**
@@ -23,6 +24,8 @@ import { drawHead, tableRow } from './samples_table.js';
  * @property {string} sort
  * @property {boolean} down
  * @property {number} page
+ * @property {string} slicing
+ * @property {string} value of the group; both empty for all samples
  *
  * @typedef {object} News
  * @property {string | null} run
@@ -56,6 +59,7 @@ const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'lik
 const NO_ISSUE = ['flagged', 'never_trained']; // filters that are not sorted by severity
 const IN_ROW_ORDER = { sort: 'row', down: false };
 const BY_SEVERITY = { sort: 'severity', down: true };
+const NO_GROUP = { slicing: '', value: '' };
 const RUN_KEY = 'geko-samples-run';
 const TYPING = 250; // milliseconds after the last letter of a search
 
@@ -66,7 +70,7 @@ class Samples extends View {
     this.run = '';
     this.version = '';
     /** @type {Query} */
-    this.view = { filter: '', text: '', ...IN_ROW_ORDER, page: 0 };
+    this.view = { filter: '', text: '', ...IN_ROW_ORDER, page: 0, ...NO_GROUP };
     /** @type {Record<string, number>} */
     this.counts = {};
     /** @type {Record<string, unknown>} */
@@ -76,6 +80,11 @@ class Samples extends View {
     this.detail = new SampleDetail(part, (sentence) => this.showError('.m-error', sentence));
     const loadFigure = () => this.server.map_figure({});
     this.map = new DataMap(this.q('.c-map'), this.q('.m-map-note'), loadFigure, (id) => this.open(id));
+    this.groups = new SampleGroups(this.q('.m-groups-view'), (name, title, value) => {
+      setText(this.q('.m-in-group span'), `${title}: ${value}`);
+      this.turnTo('table');
+      this.change({ slicing: name, value });
+    });
     this.wire();
     this.wireExport();
     this.schedulePoll = pollWhileVisible(
@@ -98,6 +107,8 @@ class Samples extends View {
     this.q('.m-unflag').onclick = () => this.flag({ all: true }, false);
     this.q('.m-view-table').onclick = () => this.turnTo('table');
     this.q('.m-view-map').onclick = () => this.turnTo('map');
+    this.q('.m-view-groups').onclick = () => this.turnTo('groups');
+    this.q('.m-no-group').onclick = () => this.change(NO_GROUP);
     const picker = this.select('.geko-runs');
     picker.onchange = () => {
       sessionSetting(RUN_KEY, picker.value);
@@ -118,14 +129,24 @@ class Samples extends View {
     });
   }
 
-  /** @param {'table' | 'map'} view */
+  /** @param {'table' | 'groups' | 'map'} view */
   turnTo(view) {
     this.q('.m-list-view').hidden = view !== 'table';
+    this.q('.m-groups-view').hidden = view !== 'groups';
     this.q('.m-map-view').hidden = view !== 'map';
     this.q('.m-search').hidden = view !== 'table';
     this.q('.m-view-table').setAttribute('aria-pressed', String(view === 'table'));
+    this.q('.m-view-groups').setAttribute('aria-pressed', String(view === 'groups'));
     this.q('.m-view-map').setAttribute('aria-pressed', String(view === 'map'));
+    this.drawGroups().catch(() => this.showUnreachable());
     this.map.draw().catch(() => this.showUnreachable());
+  }
+
+  /** Of the run as it is now; nothing is asked while they are not shown. */
+  async drawGroups() {
+    if (this.q('.m-groups-view').hidden || !this.run) return;
+    const { sentence, groupings, note } = await this.server.groups({ run: this.run });
+    this.groups.show(groupings ?? [], sentence || note);
   }
 
   showUnreachable() {
@@ -230,11 +251,12 @@ class Samples extends View {
     const count = total.toLocaleString('en');
     this.q('.m-scroll').hidden = !total;
     this.q('.m-none').hidden = Boolean(total);
+    this.q('.m-in-group').hidden = !this.view.slicing;
     setText(this.q('.m-found'), `${count} ${total === 1 ? 'sample' : 'samples'}`);
     setText(this.q('.m-number'), `${page + 1} of ${pages.toLocaleString('en')}`);
     this.button('.m-before').disabled = !page;
     this.button('.m-after').disabled = page + 1 >= pages;
-    const isNarrowed = Boolean(this.view.filter || this.view.text) && total > 0;
+    const isNarrowed = Boolean(this.view.filter || this.view.text || this.view.slicing) && total > 0;
     setText(this.q('.m-all'), `Flag all ${count}`);
     this.q('.m-all').hidden = !isNarrowed || this.view.filter === 'flagged';
     this.q('.m-unflag').hidden = !isNarrowed || !this.counts.flagged;
@@ -281,7 +303,7 @@ class Samples extends View {
     if (data.run !== this.run) {
       this.run = this.detail.run = data.run;
       this.detail.close();
-      this.view.page = 0;
+      this.view = { ...this.view, page: 0, ...NO_GROUP };
       this.map.setData('', null);
     }
     if (data.sentence) {
@@ -296,6 +318,7 @@ class Samples extends View {
       this.map.setData(data.record, await this.server.data_map({ run: this.run }));
     }
     await this.map.draw();
+    await this.drawGroups();
     this.version = data.version; // last: what failed half-way is drawn anew
   }
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geko_app.formatting import BUCKET_LABELS, UNKNOWN
 from geko_app.runs.live_state import BUCKETS
 from geko_app.samples.issues import ALL_KINDS
+from geko_app.samples.slices import in_group
 from geko_app.samples.store import Samples
 from geko_app.views.sample_issues import LABELS, check_sentence, chips_of, explained
 from geko_engine.exceptions import RunError
@@ -47,6 +48,7 @@ class Query:
         sort: one of SORTS.
         down: whether to sort in descending order.
         page: from 0.
+        slicing, value: the group that they belong to; "" for all.
     """
 
     filter: str = ""
@@ -54,6 +56,8 @@ class Query:
     sort: str = "row"
     down: bool = False
     page: int = 0
+    slicing: str = ""
+    value: str = ""
 
 
 def _visited(samples: Samples, values: NDArray[Any]) -> NDArray[Any]:
@@ -94,6 +98,8 @@ def matching(samples: Samples, query: Query, flagged: set[int]) -> NDArray[Any]:
     mask = mask_of(samples, query.filter, flagged)
     if query.text:
         mask = mask & samples.texts.containing(query.text)
+    if query.slicing:
+        mask = mask & in_group(samples, query.slicing, query.value)
     return np.flatnonzero(mask)
 
 

@@ -12,8 +12,8 @@ import pytest
 from geko_app.runs.store import RunStore
 from geko_app.samples.slices import Group, slicings
 from geko_app.samples.store import SampleStore
-from geko_app.views.slices import COLUMNS, slice_tables
-from geko_engine.exceptions import RunError
+from geko_app.views.samples import Query, matching
+from geko_app.views.slices import COLUMNS, NONE, group_line, slice_tables
 from geko_engine.runs.folder import RunFolder
 from tests.app.sample_runs import new_run
 
@@ -51,11 +51,26 @@ def test_a_sample_that_was_right_and_is_wrong_now_is_forgotten(store: RunStore) 
 def test_before_the_first_epoch_nothing_is_claimed(store: RunStore) -> None:
     groups = found(store, epochs=0)["topic"]
     assert all(group.visited == 0 and np.isnan(group.loss) for group in groups)
-    (table, _) = slice_tables({"topic": groups, "file": groups})
-    assert table["columns"] == [*COLUMNS] and table["lines"][0] == ["a", "4", "–", "–", "0", "0", "0.0 %"]
+    assert group_line(groups[0]) == ["a", "4", "–", "–", "0", "0", "0.0 %"]
+
+
+def test_the_page_gets_a_table_for_each_slicing_and_its_filter_selects_a_group(store: RunStore) -> None:
+    folder = new_run(store)
+    with_slices(folder, topic=["a", "b"] * 4, file=["x.jsonl"] * 6 + ["y.jsonl"] * 2)
+    samples = SampleStore(store).samples(folder.id)
+    topic, file = slice_tables(samples)["groupings"]
+    assert (topic["title"], file["title"]) == ("topic", "File") and topic["columns"] == list(COLUMNS)
+    assert topic["lines"][0][:4] == ["b", "4", "3.250", "50.0 %"]
+    for query, ids in (
+        (Query(slicing="topic", value="b"), [1, 3, 5, 7]),
+        (Query(slicing="topic", value="nothing"), []),
+        (Query(slicing="nothing", value="b"), list(range(8))),
+    ):
+        assert matching(samples, query, set()).tolist() == ids
 
 
 def test_a_run_without_groups_says_so(store: RunStore) -> None:
     samples = SampleStore(store).samples(new_run(store).id)
-    with pytest.raises(RunError, match="earlier version"):
-        slicings(samples)
+    assert slice_tables(samples) == {"groupings": [], "note": NONE}
+    samples.folder.slices_path.write_bytes(b"PAR1")
+    assert slice_tables(SampleStore(store).samples(samples.folder.id))["groupings"] == []

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from geko_app.samples.slices import read_slices
+import pyarrow.parquet as parquet
+
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.preparation import load_raw_rows, prepare, render_rows
 from geko_engine.runs import sample_slices
@@ -27,8 +28,9 @@ def sliced(tmp_path: Path, tokenizer: Any, monkeypatch: Any, **files: Rows) -> d
     rendered = render_rows(config, load_raw_rows(config, print, lambda: False), tokenizer, lambda event: None)
     data = prepare(config, rendered, 1000, lambda event: None, lambda: False)[0].data
     write_slices(tmp_path / "slices.parquet", rendered["training"], data)
-    found = read_slices(tmp_path / "slices.parquet")
-    return {name: [values[i] for i in member] for name, (values, member) in found.items()}
+    table = parquet.read_table(tmp_path / "slices.parquet")
+    assert json.loads(table.schema.metadata[b"slices"]) == table.column_names
+    return {name: table.column(name).to_pylist() for name in table.column_names}
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
