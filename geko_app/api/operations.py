@@ -187,7 +187,7 @@ class RunOperations:
         query = sample_views.Query(filter=filter, text=search.strip(), sort=sort, down=descending)
         ids = sample_views.ordered(samples, sample_views.matching(samples, query, flagged), query)
         chosen = ids[max(0, offset) :][: min(max(1, limit), MOST_SAMPLES)]
-        texts = ["\n".join(filter(None, pair)) for pair in samples.texts.pairs(chosen)]
+        texts = ["\n".join(part for part in pair if part) for pair in samples.texts.pairs(chosen)]
         pairs = zip(chosen.tolist(), texts, strict=True)
         return {"total": len(ids), "samples": [_sample(samples, index, text, flagged) for index, text in pairs]}
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_app.samples.store import Samples
-
-MISLABELED = "likely_mislabeled"  # a kind of geko_app.samples.issues
+from geko_engine.quality.label_issues import LIKELY, LOOK
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Group:
     Attributes:
         value: the text that they share. samples: how many they are. visited: of them, trained on or scored.
         loss: mean of the last visits, nats per target; nan without any. right: share of the visited ones that is correct.
-        mislabeled: how many are likely mislabeled. compute: share of all tokens that were trained on.
+        suspected: how many labels are, in either grade. compute: share of all tokens that were trained on.
         forgotten: how many were right after some epoch, and are wrong now.
     """
 
@@ -28,7 +27,7 @@ class Group:
     visited: int
     loss: float
     right: float
-    mislabeled: int
+    suspected: int
     compute: float
     forgotten: int
 
@@ -62,7 +61,10 @@ def _groups(samples: Samples, values: list[str], member: NDArray[np.int32]) -> l
     was_right = (
         (samples.history["correct"] > 0).any(axis=0) if len(samples.history["epochs"]) else np.zeros_like(visited)
     )
-    suspect, forgotten = total(samples.issues.mask(MISLABELED)), total(was_right & visited & ~correct)
+    suspect, forgotten = (
+        total(samples.issues.mask(LIKELY) | samples.issues.mask(LOOK)),
+        total(was_right & visited & ~correct),
+    )
     share = trained / max(1.0, float(trained.sum()))
     order = np.argsort(-np.where(met > 0, loss, -1.0), kind="stable").tolist()
     return [

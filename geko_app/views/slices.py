@@ -8,7 +8,7 @@ from geko_app.formatting import UNKNOWN, format_loss, format_percent
 from geko_app.samples.slices import Group, slicings
 from geko_app.samples.store import Samples
 
-COLUMNS = ("Samples", "Loss", "Exact match", "Likely mislabeled", "Forgotten", "Compute")
+COLUMNS = ("Samples", "Loss", "Exact match", "Suspected labels", "Forgotten", "Compute")
 TITLES = {"file": "File", "answer": "Answer"}
 ABOUT = (
     "The highest loss comes first. Forgotten: right after some epoch, and wrong now. Compute: share of all trained tokens. Open a "
@@ -42,7 +42,7 @@ def group_line(group: Group) -> list[str]:
         f"{group.samples:,}",
         format_loss(group.loss) if known else UNKNOWN,
         format_percent(group.right) if known else UNKNOWN,
-        f"{group.mislabeled:,}",
+        f"{group.suspected:,}",
         f"{group.forgotten:,}",
         format_percent(group.compute),
     ]

@@ -33,8 +33,8 @@ def found(store: RunStore, **options: Any) -> dict[str, list[Group]]:
 def test_each_group_is_counted(store: RunStore) -> None:
     # Samples are known, wrong, unsure and almost in turn: topic a has known and unsure ones, b wrong and almost ones.
     first, second = found(store)["topic"]
-    assert (first.value, first.samples, first.visited, first.right, first.mislabeled) == ("b", 4, 4, 0.5, 2)
-    assert (second.value, second.samples, second.visited, second.right, second.mislabeled) == ("a", 4, 4, 0.5, 0)
+    assert (first.value, first.samples, first.visited, first.right, first.suspected) == ("b", 4, 4, 0.5, 2)
+    assert (second.value, second.samples, second.visited, second.right, second.suspected) == ("a", 4, 4, 0.5, 0)
     assert first.loss == pytest.approx((6.0 + 0.5) / 2) and second.loss == pytest.approx((0.05 + 2.0) / 2)
     assert first.compute == second.compute == 0.5 and first.forgotten == second.forgotten == 0
     assert [(group.value, group.samples) for group in found(store)["file"]] == [("x.jsonl", 6), ("y.jsonl", 2)]
