@@ -11,7 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 from geko_app.runs.store import RunStore
 from geko_app.samples.exclusions import flagged_rows
 from tests.app.sample_runs import new_run, write_record
+from tests.app.samples.test_slices import with_slices
 from tests.browser.conftest import WAIT, Server
+from tests.browser.test_access import violations
 from tests.browser.test_playground_page import train
 from tests.browser.test_train_page import fill, start, wait_for_phase
 
@@ -74,6 +76,26 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     with page.expect_download() as download:
         page.locator(".m-list").click()
     assert download.value.suggested_filename.endswith(".csv")
+
+
+def test_groups_are_compared_and_one_of_them_is_opened(page: Page, server: Server) -> None:
+    run = new_run(RunStore(server.folder / "runs"), count=40)
+    with_slices(run, topic=["cards", "loans"] * 20, file=["a.jsonl"] * 10 + ["b.jsonl"] * 30)
+    page.reload()
+    show_samples(page)
+    page.get_by_role("button", name="Groups").click()
+    table = page.get_by_role("region", name="Groups of samples")
+    expect(table.locator("tbody th")).to_have_text(["loans", "cards"])  # the highest loss first
+    expect(table.locator("tbody tr").first.locator("td")).to_have_text(["20", "3.250", "50.0 %", "10", "0", "50.0 %"])
+    assert violations(page, "light") == []
+    page.get_by_label("Group by").select_option("file")
+    page.get_by_role("button", name="a.jsonl").press("Enter")
+    expect(page.locator(".m-found")).to_have_text("10 samples")
+    expect(page.locator(".m-in-group")).to_contain_text("File: a.jsonl")
+    page.locator(".m-chip.hard").click()
+    expect(page.locator(".m-found")).to_have_text("3 samples")
+    page.get_by_role("button", name="Show all groups").click()
+    expect(page.locator(".m-found")).to_have_text("10 samples")
 
 
 def test_flags_are_taken_along_to_the_next_run(page: Page, server: Server) -> None:
