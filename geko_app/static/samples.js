@@ -171,12 +171,12 @@ class Samples extends View {
   }
 
   /**
-   * Issues come in the order of their severity, everything else in that of the rows.
+   * Issues come in the order of their severity; other filters keep the order.
    * @param {string} filter
    */
   filterBy(filter) {
     const isBucket = this.q('.m-chips').querySelector(`[data-filter="${filter}"]`) !== null;
-    const order = isBucket || NO_ISSUE.includes(filter) ? IN_ROW_ORDER : BY_SEVERITY;
+    const order = isBucket || NO_ISSUE.includes(filter) ? {} : BY_SEVERITY;
     this.change({ filter, ...order });
   }
 
