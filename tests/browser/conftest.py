@@ -36,18 +36,24 @@ def free_port() -> int:
 
 
 class Server:
-    """geko-app as its own process over a folder of runs, with `options`; can be killed and started again."""
+    """geko-app as its own process over a folder of runs, with `options`; can be killed and started again.
 
-    def __init__(self, folder: Path, *options: str, password: str = "") -> None:
+    `environment` replaces variables of this process; without it the Hub is not asked.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, password: str = "", environment: dict[str, str] | None = None
+    ) -> None:
         self.folder, self.port = folder, free_port()
         self._options, self._password = options, password
+        self._environment = environment or {**os.environ, "HF_HUB_OFFLINE": "1"}
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "geko_app", "--port", str(self.port), "--runs", str(self.folder / "runs")]
         command += self._options
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "GEKO_APP_PASSWORD": self._password}
+        environment = {**self._environment, "GEKO_APP_PASSWORD": self._password}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
         for _ in range(600):
