@@ -26,36 +26,39 @@ class EarlierRun:
     """What is known of the rows of a run.
 
     Attributes:
-        path: its folder. data: settings of its data. texts: digest of each text that it was trained on -> whether it may
-            be replayed.
+        path: its folder. data: settings of its data, then of the data of the runs that it continued itself.
+        texts: digest of each text that it or one of these was trained on -> whether it may be replayed.
+        missing: folders of those of them that cannot be read any more, so that their rows count as new.
     """
 
     path: Path
-    data: DataConfig
+    data: list[DataConfig]
     texts: dict[bytes, bool]
+    missing: list[str]
 
     @classmethod
     def read(cls, name: str) -> EarlierRun:
         """The run in the folder `name`. Raises DataError at data.replay."""
-        problem = replay_problem(name)
-        if problem:
-            raise DataError(problem, FIELD)
-        path = expand(name).resolve()
-        try:
-            data = RunConfig.from_yaml(path / CONFIG, on_renamed=lambda _sentence: None).data
-            texts = _digests_of(path / TEXTS)
-            states = SampleStates(len(texts))
-            if (path / RECORD).exists():
-                states.load(path / RECORD)
-        except (GekoError, OSError, pa.ArrowException) as error:
-            raise DataError(f"The run {shown_path(name)} cannot be read: {error}", FIELD) from error
-        trained = (states.visits() > 0) | (states.predicted_status != Prediction.NONE)
-        known = (states.correct > 0) & ~states.suspects()
-        found: dict[bytes, bool] = {}
-        for digest, was_trained, is_known in zip(texts, trained.tolist(), known.tolist(), strict=True):
-            if was_trained:
-                found[digest] = is_known
-        return cls(path, data, found)
+        path, found = expand(name), cls(expand(name), [], {}, [])
+        seen: set[Path] = set()
+        following: str | None = name
+        while following and expand(following).resolve() not in seen:
+            seen.add(expand(following).resolve())
+            problem = replay_problem(following)
+            if problem and following == name:
+                raise DataError(problem, FIELD)
+            if problem:
+                found.missing.append(following)
+                break
+            try:
+                data, texts = _trained_texts(expand(following))
+            except (GekoError, OSError, pa.ArrowException) as error:
+                raise DataError(f"The run {shown_path(following)} cannot be read: {error}", FIELD) from error
+            found.data.append(data)
+            for digest, may in texts.items():
+                found.texts.setdefault(digest, may)  # the newest run knows best
+            following = data.replay
+        return cls(path.resolve(), found.data, found.texts, found.missing)
 
     @property
     def name(self) -> str:
@@ -67,6 +70,18 @@ class EarlierRun:
         if not digests or any(digest not in self.texts for digest in digests):
             return None
         return all(self.texts[digest] for digest in digests)
+
+
+def _trained_texts(path: Path) -> tuple[DataConfig, dict[bytes, bool]]:
+    """(settings of the data of the run in `path`, digest of each text that it was trained on -> whether it may be replayed)."""
+    data = RunConfig.from_yaml(path / CONFIG, on_renamed=lambda _sentence: None).data
+    digests = _digests_of(path / TEXTS)
+    states = SampleStates(len(digests))
+    if (path / RECORD).exists():
+        states.load(path / RECORD)
+    trained = (states.visits() > 0) | (states.predicted_status != Prediction.NONE)
+    known = (states.correct > 0) & ~states.suspects()
+    return data, {digests[i]: bool(known[i]) for i in range(len(digests)) if trained[i]}
 
 
 def replay_problem(name: str | None) -> str:

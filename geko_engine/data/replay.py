@@ -26,6 +26,8 @@ OTHER_BASE = (
     "data.replay names the run {name}, but the model is not its result: rows that it was trained on are left out, although "
     "this model may not know them. Set model.name to {path!r} to continue that run."
 )
+UNREADABLE = "Rows of the run {name} cannot be read any more, so fewer may be replayed: {error}"
+MISSING = "The run {name} continued another one, {missing}, that is not there any more: rows of that one count as new."
 Emit = Callable[[Event], None]
 
 
@@ -42,9 +44,9 @@ def only_new_rows(config: RunConfig, rendered: RenderedRows, emit: Emit) -> Rend
     """
     emit(PhaseChanged("tokenising", "comparing the rows with those of the earlier run"))
     run = EarlierRun.read(config.data.replay or "")
-    verdicts = {number: run.may_replay(digests_of_row(rendered, number)) for number in range(len(rendered))}
+    verdicts = {n: run.may_replay(digests) for n in range(len(rendered)) if (digests := digests_of_row(rendered, n))}
     known = {number: verdict for number, verdict in verdicts.items() if verdict is not None}
-    new = sum(row is not None for row in rendered.rows) - len(known)
+    new = len(verdicts) - len(known)
     if new == 0:
         raise DataError(
             f"The run {run.name} was trained on all rows of the training data, so none is new: give data with other rows, or "
@@ -65,27 +67,23 @@ def _from_its_source(
     run: EarlierRun, rendered: RenderedRows, wanted: int, rng: np.random.Generator, emit: Emit
 ) -> list[Row]:
     """Up to `wanted` rows of the earlier run that the training data does not hold, from where that run had them."""
-    if wanted <= 0:
-        return []
-    try:
-        loaded = load_rows(run.data)
-        rows, _ = restore_integers(loaded, loaded.origin.names.starts)
-    except DataError as error:
-        emit(
-            Message(
-                f"The rows of the run {run.name} cannot be read any more, so fewer are replayed: {error}", "warning"
-            )
-        )
-        return []
-    old = RenderedRows(rows, rendered.format, rendered.tokenizer)
     here = {digest for number in range(len(rendered)) for digest in digests_of_row(rendered, number)}
     found: list[Row] = []
-    for number in rng.permutation(len(rows)).tolist():
-        if len(found) == wanted:
+    for data in run.data:
+        if len(found) >= wanted:
             break
-        digests = digests_of_row(old, number)
-        if run.may_replay(digests) and here.isdisjoint(digests):
-            found.append(rows[number])
+        try:
+            loaded = load_rows(data)
+        except DataError as error:
+            emit(Message(UNREADABLE.format(name=run.name, error=error), "warning"))
+            continue
+        rows, _ = restore_integers(loaded, loaded.origin.names.starts)
+        old = RenderedRows(rows, rendered.format, rendered.tokenizer)
+        for number in rng.permutation(len(rows)).tolist():
+            digests = digests_of_row(old, number)
+            if len(found) < wanted and run.may_replay(digests) and here.isdisjoint(digests):
+                found.append(rows[number])
+                here.update(digests)
     return found
 
 
@@ -95,6 +93,8 @@ def _sentences(config: RunConfig, run: EarlierRun, known: int, new: int, replaye
         f"{new:,} rows are new; {known:,} were trained on by the run {run.name} and are not trained on again. {replayed:,} of "
         f"that run's rows are replayed ({share:.3g} % of the training rows), drawn from those that it had right."
     )
+    for missing in run.missing:
+        yield Message(MISSING.format(name=run.name, missing=missing), "warning")
     if replayed < wanted:
         yield Message(
             f"data.replay_share asks for {wanted:,} replayed rows, but only {replayed:,} of that run can be used.",

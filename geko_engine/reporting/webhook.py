@@ -5,6 +5,7 @@ Nothing here raises, and nothing that it says names more of the address than its
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -64,7 +65,7 @@ def post(url: str, message: Mapping[str, Any], seconds: float = SECONDS) -> tupl
     except urllib.error.HTTPError as error:
         error.close()
         problem = f"it answered HTTP {error.code}"
-    except (OSError, ValueError) as error:  # their own words may quote the address
+    except (OSError, ValueError, http.client.HTTPException) as error:  # their own words may quote the address
         problem = f"no answer within {seconds:g} s" if _is_timeout(error) else type(error).__name__
         reason = getattr(error, "reason", None)
         if isinstance(reason, OSError) and reason.strerror and not _is_timeout(error):

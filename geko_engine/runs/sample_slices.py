@@ -15,6 +15,7 @@ import pyarrow.parquet as parquet
 
 from geko_engine.data.batches import TokenizedData
 from geko_engine.data.formats import Rendering
+from geko_engine.data.formats.cells import is_unicode
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.storage.atomic_files import replace_file
 
@@ -57,7 +58,9 @@ def slices_of(rendered: RenderedRows, data: TokenizedData) -> dict[str, list[str
 def _other_columns(rendered: RenderedRows) -> list[str]:
     """Columns that are not read as text of a sample, in the order in which they first come."""
     names = dict.fromkeys(name for row in rendered.rows if row is not None for name in row)
-    return [name for name in names if isinstance(name, str) and name not in rendered.format.columns]
+    return [
+        name for name in names if isinstance(name, str) and is_unicode(name) and name not in rendered.format.columns
+    ]
 
 
 def _answer(rendering: Rendering) -> str | None:
@@ -71,7 +74,7 @@ def _value(value: Any) -> str | None:
         return NOTHING
     if not isinstance(value, str | bool | int):
         return None
-    text = str(value)
+    text = str(value).encode("utf-8", "replace").decode()  # half a character cannot be written
     return text if len(text) <= LONGEST else None
 
 

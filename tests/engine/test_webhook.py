@@ -151,3 +151,19 @@ def test_only_figures_of_the_report_are_posted() -> None:
         "reason": "Memory ran out.",
         "figures": {"seconds": 3.0},
     }
+
+
+def test_a_server_that_speaks_no_http_is_a_failure_like_any_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-server\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        taken, said = post(f"http://127.0.0.1:{listener.getsockname()[1]}/secret", {})
+        thread.join()
+    assert not taken and "failed" in said and "secret" not in said

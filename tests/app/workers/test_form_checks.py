@@ -132,7 +132,8 @@ def test_no_damaged_file_ends_the_process_that_reads_it(kind: str, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/stdin"])
 @pytest.mark.parametrize(
-    "field", ["model__name", "data__train", "data__eval", "data__row_flags", "training__resume_from_checkpoint"]
+    "field",
+    ["model__name", "data__train", "data__eval", "data__row_flags", "data__replay", "training__resume_from_checkpoint"],
 )
 def test_a_device_is_refused_at_every_field(field: str, name: str) -> None:
     (problem,) = FormChecks()(config(**{field: name}))
@@ -204,6 +205,8 @@ def test_paths_lie_in_the_allowed_folders(tmp_path: Path) -> None:
         problems = dict(check(config(data__train=str(name), output_dir=str(elsewhere))))
         assert set(problems) == {"data.train", "output_dir"}
         assert f"upload the file, or start geko-app with --root {str(elsewhere)!r}." in problems["data.train"]
+    earlier = dict(check(config(data__replay=str(elsewhere), output_dir=str(tmp_path / "runs"))))
+    assert "is not in a folder that this page may use" in earlier["data.replay"]
     absent = dict(check(config(data__train="/none/a.jsonl", output_dir=str(allowed))))
     assert "is not in a folder that this page may use" in absent["data.train"]  # whether it exists is not said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,29 @@ def test_rows_changed_in_the_source_since_are_not_replayed(tmp_path: Path, token
     written(Path(folder.config().data.train), [{"prompt": "a ?", "completion": "changed"}, *rows_named("b")])
     kept, _ = trained_on(continued(tmp_path, folder, rows_named("x", "y"), replay_share=0.5), tokenizer)
     assert sorted(kept) == ["b", "x", "y"]
+
+
+def test_a_run_that_continued_another_one_knows_the_rows_of_both(tmp_path: Path, tokenizer: Any) -> None:
+    first = earlier(tmp_path, rows_named("a", "b"), tokenizer)
+    (tmp_path / "more").mkdir()
+    second = earlier(tmp_path / "more", rows_named("c"), tokenizer)
+    second.change_config({"data.replay": str(first.path)})
+    rows = rows_named("a", "b", "c", "d")
+    assert trained_on(continued(tmp_path, second, rows, replay_share=0.0), tokenizer)[0] == ["d"]
+    only = continued(tmp_path, second, rows_named("x", "y", "z"), replay_share=0.5)
+    assert sorted(trained_on(only, tokenizer)[0]) == ["a", "b", "c", "x", "y", "z"]
+    shutil.rmtree(first.path)
+    events: list[Event] = []
+    config = continued(tmp_path, second, rows, replay_share=0.0)
+    assert trained_on(config, tokenizer, events)[0] == ["a", "b", "d"]
+    assert any(isinstance(e, Message) and "is not there any more" in e.text for e in events)
+
+
+def test_rows_that_cannot_be_used_are_not_new(tmp_path: Path, tokenizer: Any) -> None:
+    folder = earlier(tmp_path, rows_named(*"ab"), tokenizer)
+    broken = [{"neither": "c"}]
+    with pytest.raises(DataError, match="so none is new"):
+        trained_on(continued(tmp_path, folder, [*rows_named(*"ab"), *broken]), tokenizer)
 
 
 def test_nothing_new_is_refused(tmp_path: Path, tokenizer: Any) -> None:

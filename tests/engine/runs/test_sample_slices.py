@@ -61,3 +61,8 @@ def test_free_text_and_long_values_are_no_groups(tmp_path: Path, tokenizer: Any,
 def test_a_column_with_the_name_of_a_slicing_keeps_its_own(tmp_path: Path, tokenizer: Any, monkeypatch: Any) -> None:
     found = sliced(tmp_path, tokenizer, monkeypatch, a=[row(n, answer=str(n // 2)) for n in range(4)])
     assert found["answer"] == ["no", "yes"] * 2 or found["column answer"] == ["0", "0", "1", "1"]
+
+
+def test_half_a_character_in_a_column_ends_no_run(tmp_path: Path, tokenizer: Any, monkeypatch: Any) -> None:
+    rows = [row(n, mood="\ud83d" if n < 2 else "calm", **{"\ud83d": n // 2}) for n in range(4)]
+    assert sliced(tmp_path, tokenizer, monkeypatch, a=rows)["mood"] == ["?", "?", "calm", "calm"]
