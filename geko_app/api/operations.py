@@ -17,7 +17,6 @@ from geko_app.samples.exclusions import flagged_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import samples as sample_views
-from geko_app.views.sample_issues import sentence
 from geko_app.workers.export_jobs import ExportOptions
 from geko_engine.config.declaration import raise_problems, shown
 from geko_engine.config.renames import ignore
@@ -291,6 +290,6 @@ def _sample(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[
         "q_value": value(samples.q),
         "times_seen": int(states.seen[index]),
         "flagged": row in flagged,
-        "suspicions": [sentence(samples, issue) for issue in samples.issues.of(index)],
+        "suspicions": [issue["sentence"] for issue in sample_views.issues_of(samples, index)],
         "text": text,
     }

@@ -11,7 +11,7 @@ from geko_app.formatting import format_bytes, format_date
 from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_error, str_arg, str_list_arg
 from geko_app.runs.labels import NAME_LIMIT, TAG_LIMIT, TAGS_LIMIT, write_label
 from geko_app.runs.queue import QUEUED
-from geko_app.runs.summary import FactsReader, RunFacts, flat, folder_size, log_tail, text_file, write_note
+from geko_app.runs.summary import FactsReader, RunFacts, all_settings, folder_size, log_tail, text_file, write_note
 from geko_app.services import Services
 from geko_app.views import charts, runs
 from geko_app.views.control_run import control_sentence
@@ -73,7 +73,7 @@ def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[S
             key = f"{state.generation}.{state.curve.last_step}.{len(state.evaluations)}"
             curve = None if str_arg(drawn, folder.id) == key else runs.curve(state)
             found.append({"id": folder.id, "name": facts.shown_name, "key": key, "curve": curve})
-        configs = [flat(reader.config(folder)) for folder in folders]
+        configs = [all_settings(reader.config(folder)) for folder in folders]
         return {
             "runs": found,
             "figures": runs.compared_figures(chosen),

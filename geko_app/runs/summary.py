@@ -21,6 +21,7 @@ import yaml
 from geko_app.formatting import run_name
 from geko_app.runs.labels import LABEL, read_label
 from geko_app.runs.queue import MARKER, QUEUED, is_queued
+from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.event_lines import is_number, parse
 from geko_engine.runs.folder import RunFolder, Status
@@ -179,10 +180,15 @@ APART = ("geko.enabled", "output_dir", "training.webhook_url")  # in which a run
 
 def twin_key(config: dict[str, Any]) -> str:
     """Equal for configurations that differ in nothing but GEKO on or off; "" for one that does not say which."""
-    settings = {name: value for name, value in flat(config).items() if name not in APART}
+    settings = {name: value for name, value in all_settings(config).items() if name not in APART}
     if "enabled" not in _section(config, "geko"):
         return ""
     return hashlib.blake2b(repr(sorted(settings.items())).encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def all_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration by dotted key; settings that an older one lacks have their defaults. {} for one that is unreadable."""
+    return {**flat(RunConfig().to_dict()), **flat(config)} if config else {}
 
 
 def made_at(folder: RunFolder) -> float:

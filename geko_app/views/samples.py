@@ -201,11 +201,15 @@ def signals(samples: Samples, index: int) -> RecordedSample:
     )
 
 
+def issues_of(samples: Samples, index: int) -> list[dict[str, Any]]:
+    """The issues of one sample with a sentence each; the noise guard's reason is in it."""
+    return explained(samples, index, guard_reason(signals(samples, index)) if samples.suspects[index] else "")
+
+
 def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
     """One sample: its text with the learned parts, its path over the epochs, its issues, and why it is in its bucket."""
     values = samples.texts.one(index)
     facts, record = samples.facts, signals(samples, index)
-    guard = guard_reason(record) if samples.suspects[index] else ""
     notes = []
     if len(values["text"]) > MAX_TEXT or values["cut"]:
         notes.append(f"Only the first {MAX_TEXT:,} characters are shown.")
@@ -216,7 +220,7 @@ def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
         "pieces": pieces(values["text"], values["learnt"]),
         "why": why(record, samples.geko),
         "never_trained": never_trained(record),
-        "explained": explained(samples, index, guard),
+        "explained": issues_of(samples, index),
         "notes": notes,
         "size": f"{facts['tokens'][index]:,} tokens, {facts['targets'][index]:,} of them learned",
         "path": path(samples, index),

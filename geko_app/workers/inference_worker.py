@@ -163,7 +163,7 @@ class InferenceWorker:
         if job["pieces"]:
             return [(text, learnt) for text, learnt in job["pieces"]]
         example, tokenizer = self._example(job, run), run["tokenizer"]
-        if example and not job["system"] and not job["turns"]:  # its row may have more than prompt and answer
+        if example and run["as_trained"] and not job["system"] and not job["turns"]:  # its row may have more columns
             pieces: list[tuple[str, bool]] = example.pieces if answer else example.before
             if not answer or example.answer == answer:
                 return pieces
@@ -174,14 +174,17 @@ class InferenceWorker:
         return pieces_of(job["prompt"], answer, run["format"], tokenizer)
 
     def _open_conversation(self, job: Message) -> dict[str, Any]:
-        """The run of a job, and whether it is asked through the chat template: always where it was trained so."""
+        """The run of a job; `chat`: whether it is asked through the chat template, always where it was trained so.
+
+        `as_trained`: whether it is asked as it was trained.
+        """
         from geko_engine.data.formats import Conversation
 
         run = self._open_run(job)
         chat = run["format"].uses_chat_template
         if job["chat"] and not chat:
-            return {**run, "format": Conversation("messages"), "chat": True}
-        return {**run, "chat": chat}
+            return {**run, "format": Conversation("messages"), "chat": True, "as_trained": False}
+        return {**run, "chat": chat, "as_trained": True}
 
     def _generate(self, job: Message) -> None:
         from geko_engine.inference.generation import prompt_ids

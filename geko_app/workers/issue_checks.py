@@ -1,7 +1,7 @@
 """Checks the texts of runs for data issues, one worker process at a time. Knows no page and no torch.
 
-The process writes issues.json beside the run (geko_engine/runs/issue_check.py). It is niced and gets one thread: a training
-at the same time comes first.
+The process (issue_check_worker.py) writes issues.json beside the run. It has a low priority and one thread: a training at the
+same time comes first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from geko_engine.runs.folder import RunFolder
 
-CHECK_COMMAND = (sys.executable, "-P", "-m", "geko_engine.runs.issue_check")  # -P: as in supervisor.py
+CHECK_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.issue_check_worker")  # -P: as in supervisor.py
 RUNNING, WAITING, FAILED = "running", "waiting", "failed"
 
 

@@ -33,6 +33,7 @@ from geko_engine.data.formats import (
     give_template,
     guess_note,
     recognise,
+    recognise_evaluation,
     restore_integers,
 )
 from geko_engine.data.formats.recognition import AUTO
@@ -139,20 +140,29 @@ def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, 
     Raises:
         DataError: at the field where the way out is.
     """
-    read = {
-        name: (*restore_integers(mine, mine.origin.names.starts), recognise(mine, config.data, tokenizer), mine.origin)
-        for name, mine in rows.items()
-    }
+    formats = _formats(config.data, rows, tokenizer)
+    read = {name: (*restore_integers(mine, mine.origin.names.starts), mine.origin) for name, mine in rows.items()}
     rows.clear()
     found = {}
-    for name, (mine, restored, format, origin) in read.items():
-        if name == "training" and (note := guess_note(format, config.data)):
-            emit(Message(f"{note} {OTHER_COLUMNS}"))
+    for name, (mine, restored, origin) in read.items():
+        format = formats[name]
+        if (note := guess_note(format, config.data)) and (name == "training" or format != formats.get("training")):
+            whose = "" if name == "training" else "Evaluation data: "
+            emit(Message(f"{whose}{note} {OTHER_COLUMNS}"))
         use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
         found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)
     if config.data.replay:
         found["training"] = only_new_rows(config, found["training"], emit)
+    return found
+
+
+def _formats(config: DataConfig, rows: dict[str, LoadedRows], tokenizer: Any) -> dict[str, Format]:
+    found: dict[str, Format] = {}
+    if "training" in rows:
+        found["training"] = recognise(rows["training"], config, tokenizer)
+    if "evaluation" in rows:
+        found["evaluation"] = recognise_evaluation(rows["evaluation"], found.get("training"), config, tokenizer)
     return found
 
 

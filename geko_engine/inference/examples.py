@@ -15,7 +15,16 @@ import numpy as np
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import TokenizedData
-from geko_engine.data.formats import Format, Row, Segment, Turn, UnusableRow, format_as_configured, recognise
+from geko_engine.data.formats import (
+    Format,
+    Row,
+    Segment,
+    Turn,
+    UnusableRow,
+    format_as_configured,
+    recognise,
+    recognise_evaluation,
+)
 from geko_engine.data.preparation import prepare, render_rows, use_template
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
@@ -126,7 +135,10 @@ def _evaluation(config: RunConfig, tokenizer: Any, should_stop: Callable[[], boo
         return []
     few = replace(config.data, eval_count=_first(config.data.eval_count))
     rows = load_rows(few, evaluation=True, should_stop=should_stop)
-    return _usable("evaluation", list(enumerate(rows)), _format_of(rows, config.data, tokenizer), tokenizer, {})
+    training, unread = dataset_format(config, tokenizer, should_stop)
+    format = recognise_evaluation(rows, None if unread else training, config.data, tokenizer)
+    use_template(format, tokenizer, lambda event: None, config.data.chat_template)
+    return _usable("evaluation", list(enumerate(rows)), format, tokenizer, {})
 
 
 def _training(config: RunConfig, tokenizer: Any, should_stop: Callable[[], bool]) -> list[Example]:

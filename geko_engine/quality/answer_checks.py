@@ -6,6 +6,7 @@ Refusals are recognized in English only.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,14 +41,27 @@ REFUSAL_WITHIN = 200  # characters from the beginning
 LONG = 80  # characters: shorter answers need no sentence
 ENDED = re.compile(r"[.!?…:;。\uff01\uff1f\"'”\u2019)\]}>*`|_~=+\-]\s*$|\d\s*$|</\w+>\s*$|https?://\S+\s*$")
 USUALLY_ENDED = 0.9  # share of the long answers that must end so before another one counts as cut off
+FEWEST_OF_LABEL = 4  # rows with an answer that is a label
+LABELLED = 0.5  # share of the rows whose answer must be a label
 FEWEST = 50  # answers: with fewer, no length is unusual
 UNUSUAL = 5.0  # robust standard deviations of the logarithm of the length
 MIN_SPREAD = 0.2  # of that logarithm: where all are of nearly one length, a fifth more is not unusual
 
 
 def placeholders(answers: Sequence[str]) -> NDArray[Any]:
-    """Mask [n] of empty answers and of such as "N/A"."""
-    return np.array([answer.strip().lower() in PLACEHOLDERS for answer in answers], bool)
+    """Mask [n] of empty answers and of such as "N/A", unless that is a label: "none" may be the name of a class."""
+    plain = [answer.strip().lower() for answer in answers]
+    labels = _repeated_labels(plain)
+    return np.array([answer in PLACEHOLDERS and answer not in labels for answer in plain], bool)
+
+
+def _repeated_labels(answers: Sequence[str]) -> set[str]:
+    """The answers that come again and again, where most of those that are no placeholder do; empty ones are none."""
+    counts = Counter(answers)
+    repeated = {answer for answer, count in counts.items() if answer and count >= FEWEST_OF_LABEL}
+    others = {answer: count for answer, count in counts.items() if answer not in PLACEHOLDERS}
+    labelled = sum(count for answer, count in others.items() if answer in repeated)
+    return repeated if labelled > LABELLED * sum(others.values()) else set()
 
 
 def cut_off(answers: Sequence[str]) -> NDArray[Any]:

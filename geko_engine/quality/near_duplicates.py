@@ -7,6 +7,7 @@ compared exactly. Almost all pairs are found (99.9 % at a similarity of 0.8), no
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +37,9 @@ def first_near(texts: Sequence[str]) -> NDArray[Any]:
         keys = part.view(np.dtype((np.void, part.itemsize * ROWS))).ravel()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         candidates = np.flatnonzero(first[inverse] < np.arange(len(plain)))
-        for row, other in zip(candidates.tolist(), first[inverse][candidates].tolist(), strict=True):
+        others = first[inverse][candidates]
+        order = np.argsort(others, kind="stable")  # bucket by bucket: the shingles of its first text are kept
+        for row, other in zip(candidates[order].tolist(), others[order].tolist(), strict=True):
             if (found[row] < 0 or other < found[row]) and nearly_equal(plain[row], plain[other]):
                 found[row] = other
     return found
@@ -53,12 +56,17 @@ def nearly_equal(one: str, other: str) -> bool:
         return bool(one)
     if NUMBERS.findall(one) != NUMBERS.findall(other):
         return False
-    mine, theirs = _shingles(one), _shingles(other)
+    mine, theirs = _shingles(one), _shingles_of_first(other)
     return len(mine & theirs) >= SIMILAR * len(mine | theirs) > 0
 
 
 def _shingles(text: str) -> set[str]:
     return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
+
+
+@functools.lru_cache(maxsize=1)
+def _shingles_of_first(text: str) -> set[str]:
+    return _shingles(text)
 
 
 def _signatures(texts: Sequence[str]) -> NDArray[Any]:

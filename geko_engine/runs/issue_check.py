@@ -1,7 +1,5 @@
 """Checks the samples of a run for data issues and keeps them beside it as issues.json. Knows no page; imports no torch.
 
-    python -m geko_engine.runs.issue_check RUN
-
 issues.json: `samples` (how many there are), `issues` as [sample id, kind, score, id of the other sample or -1, note],
 `labels` (what the label check says about itself) and `notes` (what was not looked at).
 """
@@ -9,7 +7,6 @@ issues.json: `samples` (how many there are), `issues` as [sample id, kind, score
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,14 +74,3 @@ def read_issues(folder: RunFolder, samples: int) -> StoredIssues | None:
         return None
     inside = all(0 <= i.row < samples and -1 <= i.other < samples and i.kind in KINDS for i in issues)
     return StoredIssues(issues, labels, notes) if inside else None
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the process; returns the exit code."""
-    (path,) = sys.argv[1:] if argv is None else argv
-    check_run(RunFolder(path))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

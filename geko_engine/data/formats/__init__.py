@@ -22,7 +22,13 @@ from geko_engine.data.formats.own_templates import (
     brings_template,
     give_template,
 )
-from geko_engine.data.formats.recognition import column_names, format_as_configured, guess_note, recognise
+from geko_engine.data.formats.recognition import (
+    column_names,
+    format_as_configured,
+    guess_note,
+    recognise,
+    recognise_evaluation,
+)
 from geko_engine.data.formats.text import PlainText, PromptCompletion
 
 __all__ = [
@@ -48,5 +54,6 @@ __all__ = [
     "give_template",
     "guess_note",
     "recognise",
+    "recognise_evaluation",
     "restore_integers",
 ]

@@ -67,6 +67,25 @@ def recognise(rows: Sequence[Row], config: DataConfig, tokenizer: Any = None) ->
     return _Recognition(rows, config, tokenizer).found()
 
 
+def recognise_evaluation(rows: Sequence[Row], training: Format | None, config: DataConfig, tokenizer: Any) -> Format:
+    """The format of evaluation rows: that of the training rows where its columns are there, else their own.
+
+    A few rows may not show what many do, so the same columns could be recognised differently.
+
+    Args:
+        rows: all evaluation rows, at least one.
+        training: the format of the training rows; None where it is not known.
+        config: as for `recognise`.
+        tokenizer: as for `recognise`.
+
+    Raises:
+        DataError: as `recognise` does.
+    """
+    if training is not None and set(training.columns) <= set(column_names(rows)):
+        return training
+    return recognise(rows, config, tokenizer)
+
+
 def format_as_configured(config: DataConfig) -> Format:
     """The format that the settings alone point to, for when the rows cannot be read."""
     if config.text_column:
@@ -79,17 +98,17 @@ def format_as_configured(config: DataConfig) -> Format:
 
 def guess_note(format: Format, config: DataConfig) -> str:
     """What to say of columns that were guessed: no setting names them and their names are no usual ones; else ""."""
-    if any(getattr(config, f"{name}_column") for name in ("prompt", "completion", "text", "messages", "label")):
+    if any(getattr(config, f"{name}_column") for name in ("prompt", "completion", "text", "messages")):
         return ""
     if isinstance(format, PlainText) and format.text not in TEXT_COLUMNS:
         return f"Column guessed: {format.text!r} is learned as text."
-    if isinstance(format, PromptCompletion | PromptCompletionChat) and not _is_usual(format):
+    if isinstance(format, PromptCompletion | PromptCompletionChat) and not _is_usual(format, config):
         return f"Columns guessed: {format.prompt!r} is the prompt, {format.completion!r} is learned."
     return ""
 
 
-def _is_usual(format: PromptCompletion | PromptCompletionChat) -> bool:
-    labelled = format.prompt in CLASSIFIED_COLUMNS and format.completion in LABEL_COLUMNS
+def _is_usual(format: PromptCompletion | PromptCompletionChat, config: DataConfig) -> bool:
+    labelled = format.prompt in CLASSIFIED_COLUMNS and format.completion in (*LABEL_COLUMNS, config.label_column)
     return labelled or (format.prompt, format.completion) in COLUMN_PAIRS
 
 
@@ -179,13 +198,14 @@ class _Recognition:
 
     def _guessed_pairs(self, label: str | None) -> list[Candidate]:
         """The pair that words in the names or the values suggest. Raises DataError where several could be meant."""
-        found = guess_pair(self._rows, self._present)
+        context = self._named("context")  # what has a role already is neither prompt nor completion
+        found = guess_pair(self._rows, [name for name in self._present if name != context])
         if found is None:
             return []
         pair = found.prompt, found.completion
         self._refuse_marked(label, " and ".join(pair))
-        context = None if found.labels else self._context_of(*pair)
-        return [(_holds(_is_filled, *pair), partial(self._pair, *pair, context, label=label, labels=found.labels))]
+        make = partial(self._pair, *pair, self._context_of(*pair), label=label, labels=found.labels)
+        return [(_holds(_is_filled, *pair), make)]
 
     def _labelled(self) -> list[Candidate]:
         text, label = self._first(CLASSIFIED_COLUMNS), self._first(LABEL_COLUMNS)
@@ -193,7 +213,7 @@ class _Recognition:
             return []
         if not is_label(self._rows, label):
             return []
-        return [(_holds(_is_filled, text), partial(self._pair, text, label, None, labels=True))]
+        return [(_holds(_is_filled, text), partial(self._pair, text, label, self._named("context"), labels=True))]
 
     def _texts(self) -> list[Candidate]:
         names = [name for name in TEXT_COLUMNS if name in self._present]

@@ -198,6 +198,13 @@ def test_samples_are_filtered_sorted_and_paged(client: httpx.Client, api_server:
     assert client.get(f"/runs/{run}/samples/12").status_code == 404
 
 
+def test_a_sample_that_only_the_noise_guard_suspects_says_why(client: httpx.Client, api_server: Server) -> None:
+    run = new_run(store_of(api_server), epochs=3).id
+    suspicions = client.get(f"/runs/{run}/samples/1").json()["suspicions"]
+    assert suspicions and all(suspicions)
+    assert client.get(f"/runs/{run}/samples/0").json()["suspicions"] == []
+
+
 @pytest.fixture(scope="module")
 def trained(api_server: Server) -> Iterator[dict[str, Any]]:
     """The state of a short demo run that was started by the API and has ended."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from tests.app.long_answers import run_that_does_not_end
 from tests.app.workers.test_supervisor import wait_for
-from tests.engine.export.conftest import trained, write_base, write_rows
+from tests.engine.export.conftest import ASKED, trained, write_base, write_rows
 
 pytestmark = pytest.mark.slow
 PROMPT = "Which is the last of the letters k d l?"
@@ -281,3 +282,22 @@ def test_a_training_beside_it_goes_on(jobs: InferenceJobs, store: RunStore, full
     assert worker.returncode == 0 and (folder.status() or None) and answered
     report = folder.report()
     assert report is not None and report["end"] == "complete"
+
+
+def test_an_example_goes_through_the_template_where_that_was_chosen(
+    jobs: InferenceJobs, store: RunStore, tmp_path: Path
+) -> None:
+    base, rows = write_base(tmp_path / "base"), tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": p, "completion": a}) + "\n" for p, a in ASKED.items()), "utf-8")
+    made = trained(store.root.parent, base, rows, data={"chat_template": "raw"})
+    example = done(jobs, jobs.examples(made.id)).parts["examples"]["list"][0]
+    request = InferenceRequest(made.id, FINAL, example["prompt"], example=example["ref"])
+    shown = {}
+    for chat in (False, True):
+        key = jobs.generate(replace(request, chat=chat), {"max_new_tokens": 2}, ["tuned"])
+        shown[chat] = done(jobs, key).parts["prompt"]
+    assert shown[False]["text"] == example["prompt"] + "\n" and shown[False]["chat"] is False
+    expected = AutoTokenizer.from_pretrained(made.model_path).apply_chat_template(
+        [{"role": "user", "content": example["prompt"]}], tokenize=False, add_generation_prompt=True
+    )
+    assert shown[True]["text"] == expected and shown[True]["chat"] is True

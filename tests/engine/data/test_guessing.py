@@ -101,3 +101,28 @@ def test_nothing_is_said_of_usual_and_of_named_columns() -> None:
 def test_preference_data_are_refused_and_not_guessed() -> None:
     with pytest.raises(DataError, match="preference data"):
         recognise(rows(my_prompt=QUESTION, chosen=ANSWER, rejected="no {}"), DataConfig())
+
+
+@pytest.mark.parametrize(
+    ("named", "value"), [(None, "third call"), ("context", "third call"), ("ticket_history", "third call, {}")]
+)
+def test_a_context_is_read_beside_guessed_labels_too(named: str | None, value: str) -> None:
+    column = named or "context"
+    data = rows(body="I cannot log in, case {}", my_category="billing", **{column: value})
+    format = recognise(data, DataConfig(context_column=named))
+    assert format.labels and format.context == column  # type: ignore[attr-defined]
+
+
+def test_a_named_context_is_read_beside_usual_labels_too() -> None:
+    data = rows(text="I cannot log in, case {}", label="billing", history_note="third call, {}")
+    format = recognise(data, DataConfig(context_column="history_note"))
+    assert format.labels and format.context == "history_note"  # type: ignore[attr-defined]
+
+
+def test_a_named_label_leaves_the_prompt_guessed_and_that_is_said() -> None:
+    data = rows(customer_question=QUESTION, agent_reply=ANSWER, mark="good")
+    config = DataConfig(label_column="mark")
+    assert "'customer_question' is the prompt" in guess_note(recognise(data, config), config)
+    usual = rows(text="I cannot log in, case {}", team="billing")
+    config = DataConfig(label_column="team")
+    assert guess_note(recognise(usual, config), config) == ""

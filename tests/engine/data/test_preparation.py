@@ -186,3 +186,27 @@ def test_where_the_model_is_the_limit_the_way_out_is_not_max_length(tokenizer: A
     assert part.findings[0].sentence.startswith(
         "1 row with nothing to learn within 30 tokens (all that the model can take)"
     )
+
+
+def labelled_rows(count: int) -> list[dict[str, str]]:
+    return [{"a": f"text {i} of a ticket", "b": ("open", "closed")[i % 2]} for i in range(count)]
+
+
+def test_few_evaluation_rows_are_read_like_the_training_rows(tmp_path: Path, tokenizer: Any) -> None:
+    train = written(tmp_path / "train.jsonl", labelled_rows(40))
+    held = written(tmp_path / "eval.jsonl", labelled_rows(10))
+    events: list[Event] = []
+    config = RunConfig.from_dict({"data": {"train": train, "eval": held}})
+    first, second = look(config, tokenizer, 1000, events.append, never)
+    assert first.rendered.format == second.rendered.format and len(second.data) == 10
+    notes = [event.text for event in events if isinstance(event, Message) and "guessed" in event.text]
+    assert len(notes) == 1 and notes[0].startswith("Columns guessed: 'a' is the prompt, 'b' is learned.")
+
+
+def test_a_guess_at_other_evaluation_columns_is_said(tmp_path: Path, tokenizer: Any) -> None:
+    train = written(tmp_path / "train.jsonl", pairs("a>b", "c>d"))
+    held = written(tmp_path / "eval.jsonl", labelled_rows(40))
+    events: list[Event] = []
+    look(RunConfig.from_dict({"data": {"train": train, "eval": held}}), tokenizer, 1000, events.append, never)
+    notes = [event.text for event in events if isinstance(event, Message) and "guessed" in event.text]
+    assert len(notes) == 1 and notes[0].startswith("Evaluation data: Columns guessed: 'a' is the prompt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from geko_engine.quality.answer_checks import cut_off, placeholders, refusals, unusual_lengths
@@ -45,3 +46,15 @@ def test_a_length_is_unusual_beside_the_others_only() -> None:
     texts = ["x" * (90 + i % 20) for i in range(99)]
     assert unusual_lengths([*texts, "x" * 5000])[-1] > 5 and unusual_lengths([*texts, "x"])[-1] < -5
     assert not unusual_lengths([*texts, "x" * 150]).any() and not unusual_lengths(["x", "x" * 900]).any()
+
+
+@pytest.mark.parametrize("label", ["none", "null", "-", "?"])
+def test_the_label_of_a_class_is_no_placeholder(label: str) -> None:
+    answers = ["positive", "negative", label] * 10
+    assert not placeholders(answers).any()
+    assert np.flatnonzero(placeholders([*answers, "", "", "", "", "todo"])).tolist() == [30, 31, 32, 33, 34]
+
+
+def test_a_repeated_placeholder_among_different_answers_is_one() -> None:
+    answers = [f"Answer {i}." for i in range(10)]
+    assert placeholders([*answers, *["n/a"] * 20]).sum() == 20

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
+from geko_engine.quality import near_duplicates
 from geko_engine.quality.near_duplicates import first_near, nearly_equal, normalized
 
 WORDS = [
@@ -65,3 +67,18 @@ def test_it_finds_what_the_comparison_of_all_pairs_finds() -> None:
 def test_short_empty_and_foreign_texts_are_no_special_case() -> None:
     assert first_near([]).tolist() == []
     assert first_near(["", "", "a", "a", "你好", "你好", "😀"]).tolist() == [-1, -1, -1, 2, -1, 4, -1]
+
+
+def test_the_shingles_of_the_first_of_many_near_texts_are_made_once_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(text: str) -> set[str]:
+        made.append(text)
+        return shingles(text)
+
+    shingles = near_duplicates._shingles
+    near_duplicates._shingles_of_first.cache_clear()
+    monkeypatch.setattr(near_duplicates, "_shingles", counted)
+    texts = [f"the quick brown fox jumps over a lazy dog near an old river {'b' * (i + 1)}" for i in range(40)]
+    assert first_near(texts).tolist() == [-1, *[0] * 39]
+    assert made.count(texts[0]) <= near_duplicates.BANDS

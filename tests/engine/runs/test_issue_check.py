@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,8 +21,7 @@ def test_what_a_check_finds_is_read_again(tmp_path: Path) -> None:
     write_texts(
         folder, [("where is the bank", "here"), ("who are you", "me"), ("where is the bank", "here"), ("x", "y")]
     )
-    done = subprocess.run([sys.executable, "-m", "geko_engine.runs.issue_check", str(folder.path)], check=True)
-    assert done.returncode == 0
+    check_run(folder)
     found = read_issues(folder, 4)
     assert found is not None and [(i.row, i.kind, i.other) for i in found.issues] == [(2, DUPLICATE, 0)]
     assert "repeat" in found.labels["reason"] and found.notes == []
