@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from geko_app.space.facts import Space
 from geko_engine import __version__
 from geko_engine.exceptions import GekoError, RunError
 
@@ -97,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         password = check(options)
         from geko_app.access import Access
         from geko_app.form.roots import AllowedRoots
-        from geko_app.space.facts import Space
 
         is_open = reached_by_others(options.host, options.allow_host)
         space = Space.of(os.environ)
@@ -147,7 +147,8 @@ def check(options: argparse.Namespace) -> str | None:
     if not 0 < options.max_upload < float("inf"):
         raise RunError(f"--max-upload {options.max_upload:g} is no size: give gigabytes, such as 2 or 0.5.")
     password = os.environ.pop(PASSWORD_VARIABLE, None) or None  # no process that the page starts inherits it
-    signs_in = "SPACE_ID" in os.environ and "OAUTH_CLIENT_ID" in os.environ  # then the owner signs in with the Hub
+    space = Space.of(os.environ)
+    signs_in = space is not None and space.signs_in  # then only its owner may change something
     if not is_loopback(options.host) and password is None and not options.no_password and not signs_in:
         raise RunError(
             f"--host {options.host} makes the page reachable from other computers: set a password in the environment "

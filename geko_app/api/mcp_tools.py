@@ -62,7 +62,8 @@ class Tools:
         return self._do.state(run_id)
 
     def run_config(self, run_id: RunId) -> Result:
-        """All settings of a run; they can be changed and given to start_run."""
+        """All settings of a run; they can be changed and given to start_run. The path of training.webhook_url is hidden: give
+        the whole address again, or leave it out."""
         return self._do.config(run_id)
 
     def stop_run(self, run_id: RunId) -> Result:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from geko_app.runs.queue import QUEUED
-from geko_app.runs.summary import FactsReader
+from geko_app.runs.summary import FactsReader, hide_webhook
 from geko_app.samples.exclusions import flagged_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
@@ -117,13 +117,13 @@ class RunOperations:
         }
 
     def config(self, run_id: str) -> dict[str, Any]:
-        """All settings of a run, from which the same run can be started again.
+        """All settings of a run, from which the same run can be started again; of the webhook's address only the host.
 
         Raises:
             NotFound: there is no such run.
             GekoError: its configuration cannot be read.
         """
-        return self._folder(run_id).config().to_dict()
+        return hide_webhook(self._folder(run_id).config().to_dict())
 
     def stop(self, run_id: str) -> dict[str, Any]:
         """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; returns its state.

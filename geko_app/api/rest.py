@@ -83,7 +83,8 @@ class Endpoints:
         return self._do.state(run_id)
 
     def config(self, run_id: str) -> dict[str, Any]:
-        """All settings of a run. Sent to `POST /runs` as `config`, they start the same run again."""
+        """All settings of a run. Sent to `POST /runs` as `config`, they start the same run again. The path of
+        `training.webhook_url` is hidden: give the whole address again, or leave it out."""
         return self._do.config(run_id)
 
     def stop(self, run_id: str) -> dict[str, Any]:

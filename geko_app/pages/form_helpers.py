@@ -48,7 +48,7 @@ def data_table(services: Services, shown: Values) -> gr.HTML:
         shown: initial value of each field by key.
     """
 
-    def table(query: Any) -> Values:
+    def first_rows(query: Any) -> Values:
         values = query.get("values") if isinstance(query, dict) else None
         try:
             return services.tables.read(form.data_to_read(values if isinstance(values, dict) else {}))
@@ -61,7 +61,7 @@ def data_table(services: Services, shown: Values) -> gr.HTML:
         js_on_load=mount_script("form_data"),
         elem_id="geko-form-data",
         padding=False,
-        server_functions=[table],
+        server_functions=[first_rows],
         keys=[field.key for field in FIELDS],
         sent=form.READ_KEYS,
         initial={key: shown[key] for key in form.READ_KEYS},

@@ -135,7 +135,7 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
         "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
         "command": runs.rerun_command(str(folder.config_path.resolve())),
-        "config": text_file(folder.config_path),
+        "config": reader.config_text(folder),
         "log": log_tail(folder),
         "note": facts.note,
         "size": format_bytes(reader.size(folder)),

@@ -24,6 +24,7 @@ from geko_app.runs.queue import MARKER, QUEUED, is_queued
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.event_lines import is_number, parse
+from geko_engine.reporting.webhook import hidden_path
 from geko_engine.runs.folder import RunFolder, Status
 
 NOTE = "note.txt"
@@ -119,7 +120,7 @@ class FactsReader:
         return total
 
     def config(self, folder: RunFolder) -> dict[str, Any]:
-        """The content of config.yaml; {} if it cannot be read."""
+        """The content of config.yaml without the path of its webhook; {} if it cannot be read."""
         key = _stamp(folder.config_path)
         with self._lock:
             known = self._configs.get(folder.path)
@@ -129,10 +130,17 @@ class FactsReader:
             values = yaml.load(folder.config_path.read_text(encoding="utf-8"), Loader)  # a safe one
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             values = None
-        found = values if isinstance(values, dict) else {}
+        found = hide_webhook(values) if isinstance(values, dict) else {}
         with self._lock:
             self._configs[folder.path] = (key, found)
         return found
+
+    def config_text(self, folder: RunFolder) -> str:
+        """The text of config.yaml without the path of its webhook; "" if it cannot be read."""
+        config = self.config(folder)
+        if not _section(config, "training").get("webhook_url"):
+            return text_file(folder.config_path) if config else ""
+        return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def _read(self, folder: RunFolder) -> RunFacts:
         config, status = self.config(folder), folder.status() or Status()
@@ -176,6 +184,13 @@ FIGURES = (
 
 
 APART = ("geko.enabled", "output_dir", "training.webhook_url")  # in which a run and its baseline may differ
+
+
+def hide_webhook(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration for others to see: of training.webhook_url it has no more than the host."""
+    training = _section(config, "training")
+    url = training.get("webhook_url")
+    return {**config, "training": {**training, "webhook_url": hidden_path(str(url))}} if url else config
 
 
 def twin_key(config: dict[str, Any]) -> str:

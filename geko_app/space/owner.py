@@ -1,7 +1,8 @@
 """Who may change what in a Space: its owner everything, everybody else nothing. Plain ASGI; knows no layout.
 
 The session is that of Gradio's sign-in with the Hub, which is signed. A visitor reads what the page shows, with the functions
-in READING; a function that is not listed there is refused, so a new one is closed until it is listed.
+in READING; a function that is not listed there is refused, so a new one is closed until it is listed. A name in READING opens
+every function of that name, so only functions that everybody may call share one.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ READING = frozenset(
         "groups",
         "map_figure",
         "opened",
+        "partner",
         "preview",
         "pull",
         "report",
         "runs",
         "sample",
+        "serve",
         "sizes",
         "table",
     )

@@ -249,7 +249,7 @@ class Dashboard extends View {
     this.partner = { run: '', end: '' };
     if (!run || !data.summary) return;
     const found = await this.server.partner({ run });
-    if (run === this.buttonsRun) this.partner = found;
+    if (run === this.buttonsRun) this.partner = found ?? { run: '', end: '' };
   }
 
   // ---------------------------------------------------------------- everything but the charts
@@ -320,7 +320,7 @@ class Dashboard extends View {
     if (key === this.listed) return;
     this.listed = key;
     await this.findPartner(data);
-    const runs = /** @type {[string, string][]} */ (await this.server.runs({}));
+    const runs = /** @type {[string, string][]} */ (await this.server.runs({})) ?? [];
     const picker = this.select('.geko-runs');
     const none = new Option(runs.length ? 'Earlier runs' : 'No runs yet', '');
     picker.replaceChildren(...(data.run ? [] : [none]), ...runs.map(([id, label]) => new Option(label, id)));

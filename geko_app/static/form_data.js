@@ -82,7 +82,7 @@ class DataTable extends View {
     this.q('.geko-data').hidden = !name;
     if (!name) return;
     setText(this.q('.d-state'), 'Reading …');
-    const table = await this.server.table({ values: this.values }).catch(() => null);
+    const table = await this.server.first_rows({ values: this.values }).catch(() => null);
     if (number !== this.asked) return;
     setText(this.q('.d-state'), table ? '' : 'The page does not answer.');
     if (table) this.draw(name, table);

@@ -211,7 +211,7 @@ class Playground extends View {
   async showPrograms() {
     if (!this.find('.t-serve', HTMLDetailsElement).open) return;
     const run = this.select('.t-run').value;
-    drawPrograms(this.q('.t-programs'), await this.server.serve({ run }), run);
+    drawPrograms(this.q('.t-programs'), (await this.server.serve({ run })) ?? [], run);
   }
 
   // ---------------------------------------------------------------- the conversation

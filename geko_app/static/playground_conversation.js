@@ -68,11 +68,7 @@ export class Conversation {
    * @returns {Promise<{key: string, error: string}>}
    */
   async start(name, query) {
-    try {
-      return await this.page.server[name](query);
-    } catch {
-      return { key: '', error: SERVER_UNREACHABLE };
-    }
+    return (await this.page.server[name](query)) ?? { key: '', error: SERVER_UNREACHABLE };
   }
 
   /**

@@ -74,6 +74,7 @@ export async function pollJob(element, ask, draw, { every = 250, onError = () =>
     if (isVisible(element)) {
       try {
         const job = await ask();
+        if (job === undefined) throw new Error('The server does not answer.'); // so Gradio's client says it
         if (draw(job) === false || !job?.running) return;
       } catch {
         wait = RETRY;

@@ -254,7 +254,7 @@ class RunDetail extends View {
   async act(name, more) {
     let answer = { error: SERVER_UNREACHABLE };
     try {
-      answer = await this.server[name]({ run: this.id, ...more });
+      answer = (await this.server[name]({ run: this.id, ...more })) ?? answer;
     } catch {
       // The sentence is there already.
     }
@@ -275,11 +275,10 @@ class RunDetail extends View {
 
   async saveReport() {
     const name = `${this.id}-report.json`;
-    try {
-      downloadText(name, await this.server.report({ run: this.id }), 'application/json');
-    } catch {
-      this.showError('.o-error', SERVER_UNREACHABLE);
-    }
+    /** @type {string | undefined} */
+    const text = await this.server.report({ run: this.id });
+    if (text === undefined) this.showError('.o-error', SERVER_UNREACHABLE);
+    else downloadText(name, text, 'application/json');
   }
 
   async downloadModel() {

@@ -139,7 +139,7 @@ export class SampleDetail extends View {
     setText(this.q('.m-unsure-status'), 'Loading the models');
     let answer = { key: '', error: SERVER_UNREACHABLE };
     try {
-      answer = await this.server.token_losses({ run: this.run, id: this.id });
+      answer = (await this.server.token_losses({ run: this.run, id: this.id })) ?? answer;
     } catch {
       // The sentence is there already.
     }

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SCHEMES = ("http", "https")
+HIDDEN = "/…"  # the end of an address whose path and query are not shown
 SECONDS = 5.0  # to connect and to answer; a run that ends does not wait longer for it
 FIGURES = (  # of the report, as they are
     *("samples", "epochs", "epochs_done", "steps", "seconds", "train_seconds"),
@@ -24,6 +25,8 @@ FIGURES = (  # of the report, as they are
 
 def webhook_problem(url: str) -> str:
     """Why nothing can be posted to `url`, or ""."""
+    if url.endswith(HIDDEN):
+        return "A part of this address is hidden: give the whole address."
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
@@ -34,6 +37,13 @@ def webhook_problem(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         return "User name and password cannot stand in the address: use a token in its path or query."
     return ""
+
+
+def hidden_path(url: str) -> str:
+    """An address for others to see: up to its host, because path and query may hold a secret; "" for none."""
+    if not url:
+        return ""
+    return HIDDEN if webhook_problem(url) else f"{_place(url)}{HIDDEN}"
 
 
 def message_of(run: str, report: Mapping[str, Any]) -> dict[str, Any]:

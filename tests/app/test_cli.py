@@ -58,8 +58,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2 and "/proc/runs" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_beyond_this_computer_it_asks_for_a_password(tmp_path: Path) -> None:
-    done = geko_app("--host", "0.0.0.0", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SPACE_ID": "ada/geko", "OAUTH_CLIENT_ID": "x"},
+        {"SPACE_ID": "ada/geko", "SPACE_HOST": "ada-geko.hf.space", "OAUTH_CLIENT_ID": ""},
+    ],
+)
+def test_beyond_this_computer_it_asks_for_a_password(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Also in a Space whose owner could not sign in."""
+    done = geko_app("--host", "0.0.0.0", "--port", "1", cwd=tmp_path, **environment)
     assert done.returncode == 2 and "GEKO_APP_PASSWORD" in done.stderr
 
 

@@ -16,7 +16,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError
 from geko_engine.reporting.events import Event, Message, RunEnded
-from geko_engine.reporting.webhook import message_of, post, webhook_problem
+from geko_engine.reporting.webhook import hidden_path, message_of, post, webhook_problem
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 
@@ -134,6 +134,7 @@ def test_every_way_to_fail_has_its_words_and_keeps_the_secret(receiver: Receiver
         "https://a b/",
         "https://me:pw@example.org/",
         "http://[::1",
+        "https://hooks.example.org/…",
     ],
 )
 def test_an_address_that_cannot_work_is_refused_before_the_run(url: str) -> None:
@@ -141,6 +142,11 @@ def test_an_address_that_cannot_work_is_refused_before_the_run(url: str) -> None
     with pytest.raises(ConfigError):
         GEKOTrainingArgs(webhook_url=url)
     assert webhook_problem("https://hooks.example.org/services/T0?x=1") == ""
+
+
+def test_of_an_address_others_see_the_host() -> None:
+    assert hidden_path("https://hooks.example.org:8443/services/T0?x=1") == "https://hooks.example.org:8443/…"
+    assert (hidden_path("services/T0"), hidden_path("")) == ("/…", "")
 
 
 def test_only_figures_of_the_report_are_posted() -> None:

@@ -185,6 +185,16 @@ def test_an_ended_run_has_its_figures_and_cannot_be_resumed(client: httpx.Client
     assert RunConfig.from_dict(config).to_dict() == config
 
 
+def test_the_secret_of_a_webhook_is_not_sent(client: httpx.Client, api_server: Server) -> None:
+    root = store_of(api_server)
+    config = RunConfig(output_dir=str(root.root))
+    config.training.webhook_url = "https://hooks.example.org/services/s3cret"
+    shown = client.get(f"/runs/{ended(root, config).id}/config").json()
+    assert shown["training"]["webhook_url"] == "https://hooks.example.org/…"
+    answer = client.post("/runs", json={"config": shown})
+    assert answer.status_code == 422 and fields(answer) == ["training.webhook_url"]
+
+
 def test_samples_are_filtered_sorted_and_paged(client: httpx.Client, api_server: Server) -> None:
     run = new_run(store_of(api_server), count=12).id
     first = client.get(f"/runs/{run}/samples", params={"sort": "loss", "descending": True, "limit": 2}).json()

@@ -23,6 +23,11 @@ from tests.app.workers.test_supervisor import wait_for
 from tests.browser.conftest import free_port
 
 HOST = "ada-geko.hf.space"
+SHARED = {  # names of functions that several parts of the page have; all of them only read
+    "job": {"geko-playground", "geko-samples"},
+    "pull": {"geko-live", "geko-samples"},
+    "runs": {"geko-live", "geko-playground"},
+}
 
 
 class SpacePage:
@@ -151,8 +156,20 @@ def test_the_events_of_a_visit_are_answered(space: SpacePage) -> None:
         assert sum(status != 403 for status in answers.values()) == 2
 
 
-def test_what_a_visitor_may_read_is_on_the_page(space: SpacePage) -> None:
+def test_what_a_visitor_may_read_is_on_the_page_once(space: SpacePage) -> None:
+    """READING knows only names, so a second function of the same name would be open, too."""
     with space.visitor() as visitor:
         components = visitor.get("/config").json()["components"]
-    functions = {name for component in components for name in component["props"].get("server_fns") or ()}
-    assert functions >= READING
+        refused = call(visitor, "first_rows", {"values": {"data.train": "ada/private"}})
+    parts: dict[str, set[str]] = {name: set() for name in READING}
+    for component in components:
+        for name in READING & set(component["props"].get("server_fns") or ()):
+            parts[name].add(component["props"]["elem_id"])
+    assert {name: found for name, found in parts.items() if len(found) != 1} == SHARED
+    assert parts["table"] == {"geko-samples"} and refused.status_code == 403
+
+
+def test_a_visitor_sees_what_a_run_is_compared_with_and_served_by(space: SpacePage) -> None:
+    with space.visitor() as visitor:
+        assert call(visitor, "partner", {"run": "nowhere"}).json() == {"run": "", "end": ""}
+        assert call(visitor, "serve", {"run": "nowhere"}).json() == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from geko_app.formatting import format_bytes, run_name
 from geko_app.pages.dashboard import partner_of
@@ -318,6 +319,23 @@ def test_whatever_a_visitor_sends_nothing_breaks_and_nothing_is_done(
     for function in functions.values():
         json.dumps(function(query))
     assert store.ids() == [folder.id] and functions["opened"](query) is None
+
+
+def test_the_secret_of_a_webhook_is_not_shown(
+    functions: dict[str, Callable], store: RunStore, config: RunConfig
+) -> None:
+    config.training.webhook_url = "https://hooks.example.org/services/s3cret?token=s3cret"
+    with_hook = ended(store, config)
+    config.training.webhook_url = ""
+    without = ended(store, config)
+    opened = functions["opened"]({"run": with_hook.id})
+    shown = {**yaml.safe_load(with_hook.config_path.read_text(encoding="utf-8"))}
+    assert shown["training"]["webhook_url"].endswith("s3cret")
+    shown["training"]["webhook_url"] = "https://hooks.example.org/…"
+    assert yaml.safe_load(opened["config"]) == shown
+    compared = functions["curves"]({"runs": [with_hook.id, without.id]})
+    assert ["training.webhook_url", "https://hooks.example.org/…", ""] in compared["differences"]
+    assert "s3cret" not in json.dumps([opened, compared])
 
 
 def test_an_opened_run_says_where_everything_is(
