@@ -13,7 +13,7 @@ import pyarrow as pa
 from safetensors import SafetensorError
 
 from geko_engine.data.preparation import PreparedDataset
-from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Event, Message, PhaseChanged
+from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Evaluated, Event, Message, PhaseChanged
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_slices import write_slices
 from geko_engine.runs.sample_texts import write_sample_texts
@@ -26,7 +26,7 @@ Save = Callable[[Path], None]
 
 
 class SampleRecordWriter:
-    """A listener that writes record, history and the last evaluation into the run folder after every epoch and checkpoint.
+    """A listener that writes record and history into the run folder after every epoch and checkpoint, and each evaluation at once.
 
     Args:
         folder: of the run.
@@ -47,17 +47,20 @@ class SampleRecordWriter:
         self._save_evaluation, self._warned = save_evaluation, False
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, EpochEnded | CheckpointSaved):
+        if isinstance(event, Evaluated):  # before the checkpoint: a run that is resumed from it does not evaluate again
+            self._write(self._folder.evaluation_path, self._save_evaluation())
+        elif isinstance(event, EpochEnded | CheckpointSaved):
             self.flush()
 
     def flush(self) -> None:
-        """Replace the files, each atomically."""
+        """Replace record and history, each atomically."""
+        self._write(self._folder.samples_path, self._save_record)
+        self._write(self._folder.history_path, self._save_history)
+
+    def _write(self, path: Path, save: Save | None) -> None:
         try:
-            try_twice(lambda: replace_file(self._folder.samples_path, self._save_record), FAILURES)
-            try_twice(lambda: replace_file(self._folder.history_path, self._save_history), FAILURES)
-            save_evaluation = self._save_evaluation()
-            if save_evaluation is not None:
-                try_twice(lambda: replace_file(self._folder.evaluation_path, save_evaluation), FAILURES)
+            if save is not None:
+                try_twice(lambda: replace_file(path, save), FAILURES)
         except FAILURES as error:
             if not self._warned:
                 self._emit(Message(f"The sample record cannot be written: {error}.", "warning"))

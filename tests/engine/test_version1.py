@@ -145,7 +145,8 @@ def test_a_finished_run_is_listed_with_its_figures(store: RunStore) -> None:
     assert (facts.model, facts.data, facts.end) == ("demo", "rows.jsonl", "complete")
     cells = run_row(facts)["cells"]
     assert cells["saved"]["text"] == f"{100 * report['compute_saved_ratio']:.1f} %"
-    assert cells["loss"]["text"] == f"{report['eval_loss_before']:.3f} → {report['eval_loss_after']:.3f}"
+    assert cells["loss"]["text"] == f"{report['eval_loss_after']:.3f}"
+    assert cells["loss"]["second"] == f"from {report['eval_loss_before']:.3f}"
 
 
 def test_the_events_of_a_finished_run_are_drawn(store: RunStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -32,7 +33,8 @@ def use(server: Server, steps: Callable[[Client], Awaitable[Any]], headers: dict
         ):
             return await steps(client)
 
-    return asyncio.run(session())
+    with ThreadPoolExecutor(1) as pool:  # in this thread a browser's loop may be running
+        return pool.submit(asyncio.run, session()).result()
 
 
 def call(server: Server, tool: str, **arguments: Any) -> Any:
