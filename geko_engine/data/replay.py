@@ -44,7 +44,8 @@ def only_new_rows(config: RunConfig, rendered: RenderedRows, emit: Emit) -> Rend
     """
     emit(PhaseChanged("tokenising", "comparing the rows with those of the earlier run"))
     run = EarlierRun.read(config.data.replay or "")
-    verdicts = {n: run.may_replay(digests) for n in range(len(rendered)) if (digests := digests_of_row(rendered, n))}
+    texts = {n: digests for n in range(len(rendered)) if (digests := digests_of_row(rendered, n))}
+    verdicts = {n: run.may_replay(digests) for n, digests in texts.items()}
     known = {number: verdict for number, verdict in verdicts.items() if verdict is not None}
     new = len(verdicts) - len(known)
     if new == 0:
@@ -57,17 +58,18 @@ def only_new_rows(config: RunConfig, rendered: RenderedRows, emit: Emit) -> Rend
     wanted = round(share / (1 - share) * new)
     inside = [number for number, may in known.items() if may]
     chosen = set(rng.permutation(inside)[:wanted].tolist())
-    outside = _from_its_source(run, rendered, wanted - len(chosen), rng, emit)
+    outside = _from_its_source(
+        run, rendered, {d for row in texts.values() for d in row}, wanted - len(chosen), rng, emit
+    )
     for sentence in _sentences(config, run, len(known), new, len(chosen) + len(outside), wanted):
         emit(sentence)
     return _joined(config, rendered, set(known) - chosen, outside, run)
 
 
 def _from_its_source(
-    run: EarlierRun, rendered: RenderedRows, wanted: int, rng: np.random.Generator, emit: Emit
+    run: EarlierRun, rendered: RenderedRows, here: set[bytes], wanted: int, rng: np.random.Generator, emit: Emit
 ) -> list[Row]:
-    """Up to `wanted` rows of the earlier run that the training data does not hold, from where that run had them."""
-    here = {digest for number in range(len(rendered)) for digest in digests_of_row(rendered, number)}
+    """Up to `wanted` rows of the earlier run from where that run had them; none with a text that is `here` already."""
     found: list[Row] = []
     for data in run.data:
         if len(found) >= wanted:

@@ -1,4 +1,4 @@
-"""Tells the user's webhook how a run ended. Knows the run's folder, and nothing of how it was trained."""
+"""Posts the end of a run to the webhook in its settings. Knows the run folder, but no trainer."""
 
 from __future__ import annotations
 
