@@ -84,10 +84,11 @@ def write_sample_texts_once(
     if folder.rows_path.exists():
         return
     show = functools.partial(_report_progress, emit)
+    # The file of rows comes last: once it is there, a run that is resumed takes all of them as written.
     try:
         write = functools.partial(write_sample_texts, folder.path, part.rendered, part.data)
-        try_twice(lambda: write(should_stop=should_stop, on_progress=show), FAILURES)
         try_twice(lambda: write_slices(folder.slices_path, part.rendered, part.data), FAILURES)
+        try_twice(lambda: write(should_stop=should_stop, on_progress=show), FAILURES)
     except FAILURES as error:
         emit(Message(f"The texts of the samples cannot be written: {error}.", "warning"))
 

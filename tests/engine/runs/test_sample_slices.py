@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as parquet
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.preparation import load_raw_rows, prepare, render_rows
-from geko_engine.runs import sample_slices
+from geko_engine.runs import sample_record_writer, sample_slices
+from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_slices import write_slices
 
 Rows = list[dict[str, Any]]
@@ -66,3 +68,13 @@ def test_a_column_with_the_name_of_a_slicing_keeps_its_own(tmp_path: Path, token
 def test_half_a_character_in_a_column_ends_no_run(tmp_path: Path, tokenizer: Any, monkeypatch: Any) -> None:
     rows = [row(n, mood="\ud83d" if n < 2 else "calm", **{"\ud83d": n // 2}) for n in range(4)]
     assert sliced(tmp_path, tokenizer, monkeypatch, a=rows)["mood"] == ["?", "?", "calm", "calm"]
+
+
+def test_the_file_of_rows_is_written_last(tmp_path: Path, monkeypatch: Any) -> None:
+    """A run that is resumed takes it as the sign that all of them were written."""
+    written: list[str] = []
+    monkeypatch.setattr(sample_record_writer, "write_slices", lambda path, *given: written.append(path.name))
+    monkeypatch.setattr(sample_record_writer, "write_sample_texts", lambda *given, **more: written.append("rows"))
+    part = SimpleNamespace(rendered=None, data=None)
+    sample_record_writer.write_sample_texts_once(RunFolder(tmp_path), part, print, lambda: False)
+    assert written == ["slices.parquet", "rows"]
