@@ -74,11 +74,13 @@ def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[S
             curve = None if str_arg(drawn, folder.id) == key else runs.curve(state)
             found.append({"id": folder.id, "name": facts.shown_name, "key": key, "curve": curve})
         configs = [all_settings(reader.config(folder)) for folder in folders]
+        paired = _paired(folders, chosen)
+        control = control_sentence(chosen, configs, is_paired=bool(paired))
         return {
             "runs": found,
             "figures": runs.compared_figures(chosen),
             "differences": runs.differing_settings(configs) if len(configs) > 1 else [],
-            "control": " ".join(filter(None, (control_sentence(chosen, configs), _paired(folders, chosen)))),
+            "sentences": [sentence for sentence in (control, paired) if sentence],
             "going": any(not facts.end for facts in chosen),
         }
 

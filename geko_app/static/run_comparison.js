@@ -24,7 +24,7 @@ import { chosenRuns, isComparing, showComparison } from './runs_selection.js';
  * @property {Run[]} runs
  * @property {string[][]} figures label and one value for each run
  * @property {string[][]} differences
- * @property {string} control
+ * @property {string[]} sentences
  * @property {boolean} going
  */
 
@@ -100,8 +100,8 @@ class RunComparison extends View {
     const names = data.runs.map((run) => run.name);
     drawTable(this.q('.p-figures'), names, data.figures);
     this.drawDifferences(names, data.differences);
-    this.q('.p-control').hidden = !data.control;
-    setText(this.q('.p-control'), data.control);
+    this.q('.p-control').hidden = !data.sentences.length;
+    this.q('.p-control').replaceChildren(...data.sentences.map((sentence) => node('p', '', sentence)));
     await this.draw(chart);
   }
 

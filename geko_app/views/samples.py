@@ -33,7 +33,7 @@ BUCKET_MEANINGS = {
     "light": "right, not yet confident",
     "focus": "still wrong, not confident",
     "hard": "wrong and confident",
-    "unseen": "not visited yet",
+    "unseen": "not visited so far",
 }
 CORRECT = {True: "yes", False: "no"}
 

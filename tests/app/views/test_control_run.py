@@ -39,6 +39,11 @@ def test_worse_quality_and_more_compute_are_said_too() -> None:
     assert "cannot be compared" in control_sentence(blind, [ON, OFF])
 
 
+def test_where_answers_are_compared_row_by_row_the_figures_give_no_verdict() -> None:
+    said = control_sentence([GEKO, PLAIN], [ON, OFF], is_paired=True)
+    assert said.endswith("0.420 with GEKO and 0.431 without, its exact match 67.3 % and 66.0 %.")
+
+
 def test_anything_else_is_no_comparison() -> None:
     assert control_sentence([GEKO, PLAIN], [ON, {**OFF, "training.seed": 2}]) == ""
     assert control_sentence([GEKO, GEKO], [ON, ON]) == "" and control_sentence([GEKO], [ON]) == ""

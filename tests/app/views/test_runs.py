@@ -295,13 +295,13 @@ def test_two_runs_on_the_same_evaluation_rows_are_compared_row_by_row(
             correct=correct,
             step=100,
         )
-    said = functions["curves"]({"runs": [older.id, newer.id]})["control"]
+    (said,) = functions["curves"]({"runs": [older.id, newer.id]})["sentences"]
     assert "On 40 evaluation rows that both answered" in said and "50.0 points more exactly" in said
     assert said.index(run_name(newer.id)) < said.index(run_name(older.id)), (
         "the newer one gains, whichever was chosen first"
     )
     newer.evaluation_path.write_bytes(b"")
-    assert functions["curves"]({"runs": [older.id, newer.id]})["control"] == ""
+    assert functions["curves"]({"runs": [older.id, newer.id]})["sentences"] == []
 
 
 def test_the_chart_has_a_colour_for_each_run_in_both_themes() -> None:
