@@ -55,7 +55,10 @@ class DataTable extends View {
     /** @type {Table | null} */
     this.table = null;
     window.addEventListener('geko-form', ({ detail }) => this.follow(detail));
-    acceptDrops(document.getElementById('geko-step-data'));
+    acceptDrops(document.getElementById('geko-step-data'), (sentence) => {
+      this.q('.geko-data').hidden = false;
+      this.showError('.d-error', sentence);
+    });
     this.schedule(PAUSE);
   }
 
@@ -181,24 +184,35 @@ function isLocal(name) {
 }
 
 /**
- * A file that is dropped on the step is uploaded as with its button.
+ * A file that is dropped on the step is uploaded as with the button of its field, the training data unless it is over the
+ * evaluation data. One that is dropped beside it does nothing: the browser would leave the page to show it.
  * @param {HTMLElement | null} step
+ * @param {(sentence: string) => void} onError
  */
-function acceptDrops(step) {
+function acceptDrops(step, onError) {
   const isFile = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes('Files');
-  step?.addEventListener('dragover', (event) => {
+  window.addEventListener('dragover', (event) => {
     if (!isFile(event)) return;
     event.preventDefault();
-    step.classList.add('is-dropping');
+    step?.classList.toggle('is-dropping', step.contains(/** @type {Node} */ (event.target)));
   });
-  step?.addEventListener('dragleave', () => step.classList.remove('is-dropping'));
-  step?.addEventListener('drop', (event) => {
-    step.classList.remove('is-dropping');
-    const input = document.querySelector('#geko-step-data .geko-with-upload input[type=file]');
-    if (!isFile(event) || !(input instanceof HTMLInputElement) || !event.dataTransfer) return;
+  window.addEventListener('dragleave', () => step?.classList.remove('is-dropping'));
+  window.addEventListener('drop', (event) => {
+    if (!isFile(event) || event.defaultPrevented) return;
     event.preventDefault();
-    input.files = event.dataTransfer.files;
-    input.dispatchEvent(new Event('change', { bubbles: true }));
+    step?.classList.remove('is-dropping');
+    const { target, dataTransfer } = event;
+    if (!(target instanceof Element) || !step?.contains(target) || !dataTransfer) return;
+    const field = target.closest('.geko-with-upload') ?? step.querySelector('.geko-with-upload');
+    const input = field?.querySelector('input[type=file]');
+    if (dataTransfer.files.length > 1) {
+      onError(
+        `${dataTransfer.files.length} files were dropped: drop one, or give the path of a folder that holds them.`,
+      );
+    } else if (input instanceof HTMLInputElement) {
+      input.files = dataTransfer.files;
+      input.dispatchEvent(new Event('change', { bubbles: true }));
+    }
   });
 }
 
