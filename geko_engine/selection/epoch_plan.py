@@ -188,7 +188,9 @@ def plan_epoch(
             states,
             states.bucket if bucket is None else bucket,
             config,
-            rng,
+            np.random.default_rng(
+                (seed, epoch, 4)
+            ),  # its own stream: where nothing is left out, the order is plain training's
             bucket_weights,
             skips_mastered=skips_mastered,
         )

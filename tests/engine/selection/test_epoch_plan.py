@@ -132,6 +132,14 @@ def test_switched_off_everything_is_trained_on_whatever_the_record_says() -> Non
     assert len(plan(states, GEKOConfig(enabled=False)).order) == 100
 
 
+def test_where_nothing_is_left_out_the_plan_is_that_of_plain_training() -> None:
+    states = visited(100, frozen=60)  # mastered, but not skipped: the model knew too little beforehand
+    for epoch in (0, 1, 2):
+        gated = plan(states, GEKOConfig(), epoch=epoch, skips_mastered=False)
+        plain = plan(states, GEKOConfig(enabled=False), epoch=epoch)
+        assert flat(gated) == flat(plain) and np.array_equal(gated.loss_weights, plain.loss_weights)
+
+
 def test_the_noise_guard_leaves_most_suspects_out_and_can_be_switched_off() -> None:
     states = visited(5000, hard=1000, visits=2)
     found = plan(states)
