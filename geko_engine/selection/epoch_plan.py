@@ -20,7 +20,6 @@ from geko_engine.selection.step_sizes import shrunken_bounds, whole_bounds
 
 WINDOW_STEPS = 64  # lengths are sorted inside shuffled windows of so many steps
 SUSPECT_SKIP = 0.9  # share of the suspected wrong labels that an epoch leaves out
-MOST_SUSPECTS = 0.2  # where more of all samples are suspects, they are listed and none is left out
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,13 @@ def select(
     bucket_weights: tuple[float, float, float],
     *,
     skips_mastered: bool = True,
+    skips_suspects: bool = False,
 ) -> tuple[NDArray[Any], NDArray[Any], dict[str, int]]:
     """Ids to train on, their loss weights, and the counts of what was replayed or left out.
 
     Args:
         bucket: as of the last partition, [count]. skips_mastered: or only what is FREEZE because it is stable.
+        skips_suspects: most of them, see NoiseEvidence.
     """
     frozen = (bucket == Bucket.FREEZE) | (states.predicted_status == Prediction.KNOWN)
     if not skips_mastered:
@@ -112,8 +113,7 @@ def select(
     draw = rng.random(states.count, dtype=np.float32)
     shares = replay_shares(states, config)
     replayed = frozen & (draw < shares)
-    guarded = config.noise_guard and suspect.mean() <= MOST_SUSPECTS
-    skipped_suspect = suspect & (draw < SUSPECT_SKIP) if guarded else np.zeros_like(suspect)
+    skipped_suspect = suspect & (draw < SUSPECT_SKIP) & skips_suspects
     seen_too_often = ~frozen & (states.seen >= config.max_times_seen)
     planned = (~frozen & ~skipped_suspect & ~seen_too_often) | (replayed & (states.seen < config.max_times_seen))
     weights = np.zeros(states.count, np.float32)
@@ -170,6 +170,7 @@ def plan_epoch(
     longest_first: bool = False,
     everything: bool = False,
     skips_mastered: bool = True,
+    skips_suspects: bool = False,
     bucket: NDArray[Any] | None = None,
 ) -> Plan:
     """The plan of `epoch` (from 0).
@@ -180,7 +181,7 @@ def plan_epoch(
             all. Both of all processes together.
         longest_first: begin with the step that holds the longest sample, so that running out of memory
             happens at once and not after an hour.
-        everything: every sample once, with weight 1. skips_mastered: see `select`. bucket: as of the last partition, [count] (default: as of now).
+        everything: every sample once, with weight 1. skips_mastered, skips_suspects: see `select`. bucket: as of the last partition, [count] (default: as of now).
     """
     rng = np.random.default_rng((seed, epoch))
     if config.enabled and not everything:
@@ -193,6 +194,7 @@ def plan_epoch(
             ),  # its own stream: where nothing is left out, the order is plain training's
             bucket_weights,
             skips_mastered=skips_mastered,
+            skips_suspects=skips_suspects,
         )
     else:
         ids, weights = np.arange(states.count, dtype=np.int32), np.ones(states.count, np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.selection.epoch_plan import MOST_SUSPECTS
+from geko_engine.selection.label_noise import MOST_SUSPECTS
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.sample_records import BucketCounts
 
@@ -29,12 +29,14 @@ def criterion_sentence(
     suspects: int,
     churn: Sequence[Mapping[str, float]] = (),
     known: float | None = None,
+    leaves_suspects_out: bool = True,
 ) -> str:
     """What is skipped from now on.
 
     Args:
         suspects: samples that the noise guard takes for wrong labels. churn: the results of each scan of the panel, see
             Stability. known: share of the samples that the model knew beforehand, where that is too little for skipping.
+        leaves_suspects_out: whether most of them are skipped.
     """
     last = churn[-1] if churn else {}
     stable = int(last.get("stable", 0))
@@ -43,7 +45,7 @@ def criterion_sentence(
         mastered = LEARNED.format(known=100 * known, least=100 * config.min_known_share)
     if last:
         mastered = " ".join(filter(None, [_stable(config, stable, counts.total, last), mastered]))
-    return " ".join(filter(None, [mastered or NOTHING, _guarded(config, counts.total, suspects)]))
+    return " ".join(filter(None, [mastered or NOTHING, _guarded(config, counts.total, suspects, leaves_suspects_out)]))
 
 
 def _stable(config: GEKOConfig, count: int, total: int, scan: Mapping[str, float]) -> str:
@@ -71,14 +73,13 @@ def _left_out(config: GEKOConfig) -> str:
     return f"They are skipped, {replayed}."
 
 
-def _guarded(config: GEKOConfig, total: int, suspects: int) -> str:
+def _guarded(config: GEKOConfig, total: int, suspects: int, leaves_out: bool) -> str:
     if not config.noise_guard or not suspects:
         return ""
-    if suspects > MOST_SUSPECTS * total:
-        return (
-            f"{suspects:,} are probably mislabeled, too many to be label errors: they are listed, and none is skipped."
-        )
-    return f"{suspects:,} are probably mislabeled and are mostly skipped."
+    if leaves_out:
+        return f"{suspects:,} are probably mislabeled and are mostly skipped."
+    why = "too many to be label errors" if suspects > MOST_SUSPECTS * total else "as few as in clean data"
+    return f"{suspects:,} may be mislabeled, {why}: they are listed, and none is skipped."
 
 
 def predicted_sentence(left_out: int, met: int, right: int) -> str:

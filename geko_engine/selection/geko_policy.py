@@ -15,7 +15,7 @@ from geko_engine.selection.curriculum import MountainCurriculum, Phase
 from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_full_epoch, is_mastered, plan_epoch
 from geko_engine.selection.explanation import criterion_sentence, predicted_sentence
 from geko_engine.selection.known_prediction import KnownPrediction
-from geko_engine.selection.label_noise import loss_outliers
+from geko_engine.selection.label_noise import NoiseEvidence, loss_outliers
 from geko_engine.selection.mastery import MASTERY_CRITERIA
 from geko_engine.selection.policy import EpochInfo, EpochSummary, SampleSignals, ScanRequest, When
 from geko_engine.selection.prior_knowledge import PriorKnowledge
@@ -29,7 +29,7 @@ class BucketPolicy(UniformPolicy):
 
     def __init__(self, config: GEKOConfig, samples: SelectionData, **options: Any) -> None:
         super().__init__(config, samples, **options)
-        self.curriculum = MountainCurriculum()
+        self.curriculum, self.noise = MountainCurriculum(), NoiseEvidence(wanted=config.noise_guard)
         self._sorted = self.states.bucket.copy()  # as of the last partition
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
@@ -66,6 +66,7 @@ class BucketPolicy(UniformPolicy):
             longest_first=epoch.number == 0,
             everything=is_full_epoch(config, epoch.number, self.epochs),
             skips_mastered=self._skips_mastered,
+            skips_suspects=self._skips_suspects(),
         )
         if plan.steps == 0:
             self.reason = (
@@ -79,6 +80,10 @@ class BucketPolicy(UniformPolicy):
         """Whether samples are skipped because they are mastered."""
         return True
 
+    def _skips_suspects(self) -> bool:
+        """Whether most of the suspects are left out."""
+        return self.noise.leaves_out(int(self.states.suspects().sum()), self.states.count)
+
     def _conclude(self) -> None:
         if not self.config.noise_guard:
             return
@@ -87,6 +92,7 @@ class BucketPolicy(UniformPolicy):
             self.samples, met, states.bucket[met], states.loss[met], states.min_target_probability[met]
         )
         states.loss_outlier[ids] = self.agree(outlier)
+        self.noise.conclude(states.suspects(), self.epoch)
 
     def _epoch_summary(self, left_out: int = 0, met: int = 0, right: int = 0) -> EpochSummary:
         criterion = self.criterion()
@@ -100,7 +106,12 @@ class BucketPolicy(UniformPolicy):
 
     def criterion(self) -> str:
         """What is left out as the record stands now, and why."""
-        return criterion_sentence(self.config, self.counts(), int(self.states.suspects().sum()))
+        return self._criterion_sentence()
+
+    def _criterion_sentence(self, **more: Any) -> str:
+        suspects = int(self.states.suspects().sum())
+        leaves_out = self._skips_suspects()
+        return criterion_sentence(self.config, self.counts(), suspects, leaves_suspects_out=leaves_out, **more)
 
     def phase(self, progress: float) -> Phase | None:
         return self.curriculum.phase_at(progress) if self.config.use_curriculum else None
@@ -117,11 +128,12 @@ class BucketPolicy(UniformPolicy):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"sorted": self._sorted}
+        return super().state_dict() | {"sorted": self._sorted} | prefixed("noise", self.noise.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._sorted = np.asarray(state["sorted"]) if "sorted" in state else self.states.bucket.copy()
+        self.noise.load_state_dict(part(state, "noise"))
 
 
 class InfoBatchPolicy(BucketPolicy):
@@ -190,9 +202,8 @@ class GekoPolicy(BucketPolicy):
         return super()._epoch_summary(**self.prediction.results[-1])
 
     def criterion(self) -> str:
-        suspects = int(self.states.suspects().sum())
         known = None if self.prior.pays else self.prior.share
-        return criterion_sentence(self.config, self.counts(), suspects, self.stability.results, known)
+        return self._criterion_sentence(churn=self.stability.results, known=known)
 
     @property
     def _skips_mastered(self) -> bool:

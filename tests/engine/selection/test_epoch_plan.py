@@ -14,6 +14,7 @@ from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import CheckpointError
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_mastered, plan_epoch, steps_per_epoch, thaw_ratio
+from geko_engine.selection.label_noise import NoiseEvidence
 from geko_engine.selection.sample_records import Prediction, SampleStates
 from geko_engine.training.micro_batches import MicroBatches
 
@@ -140,17 +141,36 @@ def test_where_nothing_is_left_out_the_plan_is_that_of_plain_training() -> None:
         assert flat(gated) == flat(plain) and np.array_equal(gated.loss_weights, plain.loss_weights)
 
 
-def test_the_noise_guard_leaves_most_suspects_out_and_can_be_switched_off() -> None:
+def test_suspects_are_mostly_left_out_where_that_is_asked_for() -> None:
     states = visited(5000, hard=1000, visits=2)
-    found = plan(states)
+    found = plan(states, skips_suspects=True)
     assert found.suspects == 1000 and 850 < found.left_out < 950 and len(found.order) == 5000 - found.left_out
-    assert len(plan(states, GEKOConfig(noise_guard=False, frozen_replay=0.0)).order) == 5000
+    assert len(plan(states).order) == 5000
 
 
-def test_where_more_than_a_fifth_look_wrong_the_guard_lists_them_and_leaves_none_out() -> None:
-    """Long free text, say: a large model is sure of most of it, and somewhere always wrong."""
-    found = plan(visited(5000, hard=1001, visits=2))
-    assert (found.suspects, found.left_out, len(found.order)) == (1001, 0, 5000)
+@pytest.mark.parametrize(
+    ("first", "later", "leaves_out"),
+    [
+        (9, 29, False),  # as few as in clean data
+        (10, 10, True),
+        (9, 30, True),
+        (200, 200, True),
+        (200, 201, False),  # long free text, say: a large model is sure of most of it, and somewhere always wrong
+    ],
+)
+def test_suspects_are_left_out_only_where_there_are_neither_few_nor_far_too_many(
+    first: int, later: int, leaves_out: bool
+) -> None:
+    noise = NoiseEvidence(wanted=True)
+    for epoch, suspects in enumerate((first, later)):
+        noise.conclude(np.arange(1000) < suspects, epoch)
+    assert noise.leaves_out(later, 1000) is leaves_out
+    resumed = NoiseEvidence(wanted=True)
+    resumed.load_state_dict(noise.state_dict())
+    assert resumed.leaves_out(later, 1000) is leaves_out
+    switched_off = NoiseEvidence(wanted=False)
+    switched_off.conclude(np.ones(1000, bool), 0)
+    assert not switched_off.leaves_out(later, 1000)
 
 
 def test_one_visit_that_is_not_hard_clears_a_suspect() -> None:
