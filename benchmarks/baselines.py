@@ -41,6 +41,7 @@ ARMS: dict[str, GEKOConfig] = {
     "conservative": GEKO_CONSERVATIVE,
     "seed": GEKOConfig.seed(),
 }
+GUARDED = "geko, guarding always"  # suspects are left out from the first one on, however few they are
 # These get the budget that "geko" spent with the same mix and seed:
 SHORT = "short"  # plain training that ends there, its learning rate decayed to zero by then
 TUNED = "short, tuned"  # the same, with the learning rate and the batch size that were best on rows of another seed
@@ -55,7 +56,7 @@ FEWER_STEPS = {
     "fewer steps, rate by the square root": 0.5,
     "fewer steps, rate in proportion": 1.0,
 }
-OTHERS = (*AT_BUDGET, GEKOLIB, *FEWER_STEPS)
+OTHERS = (*AT_BUDGET, GEKOLIB, GUARDED, *FEWER_STEPS)
 
 
 class FewerStepsPolicy(GekoPolicy):
@@ -126,6 +127,10 @@ def build(
     if arm in FEWER_STEPS:
         given = (model, data, tokenizer, None, ARMS["geko, no look-alikes"], args)
         return FewerStepsTrainer(*given, on_event=_silent, exponent=FEWER_STEPS[arm])
+    if arm == GUARDED:
+        trainer = GEKOTrainer(model, data, tokenizer, None, GEKOConfig(), args, on_event=_silent)
+        trainer.policy.noise.found = True
+        return trainer
     if arm not in AT_BUDGET:
         return GEKOTrainer(model, data, tokenizer, None, ARMS.get(arm, OFF), args, on_event=_silent)
     bare = GEKOConfig(frozen_replay=0.0, noise_guard=False, prediction_confidence=1.0, stable_share=0.0)
