@@ -24,7 +24,7 @@ from geko_engine.runs.announcing import announce_end
 from geko_engine.runs.disk_guard import CHECKPOINT, MODEL, DiskGuard
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
-from geko_engine.storage.atomic_files import replace_folder, replace_json
+from geko_engine.storage.atomic_files import replace_folder, replace_json, replace_text
 from geko_engine.storage.disk_space import (
     disk_refuses,
     free_reserve,
@@ -33,6 +33,7 @@ from geko_engine.storage.disk_space import (
     refused_sentence,
     try_twice,
 )
+from geko_engine.storage.user_paths import expand
 
 MEGABYTE = 1_000_000
 FEWEST_TOKENS = 16  # per batch: below that, each sample has one of its own anyway
@@ -110,6 +111,8 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool, peers
         emit(Message(sentence, "warning"))
     if config.data.row_flags and is_main_process():
         replace_json(folder.used_flags_path, {"rows": read_row_flags(config.data.row_flags)})
+    if config.data.corrections and is_main_process():
+        replace_text(folder.used_corrections_path, expand(config.data.corrections).read_text(encoding="utf-8"))
     try:
         check_hub_access(config, stop)
     except Stopped:

@@ -124,6 +124,7 @@ FIELDS: tuple[FormField, ...] = (
         ("data.replay", "Continue from run", "text", "none"),
         ("data.replay_share", "Replay share of earlier rows", "slider"),
         ("data.row_flags", "Flagged rows file", "text", "none"),
+        ("data.corrections", "Corrections file", "text", "none"),
         ("data.flag_action", "What to do with flagged rows", "choice"),
         ("data.train_config", "Training subset", "text", "default", True),
         ("data.train_split", "Training split", "text", *NUMBER_PAIR),

@@ -1,4 +1,4 @@
-"""Runs to offer after a run: its plain baseline, and what helps if memory ran out. Pure."""
+"""Runs to offer after a run: its plain baseline, training again with corrections, and what helps if memory ran out. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,39 @@ from geko_engine.config.sections import LORA_LEARNING_RATE
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import RunError
 
+EPOCHS = 3  # of a run on what changed, where the earlier run has found its length by itself
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The corrections of a run, for training again.
+
+    Attributes:
+        run: its folder. model: of its result; "" without one. log: its corrections.jsonl.
+        edited, deleted: rows that were edited, and those that were deleted.
+    """
+
+    run: str
+    model: str
+    log: str
+    edited: int
+    deleted: int
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """What decides which runs are offered.
+
+    Attributes:
+        config: of the run. end: how it ended. field: setting that a failure is blamed on, "" for none.
+        corrected: its corrections; None where they change nothing.
+    """
+
+    config: RunConfig
+    end: str = ""
+    field: str = ""
+    corrected: Corrected | None = None
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -18,90 +51,106 @@ class Variant:
     Attributes:
         label: of its button.
         why: one sentence for the user.
-        offered: whether to offer it, from (configuration, how the run ended, field that a failure is blamed on).
-        change: changes the configuration in place.
+        offered: whether to offer it.
+        change: changes a copy of the configuration in place.
     """
 
     label: str
     why: str
-    offered: Callable[[RunConfig, str, str], bool]
-    change: Callable[[RunConfig], None]
+    offered: Callable[[EndedRun], bool]
+    change: Callable[[RunConfig, EndedRun], None]
 
 
-def _out_of_memory(end: str, field: str) -> bool:
-    return field == "training.batch_size" or end == "interrupted"
+def _out_of_memory(run: EndedRun) -> bool:
+    return run.field == "training.batch_size" or run.end == "interrupted"
 
 
-def _disable_geko(config: RunConfig) -> None:
+def _disable_geko(config: RunConfig, _run: EndedRun) -> None:
     config.geko.enabled = False
 
 
-def _halve_batch(config: RunConfig) -> None:
+def _halve_batch(config: RunConfig, _run: EndedRun) -> None:
     config.training.batch_size //= 2
     config.training.gradient_accumulation_steps *= 2
 
 
-def _enable_checkpointing(config: RunConfig) -> None:
+def _enable_checkpointing(config: RunConfig, _run: EndedRun) -> None:
     config.training.gradient_checkpointing = True
 
 
-def _enable_lora(config: RunConfig) -> None:
+def _enable_lora(config: RunConfig, _run: EndedRun) -> None:
     config.lora.enabled = True
     if config.training.learning_rate == GEKOTrainingArgs().learning_rate:
         config.training.learning_rate = LORA_LEARNING_RATE
+
+
+def _use_corrections(config: RunConfig, run: EndedRun) -> None:
+    config.data.corrections = run.corrected.log if run.corrected else None
+
+
+def _continue_with_corrections(config: RunConfig, run: EndedRun) -> None:
+    _use_corrections(config, run)
+    if run.corrected:
+        config.model.name, config.data.replay = run.corrected.model, run.corrected.run
+    config.data.eval_ratio = 0.0  # rows that were held out before would be others now
+    if config.training.finds_length:
+        config.training.num_epochs = EPOCHS
 
 
 VARIANTS: dict[str, Variant] = {
     "control": Variant(
         "Run the baseline",
         "The same run with the same seed and GEKO off: plain training, to compare with.",
-        lambda config, end, field: end == "complete" and config.geko.enabled,
+        lambda run: run.end == "complete" and run.config.geko.enabled,
         _disable_geko,
+    ),
+    "corrected": Variant(
+        "Retrain what changed",
+        "Goes on from this run's model with the edited rows and a share of the others; what was learned from deleted rows stays.",
+        lambda run: run.corrected is not None and run.corrected.edited > 0 and bool(run.corrected.model),
+        _continue_with_corrections,
+    ),
+    "corrected_anew": Variant(
+        "Retrain anew",
+        "The same run from its base model, on the corrected data: edited rows as they are now, without the deleted ones.",
+        lambda run: run.corrected is not None,
+        _use_corrections,
     ),
     "half": Variant(
         "Rerun with half the batch size",
         "Half the batch size and twice the accumulation steps: less memory, same result.",
-        lambda config, end, field: _out_of_memory(end, field) and config.training.batch_size % 2 == 0,
+        lambda run: _out_of_memory(run) and run.config.training.batch_size % 2 == 0,
         _halve_batch,
     ),
     "checkpointing": Variant(
         "Rerun with gradient checkpointing",
         "Activations are recomputed instead of stored: less memory, about a third more time.",
-        lambda config, end, field: _out_of_memory(end, field) and not config.training.gradient_checkpointing,
+        lambda run: _out_of_memory(run) and not run.config.training.gradient_checkpointing,
         _enable_checkpointing,
     ),
     "lora": Variant(
         "Rerun with LoRA",
         f"Only small adapters are trained: much less memory for gradients and optimizer. A default learning rate becomes {LORA_LEARNING_RATE:g}.",
-        lambda config, end, field: _out_of_memory(end, field) and not config.lora.enabled,
+        lambda run: _out_of_memory(run) and not run.config.lora.enabled,
         _enable_lora,
     ),
 }
 
 
-def offered(config: RunConfig, end: str, field: str) -> list[dict[str, str]]:
-    """The buttons below an ended run.
-
-    Args:
-        config: of the run.
-        end: how it ended.
-        field: setting that a failure is blamed on, "" for none.
-
-    Returns:
-        name, label and why of each variant to offer.
-    """
+def offered(run: EndedRun) -> list[dict[str, str]]:
+    """The buttons below an ended run: name, label and why of each variant to offer."""
     return [
         {"name": name, "label": variant.label, "why": variant.why}
         for name, variant in VARIANTS.items()
-        if variant.offered(config, end, field)
+        if variant.offered(run)
     ]
 
 
-def changed(config: RunConfig, name: str) -> RunConfig:
+def changed(run: EndedRun, name: str) -> RunConfig:
     """A changed copy of a configuration.
 
     Args:
-        config: of the ended run.
+        run: the ended run.
         name: of the variant.
 
     Raises:
@@ -109,7 +158,7 @@ def changed(config: RunConfig, name: str) -> RunConfig:
     """
     if name not in VARIANTS:
         raise RunError(f"There is no way {name!r} to run this again: choose one of {', '.join(VARIANTS)}.")
-    copy = RunConfig.from_dict(config.to_dict())
-    VARIANTS[name].change(copy)
+    copy = RunConfig.from_dict(run.config.to_dict())
+    VARIANTS[name].change(copy, run)
     copy.training.resume_from_checkpoint = None  # a variant starts from the beginning
     return copy

@@ -77,6 +77,7 @@ def paths_of(config: RunConfig) -> dict[str, Path]:
     others = {
         "data.retention": config.data.retention if config.data.retention != GENERAL else None,
         "data.row_flags": config.data.row_flags,
+        "data.corrections": config.data.corrections,
         "data.replay": config.data.replay,
         "output_dir": config.output_dir,
         "training.resume_from_checkpoint": config.training.resume_from_checkpoint,

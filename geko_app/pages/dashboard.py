@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from geko_app.form.rerun_options import changed
+from geko_app.form.rerun_options import EndedRun, changed
 from geko_app.pages.components import ServerFunction, int_arg, result_or_error, str_arg
 from geko_app.runs.summary import FactsReader, RunFacts
+from geko_app.samples.correction_log import corrected_rows
 from geko_app.telemetry import Telemetry
 from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label
@@ -49,7 +50,7 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
         return result_or_error(lambda: supervisor.resume(str_arg(query, "run")))
 
     def variant(query: Any) -> dict[str, str]:
-        return _start_variant(supervisor, str_arg(query, "run"), str_arg(query, "name"))
+        return start_variant(supervisor, str_arg(query, "run"), str_arg(query, "name"))
 
     def partner(query: Any) -> dict[str, str]:
         """The run to compare a run with, and how it ended: its plain baseline, or the run that it is the baseline of."""
@@ -59,9 +60,14 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
     return [figures, pull, runs, stop, resume, variant, partner]
 
 
-def _start_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
+def start_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
     """Start a changed copy of a run, or queue it."""
-    return result_or_error(lambda: supervisor.start(changed(supervisor.store.folder(run_id).config(), name)))
+
+    def start() -> str:
+        folder = supervisor.store.folder(run_id)
+        return supervisor.start(changed(EndedRun(folder.config(), corrected=corrected_rows(folder)), name))
+
+    return result_or_error(start)
 
 
 def partner_of(supervisor: Supervisor, reader: FactsReader, run_id: str) -> RunFacts | None:

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from geko_app.samples.store import Samples, Texts, file_version
+from geko_app.samples.correction_log import file_version, own_decisions
+from geko_app.samples.store import Samples, Texts
+from geko_engine.data.corrections import DELETE, REPLACE, Correction, correct_turns
 from geko_engine.data.excluded_rows import EXCLUDE
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
@@ -80,24 +82,25 @@ def export_sentence(samples: Samples, flagged: int) -> str:
 
 
 def write_dataset(samples: Samples, path: Path) -> tuple[int, int]:
-    """Write the samples that are not flagged to `path`, as JSONL.
+    """Write the samples that are neither flagged nor deleted to `path`, as JSONL; edited ones as they were edited.
 
     Returns:
         (number written, number left out because the run has not kept their whole text).
     """
-    flagged, rows = flagged_rows(samples.folder), samples.facts["row"].tolist()
+    flagged, rows, decided = flagged_rows(samples.folder), samples.facts["row"].tolist(), own_decisions(samples.folder)
     texts = Texts(samples.folder.texts_path)  # its own: an export must not block the page
     written = cut = index = 0
     with path.open("w", encoding="utf-8") as file:
         for batch in texts.batches():
             for values in batch:
                 row, index = rows[index], index + 1
-                if row in flagged:
+                made = decided.get(row)
+                if row in flagged or (made is not None and made.action == DELETE):
                     continue
                 if values["cut"]:
                     cut += 1
                     continue
-                file.write(json.dumps(exported(values, texts.layout), ensure_ascii=False) + "\n")
+                file.write(json.dumps(corrected(exported(values, texts.layout), made), ensure_ascii=False) + "\n")
                 written += 1
     return written, cut
 
@@ -112,6 +115,18 @@ def exported(values: dict[str, Any], layout: str) -> dict[str, Any]:
         return {"messages": json.loads(values["messages"]), **({"tools": json.loads(tools)} if tools else {})}
     begin = values["learnt"][0] if values["learnt"] else len(text)
     return {"prompt": text[:begin].removesuffix("\n"), "completion": text[begin:]}  # rendering adds the line break
+
+
+def corrected(sample: dict[str, Any], made: Correction | None) -> dict[str, Any]:
+    """An exported sample as a person has edited it."""
+    if made is None or made.action != REPLACE:
+        return sample
+    if "text" in sample:
+        return sample if made.answer is None else {"text": made.answer}
+    if "messages" in sample:
+        return {**sample, "messages": correct_turns(sample["messages"], made.prompt, made.answer)}
+    texts = {"prompt": made.prompt, "completion": made.answer}
+    return sample | {name: text for name, text in texts.items() if text is not None}
 
 
 def write_list(lines: Iterable[dict[str, Any]], path: Path) -> int:

@@ -29,10 +29,18 @@ class SampleIssues:
         facts: row, equal_to, contradicts, truncated of the samples, [count] each.
         suspects: mask [count] of what the run's noise guard suspects.
         checked: what the checks of the texts found; None before they have run.
+        kept: mask [count] of those that a person has kept as they are: they have no issues any more.
     """
 
-    def __init__(self, facts: dict[str, NDArray[Any]], suspects: NDArray[Any], checked: StoredIssues | None) -> None:
+    def __init__(
+        self,
+        facts: dict[str, NDArray[Any]],
+        suspects: NDArray[Any],
+        checked: StoredIssues | None,
+        kept: NDArray[Any] | None = None,
+    ) -> None:
         self.count, self.checked = len(suspects), checked
+        self._kept = set(np.flatnonzero(kept).tolist()) if kept is not None else set()
         ids = {row: index for index, row in reversed(list(enumerate(facts["row"].tolist())))}
         self._found: dict[str, dict[int, Issue]] = {kind: {} for kind in ALL_KINDS}
         self._add(checked.issues if checked else ())
@@ -45,6 +53,8 @@ class SampleIssues:
 
     def _add(self, issues: Iterable[Issue]) -> None:
         for issue in issues:
+            if issue.row in self._kept:
+                continue
             self._found[issue.kind].setdefault(issue.row, issue)
 
     def mask(self, kind: str) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from geko_app.runs.store import RunStore
+from geko_app.samples.correction_log import file_version, log_of, version
 from geko_app.samples.issues import SampleIssues
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
+from geko_engine.data.corrections import KEEP, current
+from geko_engine.data.earlier_run import text_digest
 from geko_engine.data.excluded_rows import NEVER_FREEZE, flagged_rows
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.runs.folder import RunFolder
@@ -40,15 +43,6 @@ BEGINNING = 160  # characters of a prompt or an answer in the table
 NOT_KEPT = "This run has no sample texts and no history: it was made by an earlier version of GEKO."
 NEVER_READ = "This run ended before its samples were read, so there is nothing to show."
 NOT_YET = "The samples of this run will appear here as soon as they are read."
-
-
-def file_version(path: Path) -> str:
-    """A text that changes with the file at `path`; "0" while there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return "0"
-    return f"{found.st_mtime_ns}.{found.st_ino}.{found.st_size}"
 
 
 class Texts:
@@ -74,16 +68,8 @@ class Texts:
 
     def pairs(self, ids: NDArray[Any]) -> list[tuple[str, str]]:
         """The first characters of the prompts and answers of some samples; `ids` is [n]."""
-        groups = np.searchsorted(self._starts, ids, side="right") - 1
-        found = [("", "")] * len(ids)
-        for group in np.unique(groups).tolist():
-            with self._lock:
-                table = self._file.read_row_group(group, columns=PAIR_COLUMNS)
-            for place in np.flatnonzero(groups == group).tolist():
-                values = table.slice(int(ids[place] - self._starts[group]), 1).to_pylist()[0]
-                prompt, answer = prompt_and_answer(values, self.layout)
-                found[place] = (prompt[:BEGINNING], answer[:BEGINNING])
-        return found
+        shown = (prompt_and_answer(values, self.layout) for values in self.many(ids.tolist()))
+        return [(prompt[:BEGINNING], answer[:BEGINNING]) for prompt, answer in shown]
 
     def one(self, index: int) -> dict[str, Any]:
         """All columns of one sample, by name."""
@@ -92,6 +78,17 @@ class Texts:
             table = self._file.read_row_group(group)
         values: dict[str, Any] = table.slice(index - int(self._starts[group]), 1).to_pylist()[0]
         return values
+
+    def many(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """The columns `text`, `learnt`, `messages` and `cut` of some samples, in the order of `ids`."""
+        groups = np.searchsorted(self._starts, ids, side="right") - 1
+        found: list[dict[str, Any]] = [{}] * len(ids)
+        for group in np.unique(groups).tolist():
+            with self._lock:
+                table = self._file.read_row_group(group, columns=[*PAIR_COLUMNS, "cut"])
+            for place in np.flatnonzero(groups == group).tolist():
+                found[place] = table.slice(int(ids[place] - self._starts[group]), 1).to_pylist()[0]
+        return found
 
     def batches(self, size: int = 1000) -> Iterator[list[dict[str, Any]]]:
         """All columns of all samples, in batches; not locked, so only for texts that nobody else reads."""
@@ -184,7 +181,17 @@ class Samples:
     @cached_property
     def issues(self) -> SampleIssues:
         """What a person should look at."""
-        return SampleIssues(self.facts, self.suspects, self.checked)
+        return SampleIssues(self.facts, self.suspects, self.checked, self._kept)
+
+    @property
+    def _kept(self) -> NDArray[Any]:
+        """Mask [count] of the samples that a person has kept as they are, in this run or before it, and that still are."""
+        found = current(log_of(self.folder)).items()
+        kept = {row: decision.digest for row, decision in found if decision.action == KEEP}
+        ids = np.flatnonzero(np.isin(self.facts["row"], list(kept))) if kept else np.zeros(0, np.int64)
+        texts = zip(ids.tolist(), self.texts.many(ids.tolist()), strict=True)
+        same = [i for i, values in texts if text_digest(values["text"]).hex() == kept[int(self.facts["row"][i])]]
+        return np.isin(np.arange(self.count), same)
 
 
 class SampleStore:
@@ -208,7 +215,7 @@ class SampleStore:
         """A text that changes with the files of a run's samples. Raises RunError if there is no such run."""
         folder = self.folder(run_id)
         paths = (folder.rows_path, folder.samples_path, folder.history_path, issues_path(folder))
-        return "-".join(map(file_version, paths))
+        return "-".join([*map(file_version, paths), version(folder)])
 
     def samples(self, run_id: str) -> Samples:
         """The samples of a run, as the files are now.

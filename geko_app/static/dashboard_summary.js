@@ -19,6 +19,7 @@ import { compareRuns, tryRun } from './runs_selection.js';
  * @property {string} model
  * @property {string} code
  * @property {Variant[]} variants
+ * @property {string} worth what the corrections were worth that the run was started with
  * @property {boolean} room whether the disk is full
  *
  * @typedef {object} Options
@@ -44,6 +45,7 @@ export function drawSummary(card, summary, options) {
   if (!summary) return;
   card.dataset.end = summary.end;
   card.replaceChildren(node('h3', '', summary.title), node('p', 'geko-hint', summary.reason), next(summary, options));
+  if (summary.worth) card.append(node('p', 'geko-worth', summary.worth));
   if (summary.rows.length) {
     const rows = node('dl');
     rows.append(...descriptionRows(summary.rows));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from geko_app.form.rerun_options import offered
+from geko_app.form.rerun_options import EndedRun, offered
 from geko_app.formatting import (
     UNKNOWN,
     end_words,
@@ -15,6 +15,8 @@ from geko_app.formatting import (
     format_percent,
 )
 from geko_app.runs.live_state import Snapshot
+from geko_app.samples.correction_log import corrected_rows
+from geko_app.views.corrections_worth import worth_sentence
 from geko_app.workers.inference_jobs import models_of
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import says_disk_is_full
@@ -43,9 +45,14 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         "folder": str(folder.path.resolve()),
         "model": model,
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
-        "variants": [] if disk_is_full else offered(folder.config(), snapshot.end, snapshot.field),
+        "variants": [] if disk_is_full else _offered(snapshot, folder),
+        "worth": worth_sentence(folder),
         "room": disk_is_full,
     }
+
+
+def _offered(snapshot: Snapshot, folder: RunFolder) -> list[dict[str, str]]:
+    return offered(EndedRun(folder.config(), snapshot.end, snapshot.field, corrected_rows(folder)))
 
 
 def final_figures(snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -141,6 +141,12 @@ class DataConfig:
         "exclude leaves them out: for wrong rows. never_freeze trains on them in every epoch, even once they are mastered: for important rows, at their full cost.",
         choices=("exclude", "never_freeze"),
     )
+    corrections: str | None = setting(
+        None,
+        "A corrections.jsonl with rows corrected in an earlier run; empty for none.",
+        "Review rows on the Samples page of a run on the same data, then give its file here: edited rows are trained on as they were edited, deleted ones are left out. Rows that have changed since are left as they are.",
+        kw_only=True,
+    )
     prompt_column: str | None = setting(
         None,
         "Column with the prompt, which is not learned; empty to detect it.",

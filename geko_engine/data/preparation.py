@@ -20,6 +20,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data import token_cache
 from geko_engine.data.batches import TokenizedData, hold_out, overlap
+from geko_engine.data.corrected_rows import correct_rows
 from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
 from geko_engine.data.formats import (
@@ -62,7 +63,8 @@ class Finding:
     """Something that the user should know about some rows.
 
     Attributes:
-        kind: truncated, empty, masked, duplicate, unusable, flagged, trained, overlap or files. rows: their numbers, from 1.
+        kind: truncated, empty, masked, duplicate, unusable, flagged, corrected, deleted, outdated, trained,
+            overlap or files. rows: their numbers, from 1.
         sentence: what it is and what follows from it, with the first row numbers.
     """
 
@@ -152,6 +154,8 @@ def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, 
         use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
         found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)
+    if "training" in found:
+        found["training"] = correct_rows(config.data, found["training"])
     if config.data.replay:
         found["training"] = only_new_rows(config, found["training"], emit)
     return found
@@ -272,9 +276,13 @@ def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | 
 def _excluded(rendered: RenderedRows) -> list[Finding]:
     left_out = [number for number, row in enumerate(rendered.rows) if row is None]
     before = [number for number in left_out if number in rendered.trained_before]
-    flagged = [number for number in left_out if number not in rendered.trained_before]
+    deleted = [number for number in left_out if number in rendered.deleted]
+    flagged = [number for number in left_out if number not in rendered.trained_before | rendered.deleted]
     found = [
         ("flagged", flagged, "left out, because they are flagged"),
+        ("corrected", sorted(rendered.corrected), "corrected (data.corrections)"),
+        ("deleted", deleted, "left out, because they are deleted (data.corrections)"),
+        ("outdated", sorted(rendered.outdated), "not corrected: they do not have the text any more that was corrected"),
         ("trained", before, "left out, because the earlier run was trained on them"),
     ]
     return [finding(kind, rows, what, rendered.names) for kind, rows, what in found if rows]

@@ -39,6 +39,12 @@ class RenderedRows:
         self.origin = origin or Origin()
         self.names = self.origin.names
         self.trained_before: frozenset[int] = frozenset()  # rows left out, because an earlier run was trained on them
+        # By the corrections of an earlier run: rows that were changed, those that were left out, and those that do not have the
+        # text any more that they were corrected for; and the texts that are gone with the first two.
+        self.corrected: frozenset[int] = frozenset()
+        self.deleted: frozenset[int] = frozenset()
+        self.outdated: frozenset[int] = frozenset()
+        self.texts_before: frozenset[bytes] = frozenset()
         self._rendered: dict[int, Rendered] = {}
 
     def __len__(self) -> int:

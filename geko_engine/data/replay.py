@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.earlier_run import FIELD, EarlierRun, text_digest
-from geko_engine.data.formats import Row, UnusableRow, restore_integers
+from geko_engine.data.corrected_rows import digests_of_row
+from geko_engine.data.earlier_run import FIELD, EarlierRun
+from geko_engine.data.formats import Row, restore_integers
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.exceptions import DataError
@@ -59,7 +60,12 @@ def only_new_rows(config: RunConfig, rendered: RenderedRows, emit: Emit) -> Rend
     inside = [number for number, may in known.items() if may]
     chosen = set(rng.permutation(inside)[:wanted].tolist())
     outside = _from_its_source(
-        run, rendered, {d for row in texts.values() for d in row}, wanted - len(chosen), rng, emit
+        run,
+        rendered,
+        {d for row in texts.values() for d in row} | rendered.texts_before,
+        wanted - len(chosen),
+        rng,
+        emit,
     )
     for sentence in _sentences(config, run, len(known), new, len(chosen) + len(outside), wanted):
         emit(sentence)
@@ -118,12 +124,5 @@ def _joined(
     joined = RenderedRows([*rows, *outside], rendered.format, rendered.tokenizer, rendered.restored, origin)
     joined.keep(rendered.known(number for number, row in enumerate(rows) if row is not None))
     joined.trained_before = frozenset(left_out)
+    joined.corrected, joined.deleted, joined.outdated = rendered.corrected, rendered.deleted, rendered.outdated
     return joined
-
-
-def digests_of_row(rendered: RenderedRows, number: int) -> list[bytes]:
-    """A digest of each text of row `number`, counted from 0; none where the row cannot be used."""
-    try:
-        return [text_digest(sample.text) for sample in rendered[number]]
-    except UnusableRow:
-        return []

@@ -120,6 +120,8 @@ def _data(config: RunConfig, report: Mapping[str, Any]) -> str:
         lines.append(f"- Evaluation: {100 * data.eval_ratio:.3g} % of the rows, held out")
     if data.row_flags:
         lines.append(f"- Rows flagged in an earlier run: {data.flag_action.replace('_', ' ')}")
+    if data.corrections:
+        lines.append("- Rows corrected or deleted by a person after an earlier run")
     lines.append(f"- Longest sample: {data.max_length:,} tokens; chat template: {data.chat_template}")
     return "\n".join(lines)
 

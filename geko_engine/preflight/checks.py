@@ -15,6 +15,7 @@ from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO, GENERAL, GIVEN
 from geko_engine.config.training_args import tracker_problem
+from geko_engine.data.corrections import corrections_problem
 from geko_engine.data.earlier_run import replay_problem
 from geko_engine.data.excluded_rows import row_flags_problem
 from geko_engine.data.local_files import file_rows, find_files, is_local
@@ -45,6 +46,7 @@ def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
         ("data.eval", lambda: data_problem(data.eval, data.eval_split) if data.eval else ""),
         ("data.retention", lambda: retention_problem(data.retention)),
         ("data.row_flags", lambda: row_flags_problem(data.row_flags)),
+        ("data.corrections", lambda: corrections_problem(data.corrections)),
         ("data.replay", lambda: replay_problem(data.replay)),
         ("training.fsdp", launcher_problem),
         ("training.report_to", lambda: tracker_problem(config.training.report_to)),

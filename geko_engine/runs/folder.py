@@ -9,6 +9,8 @@ stop                  exists once a stop was requested
 queued                exists while the run waits in the page's queue
 row_flags.json        the flags set on this run's samples (version 1: marks.json)
 row_flags_used.json   the row flags that this run was started with (version 1: marks-used.json)
+corrections.jsonl     what was decided about this run's samples, one decision a line
+corrections_used.jsonl  the corrections that this run was started with
 note.txt              the user's note
 label.json            the name and the tags that the user gave the run on the page
 worker.log            output of the worker process
@@ -54,6 +56,7 @@ WRITTEN = (
     "status.json",
     "report.json",
     "row_flags_used.json",
+    "corrections_used.jsonl",
 )  # replaced by the process that writes the run
 ENDS = ("", "complete", "stopped", "failed", "interrupted")
 LONGEST_LINE = 1 << 24  # bytes
@@ -278,12 +281,22 @@ class RunFolder:
         """The file with the flags set on this run's samples: version 1 called it marks.json. It may not exist."""
         return _existing(self.row_flags_path, self.path / "marks.json")
 
+    @property
+    def corrections_path(self) -> Path:
+        return self.path / "corrections.jsonl"
+
+    @property
+    def used_corrections_path(self) -> Path:
+        return self.path / "corrections_used.jsonl"
+
     def config_with_saved_flags(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
-        """`config` with the row flags saved at the start, so that a resumed run trains on the same rows."""
+        """`config` with the row flags and corrections saved at the start, so that a resumed run trains on the same rows."""
         config = self.config(on_renamed=on_renamed)
         used = _existing(self.used_flags_path, self.path / "marks-used.json")
         if config.data.row_flags and used.is_file():
             config.data.row_flags = str(used)
+        if config.data.corrections and self.used_corrections_path.is_file():
+            config.data.corrections = str(self.used_corrections_path)
         return config
 
     def request_stop(self) -> None:

@@ -98,5 +98,8 @@ class Format(Protocol):
     def opening(self, prompt: str, tokenizer: Any) -> str:
         """What a model reads before it answers `prompt`, rendered as `render` renders a row. Raises UnusableRow."""
 
+    def corrected(self, row: Row, prompt: str | None, answer: str | None) -> Row:
+        """A copy of `row` with another last question or last answer; None leaves it. Raises UnusableRow."""
+
     def question(self, row: Row) -> tuple[str, int]:
         """(the last question of `row`, number of turns before it). Raises UnusableRow."""

@@ -10,7 +10,7 @@ from geko_engine.data.formats.base import Rendering, Row, Segment, UnusableRow
 from geko_engine.data.formats.cells import Cells
 from geko_engine.data.formats.chat_template import ChatTemplate
 from geko_engine.data.formats.columns import Beside, pair_sentence, with_context
-from geko_engine.data.formats.turns import Dialogue, answers_of, tools_in, turns_in
+from geko_engine.data.formats.turns import Dialogue, answers_of, corrected_turns, tools_in, turns_in
 
 EMPTY = "its completion is empty"
 PROMPT_ANSWER = "with answers of the assistant in the prompt, which are not learned"
@@ -64,6 +64,9 @@ class _Turns:
         fit(dialogue, template)
         return template.render(dialogue.turns, begin=True)
 
+    def corrected(self, row: Row, prompt: str | None, answer: str | None) -> Row:
+        raise NotImplementedError
+
     def question(self, row: Row) -> tuple[str, int]:
         turns = self.dialogue(row).turns
         answers = answers_of(turns)
@@ -95,6 +98,12 @@ class Conversation(_Turns):
             f"Conversations in {self.messages!r}{self.beside.phrase}, through the chat template; "
             "the assistant's turns are learned."
         )
+
+    def corrected(self, row: Row, prompt: str | None, answer: str | None) -> Row:
+        return {
+            **row,
+            self.messages: corrected_turns(turns_in(Cells(row).value(self.messages), self.messages), prompt, answer),
+        }
 
     def _say(self, cells: Cells, dialogue: Dialogue) -> None:
         dialogue.read(turns_in(cells.value(self.messages), self.messages))
@@ -129,6 +138,17 @@ class PromptCompletionChat(_Turns):
     @property
     def sentence(self) -> str:
         return pair_sentence(self.prompt, self.completion, self.context, self.beside, labels=self.labels, chat=True)
+
+    def corrected(self, row: Row, prompt: str | None, answer: str | None) -> Row:
+        """A new prompt takes the place of the last question with its context."""
+        changed, cells = dict(row), Cells(row)
+        asked, said = cells.value(self.prompt), cells.value(self.completion)
+        if prompt is not None:
+            changed[self.prompt] = corrected_turns(asked, prompt, None) if isinstance(asked, list) else prompt
+            changed |= {self.context: None} if self.context else {}
+        if answer is not None:
+            changed[self.completion] = corrected_turns(said, None, answer) if isinstance(said, list) else answer
+        return changed
 
     def render(self, row: Row, tokenizer: Any) -> list[Rendering]:
         answer = Cells(row).value(self.completion)

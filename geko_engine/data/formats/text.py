@@ -46,6 +46,9 @@ class PlainText:
     def opening(self, prompt: str, tokenizer: Any) -> str:
         return prompt
 
+    def corrected(self, row: Row, prompt: str | None, answer: str | None) -> Row:
+        return row if answer is None else {**row, self.text: answer}
+
     def question(self, row: Row) -> tuple[str, int]:
         return "", 0
 
@@ -95,6 +98,14 @@ class PromptCompletion:
 
     def opening(self, prompt: str, tokenizer: Any) -> str:
         return prompt + "\n"
+
+    def corrected(self, row: Row, prompt: str | None, answer: str | None) -> Row:
+        """The new prompt is all that stands above the answer, so the other columns of the prompt are emptied."""
+        changed = dict(row)
+        if prompt is not None:
+            beside = (self.context, self.beside.system, self.beside.history, self.beside.tools)
+            changed |= {self.prompt: prompt} | {name: None for name in beside if name}
+        return changed if answer is None else changed | {self.completion: answer}
 
     def question(self, row: Row) -> tuple[str, int]:
         return self._prompt(Cells(row)), 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from geko_engine.data.corrections import correct_turns
 from geko_engine.data.formats.base import Turn, UnusableRow
 from geko_engine.data.formats.cells import as_text, is_off, is_unicode, without_nulls
 from geko_engine.data.formats.chat_template import REASONING
@@ -105,6 +106,20 @@ class Dialogue:
     def answers(self) -> list[int]:
         """Numbers of the turns in which the assistant says something that is to be learned."""
         return [i for i in answers_of(self.turns) if self.learnt[i]]
+
+
+def corrected_turns(found: list[Any], prompt: str | None, answer: str | None) -> list[Turn]:
+    """The turns of a cell, whatever their keys are called, with another last answer or another question. Raises UnusableRow."""
+    dialogue = Dialogue()
+    dialogue.read(found)
+    turns = [
+        turn if learnt else {**turn, SWITCHES[0]: 0}
+        for turn, learnt in zip(dialogue.turns, dialogue.learnt, strict=True)
+    ]
+    try:
+        return correct_turns(turns, prompt, answer)
+    except ValueError as reason:
+        raise UnusableRow(str(reason)) from None
 
 
 def answers_of(turns: Sequence[Turn]) -> list[int]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 
-from geko_app.form.rerun_options import VARIANTS, changed, offered
+from geko_app.form import rerun_options
+from geko_app.form.rerun_options import VARIANTS, Corrected, EndedRun, offered
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import LORA_LEARNING_RATE
 from geko_engine.exceptions import RunError
 
 
 def names(config: RunConfig, end: str, field: str = "") -> list[str]:
-    return [variant["name"] for variant in offered(config, end, field)]
+    return [variant["name"] for variant in offered(EndedRun(config, end, field))]
+
+
+def changed(config: RunConfig, name: str, corrected: Corrected | None = None) -> RunConfig:
+    return rerun_options.changed(EndedRun(config, corrected=corrected), name)
 
 
 def test_a_complete_run_offers_its_control_once() -> None:
@@ -46,3 +54,26 @@ def test_a_variant_begins_anew_and_nothing_else_changes() -> None:
 def test_lora_brings_its_learning_rate_unless_another_one_was_chosen() -> None:
     assert changed(RunConfig(), "lora").training.learning_rate == LORA_LEARNING_RATE
     assert changed(RunConfig.demo(), "lora").training.learning_rate == RunConfig.demo().training.learning_rate
+
+
+CORRECTED = Corrected(run="/runs/a", model="/runs/a/model", log="/runs/a/corrections.jsonl", edited=4, deleted=1)
+
+
+def test_corrections_offer_training_again_on_what_changed_or_anew() -> None:
+    config = RunConfig.from_dict({"data": {"train": "x.jsonl", "eval_ratio": 0.1}, "training": {"num_epochs": "auto"}})
+    run = EndedRun(config, "complete", corrected=CORRECTED)
+    assert {"corrected", "corrected_anew"} <= {variant["name"] for variant in offered(run)}
+    again = changed(config, "corrected", CORRECTED)
+    assert (again.model.name, again.data.replay) == ("/runs/a/model", "/runs/a")
+    assert again.data.corrections == "/runs/a/corrections.jsonl" and again.data.eval_ratio == 0.0
+    assert again.training.num_epochs == rerun_options.EPOCHS
+    anew = changed(config, "corrected_anew", CORRECTED)
+    assert anew.data.corrections == "/runs/a/corrections.jsonl" and anew.data.replay is None
+    assert (anew.model, anew.training) == (config.model, config.training)
+
+
+@pytest.mark.parametrize("lacking", [{"edited": 0}, {"model": ""}])
+def test_where_nothing_was_edited_or_no_model_is_there_only_anew_is_offered(lacking: dict[str, Any]) -> None:
+    run = EndedRun(RunConfig(), "complete", corrected=dataclasses.replace(CORRECTED, **lacking))
+    found = [variant["name"] for variant in offered(run)]
+    assert "corrected_anew" in found and "corrected" not in found

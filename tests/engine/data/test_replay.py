@@ -195,7 +195,7 @@ def test_the_files_of_a_run_have_the_names_that_are_read_here(tmp_path: Path) ->
 def test_a_real_run_continues_another_one(tmp_path: Path, model_folder: Path) -> None:
     rows = sum_rows(40)
     data = tmp_path / "rows.jsonl"
-    training = {"num_epochs": 3, "batch_size": 8, "learning_rate": 5e-3}
+    training = {"num_epochs": 10, "batch_size": 8, "learning_rate": 5e-3}
     values: dict[str, Any] = {"training": training, "output_dir": str(tmp_path / "runs")}
     values |= {"model": {"name": str(model_folder)}, "data": {"train": written(data, rows)}}
     first = RunFolder.create(RunConfig.from_dict(values))

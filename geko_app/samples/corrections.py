@@ -1,0 +1,167 @@
+"""What a person decides about the samples of a run: keep, edit or delete; kept in its folder. Knows no page."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from geko_app.samples.correction_log import log_of, own_decisions, started_with, version
+from geko_app.samples.store import Samples
+from geko_engine.data.corrections import KEEP, REPLACE, UNDO, Correction, append, current
+from geko_engine.data.earlier_run import text_digest
+from geko_engine.exceptions import RunError
+from geko_engine.runs.folder import RunFolder
+
+__all__ = ["version"]  # of geko_app.samples.correction_log
+LOCK = threading.Lock()  # reading the log and adding to it is one step
+CUT = "The run has not kept the whole text of this sample: it can be kept or deleted, but not edited."
+SEVERAL = "Row {row:,} gives several samples: it can be kept or deleted as a whole, but not edited."
+NO_TEXT = "The last turn of this conversation is no text of the assistant: it can be kept or deleted, but not edited."
+NO_ANSWER = "The new answer is empty: write one, or delete the row."
+HALF = "The new text holds half a character (a lone surrogate): type it again."
+UNCHANGED = "The text is the same as before: keep the row, or change something."
+
+
+def decisions(samples: Samples) -> dict[int, Correction]:
+    """What holds now, by id of the sample; a row with several samples decides for each of them."""
+    decided = current(log_of(samples.folder))
+    if not decided:
+        return {}
+    return {index: decided[row] for index, row in enumerate(samples.facts["row"].tolist()) if row in decided}
+
+
+def decide(
+    samples: Samples,
+    ids: Iterable[int],
+    action: str,
+    *,
+    prompt: str | None = None,
+    answer: str | None = None,
+    origin: str = "",
+) -> None:
+    """Add decisions to the log of a run.
+
+    Args:
+        samples: of the run. ids: those that are decided alike.
+        action: KEEP, REPLACE, DELETE or UNDO.
+        prompt, answer: the new texts of REPLACE; None for what stays.
+        origin: where they come from.
+
+    Raises:
+        RunError: a text cannot be used, a sample cannot be edited, or the disk refuses.
+    """
+    chosen = list(ids)
+    if action == REPLACE:
+        for index in chosen:
+            _check(samples, index, prompt, answer)
+    texts = (prompt, answer, origin) if action == REPLACE else (None, None, "")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    with LOCK:
+        log, started = log_of(samples.folder), current(started_with(samples.folder))
+        added = []
+        for index, digest in zip(chosen, _digests(samples, chosen), strict=True):
+            made = Correction(int(samples.facts["row"][index]), digest, action, *texts, at=now)
+            added.append(_upon(made, started.get(made.row)))
+        path = samples.folder.corrections_path
+        try:
+            append(path, added if path.exists() else [*log, *added])
+        except OSError as error:
+            raise RunError(f"The decision cannot be saved ({error.strerror}): free some space on the disk.") from error
+
+
+def can_edit(samples: Samples, index: int) -> str:
+    """Why a sample can only be kept or deleted; "" for one that can be edited."""
+    values, row = samples.texts.one(index), int(samples.facts["row"][index])
+    if values["cut"]:
+        return CUT
+    if int((samples.facts["row"] == row).sum()) > 1:
+        return SEVERAL.format(row=row)
+    return NO_TEXT if samples.texts.layout == "conversation" and _last_turns(values) is None else ""
+
+
+def editable(samples: Samples, index: int) -> tuple[str, str]:
+    """(prompt, answer) of a sample as an editor shows them; the answer of a plain text is all of it."""
+    return texts_of(samples.texts.one(index), samples.texts.layout)
+
+
+def texts_of(values: dict[str, Any], layout: str) -> tuple[str, str]:
+    """(prompt, answer) of what texts.parquet keeps of a sample: what a correction puts new ones in the place of."""
+    text = values["text"]
+    if layout == "text":
+        return "", text
+    if layout == "conversation":
+        return _last_turns(values) or ("", "")
+    begin = values["learnt"][0] if values["learnt"] else len(text)
+    return text[:begin].removesuffix("\n"), text[begin:]  # rendering adds the line break
+
+
+def changes(samples: Samples) -> list[dict[str, Any]]:
+    """The decisions on this run's samples, in the order of the source: row, action, origin, at, before and after."""
+    ids = {row: index for index, row in reversed(list(enumerate(samples.facts["row"].tolist())))}
+    found = []
+    for row, made in sorted(own_decisions(samples.folder).items()):
+        if row not in ids:
+            continue
+        prompt, answer = editable(samples, ids[row])
+        after = {
+            "prompt": prompt if made.prompt is None else made.prompt,
+            "answer": answer if made.answer is None else made.answer,
+        }
+        before = {"prompt": prompt, "answer": answer}
+        found.append(
+            {"row": row, "action": made.action, "origin": made.origin, "at": made.at, "before": before, "after": after}
+        )
+    return found
+
+
+def as_settings(folder: RunFolder) -> dict[str, str]:
+    """The form fields, by key, with which another run uses the corrections; none where there are none."""
+    paths = (folder.corrections_path, folder.used_corrections_path)
+    return next(({"data.corrections": str(path.absolute())} for path in paths if path.exists()), {})
+
+
+def _upon(made: Correction, before: Correction | None) -> Correction:
+    """A decision on a row that had been edited before the run: it is one on the row of the source, as all of the log are."""
+    if before is None or before.action != REPLACE:
+        return made
+    if made.action in (UNDO, KEEP):
+        return replace(before, at=made.at)
+    if made.action == REPLACE:
+        prompt = before.prompt if made.prompt is None else made.prompt
+        answer = before.answer if made.answer is None else made.answer
+        return replace(made, digest=before.digest, prompt=prompt, answer=answer)
+    return replace(made, digest=before.digest)
+
+
+def _digests(samples: Samples, ids: Sequence[int]) -> list[str]:
+    return [text_digest(values["text"]).hex() for values in samples.texts.many(ids)]
+
+
+def _check(samples: Samples, index: int, prompt: str | None, answer: str | None) -> None:
+    if fixed := can_edit(samples, index):
+        raise RunError(fixed)
+    if answer is not None and not answer.strip():
+        raise RunError(NO_ANSWER)
+    for text in (prompt, answer):
+        if text is not None and text.encode("utf-8", "replace").decode() != text:
+            raise RunError(HALF)
+    before = editable(samples, index)
+    if (before[0] if prompt is None else prompt, before[1] if answer is None else answer) == before:
+        raise RunError(UNCHANGED)
+
+
+def _last_turns(values: dict[str, Any]) -> tuple[str, str] | None:
+    """(last question, last answer) of a conversation; None where its last turn is no text of the assistant."""
+    turns = json.loads(values["messages"]) if values.get("messages") else []
+    if not turns or turns[-1].get("role") != "assistant" or not isinstance(turns[-1].get("content"), str):
+        return None
+    if not turns[-1]["content"].strip():
+        return None
+    asked = [
+        turn["content"] for turn in turns[:-1] if turn.get("role") == "user" and isinstance(turn.get("content"), str)
+    ]
+    return (asked[-1] if asked else "", turns[-1]["content"])

@@ -1,0 +1,82 @@
+"""What corrections were worth: a run with them against the run that they were made after. Reads files, knows no page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from geko_app.formatting import format_loss
+from geko_engine.config.run_config import RunConfig
+from geko_engine.data.corrections import DELETE, REPLACE, current, read_corrections
+from geko_engine.exceptions import GekoError
+from geko_engine.runs.evaluation_scores import PairedDifference, compare, load
+from geko_engine.runs.folder import RunFolder
+
+NO_EVALUATION = "What they were worth is not known: both runs need the same evaluation data (data.eval)."
+
+
+def worth_sentence(folder: RunFolder) -> str:
+    """What the corrections that a run was started with were worth; "" for a run without, or whose earlier run is gone.
+
+    Args:
+        folder: of the ended run.
+    """
+    try:
+        config = RunConfig.from_yaml(folder.config_path, on_renamed=lambda _sentence: None)
+        counts = Counter(made.action for made in current(read_corrections(folder.used_corrections_path)).values())
+    except GekoError:
+        return ""
+    earlier = RunFolder(Path(config.data.corrections or "").parent)
+    if (
+        not config.data.corrections
+        or not earlier.config_path.is_file()
+        or earlier.path.resolve() == folder.path.resolve()
+    ):
+        return ""
+    what = _what(counts[REPLACE], counts[DELETE])
+    share = _compute_share(folder, earlier)
+    cost = "" if share is None else f", for {100 * share:.0f} % of the compute of the run {earlier.id}"
+    try:
+        found = compare(load(earlier.evaluation_path), load(folder.evaluation_path))
+    except GekoError:
+        found = None
+    return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
+
+
+def _what(edited: int, deleted: int) -> str:
+    if not deleted:
+        return f"{edited:,} edited {'row' if edited == 1 else 'rows'}"
+    if not edited:
+        return f"{deleted:,} deleted {'row' if deleted == 1 else 'rows'}"
+    return f"{edited:,} edited and {deleted:,} deleted rows"
+
+
+def _gain(found: PairedDifference) -> str:
+    exact, loss = found.exact_match, found.loss
+    change = "lower" if loss.value < 0 else "higher"
+    clear = "" if exact.is_clear or loss.is_clear else "; no clear difference"
+    return (
+        f"{100 * exact.value:+.1f} points of exact match (\u00b1 {100 * exact.margin:.1f}, 95 % interval), loss "
+        f"{format_loss(abs(loss.value))} {change} (\u00b1 {format_loss(loss.margin)}) on {found.rows:,} evaluation rows{clear}"
+    )
+
+
+def _compute_share(folder: RunFolder, earlier: RunFolder) -> float | None:
+    """Compute of a run as a share of the earlier one's: a token forward counts 1, backward 2; None where it is not known."""
+    spent, before = (_compute(_report(run)) for run in (folder, earlier))
+    return spent / before if spent and before else None
+
+
+def _compute(report: dict[str, Any]) -> float:
+    forward, backward = report.get("tokens_forwarded"), report.get("tokens_backwarded")
+    return float(forward + 2 * backward) if isinstance(forward, int) and isinstance(backward, int) else 0.0
+
+
+def _report(folder: RunFolder) -> dict[str, Any]:
+    try:
+        found = json.loads((folder.path / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

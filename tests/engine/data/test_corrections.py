@@ -1,0 +1,163 @@
+"""The log of corrections, and the rows that they are applied to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geko_engine.config.run_config import RunConfig
+from geko_engine.data.corrections import (
+    DELETE,
+    KEEP,
+    REPLACE,
+    UNDO,
+    Correction,
+    append,
+    corrections_problem,
+    current,
+    read_corrections,
+)
+from geko_engine.data.earlier_run import text_digest
+from geko_engine.data.preparation import load_raw_rows, prepare, render_rows
+from geko_engine.data.rendering import RenderedRows
+from geko_engine.exceptions import DataError
+
+Row = dict[str, Any]
+PAIRS: list[Row] = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(6)]
+
+
+def made(row: int, action: str, **more: Any) -> Correction:
+    return Correction(row, "00", action, at="2026-11-27T10:00:00.000+00:00", **more)
+
+
+def test_the_log_keeps_every_decision_and_the_last_one_holds(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.jsonl"
+    assert read_corrections(path) == []
+    first = [made(3, DELETE), made(1, REPLACE, answer="gr\u00fcn\u2028", origin="edited")]
+    append(path, first)
+    append(path, [made(3, UNDO), made(2, KEEP)])
+    assert read_corrections(path)[:2] == first
+    assert {row: found.action for row, found in current(read_corrections(path)).items()} == {1: REPLACE, 2: KEEP}
+
+
+def test_a_line_that_was_not_written_to_its_end_is_left_out_and_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.jsonl"
+    append(path, [made(1, KEEP)])
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"row": 2, "digest": "00", "act')
+    assert [found.row for found in read_corrections(path)] == [1]
+    append(path, [made(3, DELETE)])
+    assert [found.row for found in read_corrections(path)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["no json", "[]", '{"row": 0, "digest": "", "action": "keep"}', '{"row": 1, "digest": "", "action": "burn"}'],
+)
+def test_a_damaged_log_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "corrections.jsonl"
+    append(path, [made(1, KEEP)])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    assert "Line 2 of" in corrections_problem(str(path)) and "corrections.jsonl as it is" in corrections_problem(
+        str(path)
+    )
+
+
+def test_a_missing_file_is_named() -> None:
+    assert corrections_problem("/nowhere/corrections.jsonl").startswith("There is no file '/nowhere/corrections.jsonl'")
+    assert corrections_problem(None) == ""
+
+
+class Source:
+    """Rows in a file, corrections of them in another, and what becomes of both."""
+
+    def __init__(self, folder: Path, tokenizer: Any, rows: list[Row], **settings: Any) -> None:
+        self.folder, self.tokenizer = folder, tokenizer
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.log = folder / "corrections.jsonl"
+        self.settings = {"train": str(folder / "rows.jsonl"), **settings}
+        self.texts = [self.text(self.read(), number) for number in range(len(rows))]
+
+    def read(self, **more: Any) -> RenderedRows:
+        self.config = RunConfig.from_dict({"data": {**self.settings, **more}})
+        raw = load_raw_rows(self.config, print, lambda: False)
+        return render_rows(self.config, raw, self.tokenizer, lambda event: None)["training"]
+
+    def decide(self, row: int, action: str, **more: Any) -> None:
+        digest = text_digest(self.texts[row - 1]).hex()
+        append(self.log, [Correction(row, digest, action, **more)])
+
+    def corrected(self, **more: Any) -> RenderedRows:
+        return self.read(corrections=str(self.log), **more)
+
+    @staticmethod
+    def text(rendered: RenderedRows, number: int) -> str:
+        return rendered[number][0].text if rendered.rows[number] is not None else ""
+
+
+def test_rows_are_edited_deleted_and_left_and_it_is_said_which(
+    tmp_path: Path, tokenizer: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("GEKO_CACHE", str(tmp_path / "cache"))
+    source = Source(tmp_path, tokenizer, PAIRS)
+    source.decide(2, REPLACE, answer="right", origin="edited")
+    source.decide(3, DELETE)
+    source.decide(4, KEEP)
+    source.decide(5, REPLACE, prompt="asked anew", answer="well", origin="edited")
+    source.decide(6, DELETE)
+    source.decide(6, UNDO)
+    append(source.log, [Correction(1, text_digest("another text").hex(), DELETE)])
+    found = source.corrected()
+    texts = [source.text(found, number) for number in range(6)]
+    assert texts == [source.texts[0], "question 1\nright", "", source.texts[3], "asked anew\nwell", source.texts[5]]
+    (part,) = prepare(source.config, {"training": found}, 1000, lambda event: None, lambda: False)
+    said = {finding.kind: finding.sentence for finding in part.findings}
+    assert said["corrected"] == "2 rows corrected (data.corrections): 2, 5"
+    assert said["deleted"] == "1 row left out, because they are deleted (data.corrections): 3"
+    assert said["outdated"].startswith("1 row not corrected") and said["outdated"].endswith(": 1")
+    assert "flagged" not in said
+
+
+def test_a_prompt_of_several_columns_is_replaced_as_a_whole(tmp_path: Path, tokenizer: Any) -> None:
+    source = Source(
+        tmp_path, tokenizer, [{"instruction": "Translate", "input": f"n {n}", "output": "x"} for n in range(3)]
+    )
+    source.decide(1, REPLACE, prompt="Say it in German: one", origin="edited")
+    assert source.text(source.corrected(), 0) == "Say it in German: one\nx"
+
+
+def test_the_last_answer_of_a_conversation_is_replaced_whatever_its_keys_are_called(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    talk = [
+        {"from": "human", "value": "hi"},
+        {"from": "gpt", "value": "hello", "weight": 0},
+        {"from": "human", "value": "which color?"},
+        {"from": "gpt", "value": "wrong"},
+    ]
+    source = Source(tmp_path, tokenizer, [{"conversations": talk}, {"conversations": talk[:2] + talk[2:]}])
+    source.decide(1, REPLACE, prompt="which colour?", answer="green", origin="edited")
+    found = source.corrected()
+    expected = source.texts[0].replace("wrong", "green").replace("color", "colour")
+    assert source.text(found, 0) == expected and source.text(found, 1) == source.texts[1]
+    learnt = [text for text, is_learnt in found[0][0].segments if is_learnt]
+    assert len(learnt) == 1 and "green" in learnt[0], "the first answer stays as it is: read, and not learned"
+
+
+def test_a_plain_text_is_replaced_as_a_whole(tmp_path: Path, tokenizer: Any) -> None:
+    source = Source(tmp_path, tokenizer, [{"text": "one"}, {"text": "two"}])
+    source.decide(2, REPLACE, answer="three", origin="edited")
+    assert source.text(source.corrected(), 1) == "three"
+
+
+def test_nothing_left_to_train_on_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    source = Source(tmp_path, tokenizer, PAIRS[:2])
+    source.decide(1, DELETE)
+    source.decide(2, DELETE)
+    with pytest.raises(DataError, match="delete all rows") as refused:
+        source.corrected()
+    assert refused.value.field == "data.corrections"
