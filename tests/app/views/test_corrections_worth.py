@@ -1,0 +1,72 @@
+"""The sentence on what corrections were worth: the gain with its interval, and its share of the compute."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from geko_app.runs.store import RunStore
+from geko_app.views.corrections_worth import NO_EVALUATION, worth_sentence
+from geko_engine.config.run_config import RunConfig
+from geko_engine.data.corrections import DELETE, KEEP, REPLACE, Correction, append
+from geko_engine.runs.evaluation_scores import save
+from geko_engine.runs.folder import RunFolder
+from tests.app.sample_runs import new_run
+
+
+def retrained(store: RunStore, *corrections: Correction) -> tuple[RunFolder, RunFolder]:
+    """A run, and one that was started with its corrections."""
+    earlier = new_run(store)
+    append(earlier.corrections_path, corrections)
+    config = RunConfig.demo()
+    config.output_dir, config.data.corrections = str(store.root), str(earlier.corrections_path)
+    later = store.create(config)
+    later.used_corrections_path.write_bytes(earlier.corrections_path.read_bytes())
+    return earlier, later
+
+
+def evaluate(folder: RunFolder, correct: int, tokens: int) -> None:
+    rows = np.arange(200)
+    save(
+        folder.evaluation_path,
+        digest=rows.astype(np.uint64),
+        loss_sum=np.where(rows < correct, 0.1, 2.0),
+        targets=np.ones(200),
+        correct=rows < correct,
+        step=1,
+    )
+    report = {"tokens_forwarded": tokens, "tokens_backwarded": tokens}
+    (folder.path / "report.json").write_text(json.dumps(report), "utf-8")
+
+
+EDIT, OTHER = Correction(1, "0", REPLACE, answer="x"), Correction(2, "0", REPLACE, answer="y")
+
+
+def test_the_gain_is_said_with_its_interval_and_its_compute(store: RunStore) -> None:
+    earlier, later = retrained(store, EDIT, OTHER, Correction(3, "0", DELETE), Correction(4, "0", KEEP))
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    said = worth_sentence(later)
+    assert said.startswith(
+        "2 edited and 1 deleted rows: +10.0 points of exact match (± 4.2, 95 % interval), loss 0.190 lower"
+    )
+    assert said.endswith(f"on 200 evaluation rows, for 12 % of the compute of the run {earlier.id}.")
+
+
+def test_no_clear_difference_and_a_worse_result_are_said_too(store: RunStore) -> None:
+    earlier, later = retrained(store, EDIT)
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 99, 1100)
+    said = worth_sentence(later)
+    assert said.startswith("1 edited row: -0.5 points") and "no clear difference, for 110 % of the compute" in said
+
+
+def test_without_the_same_evaluation_rows_it_says_what_is_missing(store: RunStore) -> None:
+    _, later = retrained(store, Correction(3, "0", DELETE))
+    assert worth_sentence(later) == f"1 deleted row. {NO_EVALUATION}"
+
+
+def test_runs_without_corrections_say_nothing(store: RunStore) -> None:
+    earlier, _ = retrained(store, EDIT)
+    assert worth_sentence(earlier) == ""
