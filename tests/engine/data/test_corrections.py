@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 
 from geko_engine.config.run_config import RunConfig
@@ -24,6 +25,9 @@ from geko_engine.data.earlier_run import text_digest
 from geko_engine.data.preparation import load_raw_rows, prepare, render_rows
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import DataError
+from geko_engine.reporting.events import Event, Message
+from geko_engine.run import run
+from geko_engine.runs.folder import RunFolder
 
 Row = dict[str, Any]
 PAIRS: list[Row] = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(6)]
@@ -161,3 +165,37 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path, tokenizer: Any) -> 
     with pytest.raises(DataError, match="delete all rows") as refused:
         source.corrected()
     assert refused.value.field == "data.corrections"
+
+
+def test_a_run_goes_on_with_what_was_edited_and_keeps_the_log_it_was_started_with(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    rows = [{"prompt": f"say {n % 2} and not {n}", "completion": str(n % 2)} for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    training = {"num_epochs": 10, "batch_size": 8, "learning_rate": 5e-3}
+    values: dict[str, Any] = {"training": training, "output_dir": str(tmp_path / "runs")}
+    values |= {"model": {"name": str(model_folder)}, "data": {"train": str(tmp_path / "rows.jsonl")}}
+    first = RunFolder.create(RunConfig.from_dict(values))
+    assert run(first)["end"] == "complete"
+    texts = dict(enumerate(parquet.read_table(first.texts_path).column("text").to_pylist(), 1))
+    log = [
+        *(Correction(n, text_digest(texts[n]).hex(), REPLACE, answer="none", origin="edited") for n in (1, 2, 3, 4)),
+        Correction(5, text_digest(texts[5]).hex(), DELETE),
+    ]
+    append(first.corrections_path, log)
+    again = RunConfig.from_dict(values)
+    again.model.name, again.data.replay, again.data.replay_share = str(first.model_path), str(first.path), 0.5
+    again.data.corrections = str(first.corrections_path)
+    second = RunFolder.create(again)
+    seen: list[Event] = []
+    assert run(second, on_event=seen.append)["end"] == "complete"
+    said = [event.text for event in seen if isinstance(event, Message)]
+    assert any(text.startswith("4 rows are new; 35 were trained on by the run") for text in said)
+    trained = parquet.read_table(second.texts_path).column("text").to_pylist()
+    assert {text for text in trained if text.endswith("none")} == {f"{rows[n]['prompt']}\nnone" for n in range(4)}
+    assert not set(trained) & {texts[n] for n in range(1, 6)}, (
+        "neither what was edited nor what was deleted is replayed"
+    )
+    append(first.corrections_path, [Correction(6, text_digest(texts[6]).hex(), DELETE)])
+    assert read_corrections(second.used_corrections_path) == log
+    assert second.config_with_saved_flags().data.corrections == str(second.used_corrections_path)
