@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -54,18 +55,19 @@ def decide(
     Raises:
         RunError: a text cannot be used, a sample cannot be edited, or the disk refuses.
     """
-    chosen = list(ids)
+    chosen, layout = list(ids), samples.texts.layout
+    kept, counts = samples.texts.many(chosen), Counter(samples.facts["row"].tolist())
+    rows = samples.facts["row"][chosen].tolist()
     if action == REPLACE:
-        for index in chosen:
-            _check(samples, index, prompt, answer)
+        for values, row in zip(kept, rows, strict=True):
+            _check(values, layout, _fixed(values, layout, row, counts[row]), prompt, answer)
     texts = (prompt, answer, origin) if action == REPLACE else (None, None, "")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    digests = [text_digest(values["text"]).hex() for values in kept]
     with LOCK:
         log, started = log_of(samples.folder), current(started_with(samples.folder))
-        added = []
-        for index, digest in zip(chosen, _digests(samples, chosen), strict=True):
-            made = Correction(int(samples.facts["row"][index]), digest, action, *texts, at=now)
-            added.append(_upon(made, started.get(made.row)))
+        made = [Correction(row, digest, action, *texts, at=now) for row, digest in zip(rows, digests, strict=True)]
+        added = [_upon(correction, started.get(correction.row)) for correction in made]
         path = samples.folder.corrections_path
         try:
             append(path, added if path.exists() else [*log, *added])
@@ -75,12 +77,9 @@ def decide(
 
 def can_edit(samples: Samples, index: int) -> str:
     """Why a sample can only be kept or deleted; "" for one that can be edited."""
-    values, row = samples.texts.one(index), int(samples.facts["row"][index])
-    if values["cut"]:
-        return CUT
-    if int((samples.facts["row"] == row).sum()) > 1:
-        return SEVERAL.format(row=row)
-    return NO_TEXT if samples.texts.layout == "conversation" and _last_turns(values) is None else ""
+    (values,), rows = samples.texts.many([index]), samples.facts["row"]
+    row = int(rows[index])
+    return _fixed(values, samples.texts.layout, row, int((rows == row).sum()))
 
 
 def editable(samples: Samples, index: int) -> tuple[str, str]:
@@ -137,19 +136,24 @@ def _upon(made: Correction, before: Correction | None) -> Correction:
     return replace(made, digest=before.digest)
 
 
-def _digests(samples: Samples, ids: Sequence[int]) -> list[str]:
-    return [text_digest(values["text"]).hex() for values in samples.texts.many(ids)]
+def _fixed(values: dict[str, Any], layout: str, row: int, samples: int) -> str:
+    """Why a sample cannot be edited; "" where it can. `samples`: those of its row."""
+    if values["cut"]:
+        return CUT
+    if samples > 1:
+        return SEVERAL.format(row=row)
+    return NO_TEXT if layout == "conversation" and _last_turns(values) is None else ""
 
 
-def _check(samples: Samples, index: int, prompt: str | None, answer: str | None) -> None:
-    if fixed := can_edit(samples, index):
+def _check(values: dict[str, Any], layout: str, fixed: str, prompt: str | None, answer: str | None) -> None:
+    if fixed:
         raise RunError(fixed)
     if answer is not None and not answer.strip():
         raise RunError(NO_ANSWER)
     for text in (prompt, answer):
         if text is not None and text.encode("utf-8", "replace").decode() != text:
             raise RunError(HALF)
-    before = editable(samples, index)
+    before = texts_of(values, layout)
     if (before[0] if prompt is None else prompt, before[1] if answer is None else answer) == before:
         raise RunError(UNCHANGED)
 
