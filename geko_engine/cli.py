@@ -6,6 +6,7 @@ Exit codes: 0 complete, 1 failed, 2 invalid input (nothing was started), 130 sto
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of geko-train. Returns the exit code."""
     options = build_parser().parse_args(argv)
     try:
-        folder, config = _open(options)
+        folder, config = _open_together(options)
     except GekoError as error:
         for field, message in error.problems:
             print(f"geko-train: {field + ': ' if field else ''}{message}", file=sys.stderr)
@@ -71,10 +72,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.check:
         return _check(config)
-    if process_count() > 1:
-        folder = share_folder(folder)
     assert folder is not None
     return _train(folder, config, resume=bool(options.resume))
+
+
+def _open_together(options: argparse.Namespace) -> tuple[RunFolder | None, RunConfig]:
+    """`_open`, with the folder of the first process in all of them.
+
+    Raises:
+        GekoError: in every process, when one of them cannot begin. A folder that was made for nothing is removed.
+    """
+    if process_count() == 1 or options.show_config or options.check:
+        return _open(options)
+    try:
+        folder, config = _open(options)
+    except GekoError as error:
+        share_folder(None, "; ".join(f"{field + ': ' if field else ''}{message}" for field, message in error.problems))
+        raise
+    try:
+        return share_folder(folder), config
+    except RunError:
+        if folder is not None and not options.resume:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""The errors that a user can solve, and which errors mean that memory ran out. Imports nothing of the engine.
+"""The errors that a user can solve, and which errors mean that memory ran out or a process is gone. Imports nothing of the engine.
 
 GekoError
 ├── ConfigError (ValueError)    a setting is unknown, of the wrong type or out of range
@@ -21,6 +21,12 @@ from collections.abc import Sequence
 
 # torch on GPU and CPU, and accelerate after it has tried every batch size
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|No executable batch size", re.IGNORECASE)
+
+# torch with gloo and with NCCL, once a process at the other end is gone
+CONNECTION_LOST = re.compile(
+    "gloo/transport|Connection (closed|reset) by (remote )?peer|remote process exited|NCCL communicator was aborted",
+    re.IGNORECASE,
+)
 
 
 class GekoError(Exception):
@@ -99,3 +105,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether `error` means that another process of the run no longer answers."""
+    return bool(CONNECTION_LOST.search(str(error)))

@@ -79,7 +79,7 @@ class Peers:
             gpus: numbers of the GPUs to use, among those that are visible now; () for the first ones.
         """
         if gpus:
-            self._set(CUDA_VISIBLE_DEVICES=",".join(_named(gpus)))
+            self._set(CUDA_VISIBLE_DEVICES=",".join(visible_names(gpus)))
         if count == 1:
             return
         shared = {
@@ -167,7 +167,11 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _named(gpus: Sequence[str]) -> list[str]:
-    """`gpus` by the names that the system has for them: the visible ones may be some of them."""
+def visible_names(gpus: Sequence[str]) -> list[str]:
+    """The names that CUDA has for GPUs: those that are visible to this process may be some of all.
+
+    Args:
+        gpus: their numbers among the visible ones.
+    """
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return [visible[int(number)] if int(number) < len(visible) else number for number in gpus]

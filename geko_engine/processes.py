@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,14 +92,44 @@ def _meet(should_stop: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def share_folder(folder: RunFolder | None) -> RunFolder:
-    """Share the run folder of the first process with all processes.
+def share_folder(folder: RunFolder | None, problem: str = "") -> RunFolder:
+    """Share the run folder of the first process with all processes, which may be on several hosts.
 
     Args:
-        folder: of the run in the first process, None in the others.
+        folder: of the run in the first process; what the others have is not used.
+        problem: why this process cannot begin, "" if it can: one that just ended would leave the others waiting.
+
+    Returns:
+        The folder, by its absolute path.
+
+    Raises:
+        RunError: in all processes, when one of them has a problem or does not see the folder.
     """
     from accelerate.utils import broadcast_object_list
 
     join_processes()
-    paths = [str(folder.path) if folder else ""]
-    return RunFolder(Path(broadcast_object_list(paths)[0]))
+    _raise_for_all(problem)
+    first = folder if is_main_process() else None
+    mark = first.path.absolute() / f".shared-{secrets.token_hex(8)}" if first else Path()
+    if first:
+        mark.touch()
+    mark = Path(broadcast_object_list([str(mark)])[0])
+    seen = mark.exists()  # not only a folder of that name, which a host may have of its own
+    try:
+        _raise_for_all("" if seen else f"the run folder {str(mark.parent)!r} is not there, or is another one.")
+    finally:
+        if first:
+            mark.unlink(missing_ok=True)
+    return RunFolder(mark.parent)
+
+
+def _raise_for_all(problem: str) -> None:
+    """Raise RunError in every process when one of them has a problem."""
+    from accelerate.utils import gather_object
+
+    here = f"Process {os.environ.get('RANK')} on {socket.gethostname()}: {problem}" if problem else ""
+    found = [text for text in gather_object([here]) if text]
+    if len(found) == process_count():
+        raise RunError(problem)
+    if found:
+        raise RunError(f"{found[0]} Every host must see the same output_dir, model and data at the same paths.")

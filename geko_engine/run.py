@@ -15,7 +15,7 @@ from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.excluded_rows import read_row_flags
-from geko_engine.exceptions import GekoError, RunError, Stopped, is_out_of_memory
+from geko_engine.exceptions import GekoError, RunError, Stopped, is_connection_lost, is_out_of_memory
 from geko_engine.launch import Peers, is_main_process, process_count
 from geko_engine.preflight.checks import check_hub_access, preflight
 from geko_engine.processes import first_process_first, join_processes, start_processes
@@ -94,10 +94,10 @@ def _run_to_its_end(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: 
         except GekoError as error:
             return end(*(_full(folder) if is_full(error) else (str(error), error.problems[0][0])))
         except Exception as error:
-            of_peer = peers.failure()
-            text, field = of_peer or (_full(folder) if is_full(error) else _unexpected(error, folder))
+            known = peers.failure() or _lost_process(error, folder)
+            text, field = known or (_full(folder) if is_full(error) else _unexpected(error, folder))
             report = end(text, field)
-            if not field and not of_peer:
+            if not field and not known:
                 raise
             return report
         _end(folder, emit, report, "")
@@ -407,6 +407,17 @@ def _full(folder: RunFolder) -> tuple[str, str]:
     newest = folder.latest_checkpoint()
     start = f"from the checkpoint at step {newest.name.split('-')[-1]}" if newest else "from the beginning"
     return f"{full_sentence(folder.path.parent)} Then resume: the run continues {start}.", "output_dir"
+
+
+def _lost_process(error: Exception, folder: RunFolder) -> tuple[str, str] | None:
+    """(sentence, field) for an error that comes of another process being gone; None for any other."""
+    if process_count() == 1 or not is_connection_lost(error):
+        return None
+    return (
+        "Another process of this run, or its host, is gone: see its output there. Then start all of them again with "
+        f"--resume {folder.path}. (The connection said: {str(error).strip().splitlines()[0][:300]})",
+        "",
+    )
 
 
 def _unexpected(error: Exception, folder: RunFolder) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from geko_engine.cli import _open, build_parser, main
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import ConfigError, RunError
-from geko_engine.launch import Peers, _named
+from geko_engine.launch import Peers, visible_names
 from geko_engine.processes import join_processes, start_processes
 from geko_engine.reporting.events import Event, Message
 from geko_engine.run import run
@@ -121,7 +121,7 @@ def test_the_first_process_hears_why_a_peer_failed_and_takes_the_others_with_it(
     assert f"read {len(SECRET)} as 1 of 3 False" in said and f"read {len(SECRET)} as 2 of 3 False" in said
 
 
-def test_settings_of_processes_that_do_not_fit_together_are_named() -> None:
+def test_settings_of_processes_that_do_not_fit_together_arevisible_names() -> None:
     for values, sentence in (
         ({"gpu_ids": "first"}, "'first' is no list of GPUs: give their numbers, such as 0,1, or all"),
         ({"gpu_ids": "0,0"}, "names a GPU twice"),
@@ -151,9 +151,9 @@ def test_gpus_are_numbered_among_those_that_are_visible(monkeypatch: pytest.Monk
     assert GEKOTrainingArgs(gpu_ids="all").process_count(lambda: 8) == 8
     assert GEKOTrainingArgs(gpu_ids="all").process_count(lambda: 0) == 1
     assert GEKOTrainingArgs(num_processes=3).process_count(lambda: 8) == 3
-    assert _named(["0", "2"]) == ["0", "2"]
+    assert visible_names(["0", "2"]) == ["0", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-8f")
-    assert _named(["0", "2"]) == ["4", "GPU-8f"]
+    assert visible_names(["0", "2"]) == ["4", "GPU-8f"]
 
 
 def test_what_a_launcher_started_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_what_a_launcher_started_counts(tmp_path: Path, monkeypatch: pytest.Monk
     ]
 
 
-def test_a_gpu_that_is_not_here_is_named() -> None:
+def test_a_gpu_that_is_not_here_isvisible_names() -> None:
     with pytest.raises(RunError, match="gpu_ids is '7', and none of them can be used here"):
         join_processes(GEKOTrainingArgs(gpu_ids="7"))
 
