@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
 from geko_app.formatting import format_ram
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: its name, bytes of its memory, and its UUID."""
+
+    name: str
+    memory: int
+    uuid: str = ""
 
 
 def hardware_strip() -> tuple[str, str]:
@@ -31,29 +42,42 @@ def precisions() -> tuple[list[str], str]:
 @cache
 def gpu() -> str:
     """Name and memory of each GPU; "" if there is none or its driver does not answer."""
-    return " · ".join(f"{name}, {format_ram(memory)}" for name, memory in _gpus())
+    return " · ".join(f"{gpu.name}, {format_ram(gpu.memory)}" for gpu in _gpus())
 
 
 def training_memory() -> int:
     """Bytes that a run can have: all of the largest GPU, else the main memory that is free now."""
-    return max((memory for _, memory in _gpus()), default=psutil.virtual_memory().available)
+    return max((gpu.memory for gpu in _gpus()), default=psutil.virtual_memory().available)
+
+
+def visible_gpus(visible: str | None = None) -> list[Gpu]:
+    """The GPUs that runs of this page can use, in the order in which they are numbered there.
+
+    Args:
+        visible: numbers or UUIDs, with commas between them; CUDA_VISIBLE_DEVICES of this process by default.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
+    if chosen is None:
+        return list(_gpus())
+    by_name = {name: gpu for number, gpu in enumerate(_gpus()) for name in (str(number), gpu.uuid)}
+    return [by_name[name.strip()] for name in chosen.split(",") if name.strip() in by_name]
 
 
 @cache
-def _gpus() -> list[tuple[str, int]]:
-    """Name and bytes of memory of each GPU that nvidia-smi lists."""
+def _gpus() -> list[Gpu]:
+    """Each GPU that nvidia-smi lists."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    command = [tool, "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"]
     try:
         lines = (
             subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip().splitlines()
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    found = [line.rsplit(",", 1) for line in lines if "," in line]
-    return [(name.strip(), int(float(memory) * 2**20)) for name, memory in found]
+    found = [[part.strip() for part in line.split(",", 2)] for line in lines if line.count(",") > 1]
+    return [Gpu(name, int(float(memory) * 2**20), uuid) for uuid, memory, name in found]
 
 
 def cpu() -> str:

@@ -21,6 +21,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from geko_app import hardware
 from geko_app.access import Access, AccessMiddleware, is_api, path_below_root
 from geko_app.api import rest
 from geko_app.api.operations import RunOperations
@@ -91,7 +92,7 @@ def serve(options: ServerOptions) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # before the supervisor starts a queued run
         signal.signal(number, lambda *_: ended.set())
-    supervisor = Supervisor(RunStore(options.runs))
+    supervisor = Supervisor(RunStore(options.runs), gpus=range(len(hardware.visible_gpus())))
     services = Services(
         supervisor, ModelDownloads(supervisor.store.root), FormChecks(options.roots), DataTables(options.roots)
     )
@@ -105,9 +106,10 @@ def serve(options: ServerOptions) -> None:
     ended.wait()
     if pushes:
         pushes.stop()
-    if supervisor.active():
-        then = "the next start goes on with it" if options.requeue else "it can be resumed"
-        print(f"Saving the active run before exit; {then}.", flush=True)
+    if active := supervisor.all_active():
+        what, it = ("the active run", "it") if len(active) == 1 else (f"{len(active)} active runs", "them")
+        then = f"the next start goes on with {it}" if options.requeue else f"resume {it} to go on"
+        print(f"Saving {what} before exit; {then}.", flush=True)
     services.shutdown(requeue=options.requeue)
     page.close(verbose=False)
 

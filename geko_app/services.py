@@ -36,10 +36,10 @@ class Services:
         self.exports = ExportJobs(self.supervisor.store)
 
     def shutdown(self, *, requeue: bool = False) -> None:
-        """End every process of the page; an active training saves a checkpoint first.
+        """End every process of the page; active runs save a checkpoint first.
 
         Args:
-            requeue: whether the next page over these runs goes on with that training by itself.
+            requeue: whether the next page over these runs goes on with them by itself.
         """
         continued = self._not_being_stopped() if requeue else []
         self.supervisor.request_shutdown()  # first: a container gives ten seconds, and the others take some of them
@@ -49,13 +49,13 @@ class Services:
         self.issue_checks.shutdown()
         self.downloads.shutdown()
         self.supervisor.shutdown()
-        for run_id in continued:
+        for run_id in continued:  # the one that began first goes before all others at the end
             self._requeue(self.supervisor.store.folder(run_id))
 
     def _not_being_stopped(self) -> list[str]:
         """Ids of the active runs that no user has asked to stop."""
-        run_id = self.supervisor.active()
-        return [run_id] if run_id and not self.supervisor.store.folder(run_id).stop_path.exists() else []
+        folder = self.supervisor.store.folder
+        return [run_id for run_id in self.supervisor.all_active() if not folder(run_id).stop_path.exists()]
 
     def _requeue(self, folder: RunFolder) -> None:
         """Put a run that was stopped by the shutdown before all that wait. A run of the command line goes on by itself."""

@@ -10,9 +10,10 @@ from geko_app.runs.summary import FactsReader, RunFacts
 from geko_app.samples.correction_log import corrected_rows
 from geko_app.telemetry import Telemetry
 from geko_app.views import charts
-from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label
+from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label, with_gpus
 from geko_app.views.runs import baselines
 from geko_app.views.usage import usage_charts
+from geko_app.workers.gpu_lanes import given_gpus
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
 
@@ -29,16 +30,18 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
     def pull(query: Any) -> dict[str, Any]:
         run_id = current_run(supervisor, shown=str_arg(query, "shown"), cleared=str_arg(query, "cleared"))
         if run_id is None:
-            return {**NOTHING, "active": None}
+            return {**NOTHING, "active": None, "all_active": []}
         supervisor.attach_or_close(run_id)
-        feed, active = supervisor.feed(run_id), supervisor.active()
+        feed, active = supervisor.feed(run_id), supervisor.all_active()
         cursor = _cursor(query) if str_arg(query, "run") == run_id else Cursor()
         place = supervisor.queue_place(run_id)
         shown = payload(feed.folder, feed.state(), cursor, alive=supervisor.alive(run_id), queued=place)
         waiting = queue_line([supervisor.store.name(run.id) for run in supervisor.queue.waiting()])
         status = feed.folder.status() if shown["running"] else None
         usage = telemetry.history(status.pid) if status is not None and status.pid else []
-        return {**shown, "active": active, "waiting": waiting, "usage": usage_charts(usage)}
+        both = {"active": active[0] if active else None, "all_active": active}
+        settings = with_gpus(shown["settings"], given_gpus(feed.folder))
+        return {**shown, **both, "settings": settings, "waiting": waiting, "usage": usage_charts(usage)}
 
     def runs(_query: Any) -> list[list[str]]:
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]

@@ -8,6 +8,8 @@ import gradio as gr
 
 from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
+from geko_app.formatting import format_ram
+from geko_app.hardware import visible_gpus
 from geko_app.pages.components import HIDDEN, live_html, mount_script, static_text
 from geko_app.services import Services
 from geko_app.views.suggestions import DATA, MODEL, Suggestions, as_query, hub_options
@@ -65,6 +67,32 @@ def data_table(services: Services, shown: Values) -> gr.HTML:
         keys=[field.key for field in FIELDS],
         sent=form.READ_KEYS,
         initial={key: shown[key] for key in form.READ_KEYS},
+    )
+
+
+def gpu_picker(services: Services) -> None:
+    """Adds a box for each GPU at the field of the GPUs, with the run on it; nothing on a computer with fewer than two.
+
+    Args:
+        services: know which run is on which GPU.
+    """
+    found = visible_gpus()
+    if len(found) < 2:
+        return
+
+    def gpus(_query: Any) -> dict[str, str]:
+        """The name of the run on each GPU that has one."""
+        return {str(gpu): name for gpu, name in services.supervisor.gpus_in_use().items()}
+
+    gr.HTML(
+        html_template=HIDDEN,
+        js_on_load=mount_script("form_gpus"),
+        padding=False,
+        server_functions=[gpus],
+        field="field-training-gpu_ids",
+        gpus=[
+            {"number": number, "name": gpu.name, "memory": format_ram(gpu.memory)} for number, gpu in enumerate(found)
+        ],
     )
 
 

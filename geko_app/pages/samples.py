@@ -75,7 +75,7 @@ def _endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueChecks) 
         runs = [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
         state = _check_state(store, checks, run)
         version = f"{_version(store, run)} {state}"
-        common = {"run": run, "version": version, "runs": runs, "active": supervisor.active() == run}
+        common = {"run": run, "version": version, "runs": runs, "active": supervisor.alive(run)}
         if version == str_arg(query, "version"):
             return common  # nothing is read while nothing changes
         return {**common, **_result_or_sentence(lambda: _overview(store.samples(run), state))}

@@ -16,7 +16,7 @@ from geko_app.form.preset_results import preset_choices, preset_lines, preset_no
 from geko_app.hardware import precisions
 from geko_app.pages.components import HIDDEN, QUIET, mount_script, script_call, str_arg
 from geko_app.pages.form_exports import export_section
-from geko_app.pages.form_helpers import check_summary, data_table, picker
+from geko_app.pages.form_helpers import check_summary, data_table, gpu_picker, picker
 from geko_app.runs.store import RunStore
 from geko_app.services import Services
 from geko_engine.data.local_files import FILE_KINDS
@@ -67,6 +67,7 @@ def build(services: Services, shown: dict[str, Any]) -> Layout:
     gr.HTML(html_template=HIDDEN, js_on_load=mount_script("form_details"), padding=False, details=_details())
     _notes(shown)
     picker(services)
+    gpu_picker(services)
     _wire(layout)
     with gr.Column(elem_classes="geko-step geko-step-export"):
         export_section(layout.fields, shown)

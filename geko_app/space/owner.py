@@ -29,6 +29,7 @@ READING = frozenset(
         "data_map",
         "exports",
         "figures",
+        "gpus",
         "job",
         "layout",
         "groups",

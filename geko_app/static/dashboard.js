@@ -6,7 +6,7 @@ import { Charts } from './dashboard_charts.js';
 import { drawBars, drawLog, drawStats } from './dashboard_cards.js';
 import { drawSummary } from './dashboard_summary.js';
 import { drawUsage } from './dashboard_usage.js';
-import { downloadText, localSetting, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+import { downloadText, localSetting, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { ExportPanel } from './export_panel.js';
 import { clearFieldErrors, showFieldErrors } from './form_errors.js';
 import { pollWhileVisible } from './poll.js';
@@ -15,7 +15,8 @@ import { pollWhileVisible } from './poll.js';
  * What is known of every poll, whether there is a run or not.
  * @typedef {object} Status
  * @property {string | null} run
- * @property {string | null} active the run that is being trained
+ * @property {string | null} active the run that is being trained, the one that began last if there are several
+ * @property {string[]} all_active
  * @property {string} phase
  * @property {boolean} running
  * @property {boolean} queued
@@ -59,7 +60,7 @@ class Dashboard extends View {
     this.run = null;
     /** @type {string | null} the run that the buttons act on */
     this.buttonsRun = null;
-    /** @type {string | null | undefined} undefined: not asked yet */
+    /** @type {string[] | undefined} the runs that were being trained; undefined: not asked yet */
     this.active = undefined;
     /** @type {string | null} a run that this tab saw running, whose failure it shows at the field */
     this.watched = null;
@@ -188,12 +189,14 @@ class Dashboard extends View {
    * @param {Charts} charts
    */
   async show(data, charts) {
-    if (this.active !== undefined && data.active && data.active !== this.active && data.run !== data.active) {
-      this.active = data.active; // a run has begun: every tab turns to it
-      sessionSetting('geko-shown', '');
+    const begun = data.active && this.active && !this.active.includes(data.active);
+    this.active = data.all_active;
+    if (begun && data.run !== data.active) {
+      sessionSetting('geko-shown', ''); // every tab turns to a run that has begun
       return false;
     }
-    this.active = data.active;
+    // With several at work, the end of the one that is shown is no reason to turn to another.
+    if (data.all_active.length > 1 && data.run) sessionSetting('geko-shown', data.run);
     this.drawStatus(data);
     await this.showFailure(data);
     await this.drawRuns(data);
@@ -316,17 +319,34 @@ class Dashboard extends View {
 
   /** @param {Status} data */
   async drawRuns(data) {
-    const key = [data.run, data.phase, data.active].join();
+    const key = [data.run, data.phase, ...data.all_active].join();
     if (key === this.listed) return;
     this.listed = key;
     await this.findPartner(data);
     const runs = /** @type {[string, string][]} */ (await this.server.runs({})) ?? [];
     const picker = this.select('.geko-runs');
     const none = new Option(runs.length ? 'Earlier runs' : 'No runs yet', '');
-    picker.replaceChildren(...(data.run ? [] : [none]), ...runs.map(([id, label]) => new Option(label, id)));
+    const options = runs.map(([id, label]) => new Option(label, id));
+    picker.replaceChildren(...(data.run ? [] : [none]), ...inGroups(options, data.all_active));
     picker.value = data.run ?? '';
     picker.hidden = !runs.length;
   }
+}
+
+/**
+ * The options of the runs; where several are at work, these stand first, below a heading.
+ * @param {HTMLOptionElement[]} options
+ * @param {string[]} active
+ * @returns {HTMLElement[]}
+ */
+function inGroups(options, active) {
+  if (active.length < 2) return options;
+  return [true, false].map((isActive) => {
+    const group = node('optgroup');
+    group.label = isActive ? `${active.length} runs at work` : 'Other runs';
+    group.append(...options.filter(({ value }) => active.includes(value) === isActive));
+    return group;
+  });
 }
 
 /**

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from geko_app.form.values import field_of, groups_of, label_of
@@ -22,6 +22,7 @@ from geko_app.formatting import (
     run_name,
 )
 from geko_app.runs.curve import Point
+from geko_app.runs.lanes import gpu_words
 from geko_app.runs.live_state import BUCKETS, Evaluation, RunState, Snapshot
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.store import RunEntry
@@ -82,7 +83,7 @@ def payload(
         state: its events, folded.
         cursor: what the tab has drawn already.
         alive: whether its worker is alive.
-        queued: place in the queue of a run that waits there, and the name of the run before it, "" where it starts next.
+        queued: place in the queue of a run that waits there, and what it waits for in words, "" where it starts next.
     """
     status = folder.status()
     snapshot = with_status(state.snapshot(), status)
@@ -169,9 +170,9 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
     return {"title": title, "detail": detail, "life": life}
 
 
-def queued_line(place: int, after: str) -> dict[str, str]:
-    """The status bar of a run at `place` of the queue, which waits for the run named `after`."""
-    return {"title": queued_title(place), "detail": f"after {after}" if after else "starts next", "life": ""}
+def queued_line(place: int, waits: str) -> dict[str, str]:
+    """The status bar of a run at `place` of the queue, and what it waits for, such as "after NAME"."""
+    return {"title": queued_title(place), "detail": waits or "starts next", "life": ""}
 
 
 def queued_title(place: int) -> str:
@@ -189,19 +190,24 @@ def queue_line(waiting: Sequence[str]) -> str:
     return f"Next in the queue: {waiting[0]}{more}." if waiting else ""
 
 
-def queued_message(place: int, after: str) -> str:
+def queued_message(place: int, waits: str) -> str:
     """What the Start button says of a run that was queued, in Markdown.
 
     Args:
         place: in the queue, from 1.
-        after: name of the run before it.
+        waits: what for, such as "after NAME".
     """
-    return f"*{queued_title(place)}: starts after {after}. It is listed on the Runs page.*"
+    return f"*{queued_title(place)}, {waits}. It is listed on the Runs page.*"
 
 
 def run_label(entry: RunEntry) -> str:
     """A run in a list to choose from: its name, or its date and model, and its state."""
     return f"{entry.name or run_name(entry.id)} · {'running' if entry.alive else phase_title(entry.phase).lower()}"
+
+
+def with_gpus(settings: str, gpus: Collection[int]) -> str:
+    """The line of the settings with the GPUs that the page gave the run, where it chose some."""
+    return " · ".join(filter(None, [settings, gpu_words(gpus) if gpus else ""]))
 
 
 def stats(snapshot: Snapshot) -> list[dict[str, str]]:

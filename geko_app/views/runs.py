@@ -192,10 +192,10 @@ def cell(text: str, order: Any, second: str = "", full: str = "") -> Cell:
 
 
 def run_status(facts: RunFacts, place: tuple[int, str] = (0, "")) -> tuple[str, str]:
-    """Title and detail of a run's state; `place` is its place in the queue, and the name of the run before it."""
+    """Title and detail of a run's state; `place` is its place in the queue, and what it waits for."""
     if facts.phase == QUEUED:
-        number, after = place
-        return queued_title(number), f"after {after}" if after else "starts next"
+        number, waits = place
+        return queued_title(number), waits or "starts next"
     if facts.end:
         return end_words(facts.phase, facts.reason)
     title = phase_title(facts.phase)

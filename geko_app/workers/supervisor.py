@@ -1,8 +1,9 @@
 """Starts training workers, follows them, stops them, and leaves them running if the page dies. Knows no page and no torch.
 
-One worker at a time: a run that is started meanwhile is queued (runs/queue.py), and the end of one run starts the next.
-A run of the command line is followed too, but nothing waits for it. Events travel through the run's folder; the stop
-flag is the run's `stop` file. If the server dies, the worker goes on, and the next server attaches to it.
+Runs whose GPUs do not overlap go at the same time (runs/lanes.py); with one GPU or none that is one worker. A run whose
+GPUs are taken is queued (runs/queue.py), and the end of one run starts those that can go then. Runs of the command line
+are followed too. Events travel through the run's folder; the stop flag is the run's `stop` file. If the server dies, the
+workers go on, and the next server attaches to them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from geko_app.runs.lanes import Gpus, waits_for
 from geko_app.runs.queue import MARKER, RunQueue, is_queued
 from geko_app.runs.store import RunStore
+from geko_app.workers.gpu_lanes import GpuLanes, names_of_holders
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
@@ -37,6 +40,7 @@ class Supervisor:
         command: starts a worker; the run's folder (and --resume) is appended.
         grace_seconds: from the stop request to SIGTERM.
         kill_seconds: from SIGTERM to SIGKILL.
+        gpus: numbers of the GPUs of this computer, counted among those that this process may use.
     """
 
     def __init__(
@@ -46,20 +50,21 @@ class Supervisor:
         command: Sequence[str] = TRAINING_COMMAND,
         grace_seconds: float = 30.0,
         kill_seconds: float = 10.0,
+        gpus: Sequence[int] = (),
     ) -> None:
         self.store, self._command = store, tuple(command)
         self._patience = (grace_seconds, kill_seconds)
-        self.queue = RunQueue(store)
+        self.queue, self.lanes = RunQueue(store), GpuLanes(store, gpus)
         self._feeds: dict[str, Feed] = {}
         self._followers: dict[str, RunFollower] = {}
         self._tokens: dict[str, str] = {}  # by run id; only here, so that a token never reaches the disk
         self._closing = False
         self._lock = threading.RLock()
         self._attach_all()
-        self._start_next()
+        self._start_ready()
 
     def start(self, config: RunConfig, token: str = "") -> str:
-        """Start a new run, or queue it if another one is active.
+        """Start a new run, or queue it if its GPUs are taken.
 
         Args:
             config: what to train.
@@ -80,7 +85,7 @@ class Supervisor:
             return folder.id
 
     def resume(self, run_id: str) -> str:
-        """Continue an ended run from its newest checkpoint, or queue it if another one is active.
+        """Continue an ended run from its newest checkpoint, or queue it if its GPUs are taken.
 
         Returns:
             The id of the run.
@@ -107,6 +112,7 @@ class Supervisor:
                 self._followers[run_id].request_stop()
             elif run_id in [run.id for run in self.queue.waiting()]:
                 self.queue.leave(run_id)
+                self._start_ready()  # it may have kept GPUs that others wait for
 
     def delete(self, run_id: str) -> None:
         """Remove an ended run from the disk.
@@ -127,27 +133,35 @@ class Supervisor:
             self._followers.pop(run_id, None)
 
     def active(self) -> str | None:
-        """Id of the active run, one of this page before one of the command line; None if there is none."""
-        followers = sorted(self._active(), key=lambda follower: not follower.own)
-        return followers[0].feed.folder.id if followers else None
+        """Id of the active run that began last, one of a page before one of the command line; None if there is none."""
+        return next(iter(self.all_active()), None)
+
+    def all_active(self) -> list[str]:
+        """Ids of the active runs: those of a page first, the one that began last before the others."""
+        newest_first = reversed(self._active())
+        return [follower.feed.folder.id for follower in sorted(newest_first, key=lambda follower: not follower.own)]
 
     def alive(self, run_id: str) -> bool:
         """Whether the worker of this run is followed here and alive."""
         return any(follower.feed.folder.id == run_id for follower in self._active())
 
-    def queued_after(self, run_id: str) -> str | None:
-        """Id of the run right before a queued one; None if it is not queued, or comes next and nothing is active."""
-        if not self.queue.holds(run_id):
-            return None
-        ahead = self.queue.ahead_of(run_id)
-        return ahead[-1] if ahead else self._own_active()
+    def gpus_in_use(self) -> dict[int, str]:
+        """The name of the active run on each GPU that has one."""
+        return names_of_holders((self.store.name(run_id), gpus) for run_id, gpus in self._held().items())
 
     def queue_place(self, run_id: str) -> tuple[int, str]:
-        """(place of a queued run from 1, name of the run right before it or ""); (0, "") for one that is not queued."""
+        """(place of a queued run from 1, what it waits for in words, or ""); (0, "") for one that is not queued."""
         if not self.queue.holds(run_id):
             return 0, ""
-        after = self.queued_after(run_id)
-        return len(self.queue.ahead_of(run_id)) + 1, self.store.name(after) if after else ""
+        ahead = self.queue.ahead_of(run_id)
+        if self.lanes.several:
+            before = [(self.store.name(other), self.lanes.need_of(other).named) for other in ahead]
+            holders = names_of_holders(
+                [*((name, frozenset([gpu])) for gpu, name in self.gpus_in_use().items()), *before]
+            )
+            return len(ahead) + 1, waits_for(self.lanes.need_of(run_id), holders)
+        after = ahead[-1] if ahead else next(iter(self._held()), None)
+        return len(ahead) + 1, f"after {self.store.name(after)}" if after else ""
 
     def attach_or_close(self, run_id: str) -> None:
         """Follow a run that a command line has started here, or mark it as ended if its process is gone."""
@@ -176,7 +190,7 @@ class Supervisor:
         return feed
 
     def shutdown(self) -> None:
-        """Ask the active worker to save and end, and wait for it. Queued runs stay queued for the next page.
+        """Ask the active workers to save and end, and wait for them. Queued runs stay queued for the next page.
 
         A run of the command line goes on: this page shows it, but it belongs to its terminal.
         """
@@ -184,7 +198,7 @@ class Supervisor:
             follower.join()
 
     def request_shutdown(self) -> list[RunFollower]:
-        """Ask the active worker to save and end, and start no other; returns the followers to wait for."""
+        """Ask the active workers to save and end, and start no other; returns the followers to wait for."""
         with self._lock:
             self._closing = True
             own = [follower for follower in self._active() if follower.own]
@@ -196,39 +210,55 @@ class Supervisor:
         followers = list(self._followers.values())
         return [follower for follower in followers if follower.is_alive() and not follower.finished]
 
-    def _own_active(self) -> str | None:
-        """Id of the run that a worker of a page is at work on, or None."""
-        return next((follower.feed.folder.id for follower in self._active() if follower.own), None)
+    def _held(self) -> dict[str, Gpus]:
+        """The GPUs of each active run that has some."""
+        held = {f.feed.folder.id: self.lanes.held_by(f.feed.folder.id, own=f.own) for f in self._active()}
+        return {run_id: gpus for run_id, gpus in held.items() if gpus}
+
+    def _ready(self, *last: str) -> dict[str, Gpus]:
+        """The runs that can start now with the GPUs that they get: queued ones, and `last` after them."""
+        if self._closing:
+            return {}
+        if self.lanes.several:  # those of the command line have GPUs, too
+            for run_id in self.store.ids():
+                if (self.store.folder(run_id).status() or Status()).alive:
+                    self.attach_or_close(run_id)
+        busy = frozenset[int]().union(*self._held().values())
+        waiting = [*(run.id for run in self.queue.waiting()), *last]
+        return self.lanes.ready(busy, [(run_id, self.lanes.need_of(run_id)) for run_id in waiting])
 
     def _start_or_queue(self, folder: RunFolder, *, resume: bool) -> None:
-        if self._own_active() is None and not self.queue.waiting() and not self._closing:
-            self._launch(folder, resume=resume)
+        gpus = self._ready(folder.id).get(folder.id)
+        if gpus is not None:
+            self._launch(folder, gpus, resume=resume)
             return
         with RunLock(folder.path):
             self.queue.add(folder, resume=resume)
-        self._start_next()
+        self._start_ready()
 
-    def _start_next(self) -> None:
-        """Start the first queued run, unless a worker of a page is active or the page is shutting down."""
+    def _start_ready(self) -> None:
+        """Start the queued runs whose GPUs are free, unless the page is shutting down."""
         with self._lock:
-            if self._closing or self._own_active() is not None:
-                return
-            for run in self.queue.waiting():
-                if self.queue.take(run.id):
-                    folder = self.store.folder(run.id)
-                    try:
-                        with RunLock(folder.path):
-                            replace_json(folder.path / "status.json", asdict(Status()))
-                        self._launch(folder, resume=run.resume)
-                    except RunError:  # a command line has begun or ended it meanwhile
-                        continue
-                    except OSError as error:  # this one cannot start; the others still may
-                        feed = self._feeds.setdefault(run.id, Feed(folder))
-                        feed.mark_ended(f"Its worker could not be started ({error.strerror or error}).")
-                        continue
-                    return
+            while ready := self._ready():  # anew after each: one that cannot start leaves its GPUs to others
+                run_id, gpus = next(iter(ready.items()))
+                self._start_queued(run_id, gpus)
 
-    def _launch(self, folder: RunFolder, *, resume: bool) -> None:
+    def _start_queued(self, run_id: str, gpus: Gpus) -> None:
+        resume = next((run.resume for run in self.queue.waiting() if run.id == run_id), False)
+        if not self.queue.take(run_id):
+            return  # another page was faster
+        folder = self.store.folder(run_id)
+        try:
+            with RunLock(folder.path):
+                replace_json(folder.path / "status.json", asdict(Status()))
+            self._launch(folder, gpus, resume=resume)
+        except RunError:  # a command line has begun or ended it meanwhile
+            return
+        except OSError as error:  # this one cannot start; the others still may
+            feed = self._feeds.setdefault(run_id, Feed(folder))
+            feed.mark_ended(f"Its worker could not be started ({error.strerror or error}).")
+
+    def _launch(self, folder: RunFolder, gpus: Gpus, *, resume: bool) -> None:
         arguments = [*self._command, str(folder.path), *(["--resume"] if resume else [])]
         # Waiting OpenMP threads sleep instead of spinning: the page shares these cores.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **os.environ}
@@ -236,6 +266,7 @@ class Supervisor:
             folder.require_unfinished()  # another page may have ended it meanwhile
             folder.clear_stop()
             (folder.path / MARKER).unlink(missing_ok=True)
+            environment |= self.lanes.give(folder, gpus)
             if resume:
                 self._clear_end(folder)
         with folder.log_path.open("ab") as log:
@@ -257,7 +288,7 @@ class Supervisor:
 
     def _follow(self, folder: RunFolder, process: subprocess.Popen[bytes] | None) -> None:
         feed = self._feeds.setdefault(folder.id, Feed(folder))
-        follower = self._followers[folder.id] = RunFollower(feed, process, self._patience, self._start_next)
+        follower = self._followers[folder.id] = RunFollower(feed, process, self._patience, self._start_ready)
         follower.start()
 
     def _attach_all(self) -> None:

@@ -64,13 +64,14 @@ def test_runs_are_queued_and_start_in_order_after_any_end(
     begun(store, first)
     second, third = supervisor.start(config), supervisor.start(config)
     assert [status(store, run_id).phase for run_id in (second, third)] == ["queued", "queued"]
-    assert (supervisor.queued_after(second), supervisor.queued_after(third)) == (first, second)
-    assert supervisor.active() == first and supervisor.queued_after(first) is None
+    assert supervisor.queue_place(second) == (1, f"after {run_name(first)}")
+    assert supervisor.queue_place(third) == (2, f"after {run_name(second)}")
+    assert supervisor.all_active() == [first] and supervisor.queue_place(first) == (0, "")
 
     end(supervisor, first, how)
     begun(store, second)
     assert status(store, first).end == {"killed": "interrupted"}.get(how, how)
-    assert status(store, third).phase == "queued" and supervisor.queued_after(third) == second
+    assert status(store, third).phase == "queued" and supervisor.queue_place(third) == (1, f"after {run_name(second)}")
     end(supervisor, second, how)
     begun(store, third)
     assert supervisor.queue.waiting() == []
@@ -111,7 +112,7 @@ def test_stop_takes_a_queued_run_out_and_it_can_be_resumed(page: Callable, store
     supervisor.stop(second)
     assert (status(store, second).end, status(store, second).reason) == ("stopped", REMOVED)
     assert with_status(Snapshot(), status(store, second)).reason == REMOVED
-    assert supervisor.queued_after(third) == first
+    assert supervisor.queue_place(third) == (1, f"after {run_name(first)}")
     supervisor.resume(second)
     assert [run.id for run in supervisor.queue.waiting()] == [third, second]
     end(supervisor, first, "complete")
@@ -163,9 +164,8 @@ def test_the_page_shows_a_queued_run_as_waiting(page: Callable, store: RunStore,
         queued=supervisor.queue_place(second),
     )
     assert shown["status"] == {"title": "Queued #1", "detail": f"after {run_name(first)}", "life": ""}
-    assert queue_message(supervisor, first) == "" and f"Queued #1: starts after {run_name(first)}." in queue_message(
-        supervisor, second
-    )
+    assert queue_message(supervisor, first) == ""
+    assert f"Queued #1, after {run_name(first)}." in queue_message(supervisor, second)
     assert queue_line([]) == "" and queue_line(["second", "first"]) == "Next in the queue: second, then 1 more."
     assert shown["queued"] and not shown["running"] and not shown["resumable"] and shown["summary"] is None
 
