@@ -18,6 +18,7 @@ from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import samples as sample_views
 from geko_app.workers.export_jobs import ExportOptions
+from geko_app.workers.gpu_lanes import given_gpus
 from geko_engine.config.declaration import raise_problems, shown
 from geko_engine.config.renames import ignore
 from geko_engine.config.run_config import RunConfig
@@ -65,7 +66,7 @@ class RunOperations:
 
     # ------------------------------------------------------------ runs
     def start(self, config: Mapping[str, Any], *, demo: bool = False, hub_token: str = "") -> dict[str, Any]:
-        """Start a run, or queue it behind the active one.
+        """Start a run, or queue it until its GPUs are free.
 
         Args:
             config: sections, their settings and values, as in a YAML file for geko-train.
@@ -106,11 +107,14 @@ class RunOperations:
         self._supervisor.attach_or_close(run_id)
         facts = self._reader.facts(folder)
         waits = facts.phase == QUEUED
+        place, words = self._supervisor.queue_place(run_id)
         return {
             "id": run_id,
             "state": facts.end or facts.phase,
             "ended": bool(facts.end) and not self._supervisor.alive(run_id),  # its process is gone, too
-            "queue_position": len(self._supervisor.queue.ahead_of(run_id)) + 1 if waits else None,
+            "queue_position": place if waits else None,
+            "waits_for": words if waits else "",
+            "gpus": sorted(given_gpus(folder)),
             **{name: getattr(facts, name) for name in FACTS},
             "folder": str(folder.path.resolve()),
             "model_folder": str(folder.model_path.resolve()) if facts.has_model else None,

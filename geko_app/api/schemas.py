@@ -48,7 +48,9 @@ class RunState(BaseModel):
     )
     ended: bool = Field(description="Whether it has ended and its process is gone.")
     reason: str = Field(description="Why it ended.")
-    queue_position: int | None = Field(description="1 is started next; null if it is not queued.")
+    queue_position: int | None = Field(description="1 is the first in the queue; null if it is not queued.")
+    waits_for: str = Field(description='What a queued run waits for, such as "waits for GPU 0: run NAME".')
+    gpus: list[int] = Field(description="The GPUs that the page gave the run, on a machine with several.")
     progress: float | None = Field(description="From 0 to 1.")
     model: str
     data: str

@@ -36,7 +36,7 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
         cursor = _cursor(query) if str_arg(query, "run") == run_id else Cursor()
         place = supervisor.queue_place(run_id)
         shown = payload(feed.folder, feed.state(), cursor, alive=supervisor.alive(run_id), queued=place)
-        waiting = queue_line([supervisor.store.name(run.id) for run in supervisor.queue.waiting()])
+        waiting = queue_line([supervisor.store.name(run.id) for run in supervisor.queue.waiting()], len(active))
         status = feed.folder.status() if shown["running"] else None
         usage = telemetry.history(status.pid) if status is not None and status.pid else []
         both = {"active": active[0] if active else None, "all_active": active}

@@ -180,14 +180,16 @@ def queued_title(place: int) -> str:
     return f"{phase_title(QUEUED)} #{place}" if place else phase_title(QUEUED)
 
 
-def queue_line(waiting: Sequence[str]) -> str:
-    """Which run comes next, shown at the active run; "" for an empty queue.
+def queue_line(waiting: Sequence[str], active: int = 1) -> str:
+    """How many runs are at work, where that are several, and which comes next; "" for one and an empty queue.
 
     Args:
         waiting: names of the queued runs.
+        active: number of active runs.
     """
     more = f", then {len(waiting) - 1} more" if len(waiting) > 1 else ""
-    return f"Next in the queue: {waiting[0]}{more}." if waiting else ""
+    following = f"Next in the queue: {waiting[0]}{more}." if waiting else ""
+    return f"{active} runs at work. {following}".strip() if active > 1 else following
 
 
 def queued_message(place: int, waits: str) -> str:

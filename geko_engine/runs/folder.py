@@ -13,6 +13,7 @@ corrections.jsonl     what was decided about this run's samples, one decision a 
 corrections_used.jsonl  the corrections that this run was started with
 note.txt              the user's note
 label.json            the name and the tags that the user gave the run on the page
+gpus.json             the GPUs that the page gave the run, on a machine with several
 worker.log            output of the worker process
 .reserve              disk space reserved for the last event of a running run
 live_state.jsonl      the page's index of a long events.jsonl, built anew when it does not fit

@@ -167,6 +167,7 @@ def test_the_page_shows_a_queued_run_as_waiting(page: Callable, store: RunStore,
     assert queue_message(supervisor, first) == ""
     assert f"Queued #1, after {run_name(first)}." in queue_message(supervisor, second)
     assert queue_line([]) == "" and queue_line(["second", "first"]) == "Next in the queue: second, then 1 more."
+    assert queue_line(["third"], 2) == "2 runs at work. Next in the queue: third."
     assert shown["queued"] and not shown["running"] and not shown["resumable"] and shown["summary"] is None
 
 
