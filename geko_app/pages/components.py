@@ -93,6 +93,14 @@ def result_or_error(action: Callable[[], Any], name: str = "") -> dict[str, Any]
     return {"error": error, name: result} if name else {"error": error}
 
 
+def result_or_sentence(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of `action` with an empty `sentence`, or only the sentence why there is none."""
+    try:
+        return {"sentence": "", **action()}
+    except GekoError as error:
+        return {"sentence": str(error)}
+
+
 def str_arg(query: Any, name: str) -> str:
     """The text `name` of what a script sent; "" for anything else."""
     value = query.get(name) if isinstance(query, dict) else None

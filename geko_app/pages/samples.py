@@ -9,8 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from geko_app.pages.components import ServerFunction, int_arg, live_html, str_arg
+from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_sentence, str_arg
+from geko_app.pages.review import offered_retraining, review_endpoints
+from geko_app.pages.sample_query import query_of
 from geko_app.pages.token_losses import token_loss_endpoints
+from geko_app.samples import corrections
+from geko_app.samples.correction_log import file_version, own_decisions
 from geko_app.samples.exclusions import (
     as_settings,
     export_sentence,
@@ -24,8 +28,8 @@ from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import charts, slices
 from geko_app.views import samples as sample_views
+from geko_app.views.corrections import contents_sentence
 from geko_app.views.dashboard import run_label
-from geko_app.views.samples import Query
 from geko_app.workers.inference_jobs import InferenceJobs, InferenceRequest, models_of
 from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
@@ -33,7 +37,6 @@ from geko_engine.exceptions import GekoError, RunError
 from geko_engine.runs.issue_check import issues_path
 
 RUNS_LISTED = 50
-MAX_SEARCH = 200  # characters
 MAX_FLAGGED = 1000  # ids that one call may flag
 Result = dict[str, Any]
 
@@ -45,6 +48,7 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
     endpoints = [
         *_endpoints(supervisor, store, services.issue_checks),
         *token_loss_endpoints(services.inference, _begin_token_losses(services.inference, store)),
+        *review_endpoints(supervisor, store, services.inference),
     ]
     page = live_html("samples", endpoints)
     download = gr.DownloadButton(visible=False)
@@ -78,22 +82,22 @@ def _endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueChecks) 
         common = {"run": run, "version": version, "runs": runs, "active": supervisor.alive(run)}
         if version == str_arg(query, "version"):
             return common  # nothing is read while nothing changes
-        return {**common, **_result_or_sentence(lambda: _overview(store.samples(run), state))}
+        return {**common, **result_or_sentence(lambda: _overview(store.samples(run), state))}
 
     def table(query: Any) -> Result:
-        return _result_or_sentence(lambda: _page(store.samples(str_arg(query, "run")), query_of(query)))
+        return result_or_sentence(lambda: _page(store.samples(str_arg(query, "run")), query_of(query)))
 
     def sample(query: Any) -> Result:
-        return _result_or_sentence(lambda: _sample(store.samples(str_arg(query, "run")), int_arg(query, "id")))
+        return result_or_sentence(lambda: _sample(store.samples(str_arg(query, "run")), int_arg(query, "id")))
 
     def data_map(query: Any) -> Result:
-        return _result_or_sentence(lambda: sample_views.data_map(store.samples(str_arg(query, "run"))))
+        return result_or_sentence(lambda: sample_views.data_map(store.samples(str_arg(query, "run"))))
 
     def flag_samples(query: Any) -> Result:
-        return _result_or_sentence(lambda: _flag(store.samples(str_arg(query, "run")), query))
+        return result_or_sentence(lambda: _flag(store.samples(str_arg(query, "run")), query))
 
     def groups(query: Any) -> Result:
-        return _result_or_sentence(lambda: slices.slice_tables(store.samples(str_arg(query, "run"))))
+        return result_or_sentence(lambda: slices.slice_tables(store.samples(str_arg(query, "run"))))
 
     def map_figure(_query: Any) -> Result:
         return {theme: charts.map_figure(theme) for theme in ("light", "dark")}
@@ -114,16 +118,8 @@ def _begin_token_losses(jobs: InferenceJobs, store: SampleStore) -> Callable[[An
     return begin
 
 
-def _result_or_sentence(action: Callable[[], Result]) -> Result:
-    """The result of `action` with an empty `sentence`, or only the sentence why there is none."""
-    try:
-        return {"sentence": "", **action()}
-    except GekoError as error:
-        return {"sentence": str(error)}
-
-
 def _version(store: SampleStore, run: str) -> str:
-    """A text that changes with the files and the flags of a run, also those set in another tab."""
+    """A text that changes with the files, the decisions and the flags of a run, also those made in another tab."""
     try:
         return f"{run} {store.version(run)} {flags_version(store.folder(run))}"
     except GekoError:
@@ -140,30 +136,19 @@ def _check_state(store: SampleStore, checks: IssueChecks, run: str) -> str:
     return checks.start(folder) if is_ready and not issues_path(folder).exists() else ""
 
 
-def query_of(query: Any) -> Query:
-    """What a tab wants to see, as its script sent it; invalid parts are ignored."""
-    return Query(
-        filter=str_arg(query, "filter"),
-        text=str_arg(query, "text")[:MAX_SEARCH].strip(),
-        sort=str_arg(query, "sort"),
-        down=isinstance(query, dict) and query.get("down") is True,
-        page=int_arg(query, "page"),
-        slicing=str_arg(query, "slicing"),
-        value=str_arg(query, "value"),
-    )
-
-
 def _overview(samples: Samples, check_state: str) -> Result:
     flagged = flagged_rows(samples.folder)
+    contents = contents_sentence(found.action for found in own_decisions(samples.folder).values())
     return {
         **sample_views.overview(samples, flagged, check_state),
-        "record": samples.version,
-        "flag_settings": as_settings(samples.folder),
-        "export": export_sentence(samples, len(flagged)),
+        "record": "-".join(map(file_version, (samples.folder.samples_path, samples.folder.history_path))),
+        "next_run": {**as_settings(samples.folder), **corrections.as_settings(samples.folder)},
+        "export": export_sentence(samples, len(flagged), contents),
+        "retraining": offered_retraining(samples),
     }
 
 
-def _page(samples: Samples, query: Query) -> Result:
+def _page(samples: Samples, query: sample_views.Query) -> Result:
     return sample_views.lines(samples, query, flagged_rows(samples.folder))
 
 

@@ -72,11 +72,17 @@ def as_settings(folder: RunFolder) -> dict[str, str]:
     return {"data.row_flags": str(folder.saved_row_flags().absolute()), "data.flag_action": EXCLUDE}
 
 
-def export_sentence(samples: Samples, flagged: int) -> str:
-    """What the exported dataset contains; `flagged` is the number of flagged rows."""
-    without = f"without the {flagged:,} flagged" if flagged else "with all samples, as none is flagged"
+def export_sentence(samples: Samples, flagged: int, contents: str = "") -> str:
+    """What the exported dataset contains.
+
+    Args:
+        flagged: number of flagged rows. contents: what the corrections change in it, as a sentence; "" for nothing.
+    """
+    begin = f"{contents} The dataset is saved as JSONL" if contents else "The dataset is saved as JSONL"
+    everything = "" if contents else ", with all samples, as none is flagged"
+    without = f", without the {flagged:,} flagged" if flagged else everything
     return (
-        f"The dataset is saved as JSONL, {without}; {EXPORTED_AS.get(samples.texts.layout, EXPORTED_AS['pair'])}. You can "
+        f"{begin}{without}; {EXPORTED_AS.get(samples.texts.layout, EXPORTED_AS['pair'])}. You can "
         "train on it as it is. Rows that were not trained on (empty, unusable, held out) are not included."
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,10 +31,11 @@ from geko_engine.data.corrections import KEEP, current
 from geko_engine.data.earlier_run import text_digest
 from geko_engine.data.excluded_rows import NEVER_FREEZE, flagged_rows
 from geko_engine.exceptions import GekoError, RunError
+from geko_engine.quality.issues import MOST_ROWS, without_frame
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.issue_check import StoredIssues, issues_path, read_issues
 from geko_engine.runs.sample_pairs import COLUMNS as PAIR_COLUMNS
-from geko_engine.runs.sample_pairs import prompt_and_answer
+from geko_engine.runs.sample_pairs import prompt_and_answer, read_pairs
 from geko_engine.selection.sample_records import SampleStates
 
 MAX_RUNS = 3
@@ -53,7 +54,7 @@ class Texts:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = parquet.ParquetFile(path)
+        self._path, self._file = path, parquet.ParquetFile(path)
         self.layout = (self._file.metadata.metadata or {}).get(b"layout", b"pair").decode()
         self._starts = np.cumsum([0, *(self._file.metadata.row_group(i).num_rows for i in range(self._groups))])
         self._searches: OrderedDict[str, NDArray[Any]] = OrderedDict()
@@ -89,6 +90,15 @@ class Texts:
             for place in np.flatnonzero(groups == group).tolist():
                 found[place] = table.slice(int(ids[place] - self._starts[group]), 1).to_pylist()[0]
         return found
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Answer as the label check names it -> the whole answer of the rows that have it, the most frequent one."""
+        answers = [answer for _, answer in read_pairs(self._path)][:MOST_ROWS]
+        found: dict[str, Counter[str]] = {}
+        for label, answer in zip(without_frame(answers), answers, strict=True):
+            found.setdefault(" ".join(label.split()), Counter())[answer] += 1
+        return {label: counts.most_common(1)[0][0] for label, counts in found.items()}
 
     def batches(self, size: int = 1000) -> Iterator[list[dict[str, Any]]]:
         """All columns of all samples, in batches; not locked, so only for texts that nobody else reads."""
@@ -182,6 +192,11 @@ class Samples:
     def issues(self) -> SampleIssues:
         """What a person should look at."""
         return SampleIssues(self.facts, self.suspects, self.checked, self._kept)
+
+    @cached_property
+    def all_issues(self) -> SampleIssues:
+        """The issues as if no sample had been kept by a person."""
+        return SampleIssues(self.facts, self.suspects, self.checked)
 
     @property
     def _kept(self) -> NDArray[Any]:

@@ -290,6 +290,11 @@ export function theme() {
   return document.body.classList.contains('dark') ? 'dark' : 'light';
 }
 
+/** Whether somebody watches a Space that is not theirs: the server refuses whatever they change. */
+export function isVisitor() {
+  return document.body.dataset.role === 'visitor';
+}
+
 /** @param {number} milliseconds */
 export function sleep(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -3,7 +3,7 @@
 import { button, descriptionRows, node, SERVER_UNREACHABLE, setText, View } from './dom.js';
 import { pollJob } from './poll.js';
 import { drawPath } from './sample_path.js';
-import { issueChip } from './samples_table.js';
+import { DECISIONS, issueChip } from './samples_table.js';
 import { drawTokenLosses } from './token_losses.js';
 
 /**
@@ -12,6 +12,7 @@ import { drawTokenLosses } from './token_losses.js';
  * @typedef {import('./samples_table.js').Line & {
  *   sentence: string,
  *   pieces: [string, boolean][],
+ *   replacement: [string, string][],
  *   why: string,
  *   explained: ExplainedIssue[],
  *   never_trained: string,
@@ -20,22 +21,29 @@ import { drawTokenLosses } from './token_losses.js';
  *   path: import('./sample_path.js').PathPoint[],
  *   threshold: number | null,
  * }} OpenedSample
+ *
+ * @typedef {object} Host
+ * @property {(sentence: string) => void} error
+ * @property {(ids: number[]) => void} undo takes the decision on a sample back
+ * @property {(id: number) => void} review
  */
 
 export class SampleDetail extends View {
   /**
    * @param {import('./dom.js').Part} part
-   * @param {(sentence: string) => void} onError
+   * @param {Host} host
    */
-  constructor(part, onError) {
+  constructor(part, host) {
     super(part);
-    this.onError = onError;
+    this.onError = host.error;
     this.run = '';
     /** @type {number | null} */
     this.id = null;
     this.coloring = 0; // the last question; answers to earlier ones are not drawn
     this.q('.m-look').onclick = () => this.colorTokens();
     this.q('.m-close').onclick = () => this.closeAndReturn();
+    this.q('.m-undo').onclick = () => this.id !== null && host.undo([this.id]);
+    this.q('.m-mend').onclick = () => this.id !== null && host.review(this.id);
   }
 
   /**
@@ -64,8 +72,12 @@ export class SampleDetail extends View {
       node('span', '', `Row ${sample.row.toLocaleString('en')}`),
       node('span', `m-bucket ${sample.bucket}`, sample.name),
     );
-    this.q('.m-issues').replaceChildren(...sample.explained.map((issue) => this.issueItem(issue)));
-    this.q('.m-text').replaceChildren(...textBlocks(sample.pieces));
+    this.q('.m-of-one').replaceChildren(...sample.explained.map((issue) => this.issueItem(issue)));
+    this.q('.m-decided').hidden = !sample.decision;
+    const mark = this.q('.m-decided .m-decision');
+    mark.className = `m-decision ${sample.decision}`;
+    setText(mark, DECISIONS[sample.decision] ?? '');
+    this.q('.m-text').replaceChildren(...textBlocks(sample.pieces), ...newBlocks(sample.replacement));
     setText(this.q('.m-size'), sample.size);
     this.q('.m-never').hidden = !sample.never_trained;
     setText(this.q('.m-never'), sample.never_trained);
@@ -169,6 +181,18 @@ function textBlocks(pieces) {
     const block = node('div', 'm-piece');
     const label = learned ? (shown.length > 1 ? 'Answer (learned)' : 'Text (learned)') : 'Prompt';
     block.append(node('span', 'm-label', label), node('span', learned ? 'learned' : 'context', piece));
+    return block;
+  });
+}
+
+/**
+ * What an edited sample is in the cleaned dataset.
+ * @param {[string, string][]} replacement label and text of what was replaced
+ */
+function newBlocks(replacement) {
+  return replacement.map(([label, text]) => {
+    const block = node('div', 'm-piece');
+    block.append(node('span', 'm-label', label), node('span', 'context', text));
     return block;
   });
 }

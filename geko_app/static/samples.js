@@ -1,19 +1,12 @@
 // The Samples page: asks whether anything has changed, and draws only then. Holds nothing but what this tab shows.
 
 import { DataMap } from './data_map.js';
-import {
-  download,
-  emit,
-  fillSelect,
-  node,
-  openPage,
-  SERVER_UNREACHABLE,
-  sessionSetting,
-  setText,
-  View,
-} from './dom.js';
+import { fillSelect, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { pollWhileVisible } from './poll.js';
+import { SampleChanges } from './sample_changes.js';
 import { SampleDetail } from './sample_detail.js';
+import { SampleExport } from './sample_export.js';
+import { SampleReview } from './sample_review.js';
 import { SampleGroups } from './samples_groups.js';
 import { drawHead, tableRow } from './samples_table.js';
 
@@ -41,8 +34,9 @@ import { drawHead, tableRow } from './samples_table.js';
  *   counts: Record<string, number>,
  *   at: string,
  *   record: string,
- *   flag_settings: Record<string, unknown>,
+ *   next_run: Record<string, unknown>,
  *   export: string,
+ *   retraining: import('./sample_export.js').Variant[],
  *   check: string,
  *   layout: string,
  * }} Overview
@@ -56,9 +50,11 @@ import { drawHead, tableRow } from './samples_table.js';
  */
 
 const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'likely_mislabeled', 'flagged'];
-const NO_ISSUE = ['flagged', 'never_trained']; // filters that are not sorted by severity
+const NO_ISSUE = ['flagged', 'never_trained', 'reviewed', 'edited']; // filters that are not sorted by severity
 const IN_ROW_ORDER = { sort: 'row', down: false };
 const BY_SEVERITY = { sort: 'severity', down: true };
+const VIEWS = /** @type {const} */ (['table', 'review', 'changes', 'groups', 'map']);
+const LISTS = ['table', 'review']; // views of what filter and search select
 const NO_GROUP = { slicing: '', value: '' };
 const RUN_KEY = 'geko-samples-run';
 const TYPING = 250; // milliseconds after the last letter of a search
@@ -73,11 +69,15 @@ class Samples extends View {
     this.view = { filter: '', text: '', ...IN_ROW_ORDER, page: 0, ...NO_GROUP };
     /** @type {Record<string, number>} */
     this.counts = {};
-    /** @type {Record<string, unknown>} */
-    this.flagSettings = {};
+    /** @type {typeof VIEWS[number]} */
+    this.shown = 'table';
     this.hasPrompts = true;
     this.questions = 0; // pages of the table that were asked for
-    this.detail = new SampleDetail(part, (sentence) => this.showError('.m-error', sentence));
+    this.export = new SampleExport(part);
+    const host = this.hostOfDecisions();
+    this.review = new SampleReview(part, host);
+    this.detail = new SampleDetail(part, host);
+    this.changes = new SampleChanges(part, () => this.run, host.undo);
     const loadFigure = () => this.server.map_figure({});
     this.map = new DataMap(this.q('.c-map'), this.q('.m-map-note'), loadFigure, (id) => this.open(id));
     this.groups = new SampleGroups(this.q('.m-groups-view'), (name, title, value) => {
@@ -86,7 +86,6 @@ class Samples extends View {
       this.change({ slicing: name, value });
     });
     this.wire();
-    this.wireExport();
     this.schedulePoll = pollWhileVisible(
       this.element,
       () => this.poll(),
@@ -105,9 +104,7 @@ class Samples extends View {
     this.q('.m-after').onclick = () => this.change({ page: this.view.page + 1 });
     this.q('.m-all').onclick = () => this.flag({ all: true }, true);
     this.q('.m-unflag').onclick = () => this.flag({ all: true }, false);
-    this.q('.m-view-table').onclick = () => this.turnTo('table');
-    this.q('.m-view-map').onclick = () => this.turnTo('map');
-    this.q('.m-view-groups').onclick = () => this.turnTo('groups');
+    for (const view of VIEWS) this.q(`[data-view="${view}"]`).onclick = () => this.turnTo(view);
     this.q('.m-no-group').onclick = () => this.change(NO_GROUP);
     const picker = this.select('.geko-runs');
     picker.onchange = () => {
@@ -117,29 +114,57 @@ class Samples extends View {
     window.addEventListener('geko-theme', () => this.schedulePoll());
   }
 
-  wireExport() {
-    this.q('.m-dataset').onclick = () => this.trigger('download', { run: this.run, kind: 'dataset' });
-    this.q('.m-list').onclick = () => this.trigger('download', { run: this.run, kind: 'list' });
-    this.q('.m-use').onclick = () => {
-      emit('geko-use', { fields: this.flagSettings });
-      openPage('Train');
+  /** What the views that show decisions ask of this one. */
+  hostOfDecisions() {
+    return {
+      query: () => ({ run: this.run, ...this.view }),
+      error: (/** @type {string} */ sentence) => this.showError('.m-error', sentence),
+      changed: () => this.schedulePoll(),
+      undo: (/** @type {number[]} */ ids) => this.undo(ids),
+      review: (/** @type {number} */ id) => {
+        this.turnTo('review');
+        this.review.open(id);
+      },
     };
-    window.addEventListener('geko-download', ({ detail }) => {
-      if (detail?.url) download(detail.orig_name ?? 'samples', detail.url);
-    });
   }
 
-  /** @param {'table' | 'groups' | 'map'} view */
+  /**
+   * Takes decisions back.
+   * @param {number[]} ids
+   */
+  async undo(ids) {
+    try {
+      const { sentence } = await this.server.undo({ run: this.run, ids });
+      this.showError('.m-error', sentence);
+    } catch {
+      this.showUnreachable();
+    }
+    this.schedulePoll();
+  }
+
+  /** @param {typeof VIEWS[number]} view */
   turnTo(view) {
+    this.shown = view;
     this.q('.m-list-view').hidden = view !== 'table';
     this.q('.m-groups-view').hidden = view !== 'groups';
     this.q('.m-map-view').hidden = view !== 'map';
-    this.q('.m-search').hidden = view !== 'table';
-    this.q('.m-view-table').setAttribute('aria-pressed', String(view === 'table'));
-    this.q('.m-view-groups').setAttribute('aria-pressed', String(view === 'groups'));
-    this.q('.m-view-map').setAttribute('aria-pressed', String(view === 'map'));
-    this.drawGroups().catch(() => this.showUnreachable());
-    this.map.draw().catch(() => this.showUnreachable());
+    this.q('.m-review-view').hidden = view !== 'review';
+    this.q('.m-changes-view').hidden = view !== 'changes';
+    this.q('.m-filters').hidden = this.q('.m-search').hidden = !LISTS.includes(view);
+    this.q('.v-progress').hidden = view !== 'review';
+    this.q('.m-body').classList.toggle('reviewing', view === 'review');
+    for (const one of VIEWS) this.q(`[data-view="${one}"]`).setAttribute('aria-pressed', String(view === one));
+    if (view === 'review') this.review.enter();
+    if (view === 'review' && !this.view.filter) this.filterBy('suspicious');
+    else this.drawShown().catch(() => this.showUnreachable());
+  }
+
+  /** What the chosen view shows, as the run is now. */
+  async drawShown() {
+    if (this.shown === 'review') await this.review.load();
+    if (this.shown === 'changes') await this.changes.load();
+    await this.drawGroups();
+    await this.map.draw();
   }
 
   /** Of the run as it is now; nothing is asked while they are not shown. */
@@ -210,6 +235,7 @@ class Samples extends View {
     this.q('.m-table').setAttribute('aria-busy', 'true');
     this.drawCounts();
     this.drawTable().catch(() => this.showUnreachable());
+    if (this.shown === 'review') this.review.restart();
   }
 
   // ---------------------------------------------------------------- the table
@@ -303,6 +329,7 @@ class Samples extends View {
     if (data.run !== this.run) {
       this.run = this.detail.run = data.run;
       this.detail.close();
+      this.review.forget();
       this.view = { ...this.view, page: 0, ...NO_GROUP };
       this.map.setData('', null);
     }
@@ -317,19 +344,17 @@ class Samples extends View {
     if (this.map.version !== data.record) {
       this.map.setData(data.record, await this.server.data_map({ run: this.run }));
     }
-    await this.map.draw();
-    await this.drawGroups();
+    await this.drawShown();
     this.version = data.version; // last: what failed half-way is drawn anew
   }
 
   /** @param {Overview} data */
   drawOverview(data) {
     this.counts = data.counts;
-    this.flagSettings = data.flag_settings;
-    this.hasPrompts = data.layout !== 'text';
-    setText(this.q('.m-export-note'), data.export);
+    this.hasPrompts = this.review.hasPrompts = data.layout !== 'text';
+    this.export.show(data);
+    setText(this.q('.m-changed'), data.counts.reviewed ? data.counts.reviewed.toLocaleString('en') : '');
     setText(this.q('.m-check'), data.check);
-    this.button('.m-use').disabled = !data.counts.flagged;
     this.drawChips(data.buckets, data.filters);
     this.drawCounts();
   }

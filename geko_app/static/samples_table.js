@@ -18,6 +18,7 @@ import { button, node } from './dom.js';
  * @property {string} prompt
  * @property {string} answer
  * @property {Issue[]} issues
+ * @property {string} decision kept, edited, deleted or ""
  * @property {string} first
  * @property {string} loss
  * @property {string} confidence
@@ -35,6 +36,8 @@ import { button, node } from './dom.js';
  * @typedef {{key: string, label: string, className?: string, title?: string, downFirst?: boolean}} Column
  */
 
+/** @type {Record<string, string>} */
+export const DECISIONS = { kept: 'Kept', edited: 'Edited', deleted: 'Deleted' };
 const CHIPS = 1; // issues shown in a line, the most severe; the others are counted
 
 /** @type {Column[]} */
@@ -97,14 +100,15 @@ function sortableHead({ key, label, className = '', title = '', downFirst = fals
  * @param {Handlers} handlers
  */
 export function tableRow(line, { isOpen, hasPrompts }, handlers) {
-  const row = node('tr', isOpen ? 'shown' : '');
+  const row = node('tr', [isOpen ? 'shown' : '', line.decision].join(' ').trim());
   row.dataset.id = String(line.id);
   const bucket = node('td', 'left');
   bucket.append(node('span', `m-bucket ${line.bucket}`, line.name));
   const answer = node('td', 'text answer');
   answer.append(node('span', '', line.answer || '(empty)'));
   const issues = node('td', 'left issues');
-  issues.append(...issueChips(line.issues));
+  if (line.decision) issues.append(node('span', `m-decision ${line.decision}`, DECISIONS[line.decision]));
+  issues.append(...issueChips(line.issues, line.decision ? 0 : CHIPS));
   row.append(
     flagCell(line, handlers),
     node('td', 'number', line.row.toLocaleString('en')),
@@ -127,10 +131,13 @@ export function issueChip({ label, severity, note }) {
   return chip;
 }
 
-/** @param {Issue[]} issues the most severe first */
-function issueChips(issues) {
-  const chips = issues.slice(0, CHIPS).map(issueChip);
-  const more = issues.slice(CHIPS);
+/**
+ * @param {Issue[]} issues the most severe first
+ * @param {number} shown as chips; the others are counted
+ */
+function issueChips(issues, shown) {
+  const chips = issues.slice(0, shown).map(issueChip);
+  const more = issues.slice(shown);
   if (more.length) {
     const count = node('span', 'm-more', `+${more.length}`);
     count.title = more.map(({ label }) => label).join(', ');

@@ -5,7 +5,7 @@ Only what is shown is sent: counts, one page of the table, at most MAP_POINTS po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from geko_app.runs.live_state import BUCKETS
 from geko_app.samples.issues import ALL_KINDS
 from geko_app.samples.slices import in_group
 from geko_app.samples.store import Samples
+from geko_app.views.corrections import decided_of, mark_of
 from geko_app.views.sample_issues import LABELS, check_sentence, chips_of, explained
+from geko_engine.data.corrections import REPLACE, Correction
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.sample_reasons import RecordedSample, guard_reason, never_trained, why
@@ -26,8 +28,16 @@ PAGE = 50  # samples
 MAP_POINTS = 5000
 MAX_TEXT = 20_000  # characters shown of one sample
 SUSPICIOUS, FLAGGED, NEVER_TRAINED = "suspicious", "flagged", "never_trained"
-FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *ALL_KINDS, NEVER_TRAINED, FLAGGED)
-FILTER_LABELS = {SUSPICIOUS: "Any issue", **LABELS, NEVER_TRAINED: "Never trained", FLAGGED: "Flagged"}
+REVIEWED, EDITED = "reviewed", "edited"
+FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *ALL_KINDS, NEVER_TRAINED, FLAGGED, REVIEWED, EDITED)
+FILTER_LABELS = {
+    SUSPICIOUS: "Any issue",
+    **LABELS,
+    NEVER_TRAINED: "Never trained",
+    FLAGGED: "Flagged",
+    REVIEWED: "Reviewed",
+    EDITED: "Edited",
+}
 BUCKET_MEANINGS = {
     "freeze": "mastered: skipped, but for a random part",
     "light": "right, not yet confident",
@@ -78,24 +88,37 @@ SORTS: dict[str, Callable[[Samples], NDArray[Any]]] = {
 }
 
 
-def mask_of(samples: Samples, name: str, flagged: set[int]) -> NDArray[Any]:
-    """Mask [count] of the samples that a filter selects; all for "" and for an unknown filter."""
+def mask_of(samples: Samples, name: str, flagged: set[int], *, kept: bool = False) -> NDArray[Any]:
+    """Mask [count] of the samples that a filter selects; all for "" and for an unknown filter.
+
+    Args:
+        kept: whether those count that had an issue until a person kept them as they are.
+    """
+    issues = samples.all_issues if kept else samples.issues
     if name in ALL_KINDS:
-        return samples.issues.mask(name)
+        return issues.mask(name)
     if name == SUSPICIOUS:
-        return np.asarray(samples.issues.severity > 0)
+        return np.asarray(issues.severity > 0)
     if name == NEVER_TRAINED:
         return np.asarray(samples.states.seen == 0)
     if name == FLAGGED:
         return np.isin(samples.facts["row"], list(flagged))
+    if name in (REVIEWED, EDITED):
+        decided = decided_of(samples)
+        ids = [index for index, found in decided.items() if name == REVIEWED or found.action == REPLACE]
+        return np.isin(np.arange(samples.count), ids)
     if name in FILTERS[1:]:
         return np.asarray(samples.states.bucket == Bucket[name.upper()])
     return np.ones(samples.count, bool)
 
 
-def matching(samples: Samples, query: Query, flagged: set[int]) -> NDArray[Any]:
-    """Ids of the samples that filter and search select, in the order of the source, [n]."""
-    mask = mask_of(samples, query.filter, flagged)
+def matching(samples: Samples, query: Query, flagged: set[int], *, kept: bool = False) -> NDArray[Any]:
+    """Ids of the samples that filter and search select, in the order of the source, [n].
+
+    Args:
+        kept: as for mask_of.
+    """
+    mask = mask_of(samples, query.filter, flagged, kept=kept)
     if query.text:
         mask = mask & samples.texts.containing(query.text)
     if query.slicing:
@@ -139,20 +162,25 @@ def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
     pages = max(1, -(-len(ids) // PAGE))
     page = min(query.page, pages - 1)
     shown = ids[page * PAGE : (page + 1) * PAGE]
-    pairs = samples.texts.pairs(shown)
+    pairs, decided = samples.texts.pairs(shown), decided_of(samples)
     return {
-        "lines": [line(samples, int(index), pair, flagged) for index, pair in zip(shown, pairs, strict=True)],
+        "lines": [
+            line(samples, index, pair, flagged, decided) for index, pair in zip(shown.tolist(), pairs, strict=True)
+        ],
         "total": len(ids),
         "page": page,
         "pages": pages,
     }
 
 
-def line(samples: Samples, index: int, pair: tuple[str, str], flagged: set[int]) -> dict[str, Any]:
+def line(
+    samples: Samples, index: int, pair: tuple[str, str], flagged: set[int], decided: Mapping[int, Correction]
+) -> dict[str, Any]:
     """One row of the table, as texts; a dash for what is not known.
 
     Args:
         index: id of the sample. pair: the beginnings of its prompt and its answer.
+        flagged: row numbers. decided: what a person has decided, by id.
     """
     states, row = samples.states, int(samples.facts["row"][index])
     seen = bool(samples.visited[index])
@@ -165,6 +193,7 @@ def line(samples: Samples, index: int, pair: tuple[str, str], flagged: set[int])
         "id": index,
         "row": row,
         "flagged": row in flagged,
+        "decision": mark_of(decided, index),
         "bucket": bucket,
         "name": BUCKET_LABELS[bucket],
         "prompt": " ".join(pair[0].split()),
@@ -209,15 +238,16 @@ def issues_of(samples: Samples, index: int) -> list[dict[str, Any]]:
 def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
     """One sample: its text with the learned parts, its path over the epochs, its issues, and why it is in its bucket."""
     values = samples.texts.one(index)
-    facts, record = samples.facts, signals(samples, index)
+    facts, record, decided = samples.facts, signals(samples, index), decided_of(samples)
     notes = []
     if len(values["text"]) > MAX_TEXT or values["cut"]:
         notes.append(f"Only the first {MAX_TEXT:,} characters are shown.")
     if samples.visited[index]:
         notes.append(scored_at(samples, index))
     return {
-        **line(samples, index, samples.texts.pairs(np.array([index]))[0], flagged),
+        **line(samples, index, samples.texts.pairs(np.array([index]))[0], flagged, decided),
         "pieces": pieces(values["text"], values["learnt"]),
+        "replacement": replacement(decided.get(index)),
         "why": why(record, samples.geko),
         "never_trained": never_trained(record),
         "explained": issues_of(samples, index),
@@ -226,6 +256,14 @@ def opened(samples: Samples, index: int, flagged: set[int]) -> dict[str, Any]:
         "path": path(samples, index),
         "threshold": samples.geko.freeze_confidence if samples.geko.mastery == "exact_match" else None,
     }
+
+
+def replacement(decided: Correction | None) -> list[tuple[str, str]]:
+    """The new texts of an edited sample, each (label, text); [] for one that is not edited."""
+    if decided is None or decided.action != REPLACE:
+        return []
+    texts = (("New prompt", decided.prompt), ("New answer", decided.answer))
+    return [(label, text[:MAX_TEXT]) for label, text in texts if text is not None]
 
 
 def scored_at(samples: Samples, index: int) -> str:
@@ -339,8 +377,9 @@ def suspicious_list(samples: Samples, flagged: set[int]) -> Iterator[dict[str, A
     """All samples with an issue or a flag, the most severe first, for the CSV."""
     mask = mask_of(samples, SUSPICIOUS, flagged) | mask_of(samples, FLAGGED, flagged)
     ids = ordered(samples, np.flatnonzero(mask), Query(sort="severity", down=True))
+    decided = decided_of(samples)
     for index, pair in zip(ids.tolist(), samples.texts.pairs(ids), strict=True):
-        values = line(samples, index, pair, flagged)
+        values = line(samples, index, pair, flagged, decided)
         yield {
             "row": values["row"],
             "flagged": CORRECT[values["flagged"]],

@@ -71,6 +71,32 @@ def show_samples(page: Page) -> None:
     page.locator(".c-map[data-wired]").wait_for()
 
 
+def show_review(page: Page) -> None:
+    page.get_by_role("tab", name="Samples").click()
+    page.get_by_role("button", name="Review", exact=True).click()
+    expect(page.locator(".v-title")).to_contain_text("Row")
+    page.keyboard.press("?")
+    expect(page.locator(".v-keys")).to_be_visible()
+    page.get_by_role("button", name="Delete all").click()
+    expect(page.locator(".v-would")).to_contain_text("would be deleted")
+
+
+def show_editor(page: Page) -> None:
+    show_review(page)
+    page.locator(".v-title").focus()
+    page.keyboard.press("e")
+    expect(page.locator(".v-new-answer")).to_be_focused()
+
+
+def show_changes(page: Page) -> None:
+    show_review(page)
+    page.locator(".v-title").focus()
+    page.keyboard.press("d")
+    expect(page.locator(".v-said")).to_contain_text("deleted")
+    page.get_by_role("button", name="Changes").click()
+    expect(page.locator(".c-change").first).to_be_visible()
+
+
 def show_runs(page: Page) -> None:
     page.get_by_role("tab", name="Runs").click()
     page.locator(".r-tick input").first.check()
@@ -101,7 +127,19 @@ def show_playground(page: Page) -> None:
     page.locator(".t-token").first.focus()
 
 
-@pytest.mark.parametrize("show", [show_train, show_samples, show_runs, show_comparison, show_playground])
+SHOWN = [
+    show_train,
+    show_samples,
+    show_review,
+    show_editor,
+    show_changes,
+    show_runs,
+    show_comparison,
+    show_playground,
+]
+
+
+@pytest.mark.parametrize("show", SHOWN)
 def test_axe_finds_nothing_serious(page: Page, show: Callable[[Page], None]) -> None:
     show(page)
     found = violations(page, "light")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geko_app.pages.samples import _endpoints, query_of
+from geko_app.pages.sample_query import query_of
+from geko_app.pages.samples import _endpoints
 from geko_app.runs.store import RunStore
 from geko_app.samples.exclusions import (
     as_settings,

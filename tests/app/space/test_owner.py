@@ -87,6 +87,11 @@ def test_a_visitor_reads_and_changes_nothing(name: str) -> None:
         "variant",
         "ask",
         "new_one",
+        "decide_sample",
+        "decide_all",
+        "undo",
+        "model_answer",
+        "retrain",
         None,
         ["pull"],
     ):

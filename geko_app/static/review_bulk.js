@@ -1,0 +1,113 @@
+// Decisions on all samples that are left in the review: first what they would do, then, once confirmed, done in one step.
+
+import { button, SERVER_UNREACHABLE, setText, View } from './dom.js';
+
+/**
+ * @typedef {'keep' | 'delete' | 'accept'} Action
+ * @typedef {{sentence: string, said: string, key: string, count: number}} Preview
+ */
+
+/** @type {Record<Action, (count: string) => string>} */
+const LABELS = {
+  keep: (count) => `Keep all ${count}`,
+  delete: (count) => `Delete all ${count}`,
+  accept: (count) => `Accept ${count} ${count === '1' ? 'suggestion' : 'suggestions'}`,
+};
+/** @type {Record<Action, (rows: string) => string>} */
+const DONE = {
+  keep: (rows) => `${rows} kept as they are`,
+  delete: (rows) => `${rows} deleted`,
+  accept: (rows) => `${rows} have the suggested answer now`,
+};
+
+export class ReviewBulk extends View {
+  /**
+   * @param {import('./dom.js').Part} part
+   * @param {() => object} query
+   * @param {(ids: number[], done: string) => void} decided
+   */
+  constructor(part, query, decided) {
+    super(part);
+    this.query = query;
+    this.decided = decided;
+    this.shown = '';
+    this.q('.v-no').onclick = () => {
+      this.cancel();
+      const first = this.q('.v-bulk-actions').querySelector('button');
+      if (first) first.focus();
+    };
+    this.q('.v-confirm').onkeydown = (event) => {
+      if (event.key === 'Escape') this.q('.v-no').click();
+    };
+  }
+
+  /** @param {{left: number, suggestions: number}} counts */
+  show({ left, suggestions }) {
+    this.q('.v-bulk').hidden = left < 2;
+    const shown = `${left} ${suggestions}`;
+    if (shown === this.shown) return;
+    this.shown = shown;
+    setText(this.q('.v-bulk-title'), `All ${left.toLocaleString('en')} that are left`);
+    const counts = /** @type {[Action, number][]} */ ([
+      ['accept', suggestions],
+      ['keep', left],
+      ['delete', left],
+    ]);
+    this.cancel();
+    this.q('.v-bulk-actions').replaceChildren(
+      ...counts
+        .filter(([, count]) => count > 0)
+        .map(([action, count]) => button(LABELS[action](count.toLocaleString('en')), '', () => this.ask(action))),
+    );
+  }
+
+  cancel() {
+    this.q('.v-confirm').hidden = true;
+  }
+
+  /**
+   * Says what it would do.
+   * @param {Action} action
+   */
+  async ask(action) {
+    /** @type {Preview} */
+    let found = { sentence: SERVER_UNREACHABLE, said: '', key: '', count: 0 };
+    try {
+      found = (await this.server.preview_all({ ...this.query(), action })) ?? found;
+    } catch {
+      // The sentence is there already.
+    }
+    const rows = `${found.count.toLocaleString('en')} ${found.count === 1 ? 'row' : 'rows'}`;
+    setText(this.q('.v-would'), found.sentence || found.said);
+    const yes = this.button('.v-yes');
+    yes.hidden = Boolean(found.sentence) || !found.count;
+    setText(yes, { keep: `Keep ${rows}`, delete: `Delete ${rows}`, accept: `Change ${rows}` }[action]);
+    yes.onclick = () => this.confirm(action, found.key, DONE[action](rows));
+    this.q('.v-confirm').hidden = false;
+    this.q('.v-no').focus();
+  }
+
+  /**
+   * @param {Action} action
+   * @param {string} key
+   * @param {string} done
+   */
+  async confirm(action, key, done) {
+    const yes = this.button('.v-yes');
+    yes.disabled = true;
+    let found = { sentence: SERVER_UNREACHABLE, ids: /** @type {number[]} */ ([]) };
+    try {
+      found = (await this.server.decide_all({ ...this.query(), action, key })) ?? found;
+    } catch {
+      // The sentence is there already.
+    }
+    yes.disabled = false;
+    if (found.sentence) {
+      setText(this.q('.v-would'), found.sentence);
+      yes.hidden = true;
+      return;
+    }
+    this.cancel();
+    this.decided(found.ids, done);
+  }
+}

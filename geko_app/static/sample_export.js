@@ -1,0 +1,79 @@
+// The card "Cleaned dataset": what it contains, taking it along, and training again with it.
+
+import { button, download, emit, node, openPage, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+
+const TAKEN_ALONG = ['flagged', 'reviewed']; // filters: without a sample in any of them, the next run would be the same
+
+/**
+ * @typedef {{name: string, label: string, why: string}} Variant
+ *
+ * @typedef {object} Contents
+ * @property {string} run
+ * @property {Record<string, number>} counts
+ * @property {Record<string, unknown>} next_run
+ * @property {string} export
+ * @property {Variant[]} retraining
+ */
+
+export class SampleExport extends View {
+  /** @param {import('./dom.js').Part} part */
+  constructor(part) {
+    super(part);
+    this.run = '';
+    /** @type {Record<string, unknown>} */
+    this.fields = {};
+    this.q('.m-dataset').onclick = () => this.trigger('download', { run: this.run, kind: 'dataset' });
+    this.q('.m-list').onclick = () => this.trigger('download', { run: this.run, kind: 'list' });
+    this.q('.m-use').onclick = () => {
+      emit('geko-use', { fields: this.fields });
+      openPage('Train');
+    };
+    window.addEventListener('geko-download', ({ detail }) => {
+      if (detail?.url) download(detail.orig_name ?? 'samples', detail.url);
+    });
+  }
+
+  /** @param {Contents} contents */
+  show({ run, counts, next_run: fields, export: sentence, retraining }) {
+    this.run = run;
+    this.fields = fields;
+    setText(this.q('.m-export-note'), sentence);
+    this.button('.m-use').disabled = !TAKEN_ALONG.some((filter) => counts[filter]);
+    const shown = JSON.stringify(retraining);
+    const target = this.q('.m-retrain');
+    if (target.dataset.shown === shown) return;
+    target.dataset.shown = shown;
+    target.replaceChildren(...retraining.map((variant) => this.variantRow(variant)));
+  }
+
+  /** @param {Variant} variant */
+  variantRow({ name, label, why }) {
+    const row = node('div', 'm-variant');
+    row.append(
+      button(label, '', (event) => this.retrain(name, event)),
+      node('p', 'geko-hint', why),
+    );
+    return row;
+  }
+
+  /**
+   * Starts the run, or queues it, and shows it.
+   * @param {string} name
+   * @param {MouseEvent} event
+   */
+  async retrain(name, { currentTarget }) {
+    const pressed = /** @type {HTMLButtonElement} */ (currentTarget);
+    pressed.disabled = true;
+    let error = SERVER_UNREACHABLE;
+    try {
+      ({ error } = (await this.server.retrain({ run: this.run, name })) ?? { error });
+    } catch {
+      // The sentence is there already.
+    }
+    pressed.disabled = false;
+    this.showError('.m-retrain-error', error);
+    if (error) return;
+    sessionSetting('geko-shown', '');
+    openPage('Train');
+  }
+}
