@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ def worth_sentence(folder: RunFolder) -> str:
     """
     try:
         config = RunConfig.from_yaml(folder.config_path, on_renamed=lambda _sentence: None)
-        counts = Counter(made.action for made in current(read_corrections(folder.used_corrections_path)).values())
+        earlier = RunFolder(Path(config.data.corrections or "").parent)
+        counts = _new_corrections(folder, earlier)
     except GekoError:
         return ""
-    earlier = RunFolder(Path(config.data.corrections or "").parent)
     if (
         not config.data.corrections
         or not earlier.config_path.is_file()
         or earlier.path.resolve() == folder.path.resolve()
+        or not (counts[REPLACE] or counts[DELETE])
     ):
         return ""
     what = _what(counts[REPLACE], counts[DELETE])
@@ -43,6 +45,13 @@ def worth_sentence(folder: RunFolder) -> str:
     except GekoError:
         found = None
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
+
+
+def _new_corrections(folder: RunFolder, earlier: RunFolder) -> Counter[str]:
+    """How many rows are corrected as they were not in the earlier run, by action: only these can make the difference."""
+    now, before = (current(read_corrections(run.used_corrections_path)) for run in (folder, earlier))
+    had = {row: replace(made, at="") for row, made in before.items()}
+    return Counter(made.action for row, made in now.items() if replace(made, at="") != had.get(row))
 
 
 def _what(edited: int, deleted: int) -> str:

@@ -70,3 +70,18 @@ def test_without_the_same_evaluation_rows_it_says_what_is_missing(store: RunStor
 def test_runs_without_corrections_say_nothing(store: RunStore) -> None:
     earlier, _ = retrained(store, EDIT)
     assert worth_sentence(earlier) == ""
+
+
+def test_only_what_the_earlier_run_did_not_have_yet_is_counted(store: RunStore) -> None:
+    kept_since = Correction(1, "0", REPLACE, answer="x", at="later")  # the same edit: only its date is another
+    earlier, later = retrained(store, kept_since, OTHER)
+    append(earlier.used_corrections_path, [EDIT])
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    assert worth_sentence(later).startswith("1 edited row: +10.0 points")
+
+
+def test_the_same_corrections_once_more_are_worth_nothing_that_could_be_said(store: RunStore) -> None:
+    earlier, later = retrained(store, EDIT)
+    append(earlier.used_corrections_path, [EDIT])
+    assert worth_sentence(later) == ""
