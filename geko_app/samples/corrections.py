@@ -128,7 +128,7 @@ def _upon(made: Correction, before: Correction | None) -> Correction:
     if before is None or before.action != REPLACE:
         return made
     if made.action in (UNDO, KEEP):
-        return replace(before, at=made.at)
+        return before
     if made.action == REPLACE:
         prompt = before.prompt if made.prompt is None else made.prompt
         answer = before.answer if made.answer is None else made.answer

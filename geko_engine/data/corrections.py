@@ -72,14 +72,14 @@ def append(path: Path, corrections: Sequence[Correction]) -> None:
     Raises:
         OSError: when the disk refuses.
     """
-    lines = "".join(json.dumps(asdict(correction), ensure_ascii=False) + "\n" for correction in corrections)
+    lines = "".join(json.dumps(asdict(correction)) + "\n" for correction in corrections)
     with path.open("a+b") as file:
         file.seek(0, os.SEEK_END)
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # the page died in the middle of a line
                 file.truncate(_last_end(path))
-        file.write(lines.encode("utf-8", "surrogatepass"))
+        file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())
 

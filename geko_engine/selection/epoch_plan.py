@@ -172,6 +172,7 @@ def plan_epoch(
     skips_mastered: bool = True,
     skips_suspects: bool = False,
     bucket: NDArray[Any] | None = None,
+    shared_draws: bool = False,
 ) -> Plan:
     """The plan of `epoch` (from 0).
 
@@ -182,6 +183,8 @@ def plan_epoch(
         longest_first: begin with the step that holds the longest sample, so that running out of memory
             happens at once and not after an hour.
         everything: every sample once, with weight 1. skips_mastered, skips_suspects: see `select`. bucket: as of the last partition, [count] (default: as of now).
+        shared_draws: one stream of random numbers for what is left out and for the order, as version 1 had it. With two of
+            them, the order is plain training's where nothing is left out.
     """
     rng = np.random.default_rng((seed, epoch))
     if config.enabled and not everything:
@@ -189,9 +192,7 @@ def plan_epoch(
             states,
             states.bucket if bucket is None else bucket,
             config,
-            np.random.default_rng(
-                (seed, epoch, 4)
-            ),  # its own stream: where nothing is left out, the order is plain training's
+            rng if shared_draws else np.random.default_rng((seed, epoch, 4)),
             bucket_weights,
             skips_mastered=skips_mastered,
             skips_suspects=skips_suspects,

@@ -31,6 +31,7 @@ class BucketPolicy(UniformPolicy):
         super().__init__(config, samples, **options)
         self.curriculum, self.noise = MountainCurriculum(), NoiseEvidence(wanted=config.noise_guard)
         self._sorted = self.states.bucket.copy()  # as of the last partition
+        self._shared_draws = False  # but in a run that version 1 began
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
         if when is not When.EPOCH_START:
@@ -67,6 +68,7 @@ class BucketPolicy(UniformPolicy):
             everything=is_full_epoch(config, epoch.number, self.epochs),
             skips_mastered=self._skips_mastered,
             skips_suspects=self._skips_suspects(),
+            shared_draws=self._shared_draws,
         )
         if plan.steps == 0:
             self.reason = (
@@ -128,11 +130,13 @@ class BucketPolicy(UniformPolicy):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"sorted": self._sorted} | prefixed("noise", self.noise.state_dict())
+        own = {"sorted": self._sorted, "shared_draws": self._shared_draws}
+        return super().state_dict() | own | prefixed("noise", self.noise.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._sorted = np.asarray(state["sorted"]) if "sorted" in state else self.states.bucket.copy()
+        self._shared_draws = bool(state.get("shared_draws", True))
         self.noise.load_state_dict(part(state, "noise"))
 
 

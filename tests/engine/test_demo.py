@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from geko_engine.demo import demo_path
 from scripts.demo_tasks import GROUPS, NAMES, SMALL_KINDS, Row, make_rows
 from scripts.make_assets import EVAL_ROWS, TRAIN_ROWS, WRONG_RATIO, accuracy, encode
+from tests.engine.test_cli import geko_train, only_run
+from tests.engine.test_version1 import equal_to, figures
+
+REFERENCE = (
+    Path(__file__).parents[1] / "fixtures" / "demo_report.json"
+)  # of `geko-train --demo`, without seconds and texts
 
 
 def shipped(name: str) -> list[Row]:
@@ -101,3 +108,12 @@ def test_a_prompt_is_masked_as_in_the_engine() -> None:
     for index, (ids, start) in enumerate(encode(rows, tokenizer)):
         assert data[index]["input_ids"].tolist() == ids
         assert int((data[index]["labels"] != -100).argmax()) == start
+
+
+@pytest.mark.slow
+def test_the_demo_reports_what_it_always_reports(tmp_path: Path) -> None:
+    """Nothing but a change of the rule may change a figure; then `demo_report.json` is made anew, and the changelog says why."""
+    done = geko_train("--demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((only_run(tmp_path) / "report.json").read_text("utf-8"))
+    assert figures(report) == equal_to(figures(json.loads(REFERENCE.read_text("utf-8"))))

@@ -28,7 +28,7 @@ from geko_app.views.dashboard import Cursor, payload
 from geko_app.views.runs import curve, run_row
 from geko_app.views.samples import Query, lines, overview
 from geko_engine.training.compute import compute_saved_ratio
-from tests.engine.test_cli import geko_train, only_run
+from tests.engine.test_cli import geko_train
 
 VERSION_1 = Path(__file__).parents[1] / "fixtures" / "version1"
 STOPPED = ("stopped_first_epoch", "stopped_panel")
@@ -233,12 +233,3 @@ def test_a_run_that_version_1_stopped_ends_as_version_1_ended_it(tmp_path: Path,
         assert all(np.array_equal(weights[key], wanted[key]) for key in wanted)
         missing = digests(expected / "samples.safetensors") - digests(run / "samples.safetensors")
         assert not missing
-
-
-@pytest.mark.slow
-def test_the_demo_reports_what_version_1_reported(tmp_path: Path) -> None:
-    done = geko_train("--demo", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    report = json.loads((only_run(tmp_path) / "report.json").read_text("utf-8"))
-    reference = json.loads((VERSION_1 / "demo_report.json").read_text("utf-8"))
-    assert figures(report) == equal_to(figures(reference))

@@ -78,6 +78,7 @@ def test_a_run_with_corrections_goes_on_from_them(store: RunStore) -> None:
     assert (found[2].action, found[2].digest) == (DELETE, source[2])
     assert (found[3].action, found[3].answer) == (REPLACE, "edited once")
     assert found[4].digest == text_digest("question 3\nanswer 3").hex()
+    assert [change["row"] for change in changes(samples)] == [1, 2, 4], "what is as it was at the start is no change"
     decide(samples, [1], UNDO)
     assert (current(log_of(later))[2].action, current(log_of(later))[2].answer) == (REPLACE, "edited once")
     assert len(log_of(first)) == 3, "the earlier run's own log stays as it is"

@@ -40,7 +40,7 @@ def made(row: int, action: str, **more: Any) -> Correction:
 def test_the_log_keeps_every_decision_and_the_last_one_holds(tmp_path: Path) -> None:
     path = tmp_path / "corrections.jsonl"
     assert read_corrections(path) == []
-    first = [made(3, DELETE), made(1, REPLACE, answer="gr\u00fcn\u2028", origin="edited")]
+    first = [made(3, DELETE), made(1, REPLACE, answer="gr\u00fcn\u2028\ud83d", origin="edited")]
     append(path, first)
     append(path, [made(3, UNDO), made(2, KEEP)])
     assert read_corrections(path)[:2] == first
