@@ -118,6 +118,7 @@ def test_presets_show_what_was_measured() -> None:
     for entry in preset_results.measured():
         assert set(entry["arms"]) == {"plain", *PRESETS} and entry["arms"]["plain"]["compute"] == 1
         assert entry["what"] in preset_results.preset_note()
+    assert "banking77" in preset_results.measured()[0]["what"], "real data first: its figures stand beside the presets"
     found = preset_results.measured()[0]["arms"]
     lines = preset_results.preset_lines()
     assert set(lines) == {name for _, name in preset_results.preset_choices()}
