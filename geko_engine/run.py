@@ -275,7 +275,11 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     from geko_engine.models.lora import lora_config_for
     from geko_engine.models.precision import check_precision, set_thread_count, weights_dtype
     from geko_engine.models.saving import set_end_token
-    from geko_engine.runs.sample_record_writer import SampleRecordWriter, write_sample_texts_once
+    from geko_engine.runs.sample_record_writer import (
+        SampleRecordWriter,
+        write_held_out_rows,
+        write_sample_texts_once,
+    )
     from geko_engine.training.optimizer import require_optimizer
     from geko_engine.training.trainer import GEKOTrainer
 
@@ -304,6 +308,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     with first_process_first(stop):
         prepared = prepare(config, rendered, longest_input(model.config), emit, stop)
     if is_main_process():
+        write_held_out_rows(folder, prepared, emit)
         write_sample_texts_once(folder, prepared[0], emit, stop)
     end = learnt_end(prepared[0].rendered.format, tokenizer)
     if set_end_token(model, tokenizer, end) and (continued or lora is not None):

@@ -10,7 +10,7 @@ from geko_engine.config.sections import LORA_LEARNING_RATE
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import RunError
 
-EPOCHS = 3  # of a run on what changed, where the earlier run has found its length by itself
+EPOCHS, SHARE = 3, 0.05  # of a run on what changed, where the earlier run has found its length by itself
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ def _continue_with_corrections(config: RunConfig, run: EndedRun) -> None:
     _use_corrections(config, run)
     if run.corrected:
         config.model.name, config.data.replay = run.corrected.model, run.corrected.run
-    config.data.eval_ratio = 0.0  # rows that were held out before would be others now
     if config.training.finds_length:
         config.training.num_epochs = EPOCHS
+        config.data.eval_ratio = (
+            0.0 if config.data.eval else SHARE
+        )  # the same rows as before are held out, whatever the share
 
 
 VARIANTS: dict[str, Variant] = {

@@ -114,6 +114,11 @@ def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedDat
             f"{len(distinct)} different samples are too few to hold out {ratio:g} of them: give an evaluation set.",
             "data.eval_ratio",
         )
+    return split(data, held)
+
+
+def split(data: TokenizedData, held: NDArray[Any]) -> tuple[TokenizedData, TokenizedData]:
+    """(training samples, evaluation samples): those that the mask `held` [count] leaves, and those that it picks."""
     train = data.subset(np.flatnonzero(~held))
     train.truncated, train.empty, train.masked = data.truncated, data.empty, data.masked
     train.duplicates, train.unusable = data.duplicates, data.unusable

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data import token_cache
-from geko_engine.data.batches import TokenizedData, hold_out, overlap
+from geko_engine.data.batches import TokenizedData, hold_out, overlap, split
 from geko_engine.data.corrected_rows import correct_rows
 from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
@@ -38,6 +38,7 @@ from geko_engine.data.formats import (
     restore_integers,
 )
 from geko_engine.data.formats.recognition import AUTO
+from geko_engine.data.held_out import held_out_before
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.replay import only_new_rows
 from geko_engine.data.row_names import LoadedRows, RowNames
@@ -54,6 +55,7 @@ HOLDS_OUT = (
     "to train on all of it."
 )
 OTHER_COLUMNS = "To read others, set data.prompt_column and data.completion_column, or data.text_column."
+AS_BEFORE = "the rows that the earlier run held out"
 PLAIN, LEFT = "plain", "left"
 Emit = Callable[[Event], None]
 
@@ -156,6 +158,7 @@ def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, 
         found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)
     if "training" in found:
         found["training"] = correct_rows(config.data, found["training"])
+        found["training"].held_out = held_out_before(config, found["training"])
     if config.data.replay:
         found["training"] = only_new_rows(config, found["training"], emit)
     return found
@@ -203,6 +206,8 @@ def prepare(
         what = "in the training data too, so the evaluation flatters"
         names = parts[1].rendered.names
         parts[1].findings.extend([finding("overlap", common, what, names)] if common else [])
+    elif (held := among(parts[0].data.rows, rendered["training"].held_out)).any() and not held.all():
+        return _split(parts[0], *split(parts[0].data, held), AS_BEFORE)
     elif config.data.eval_ratio:
         return _held_out(parts[0], config.data.eval_ratio, config.training.seed)
     elif config.training.finds_length:
@@ -289,8 +294,11 @@ def _excluded(rendered: RenderedRows) -> list[Finding]:
 
 
 def _held_out(train: PreparedDataset, ratio: float, seed: int) -> list[PreparedDataset]:
-    data, held = hold_out(train.data, ratio, seed)
-    name = f"{100 * ratio:.3g} % of the training data"
+    return _split(train, *hold_out(train.data, ratio, seed), f"{100 * ratio:.3g} % of the training data")
+
+
+def _split(train: PreparedDataset, data: TokenizedData, held: TokenizedData, name: str) -> list[PreparedDataset]:
+    """Training and evaluation data, of a training set whose samples are divided into `data` and `held`."""
     never_freeze = among(data.rows, train.data.rows[train.never_freeze])
     return [
         replace(train, data=data, never_freeze=never_freeze),

@@ -39,6 +39,7 @@ class RenderedRows:
         self.origin = origin or Origin()
         self.names = self.origin.names
         self.trained_before: frozenset[int] = frozenset()  # rows left out, because an earlier run was trained on them
+        self.held_out: frozenset[int] = frozenset()  # rows that the run which this one goes on from held out
         # By the corrections of an earlier run: rows that were changed, those that were left out, and those that do not have the
         # text any more that they were corrected for; and the texts that are gone with the first two.
         self.corrected: frozenset[int] = frozenset()

@@ -45,7 +45,8 @@ def only_new_rows(config: RunConfig, rendered: RenderedRows, emit: Emit) -> Rend
     """
     emit(PhaseChanged("tokenising", "comparing the rows with those of the earlier run"))
     run = EarlierRun.read(config.data.replay or "")
-    texts = {n: digests for n in range(len(rendered)) if (digests := digests_of_row(rendered, n))}
+    numbers = (n for n in range(len(rendered)) if n not in rendered.held_out)
+    texts = {n: digests for n in numbers if (digests := digests_of_row(rendered, n))}
     verdicts = {n: run.may_replay(digests) for n, digests in texts.items()}
     known = {number: verdict for number, verdict in verdicts.items() if verdict is not None}
     new = len(verdicts) - len(known)
@@ -98,7 +99,7 @@ def _from_its_source(
 def _sentences(config: RunConfig, run: EarlierRun, known: int, new: int, replayed: int, wanted: int) -> Iterable[Event]:
     share = 100 * replayed / (replayed + new)
     yield Message(
-        f"{new:,} rows are new; {known:,} were trained on by the run {run.name} and are not trained on again. {replayed:,} of "
+        f"{new:,} {'row is' if new == 1 else 'rows are'} new; {known:,} were trained on by the run {run.name} and are not trained on again. {replayed:,} of "
         f"that run's rows are replayed ({share:.3g} % of the training rows), drawn from those that it had right."
     )
     for missing in run.missing:
@@ -124,5 +125,6 @@ def _joined(
     joined = RenderedRows([*rows, *outside], rendered.format, rendered.tokenizer, rendered.restored, origin)
     joined.keep(rendered.known(number for number, row in enumerate(rows) if row is not None))
     joined.trained_before = frozenset(left_out)
+    joined.held_out = rendered.held_out
     joined.corrected, joined.deleted, joined.outdated = rendered.corrected, rendered.deleted, rendered.outdated
     return joined

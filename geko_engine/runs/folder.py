@@ -21,6 +21,7 @@ report.json           the figures of the whole run, written at its end
 checkpoints/          one folder a checkpoint
 model/                the trained model or adapter, and its tokenizer
 exports/              what was made of the model: merged, GGUF
+held_out.json         the rows that the run held out of its training data (data/held_out.py)
 texts.parquet, rows.safetensors            texts and facts of the training samples, written once (sample_texts.py)
 issues.json           what the check of the texts found (issue_check.py)
 samples.safetensors, history.safetensors   the sample record and its history, replaced after every epoch

@@ -6,12 +6,13 @@ If the disk is full, the page cannot show the samples, but training continues.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from safetensors import SafetensorError
 
+from geko_engine.data.held_out import write_held_out
 from geko_engine.data.preparation import PreparedDataset
 from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Evaluated, Event, Message, PhaseChanged
 from geko_engine.runs.folder import RunFolder
@@ -65,6 +66,22 @@ class SampleRecordWriter:
             if not self._warned:
                 self._emit(Message(f"The sample record cannot be written: {error}.", "warning"))
             self._warned = True
+
+
+def write_held_out_rows(folder: RunFolder, parts: Sequence[PreparedDataset], emit: Emit) -> None:
+    """Write down which rows of the training data a run holds out; nothing for one with evaluation data of its own.
+
+    Args:
+        folder: of the run.
+        parts: the training data and, if there is any, the evaluation data.
+        emit: receives a warning if the file cannot be written.
+    """
+    if len(parts) < 2 or parts[1].rendered is not parts[0].rendered:
+        return
+    try:
+        try_twice(lambda: write_held_out(folder.path, parts[0].rendered, parts[1].data), FAILURES)
+    except FAILURES as error:
+        emit(Message(f"The rows that are held out cannot be written down: {error}.", "warning"))
 
 
 def write_sample_texts_once(

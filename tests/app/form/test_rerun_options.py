@@ -65,7 +65,7 @@ def test_corrections_offer_training_again_on_what_changed_or_anew() -> None:
     assert {"corrected", "corrected_anew"} <= {variant["name"] for variant in offered(run)}
     again = changed(config, "corrected", CORRECTED)
     assert (again.model.name, again.data.replay) == ("/runs/a/model", "/runs/a")
-    assert again.data.corrections == "/runs/a/corrections.jsonl" and again.data.eval_ratio == 0.0
+    assert again.data.corrections == "/runs/a/corrections.jsonl" and again.data.eval_ratio == 0.05
     assert again.training.num_epochs == rerun_options.EPOCHS
     anew = changed(config, "corrected_anew", CORRECTED)
     assert anew.data.corrections == "/runs/a/corrections.jsonl" and anew.data.replay is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
+from safetensors.numpy import load_file
 
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import (
@@ -27,6 +28,7 @@ from geko_engine.data.rendering import RenderedRows
 from geko_engine.exceptions import DataError
 from geko_engine.reporting.events import Event, Message
 from geko_engine.run import run
+from geko_engine.runs.evaluation_scores import load
 from geko_engine.runs.folder import RunFolder
 
 Row = dict[str, Any]
@@ -199,3 +201,35 @@ def test_a_run_goes_on_with_what_was_edited_and_keeps_the_log_it_was_started_wit
     append(first.corrections_path, [Correction(6, text_digest(texts[6]).hex(), DELETE)])
     assert read_corrections(second.used_corrections_path) == log
     assert second.config_with_saved_flags().data.corrections == str(second.used_corrections_path)
+
+
+def test_a_run_that_goes_on_holds_out_the_rows_that_the_earlier_one_held_out(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    rows = [{"prompt": f"say {n % 2} and not {n}", "completion": str(n % 2)} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    values: dict[str, Any] = {"training": {"num_epochs": 2, "batch_size": 8}, "output_dir": str(tmp_path / "runs")}
+    values |= {
+        "model": {"name": str(model_folder)},
+        "data": {"train": str(tmp_path / "rows.jsonl"), "eval_ratio": 0.25},
+    }
+    first = RunFolder.create(RunConfig.from_dict(values))
+    run(first)
+    texts = parquet.read_table(first.texts_path).column("text").to_pylist()
+    numbers = load_file(first.rows_path)["row"].tolist()
+    assert len(texts) == 45
+    edited = Correction(numbers[0], text_digest(texts[0]).hex(), REPLACE, answer="none", origin="edited")
+    deleted = Correction(numbers[1], text_digest(texts[1]).hex(), DELETE)
+    append(first.corrections_path, [edited, deleted])
+    again, anew = RunConfig.from_dict(values), RunConfig.from_dict(values)
+    again.model.name, again.data.replay = str(first.model_path), str(first.path)
+    for config, count in ((again, None), (anew, 44)):
+        config.data.corrections = str(first.corrections_path)
+        later, seen = RunFolder.create(config), list[Event]()
+        run(later, on_event=seen.append)
+        assert any(isinstance(e, Message) and e.text.startswith("1 row is new") for e in seen) is (config is again)
+        trained = parquet.read_table(later.texts_path).column("text").to_pylist()
+        assert set(trained) <= {*texts, f"{rows[numbers[0] - 1]['prompt']}\nnone"} - {texts[0], texts[1]}
+        assert count is None or len(trained) == count
+        scores = [load(folder.evaluation_path)["digest"] for folder in (first, later)]
+        assert sorted(scores[0].tolist()) == sorted(scores[1].tolist()) and len(scores[0]) == 15
