@@ -5,16 +5,17 @@ python -m benchmarks.cleaning --data FOLDER [--repetitions 3] [--small]
 25 intents; the labels are changed to those that a naive Bayes classifier confuses with the right ones. The lists are those of
 geko_engine.find_label_issues, made before any training. Every arm takes as many optimizer steps, so that they spend the same
 compute, but for "retrained": it goes on from the model of "as it is" with the corrected rows and a share of the others, as the
-page's "Retrain what changed" does. Plain training without GEKO's skipping, one record an arm and seed in results/cleaning.jsonl.
+page's "Retrain what changed" does; and once more at the whole learning rate, with a fifth replayed. Plain training without GEKO's skipping, one record an arm and seed in results/cleaning.jsonl.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,8 @@ from benchmarks.held_out import held_out_figures
 from benchmarks.label_errors import FEW, confused_with, flipped, spread
 from benchmarks.real_data import VARIABLE
 from benchmarks.single_run import COLUMNS, Trial, set_up
+from geko_app.form.rerun_options import EPOCHS as RETRAINING_EPOCHS
+from geko_app.form.rerun_options import OF_RATE, REPLAYED
 from geko_engine import GEKOTrainer
 from geko_engine.data.tokenization import tokenise
 from geko_engine.quality.label_issues import LabelIssues, find_label_issues
@@ -36,9 +39,13 @@ from scripts.demo_tasks import Row
 
 MIX, SAMPLES, EPOCHS, SHARE = "banking77, 25 intents", 3000, 4, 0.10
 SEEDS, SMALL_SEEDS = 3, 1
-
-REPLAYED = 0.2  # of the rows that a retraining trains on, as data.replay_share
-AS_IS, RIGHT, RETRAINED = "as it is", "all labels right", "retrained: the suggestions, from the model of “as it is”"
+AS_IS, RIGHT = "as it is", "all labels right"
+RETRAINED = "retrained: the suggestions, from the model of “as it is”"
+RETRAINED_FAST = "the same at the whole learning rate, a fifth replayed"
+RETRAINING = {  # share of its rows that are replayed, factor of the learning rate, epochs
+    RETRAINED: (REPLAYED, OF_RATE, RETRAINING_EPOCHS),
+    RETRAINED_FAST: (0.2, 1.0, EPOCHS),
+}
 DELETED, DELETED_BOTH = "likely mislabeled deleted", "both grades deleted"
 SUGGESTED, CORRECTED = "likely mislabeled: suggestion accepted", "likely mislabeled: corrected by hand"
 Record = dict[str, Any]
@@ -107,18 +114,23 @@ def one_seed(seed: int) -> list[Record]:
             records.append({"arm": arm, "seed": seed, **figures(trainer, trial, whole)})
             print(f"seed {seed}, {arm}: {records[-1]}", flush=True)
             if arm == AS_IS:
-                again = retrained(trial, cleaned(rows, true, found)[SUGGESTED], found, seed)
-                records.append({"arm": RETRAINED, "seed": seed, **figures(again, trial, whole)})
-                print(f"seed {seed}, {RETRAINED}: {records[-1]}", flush=True)
+                changes = cleaned(rows, true, found)[SUGGESTED]
+                for how, again in retrained(trial, changes, found, seed):
+                    records.append({"arm": how, "seed": seed, **figures(again, trial, whole)})
+                    print(f"seed {seed}, {how}: {records[-1]}", flush=True)
     return records
 
 
-def retrained(trial: Trial, rows: Sequence[Row], found: LabelIssues, seed: int) -> GEKOTrainer:
+def retrained(trial: Trial, rows: Sequence[Row], found: LabelIssues, seed: int) -> Iterator[tuple[str, GEKOTrainer]]:
     """Goes on from the trained model of `trial` with the rows that were changed, and a share of the others."""
+    state = copy.deepcopy(trial.model.state_dict())
     changed = [row for row, is_likely in zip(rows, found.likely, strict=True) if is_likely]
     others = [row for row, listed in zip(rows, found.likely | found.look, strict=True) if not listed]
-    replayed = random.Random(seed).sample(others, round(REPLAYED / (1 - REPLAYED) * len(changed)))
-    return trained(trial, [*changed, *replayed])
+    for how, (share, factor, epochs) in RETRAINING.items():
+        trial.model.load_state_dict(state)
+        replayed = random.Random(seed).sample(others, round(share / (1 - share) * len(changed)))
+        args = replace(trial.args, learning_rate=factor * trial.args.learning_rate)
+        yield how, trained(replace(trial, args=args), [*changed, *replayed], epochs=epochs)
 
 
 def main() -> None:

@@ -66,7 +66,8 @@ def test_corrections_offer_training_again_on_what_changed_or_anew() -> None:
     again = changed(config, "corrected", CORRECTED)
     assert (again.model.name, again.data.replay) == ("/runs/a/model", "/runs/a")
     assert again.data.corrections == "/runs/a/corrections.jsonl" and again.data.eval_ratio == 0.05
-    assert again.training.num_epochs == rerun_options.EPOCHS
+    assert (again.training.num_epochs, again.data.replay_share) == (2, 0.8)
+    assert again.training.learning_rate == pytest.approx(config.training.learning_rate / 10)
     anew = changed(config, "corrected_anew", CORRECTED)
     assert anew.data.corrections == "/runs/a/corrections.jsonl" and anew.data.replay is None
     assert (anew.model, anew.training) == (config.model, config.training)
