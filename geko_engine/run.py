@@ -109,10 +109,7 @@ def _run(folder: RunFolder, emit: OnEvent, stop: ShouldStop, resume: bool, peers
     raise_problems(preflight(config))
     for sentence in config.without_effect():
         emit(Message(sentence, "warning"))
-    if config.data.row_flags and is_main_process():
-        replace_json(folder.used_flags_path, {"rows": read_row_flags(config.data.row_flags)})
-    if config.data.corrections and is_main_process():
-        replace_text(folder.used_corrections_path, expand(config.data.corrections).read_text(encoding="utf-8"))
+    _keep_decisions(folder, config)
     try:
         check_hub_access(config, stop)
     except Stopped:
@@ -221,6 +218,25 @@ def _sizes_on_disk(trainer: Any, dtype: Any) -> dict[str, Callable[[], int]]:
     if trainer.args.save_steps or trainer.args.save_at_end:
         sizes[CHECKPOINT] = lambda: expected_bytes(trainer.model, trainer.engine, trainer.policy, trainer.ending)
     return sizes
+
+
+def _keep_decisions(folder: RunFolder, config: RunConfig) -> None:
+    """Copy row flags and corrections, which go on changing, and let the run read the copies; so does a resumed one."""
+    data = config.data
+    if data.row_flags:
+        if is_main_process():
+            replace_json(folder.used_flags_path, {"rows": read_row_flags(data.row_flags)})
+        data.row_flags = str(folder.used_flags_path)
+    if data.corrections:
+        log = expand(data.corrections)
+        held_out = (
+            log.parent / folder.held_out_path.name
+        )  # a run that is corrected goes on with the same evaluation rows
+        if is_main_process():
+            if held_out.is_file() and not folder.held_out_path.exists():
+                replace_text(folder.held_out_path, held_out.read_text(encoding="utf-8"))
+            replace_text(folder.used_corrections_path, log.read_text(encoding="utf-8"))
+        data.corrections = str(folder.used_corrections_path)
 
 
 def _given_checkpoint(config: RunConfig) -> Path | None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import LORA_LEARNING_RATE
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.data.excluded_rows import EXCLUDE
 from geko_engine.exceptions import RunError
 
 # Of a run on what changed (benchmarks/cleaning.py): at the rate of a first training, or with few of the other rows, a model
 # forgets more than it gains.
+CORRECTED = ("corrected", "corrected_anew")
 EPOCHS, REPLAYED, OF_RATE = 2, 0.8, 0.1
 HELD_OUT = 0.05  # share of the rows, where the earlier run has found its length by itself
 
@@ -23,6 +25,7 @@ class Corrected:
     Attributes:
         run: its folder. model: of its result; "" without one. log: its corrections.jsonl.
         edited, deleted: rows that were edited, and those that were deleted.
+        flags: of flagged rows, which are left out with the deleted ones; "" for none.
     """
 
     run: str
@@ -30,6 +33,7 @@ class Corrected:
     log: str
     edited: int
     deleted: int
+    flags: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,11 @@ def _enable_lora(config: RunConfig, _run: EndedRun) -> None:
 
 
 def _use_corrections(config: RunConfig, run: EndedRun) -> None:
-    config.data.corrections = run.corrected.log if run.corrected else None
+    if run.corrected is None:
+        return
+    config.data.corrections = run.corrected.log
+    if run.corrected.flags:
+        config.data.row_flags, config.data.flag_action = run.corrected.flags, EXCLUDE
 
 
 def _continue_with_corrections(config: RunConfig, run: EndedRun) -> None:
@@ -119,7 +127,9 @@ VARIANTS: dict[str, Variant] = {
     "corrected_anew": Variant(
         "Retrain anew",
         "The same run from its base model, on the corrected data: edited rows as they are now, without the deleted ones.",
-        lambda run: run.corrected is not None,
+        lambda run: (
+            run.corrected is not None and not run.config.data.replay
+        ),  # else its base model has learned these rows
         _use_corrections,
     ),
     "half": Variant(
@@ -164,6 +174,8 @@ def changed(run: EndedRun, name: str) -> RunConfig:
     """
     if name not in VARIANTS:
         raise RunError(f"There is no way {name!r} to run this again: choose one of {', '.join(VARIANTS)}.")
+    if name in CORRECTED and run.corrected is None:
+        raise RunError("No row of this run is edited or deleted any more: review its samples first.")
     copy = RunConfig.from_dict(run.config.to_dict())
     VARIANTS[name].change(copy, run)
     copy.training.resume_from_checkpoint = None  # a variant starts from the beginning

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from geko_app.form.rerun_options import Corrected
-from geko_engine.data.corrections import DELETE, REPLACE, Correction, current, read_corrections
+from geko_engine.data.corrections import DELETE, KEEP, REPLACE, Correction, current, read_corrections
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.folder import RunFolder
 
@@ -42,9 +43,18 @@ def started_with(folder: RunFolder) -> Sequence[Correction]:
 
 
 def own_decisions(folder: RunFolder) -> dict[int, Correction]:
-    """Row -> what was decided about this run's samples: not what it was started with. Raises DataError."""
-    before = current(started_with(folder))
-    return {row: found for row, found in current(log_of(folder)).items() if before.get(row) != found}
+    """Row -> what was decided about this run's samples: not what it was started with. Raises DataError.
+
+    A row that was edited before the run and kept in it is edited still; here that is KEEP.
+    """
+    before, found = current(started_with(folder)), {}
+    for row, made in current(log_of(folder)).items():
+        old = before.get(row)
+        if old == made:
+            continue
+        is_kept = old is not None and replace(made, at=old.at) == old
+        found[row] = Correction(row, made.digest, KEEP, at=made.at) if is_kept else made
+    return found
 
 
 def corrected_rows(folder: RunFolder) -> Corrected | None:
@@ -57,7 +67,8 @@ def corrected_rows(folder: RunFolder) -> Corrected | None:
         return None
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
     log = str(folder.corrections_path.absolute())
-    return Corrected(str(folder.path.resolve()), model, log, actions[REPLACE], actions[DELETE])
+    flags = str(folder.saved_row_flags().absolute()) if folder.saved_row_flags().is_file() else ""
+    return Corrected(str(folder.path.resolve()), model, log, actions[REPLACE], actions[DELETE], flags)
 
 
 @lru_cache(maxsize=16)

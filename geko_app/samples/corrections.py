@@ -22,17 +22,11 @@ LOCK = threading.Lock()  # reading the log and adding to it is one step
 CUT = "The run has not kept the whole text of this sample: it can be kept or deleted, but not edited."
 SEVERAL = "Row {row:,} gives several samples: it can be kept or deleted as a whole, but not edited."
 NO_TEXT = "The last turn of this conversation is no text of the assistant: it can be kept or deleted, but not edited."
+NO_PROMPT = "The new prompt is empty: write one, or delete the row."
+NO_QUESTION = "This row has no question that could be edited: leave its prompt empty."
 NO_ANSWER = "The new answer is empty: write one, or delete the row."
 HALF = "The new text holds half a character (a lone surrogate): type it again."
 UNCHANGED = "The text is the same as before: keep the row, or change something."
-
-
-def decisions(samples: Samples) -> dict[int, Correction]:
-    """What holds now, by id of the sample; a row with several samples decides for each of them."""
-    decided = current(log_of(samples.folder))
-    if not decided:
-        return {}
-    return {index: decided[row] for index, row in enumerate(samples.facts["row"].tolist()) if row in decided}
 
 
 def decide(
@@ -58,16 +52,21 @@ def decide(
     chosen, layout = list(ids), samples.texts.layout
     kept, counts = samples.texts.many(chosen), Counter(samples.facts["row"].tolist())
     rows = samples.facts["row"][chosen].tolist()
-    if action == REPLACE:
-        for values, row in zip(kept, rows, strict=True):
-            _check(values, layout, _fixed(values, layout, row, counts[row]), prompt, answer)
-    texts = (prompt, answer, origin) if action == REPLACE else (None, None, "")
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    digests = [text_digest(values["text"]).hex() for values in kept]
+    made = []
+    for values, row in zip(kept, rows, strict=True):
+        digest = text_digest(values["text"]).hex()
+        if action == REPLACE:
+            texts = _checked(values, layout, _fixed(values, layout, row, counts[row]), prompt, answer)
+            made.append(Correction(row, digest, action, *texts, origin, now))
+        else:
+            made.append(Correction(row, digest, action, at=now))
     with LOCK:
         log, started = log_of(samples.folder), current(started_with(samples.folder))
-        made = [Correction(row, digest, action, *texts, at=now) for row, digest in zip(rows, digests, strict=True)]
-        added = [_upon(correction, started.get(correction.row)) for correction in made]
+        added = [
+            _upon(correction, started.get(correction.row), texts_of(values, layout))
+            for correction, values in zip(made, kept, strict=True)
+        ]
         path = samples.folder.corrections_path
         try:
             append(path, added if path.exists() else [*log, *added])
@@ -123,12 +122,19 @@ def as_settings(folder: RunFolder) -> dict[str, str]:
     return next(({"data.corrections": str(path.absolute())} for path in paths if path.exists()), {})
 
 
-def _upon(made: Correction, before: Correction | None) -> Correction:
-    """A decision on a row that had been edited before the run: it is one on the row of the source, as all of the log are."""
-    if before is None or before.action != REPLACE:
+def _upon(made: Correction, before: Correction | None, texts: tuple[str, str]) -> Correction:
+    """A decision on a row that had been edited before the run: it is one on the row of the source, as all of the log are.
+
+    Args:
+        before: the decision that the run was started with. texts: the row's prompt and answer in the run; where these are
+            not those of `before`, that could not be applied, and the row is the one of the source.
+    """
+    if before is None or before.action != REPLACE or made.action == UNDO:
         return made
-    if made.action in (UNDO, KEEP):
-        return before
+    if (before.prompt not in (None, texts[0])) or (before.answer not in (None, texts[1])):
+        return made
+    if made.action == KEEP:
+        return replace(before, at=made.at)  # it stays as it was edited
     if made.action == REPLACE:
         prompt = before.prompt if made.prompt is None else made.prompt
         answer = before.answer if made.answer is None else made.answer
@@ -145,17 +151,24 @@ def _fixed(values: dict[str, Any], layout: str, row: int, samples: int) -> str:
     return NO_TEXT if layout == "conversation" and _last_turns(values) is None else ""
 
 
-def _check(values: dict[str, Any], layout: str, fixed: str, prompt: str | None, answer: str | None) -> None:
+def _checked(
+    values: dict[str, Any], layout: str, fixed: str, prompt: str | None, answer: str | None
+) -> tuple[str | None, str | None]:
+    """The new prompt and answer of a sample, None for one that stays. Raises RunError where they cannot be used."""
     if fixed:
         raise RunError(fixed)
-    if answer is not None and not answer.strip():
-        raise RunError(NO_ANSWER)
-    for text in (prompt, answer):
+    before = texts_of(values, layout)
+    prompt, answer = None if prompt == before[0] else prompt, None if answer == before[1] else answer
+    if prompt is None and answer is None:
+        raise RunError(UNCHANGED)
+    if prompt is not None and layout != "pair" and not before[0]:
+        raise RunError(NO_QUESTION)
+    for text, empty in ((prompt, NO_PROMPT), (answer, NO_ANSWER)):
+        if text is not None and not text.strip():
+            raise RunError(empty)
         if text is not None and text.encode("utf-8", "replace").decode() != text:
             raise RunError(HALF)
-    before = texts_of(values, layout)
-    if (before[0] if prompt is None else prompt, before[1] if answer is None else answer) == before:
-        raise RunError(UNCHANGED)
+    return prompt, answer
 
 
 def _last_turns(values: dict[str, Any]) -> tuple[str, str] | None:

@@ -68,8 +68,9 @@ def set_flags(folder: RunFolder, rows: Iterable[int], *, flagged: bool) -> int:
 
 
 def as_settings(folder: RunFolder) -> dict[str, str]:
-    """The form fields, by key, with which another run leaves the flagged rows out."""
-    return {"data.row_flags": str(folder.saved_row_flags().absolute()), "data.flag_action": EXCLUDE}
+    """The form fields, by key, with which another run leaves the flagged rows out; none where nothing was ever flagged."""
+    path = folder.saved_row_flags()
+    return {"data.row_flags": str(path.absolute()), "data.flag_action": EXCLUDE} if path.is_file() else {}
 
 
 def export_sentence(samples: Samples, flagged: int, contents: str = "") -> str:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from geko_app.runs.store import RunStore
-from geko_app.samples.correction_log import file_version, log_of, version
+from geko_app.samples.correction_log import file_version, log_of, own_decisions, version
 from geko_app.samples.issues import SampleIssues
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.selection import GEKOConfig
@@ -203,9 +203,12 @@ class Samples:
         """Mask [count] of the samples that a person has kept as they are, in this run or before it, and that still are."""
         found = current(log_of(self.folder)).items()
         kept = {row: decision.digest for row, decision in found if decision.action == KEEP}
+        own = own_decisions(self.folder).items()
+        kept_after_edit = {row for row, decision in own if decision.action == KEEP} - set(kept)
         ids = np.flatnonzero(np.isin(self.facts["row"], list(kept))) if kept else np.zeros(0, np.int64)
         texts = zip(ids.tolist(), self.texts.many(ids.tolist()), strict=True)
-        same = [i for i, values in texts if text_digest(values["text"]).hex() == kept[int(self.facts["row"][i])]]
+        same = [i for i, row in enumerate(self.facts["row"].tolist()) if row in kept_after_edit]
+        same += [i for i, values in texts if text_digest(values["text"]).hex() == kept[int(self.facts["row"][i])]]
         return np.isin(np.arange(self.count), same)
 
 

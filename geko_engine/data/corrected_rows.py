@@ -29,7 +29,7 @@ def correct_rows(config: DataConfig, rendered: RenderedRows) -> RenderedRows:
             continue
         digests = digests_of_row(rendered, number)
         if correction.digest not in [digest.hex() for digest in digests]:
-            outdated += [number] if number < len(rows) else []
+            outdated.append(number)
             continue
         before |= set(digests)
         row = rows[number]
@@ -47,7 +47,7 @@ def correct_rows(config: DataConfig, rendered: RenderedRows) -> RenderedRows:
         rendered.known(number for number in range(len(rows)) if rows[number] is not None and number not in changed)
     )
     made.corrected, made.deleted, made.outdated = frozenset(corrected), frozenset(deleted), frozenset(outdated)
-    made.texts_before = frozenset(before)
+    made.texts_before = rendered.texts_before | before
     return made
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from geko_engine.exceptions import DataError
 from geko_engine.storage.user_paths import FILE, expand, kind_of, path_problem, shown_path
@@ -20,6 +20,9 @@ FIELD = "data.corrections"
 KEEP, REPLACE, DELETE, UNDO = "keep", "replace", "delete", "undo"
 ACTIONS = (KEEP, REPLACE, DELETE, UNDO)
 ORIGINS = ("edited", "suggested", "similar", "model")  # where a new text comes from
+
+
+MOST_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -45,25 +48,36 @@ class Correction:
 
 
 def read_corrections(path: str | Path) -> list[Correction]:
-    """The whole log; empty where there is no file. A last line that was not written to its end is left out.
+    """The whole log; empty where there is no file. A last line that the page was killed in is left out.
 
     Raises:
         DataError: at data.corrections, when the file cannot be read or is damaged.
     """
     try:
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise DataError(
+                f"{shown_path(str(path))} is too large for a log of corrections: give a run's corrections.jsonl.", FIELD
+            )
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise DataError(f"The corrections {shown_path(str(path))} cannot be read: {error}", FIELD) from error
-    lines = text.split("\n")
-    return [_parsed(line, number, path) for number, line in enumerate(lines[:-1], 1) if line.strip()]
+    *lines, last = text.split("\n")
+    found = [_parsed(line, number, path) for number, line in enumerate(lines, 1) if line.strip()]
+    return [*found, _parsed(last, len(lines) + 1, path)] if _is_whole(last) else found
 
 
 def current(log: Sequence[Correction]) -> dict[int, Correction]:
-    """What holds now: row -> the last decision about it. Rows whose last one was undone are not in it."""
-    last = {correction.row: correction for correction in log}
-    return {row: correction for row, correction in last.items() if correction.action != UNDO}
+    """What holds now: row -> its last decision that was not undone. An UNDO takes back one decision, the last one."""
+    standing: dict[int, list[Correction]] = {}
+    for correction in log:
+        decided = standing.setdefault(correction.row, [])
+        if correction.action != UNDO:
+            decided.append(correction)
+        elif decided:
+            decided.pop()
+    return {row: decided[-1] for row, decided in standing.items() if decided}
 
 
 def append(path: Path, corrections: Sequence[Correction]) -> None:
@@ -77,25 +91,29 @@ def append(path: Path, corrections: Sequence[Correction]) -> None:
         file.seek(0, os.SEEK_END)
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # the page died in the middle of a line
-                file.truncate(_last_end(path))
+            if file.read(1) != b"\n":
+                lines = _mended(file, path) + lines
         file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def correct_turns(turns: Sequence[dict[str, Any]], prompt: str | None, answer: str | None) -> list[dict[str, Any]]:
-    """A conversation with another last answer, or another question before it; where it has no answer, the last question.
+def correct_turns(
+    turns: Sequence[dict[str, Any]], prompt: str | None, answer: str | None, *, is_prompt: bool = False
+) -> list[dict[str, Any]]:
+    """A conversation with another last answer, or another question before it.
 
     Args:
         turns: with role and content. prompt, answer: the new texts; None for what stays.
+        is_prompt: whether the turns end before the answer, so that the last question is the one to replace.
 
     Raises:
         ValueError: there is no answer or no question to correct.
     """
     changed = list(turns)
     answers = [i for i, turn in enumerate(changed) if turn.get("role") == "assistant"]
-    asked = [i for i in range(answers[-1] if answers else len(changed)) if changed[i].get("role") == "user"]
+    end = answers[-1] if answers and not is_prompt else len(changed)
+    asked = [i for i in range(end) if changed[i].get("role") == "user"]
     for text, places, what in ((answer, answers, "answer"), (prompt, asked, "question")):
         if text is None:
             continue
@@ -134,6 +152,14 @@ def _parsed(line: str, number: int, path: str | Path) -> Correction:
     return Correction(**{field.name: values[field.name] for field in fields(Correction) if field.name in values})
 
 
+def _is_whole(line: str) -> bool:
+    """Whether a last line without its end was written whole, by hand say."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _is_correction(values: dict[str, Any]) -> bool:
     row, texts = values.get("row"), (values.get("prompt"), values.get("answer"))
     return (
@@ -146,6 +172,11 @@ def _is_correction(values: dict[str, Any]) -> bool:
     )
 
 
-def _last_end(path: Path) -> int:
-    """Position after the last line that was written to its end."""
-    return path.read_bytes().rfind(b"\n") + 1
+def _mended(file: BinaryIO, path: Path) -> str:
+    """What ends the last line of a log: a newline after a whole one; one that the page was killed in is cut off."""
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if _is_whole(content[end:].decode("utf-8", "replace")):
+        return "\n"
+    file.truncate(end)
+    return ""

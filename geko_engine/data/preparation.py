@@ -20,7 +20,7 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data import token_cache
 from geko_engine.data.batches import TokenizedData, hold_out, overlap, split
-from geko_engine.data.corrected_rows import correct_rows
+from geko_engine.data.corrected_rows import correct_rows, digests_of_row
 from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
 from geko_engine.data.formats import (
@@ -156,6 +156,9 @@ def render_rows(config: RunConfig, rows: dict[str, LoadedRows], tokenizer: Any, 
         use_template(format, tokenizer, emit, config.data.chat_template)
         excluded = flagged_rows(config.data, EXCLUDE) if name == "training" else set()
         found[name] = RenderedRows(without_excluded(mine, excluded), format, tokenizer, restored, origin)
+        if excluded and config.data.replay:  # what is left out does not come back from the earlier run's data
+            whole = RenderedRows(mine, format, tokenizer, restored, origin)
+            found[name].texts_before = frozenset(text for n in excluded for text in digests_of_row(whole, n))
     if "training" in found:
         found["training"] = correct_rows(config.data, found["training"])
         found["training"].held_out = held_out_before(config, found["training"])
@@ -287,7 +290,11 @@ def _excluded(rendered: RenderedRows) -> list[Finding]:
         ("flagged", flagged, "left out, because they are flagged"),
         ("corrected", sorted(rendered.corrected), "corrected (data.corrections)"),
         ("deleted", deleted, "left out, because they are deleted (data.corrections)"),
-        ("outdated", sorted(rendered.outdated), "not corrected: they do not have the text any more that was corrected"),
+        (
+            "outdated",
+            sorted(rendered.outdated),
+            "not corrected (data.corrections): they have another text now, or are not there any more",
+        ),
         ("trained", before, "left out, because the earlier run was trained on them"),
     ]
     return [finding(kind, rows, what, rendered.names) for kind, rows, what in found if rows]

@@ -288,6 +288,10 @@ class RunFolder:
         return self.path / "corrections.jsonl"
 
     @property
+    def held_out_path(self) -> Path:
+        return self.path / "held_out.json"
+
+    @property
     def used_corrections_path(self) -> Path:
         return self.path / "corrections_used.jsonl"
 

@@ -144,7 +144,9 @@ class PromptCompletionChat(_Turns):
         changed, cells = dict(row), Cells(row)
         asked, said = cells.value(self.prompt), cells.value(self.completion)
         if prompt is not None:
-            changed[self.prompt] = corrected_turns(asked, prompt, None) if isinstance(asked, list) else prompt
+            changed[self.prompt] = (
+                corrected_turns(asked, prompt, None, is_prompt=True) if isinstance(asked, list) else prompt
+            )
             changed |= {self.context: None} if self.context else {}
         if answer is not None:
             changed[self.completion] = corrected_turns(said, None, answer) if isinstance(said, list) else answer

@@ -108,8 +108,12 @@ class Dialogue:
         return [i for i in answers_of(self.turns) if self.learnt[i]]
 
 
-def corrected_turns(found: list[Any], prompt: str | None, answer: str | None) -> list[Turn]:
-    """The turns of a cell, whatever their keys are called, with another last answer or another question. Raises UnusableRow."""
+def corrected_turns(found: list[Any], prompt: str | None, answer: str | None, *, is_prompt: bool = False) -> list[Turn]:
+    """The turns of a cell, whatever their keys are called, with another last answer or another question; see correct_turns.
+
+    Raises:
+        UnusableRow: there is no such answer or question.
+    """
     dialogue = Dialogue()
     dialogue.read(found)
     turns = [
@@ -117,7 +121,7 @@ def corrected_turns(found: list[Any], prompt: str | None, answer: str | None) ->
         for turn, learnt in zip(dialogue.turns, dialogue.learnt, strict=True)
     ]
     try:
-        return correct_turns(turns, prompt, answer)
+        return correct_turns(turns, prompt, answer, is_prompt=is_prompt)
     except ValueError as reason:
         raise UnusableRow(str(reason)) from None
 

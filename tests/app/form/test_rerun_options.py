@@ -44,9 +44,14 @@ def test_a_run_out_of_memory_offers_what_is_not_on_yet() -> None:
 def test_a_variant_begins_anew_and_nothing_else_changes() -> None:
     config = RunConfig.from_dict({"training": {"resume_from_checkpoint": "x"}})
     for name in VARIANTS:
+        if name in rerun_options.CORRECTED:
+            continue
         copy = changed(config, name)
         assert copy.training.resume_from_checkpoint is None and copy.training.seed == config.training.seed
         assert copy.data == config.data and copy.model == config.model
+    for name in rerun_options.CORRECTED:
+        with pytest.raises(RunError, match="No row of this run is edited"):
+            changed(config, name)
     with pytest.raises(RunError, match="no way 'nothing'"):
         changed(config, "nothing")
 
@@ -78,3 +83,17 @@ def test_where_nothing_was_edited_or_no_model_is_there_only_anew_is_offered(lack
     run = EndedRun(RunConfig(), "complete", corrected=dataclasses.replace(CORRECTED, **lacking))
     found = [variant["name"] for variant in offered(run)]
     assert "corrected_anew" in found and "corrected" not in found
+
+
+def test_a_run_that_goes_on_from_another_one_is_not_run_anew() -> None:
+    """Its own base model has learned the rows that were deleted since."""
+    config = RunConfig.from_dict({"data": {"train": "x.jsonl", "replay": "/runs/first"}})
+    found = [variant["name"] for variant in offered(EndedRun(config, "complete", corrected=CORRECTED))]
+    assert "corrected" in found and "corrected_anew" not in found
+
+
+def test_flagged_rows_are_left_out_with_the_deleted_ones() -> None:
+    flags = dataclasses.replace(CORRECTED, flags="/runs/a/row_flags.json")
+    for name in rerun_options.CORRECTED:
+        data = changed(RunConfig(), name, flags).data
+        assert (data.row_flags, data.flag_action) == ("/runs/a/row_flags.json", "exclude")

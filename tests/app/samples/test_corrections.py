@@ -11,15 +11,22 @@ import pytest
 from geko_app.runs.store import RunStore
 from geko_app.samples import corrections
 from geko_app.samples.correction_log import corrected_rows, log_of, version
-from geko_app.samples.corrections import as_settings, can_edit, changes, decide, decisions, editable
-from geko_app.samples.exclusions import write_dataset
+from geko_app.samples.corrections import as_settings, can_edit, changes, decide, editable
+from geko_app.samples.exclusions import as_settings as flag_settings
+from geko_app.samples.exclusions import set_flags, write_dataset
 from geko_app.samples.store import Samples, SampleStore
-from geko_engine.data.corrections import DELETE, KEEP, REPLACE, UNDO, current
+from geko_app.views.corrections import decided_of
+from geko_engine.data.corrections import DELETE, KEEP, REPLACE, UNDO, Correction, append, current
 from geko_engine.data.earlier_run import text_digest
+from geko_engine.data.formats import Conversation, give_template
+from geko_engine.data.rendering import RenderedRows
+from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import DataError, RunError
 from geko_engine.quality.issues import LENGTH, REFUSAL, Issue
 from geko_engine.runs.folder import RunFolder
-from tests.app.sample_runs import new_run, write_issues
+from geko_engine.runs.sample_texts import write_sample_texts
+from tests.app.sample_runs import new_run, write_issues, write_texts
+from tests.engine.conftest import character_tokenizer
 
 
 def samples_of(store: RunStore, folder: RunFolder) -> Samples:
@@ -27,7 +34,7 @@ def samples_of(store: RunStore, folder: RunFolder) -> Samples:
 
 
 def actions(samples: Samples) -> dict[int, str]:
-    return {index: made.action for index, made in decisions(samples).items()}
+    return {index: made.action for index, made in decided_of(samples).items()}
 
 
 def test_decisions_hold_until_they_are_undone_and_the_log_keeps_all(store: RunStore) -> None:
@@ -65,9 +72,10 @@ def test_a_run_with_corrections_goes_on_from_them(store: RunStore) -> None:
     """Its samples have the corrected texts; the log goes on being about the rows of the source."""
     first, later = new_run(store), new_run(store)
     decide(samples_of(store, first), [0, 1, 2], REPLACE, answer="edited once", origin="edited")
+    write_texts(later, [(f"question {n}", "edited once" if n < 3 else f"answer {n}") for n in range(8)])
     later.used_corrections_path.write_bytes(first.corrections_path.read_bytes())
     samples = samples_of(store, later)
-    assert changes(samples) == [] and actions(samples) == dict.fromkeys(range(3), REPLACE)
+    assert changes(samples) == [] and actions(samples) == {}
     decide(samples, [0], REPLACE, prompt="asked anew", origin="edited")
     decide(samples, [1], DELETE)
     decide(samples, [2], KEEP)
@@ -78,16 +86,61 @@ def test_a_run_with_corrections_goes_on_from_them(store: RunStore) -> None:
     assert (found[2].action, found[2].digest) == (DELETE, source[2])
     assert (found[3].action, found[3].answer) == (REPLACE, "edited once")
     assert found[4].digest == text_digest("question 3\nanswer 3").hex()
-    assert [change["row"] for change in changes(samples)] == [1, 2, 4], "what is as it was at the start is no change"
+    assert actions(samples) == {0: REPLACE, 1: DELETE, 2: KEEP, 3: DELETE}
     decide(samples, [1], UNDO)
     assert (current(log_of(later))[2].action, current(log_of(later))[2].answer) == (REPLACE, "edited once")
+    assert actions(samples) == {0: REPLACE, 2: KEEP, 3: DELETE}
     assert len(log_of(first)) == 3, "the earlier run's own log stays as it is"
+
+
+def test_an_earlier_edit_that_could_not_be_applied_has_no_part_in_a_new_one(store: RunStore) -> None:
+    """The source has changed since: its row has another text than both before and after that edit."""
+    folder = new_run(store)
+    old = Correction(1, text_digest("another text").hex(), REPLACE, answer="old edit", origin="edited")
+    append(folder.used_corrections_path, [old])
+    decide(samples_of(store, folder), [0], REPLACE, prompt="asked anew", origin="edited")
+    found = current(log_of(folder))[1]
+    assert (found.prompt, found.answer, found.digest) == ("asked anew", None, text_digest("question 0\nanswer 0").hex())
+
+
+def test_an_undo_takes_back_one_decision_and_no_more(store: RunStore) -> None:
+    samples = samples_of(store, new_run(store))
+    decide(samples, [0], REPLACE, answer="half an hour of work", origin="edited")
+    decide(samples, [0], DELETE)
+    decide(samples, [0], UNDO)
+    assert actions(samples) == {0: REPLACE} and changes(samples)[0]["after"]["answer"] == "half an hour of work"
+    decide(samples, [0], UNDO)
+    assert actions(samples) == {}
+
+
+def test_a_conversation_without_a_question_gets_none(store: RunStore) -> None:
+    folder = new_run(store, count=1, epochs=0)
+    turns = [{"role": "system", "content": "Say hello."}, {"role": "assistant", "content": "Hello."}]
+    tokenizer = character_tokenizer()
+    give_template(tokenizer, "plain")
+    rendered = RenderedRows([{"messages": turns}], Conversation("messages"), tokenizer)
+    write_sample_texts(folder.path, rendered, tokenise_rendered(rendered, 1000))
+    samples = samples_of(store, folder)
+    with pytest.raises(RunError, match="no question"):
+        decide(samples, [0], REPLACE, prompt="Who?", answer="Hi.", origin="edited")
+    decide(samples, [0], REPLACE, prompt="", answer="Hi.", origin="edited")
+    assert changes(samples)[0]["after"] == {"prompt": "", "answer": "Hi."}
+
+
+def test_only_files_that_are_there_are_taken_along(store: RunStore) -> None:
+    folder = new_run(store)
+    assert flag_settings(folder) == {} == as_settings(folder)
+    set_flags(folder, [2], flagged=True)
+    decide(samples_of(store, folder), [0], DELETE)
+    found = corrected_rows(folder)
+    assert found is not None and found.flags == flag_settings(folder)["data.row_flags"]
 
 
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ({"answer": "  "}, "is empty"),
+        ({"answer": "  "}, "answer is empty"),
+        ({"prompt": " ", "answer": "x"}, "prompt is empty"),
         ({"answer": "half \ud83d"}, "half a character"),
         ({"answer": "answer 0"}, "same as before"),
         ({"prompt": "question 0", "answer": "answer 0"}, "same as before"),
@@ -99,7 +152,7 @@ def test_a_text_that_cannot_be_used_is_refused_and_nothing_is_saved(
     samples = samples_of(store, new_run(store))
     with pytest.raises(RunError, match=said):
         decide(samples, [0], REPLACE, origin="edited", **texts)
-    assert decisions(samples) == {}
+    assert decided_of(samples) == {}
 
 
 def test_a_row_with_several_samples_is_decided_as_a_whole(store: RunStore) -> None:

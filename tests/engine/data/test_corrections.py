@@ -116,7 +116,7 @@ def test_rows_are_edited_deleted_and_left_and_it_is_said_which(
     source.decide(5, REPLACE, prompt="asked anew", answer="well", origin="edited")
     source.decide(6, DELETE)
     source.decide(6, UNDO)
-    append(source.log, [Correction(1, text_digest("another text").hex(), DELETE)])
+    append(source.log, [Correction(n, text_digest("another text").hex(), DELETE) for n in (1, 99)])
     found = source.corrected()
     texts = [source.text(found, number) for number in range(6)]
     assert texts == [source.texts[0], "question 1\nright", "", source.texts[3], "asked anew\nwell", source.texts[5]]
@@ -124,7 +124,7 @@ def test_rows_are_edited_deleted_and_left_and_it_is_said_which(
     said = {finding.kind: finding.sentence for finding in part.findings}
     assert said["corrected"] == "2 rows corrected (data.corrections): 2, 5"
     assert said["deleted"] == "1 row left out, because they are deleted (data.corrections): 3"
-    assert said["outdated"].startswith("1 row not corrected") and said["outdated"].endswith(": 1")
+    assert said["outdated"].startswith("2 rows not corrected") and said["outdated"].endswith(": 1, 99")
     assert "flagged" not in said
 
 
@@ -152,6 +152,19 @@ def test_the_last_answer_of_a_conversation_is_replaced_whatever_its_keys_are_cal
     assert source.text(found, 0) == expected and source.text(found, 1) == source.texts[1]
     learnt = [text for text, is_learnt in found[0][0].segments if is_learnt]
     assert len(learnt) == 1 and "green" in learnt[0], "the first answer stays as it is: read, and not learned"
+
+
+def test_the_last_question_of_a_prompt_of_turns_is_replaced(tmp_path: Path, tokenizer: Any) -> None:
+    asked = [{"role": r, "content": c} for r, c in (("user", "one"), ("assistant", "yes"), ("user", "two"))]
+    greeted = [{"role": "assistant", "content": "hello"}, {"role": "user", "content": "two"}]
+    rows = [{"prompt": turns, "completion": [{"role": "assistant", "content": "end"}]} for turns in (asked, greeted)]
+    source = Source(tmp_path, tokenizer, rows)
+    for row in (1, 2):
+        source.decide(row, REPLACE, prompt="three", answer="END", origin="edited")
+    found = source.corrected()
+    for number in (0, 1):
+        expected = source.texts[number].replace("two", "three").replace("end", "END")
+        assert source.text(found, number).removesuffix("<eos>") == expected.removesuffix("<eos>")
 
 
 def test_a_plain_text_is_replaced_as_a_whole(tmp_path: Path, tokenizer: Any) -> None:
@@ -200,6 +213,7 @@ def test_a_run_goes_on_with_what_was_edited_and_keeps_the_log_it_was_started_wit
     )
     append(first.corrections_path, [Correction(6, text_digest(texts[6]).hex(), DELETE)])
     assert read_corrections(second.used_corrections_path) == log
+    assert "corrections_used" not in second.config_path.read_text(encoding="utf-8")
     assert second.config_with_saved_flags().data.corrections == str(second.used_corrections_path)
 
 
