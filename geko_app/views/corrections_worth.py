@@ -9,35 +9,47 @@ from pathlib import Path
 from typing import Any
 
 from geko_app.formatting import format_loss
+from geko_app.runs.summary import flat
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, current, read_corrections
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import PairedDifference, compare, load
 from geko_engine.runs.folder import RunFolder
+from geko_engine.storage.user_paths import expand
 
 NO_EVALUATION = "What they were worth is not known: both runs need the same evaluation data (data.eval)."
+APART = {"data.corrections", "output_dir", "training.webhook_url"}  # else the runs are the same
+FURTHER = APART | {  # what going on from the earlier run's model changes
+    "model.name",
+    "data.eval_ratio",
+    "data.replay",
+    "data.replay_share",
+    "training.learning_rate",
+    "training.max_steps",
+    "training.num_epochs",
+    "training.resume_from_checkpoint",
+}
 
 
 def worth_sentence(folder: RunFolder) -> str:
-    """What the corrections that a run was started with were worth; "" for a run without, or whose earlier run is gone.
+    """What the corrections that a run was started with were worth; "" for a run without, or whose earlier run cannot be read.
+
+    Where more was changed than the corrections, the sentence says so: the difference is not theirs alone.
 
     Args:
         folder: of the ended run.
     """
     try:
-        config = RunConfig.from_yaml(folder.config_path, on_renamed=lambda _sentence: None)
-        earlier = RunFolder(Path(config.data.corrections or "").parent)
-        counts = _new_corrections(folder, earlier)
-    except GekoError:
+        config = _config(folder)
+        earlier = RunFolder(expand(config.data.corrections or "").parent)
+        if not config.data.corrections or earlier.path.resolve() == folder.path.resolve():
+            return ""
+        counts, besides = _new_corrections(folder, earlier), _besides(config, earlier)
+    except (GekoError, ValueError):  # the latter for a path that no system has
         return ""
-    if (
-        not config.data.corrections
-        or not earlier.config_path.is_file()
-        or earlier.path.resolve() == folder.path.resolve()
-        or not (counts[REPLACE] or counts[DELETE])
-    ):
+    if not (counts[REPLACE] or counts[DELETE]):
         return ""
-    what = _what(counts[REPLACE], counts[DELETE])
+    what = f"{_what(counts[REPLACE], counts[DELETE])}{besides}"
     share = _compute_share(folder, earlier)
     cost = "" if share is None else f", for {100 * share:.0f} % of the compute of the run {earlier.id}"
     try:
@@ -45,6 +57,28 @@ def worth_sentence(folder: RunFolder) -> str:
     except GekoError:
         found = None
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
+
+
+def _config(folder: RunFolder) -> RunConfig:
+    return RunConfig.from_yaml(folder.config_path, on_renamed=lambda _sentence: None)
+
+
+def _besides(config: RunConfig, earlier: RunFolder) -> str:
+    """What was changed besides the corrections: " and further training", " and other settings", or "".
+
+    Raises:
+        ConfigError: the configuration of the earlier run cannot be read.
+    """
+    now, before = flat(config.to_dict()), flat(_config(earlier).to_dict())
+    changed = {name for name in now if now[name] != before[name]}
+    if changed <= APART:
+        return ""
+    goes_on = _same(config.data.replay, earlier.path) and _same(config.model.name, earlier.model_path)
+    return " and further training" if goes_on and changed <= FURTHER else " and other settings"
+
+
+def _same(name: str | None, path: Path) -> bool:
+    return bool(name) and expand(name or "").resolve() == path.resolve()
 
 
 def _new_corrections(folder: RunFolder, earlier: RunFolder) -> Counter[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 
+from geko_app.form.rerun_options import Corrected, EndedRun, changed
 from geko_app.runs.store import RunStore
 from geko_app.views.corrections_worth import NO_EVALUATION, worth_sentence
 from geko_engine.config.run_config import RunConfig
@@ -15,12 +18,18 @@ from geko_engine.runs.folder import RunFolder
 from tests.app.sample_runs import new_run
 
 
-def retrained(store: RunStore, *corrections: Correction) -> tuple[RunFolder, RunFolder]:
-    """A run, and one that was started with its corrections."""
+def no_more(_config: RunConfig) -> None: ...
+
+
+def retrained(
+    store: RunStore, *corrections: Correction, change: Callable[[RunConfig], None] = no_more
+) -> tuple[RunFolder, RunFolder]:
+    """A run, and one that was started with its corrections, and with what `change` sets in its configuration."""
     earlier = new_run(store)
     append(earlier.corrections_path, corrections)
     config = RunConfig.demo()
     config.output_dir, config.data.corrections = str(store.root), str(earlier.corrections_path)
+    change(config)
     later = store.create(config)
     later.used_corrections_path.write_bytes(earlier.corrections_path.read_bytes())
     return earlier, later
@@ -85,3 +94,79 @@ def test_the_same_corrections_once_more_are_worth_nothing_that_could_be_said(sto
     earlier, later = retrained(store, EDIT)
     append(earlier.used_corrections_path, [EDIT])
     assert worth_sentence(later) == ""
+
+
+def rerun(store: RunStore, variant: str, also: Callable[[RunConfig], None] = no_more) -> str:
+    """What is said of a run that a button of the end card started."""
+    earlier = new_run(store)
+    append(earlier.corrections_path, [EDIT])
+    corrected = Corrected(str(earlier.path), str(earlier.model_path), str(earlier.corrections_path), 1, 0)
+    config = changed(EndedRun(earlier.config(), "complete", corrected=corrected), variant)
+    config.training.webhook_url = "https://example.com/hook"
+    also(config)
+    later = store.create(config)
+    later.used_corrections_path.write_bytes(earlier.corrections_path.read_bytes())
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    return worth_sentence(later)
+
+
+def test_a_run_that_goes_on_is_further_training_too_and_one_anew_is_not(store: RunStore) -> None:
+    assert rerun(store, "corrected").startswith("1 edited row and further training: +10.0 points")
+    assert rerun(store, "corrected_anew").startswith("1 edited row: +10.0 points")
+
+
+def another_rank(config: RunConfig) -> None:
+    config.lora.r += 1
+
+
+def another_run(config: RunConfig) -> None:
+    config.data.replay = str(config.output_dir)
+
+
+def test_going_on_with_other_settings_is_no_mere_further_training(store: RunStore) -> None:
+    assert rerun(store, "corrected", another_rank).startswith("1 edited row and other settings: ")
+    assert rerun(store, "corrected", another_run).startswith("1 edited row and other settings: ")
+
+
+def another_model(config: RunConfig) -> None:
+    config.model.name = "another/model"
+
+
+def more_epochs(config: RunConfig) -> None:
+    config.training.num_epochs = 7
+
+
+def another_rate(config: RunConfig) -> None:
+    config.training.learning_rate *= 2
+
+
+def plain_training(config: RunConfig) -> None:
+    config.geko.enabled = not config.geko.enabled
+
+
+@pytest.mark.parametrize("change", [another_model, more_epochs, another_rate, plain_training])
+def test_the_corrections_are_not_credited_with_other_settings(
+    store: RunStore, change: Callable[[RunConfig], None]
+) -> None:
+    earlier, later = retrained(store, EDIT, change=change)
+    assert worth_sentence(later) == f"1 edited row and other settings. {NO_EVALUATION}"
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    assert worth_sentence(later).startswith("1 edited row and other settings: +10.0 points")
+
+
+@pytest.mark.parametrize("text", [None, "model: [", "nothing: known"])
+def test_nothing_is_said_where_the_earlier_settings_are_not_known(store: RunStore, text: str | None) -> None:
+    earlier, later = retrained(store, EDIT)
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    earlier.config_path.unlink() if text is None else earlier.config_path.write_text(text, encoding="utf-8")
+    assert worth_sentence(later) == ""
+
+
+def test_corrections_at_a_path_that_no_system_has_say_nothing(store: RunStore) -> None:
+    def nowhere(config: RunConfig) -> None:
+        config.data.corrections = "a\0b/corrections.jsonl"
+
+    assert worth_sentence(retrained(store, EDIT, change=nowhere)[1]) == ""
