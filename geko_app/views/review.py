@@ -145,7 +145,7 @@ class Bulk:
     """What a bulk action would do.
 
     Attributes:
-        ids: of the samples that it decides.
+        ids: of the samples that it decides, one of each row: a decision holds for the whole row.
         key: changes with them, so that a confirmation never means others than those that were shown.
         sentence: for the person who confirms.
     """
@@ -164,7 +164,13 @@ def bulk(samples: Samples, ids: list[int], action: str) -> Bulk:
     if action == ACCEPT:
         ids = [index for index in ids if suggested(samples, index) and not can_edit(samples, index)]
     key = blake2b(np.array(ids, np.int64).tobytes(), key=action.encode(), digest_size=8).hexdigest()
-    return Bulk(ids, key, f"{_would(len(ids), action)} {_expected(samples, ids, action)}".strip())
+    one_of_each = _one_of_each_row(samples, ids)
+    return Bulk(one_of_each, key, f"{_would(len(one_of_each), action)} {_expected(samples, ids, action)}".strip())
+
+
+def _one_of_each_row(samples: Samples, ids: list[int]) -> list[int]:
+    _, first = np.unique(samples.facts["row"][ids], return_index=True)
+    return [ids[place] for place in sorted(first.tolist())]
 
 
 def _would(count: int, action: str) -> str:
@@ -179,25 +185,42 @@ def _would(count: int, action: str) -> str:
 
 
 def _expected(samples: Samples, ids: list[int], action: str) -> str:
-    """How many of these answers are wrong after all, by the probabilities of the label check."""
+    """How many of the answers as they are now are wrong, by the probabilities of the label check."""
     known = [p for p in (wrong_probability(samples, index) for index in ids) if p is not None]
     if not ids:
         return ""
     if not known:
         return "There is no measured precision for this kind of issue."
     unknown = len(ids) - len(known)
-    of_them = f"of the {len(known):,} with a probability" if unknown else "of them"
     rest = f" For the other {unknown:,} there is no measured precision." if unknown else ""
+    said = _of_one if len(known) == 1 else _of_several
+    return f"{said(known, action, bool(unknown))}{rest}"
+
+
+def _of_one(known: list[float], action: str, are_more: bool) -> str:
+    which = "One answer" if are_more else "The old answer" if action == ACCEPT else "The answer"
+    unmeasured = "; whether the suggestion is right was not measured" if action == ACCEPT else ""
+    return f"{which} is wrong with a probability of {100 * known[0]:.0f} %{unmeasured}."
+
+
+def _of_several(known: list[float], action: str, are_more: bool) -> str:
+    wrong = sum(known)
+    precision = f"{100 * wrong / len(known):.0f} %"
+    answers = f"the {len(known):,} answers with a probability" if are_more else "these answers"
     if action == KEEP:
-        return f"Expected: {_about(sum(known), of_them)} wrong.{rest}"
-    right = len(known) - sum(known)
-    return f"Expected precision {100 * sum(known) / len(known):.0f} %: {_about(right, of_them)} right.{rest}"
-
-
-def _about(count: float, of_them: str) -> str:
+        return f"Expected: {_about(wrong, answers)} wrong."
+    if action == ACCEPT:  # the probability is that the old answer is wrong: it says nothing of the new one
+        old = _about(wrong, "the old answers")
+        return f"{old[0].upper()}{old[1:]} wrong (expected precision {precision}); how many suggestions are right was not measured."
+    right = len(known) - wrong
     return (
-        f"less than one {of_them} is" if count < 1 else f"about {count:,.0f} {of_them} {'is' if count < 1.5 else 'are'}"
+        f"Expected precision {precision}: {_about(right, answers)} right as {'it is' if right < 1.5 else 'they are'}."
     )
+
+
+def _about(count: float, what: str) -> str:
+    number = "less than one" if count < 1 else f"about {count:,.0f}"
+    return f"{number} of {what} {'is' if count < 1.5 else 'are'}"
 
 
 def wrong_probability(samples: Samples, index: int) -> float | None:

@@ -160,7 +160,7 @@ def test_a_bulk_action_is_confirmed_and_undone_in_one_step(page: Page, server: S
     is_shown(page, 1)
     page.get_by_role("button", name="Delete all 2").press("Enter")
     expect(page.locator(".v-would")).to_have_text(
-        "2 rows would be deleted. Expected precision 94 %: less than one of them is right."
+        "2 rows would be deleted. Expected precision 94 %: less than one of these answers is right as it is."
     )
     assert log_of(run) == {}
     page.get_by_role("button", name="Delete 2 rows").press("Enter")

@@ -113,7 +113,10 @@ def test_an_undo_brings_the_sample_back(ask: Ask) -> None:
 
 def test_a_bulk_action_says_what_it_would_do_and_is_undone_in_one_step(ask: Ask) -> None:
     found = ask("preview_all", filter="likely_mislabeled", action="delete")
-    assert found["said"] == "2 rows would be deleted. Expected precision 94 %: less than one of them is right."
+    assert (
+        found["said"]
+        == "2 rows would be deleted. Expected precision 94 %: less than one of these answers is right as it is."
+    )
     assert ask("review", filter="likely_mislabeled")["left"] == 2  # nothing is done yet
     done = ask("decide_all", filter="likely_mislabeled", action="delete", key=found["key"])
     assert sorted(done["ids"]) == [0, 3] and ask("review", filter="likely_mislabeled")["left"] == 0
@@ -126,19 +129,49 @@ def test_rows_without_a_probability_have_no_expected_precision(ask: Ask) -> None
     assert conflict == "1 row would be deleted. There is no measured precision for this kind of issue."
     mixed = ask("preview_all", action="delete")["said"]
     assert mixed == (
-        "5 rows would be deleted. Expected precision 76 %: less than one of the 3 with a probability is right. "
+        "5 rows would be deleted. Expected precision 76 %: less than one of the 3 answers with a probability is right as it is. "
         "For the other 2 there is no measured precision."
     )
     kept = ask("preview_all", filter="likely_mislabeled", action="keep")["said"]
-    assert kept.endswith("would not be asked about again. Expected: about 2 of them are wrong.")
+    assert kept.endswith("would not be asked about again. Expected: about 2 of these answers are wrong.")
 
 
 def test_suggestions_are_accepted_where_there_are_any(ask: Ask) -> None:
     found = ask("preview_all", action="accept")
-    assert found["count"] == 3 and found["said"].startswith("3 rows would get the answer")
+    assert found["count"] == 3 and found["said"] == (
+        "3 rows would get the answer that the label check suggests. About 2 of the old answers are wrong (expected precision 76 %); "
+        "how many suggestions are right was not measured."
+    )
     ask("decide_all", action="accept", key=found["key"])
     texts = {line["row"]: line["texts"] for line in ask("corrections")["lines"]}
     assert set(texts) == {1, 4, 6} and "".join(text for text, _ in texts[4][0]["after"]) == "The color is red."
+
+
+def test_of_a_single_answer_its_probability_is_said(ask: Ask) -> None:
+    one = {"text": "question 5", "filter": "worth_a_look"}
+    assert ask("preview_all", action="delete", **one)["said"] == (
+        "1 row would be deleted. The answer is wrong with a probability of 40 %."
+    )
+    assert ask("preview_all", action="accept", **one)["said"] == (
+        "1 row would get the answer that the label check suggests. The old answer is wrong with a probability of 40 %; "
+        "whether the suggestion is right was not measured."
+    )
+    ask("decide_sample", id=0, action="keep")
+    ask("decide_sample", id=3, action="keep")
+    assert ask("preview_all", action="delete")["said"] == (
+        "3 rows would be deleted. One answer is wrong with a probability of 40 %. "
+        "For the other 2 there is no measured precision."
+    )
+
+
+def test_a_row_with_several_samples_is_one_row(ask: Ask, run: RunFolder) -> None:
+    write_texts(run, [(f"question {i}", "same") for i in range(12)], row=[1, 1, 1, 1, *range(2, 10)])
+    found = ask("preview_all", action="delete")
+    assert found["count"] == 3 and found["said"].startswith("3 rows would be deleted. Expected precision 76 %: ")
+    done = ask("decide_all", action="delete", key=found["key"])
+    assert sorted(done["ids"]) == [0, 5, 6] and ask("review")["left"] == 0
+    assert ask("table", filter="reviewed")["total"] == 6
+    assert ask("undo", ids=done["ids"])["ids"] == done["ids"] and ask("review")["left"] == 5
 
 
 def test_a_confirmation_of_other_samples_than_those_shown_does_nothing(ask: Ask) -> None:
