@@ -16,11 +16,16 @@ from geko_app.formatting import format_ram
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its name, bytes of its memory, and its UUID."""
+    """One GPU: its name, bytes of its memory (0 where it does not say, as one that shares the main memory), and its UUID."""
 
     name: str
     memory: int
     uuid: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name and memory: "H100, 80 GB"."""
+        return f"{self.name}, {format_ram(self.memory)}" if self.memory else self.name
 
 
 def hardware_strip() -> tuple[str, str]:
@@ -42,12 +47,12 @@ def precisions() -> tuple[list[str], str]:
 @cache
 def gpu() -> str:
     """Name and memory of each GPU; "" if there is none or its driver does not answer."""
-    return " · ".join(f"{gpu.name}, {format_ram(gpu.memory)}" for gpu in _gpus())
+    return " · ".join(gpu.label for gpu in _gpus())
 
 
 def training_memory() -> int:
     """Bytes that a run can have: all of the largest GPU, else the main memory that is free now."""
-    return max((gpu.memory for gpu in _gpus()), default=psutil.virtual_memory().available)
+    return max((gpu.memory for gpu in _gpus()), default=0) or psutil.virtual_memory().available
 
 
 def visible_gpus(visible: str | None = None) -> list[Gpu]:
@@ -77,7 +82,12 @@ def _gpus() -> list[Gpu]:
     except (OSError, subprocess.SubprocessError):
         return []
     found = [[part.strip() for part in line.split(",", 2)] for line in lines if line.count(",") > 1]
-    return [Gpu(name, int(float(memory) * 2**20), uuid) for uuid, memory, name in found]
+    return [Gpu(name, _bytes(memory), uuid) for uuid, memory, name in found]
+
+
+def _bytes(mebibytes: str) -> int:
+    """The bytes of a number of MiB; 0 for words such as "[N/A]"."""
+    return int(mebibytes) * 2**20 if mebibytes.isdecimal() else 0
 
 
 def cpu() -> str:

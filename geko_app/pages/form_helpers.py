@@ -8,7 +8,6 @@ import gradio as gr
 
 from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
-from geko_app.formatting import format_ram
 from geko_app.hardware import visible_gpus
 from geko_app.pages.components import HIDDEN, live_html, mount_script, static_text
 from geko_app.services import Services
@@ -90,9 +89,7 @@ def gpu_picker(services: Services) -> None:
         padding=False,
         server_functions=[gpus],
         field="field-training-gpu_ids",
-        gpus=[
-            {"number": number, "name": gpu.name, "memory": format_ram(gpu.memory)} for number, gpu in enumerate(found)
-        ],
+        gpus=[{"number": number, "label": gpu.label} for number, gpu in enumerate(found)],
     )
 
 

@@ -4,7 +4,7 @@
 import { node, setText } from './dom.js';
 import { pollWhileVisible } from './poll.js';
 
-/** @typedef {{number: number, name: string, memory: string}} Gpu */
+/** @typedef {{number: number, label: string}} Gpu */
 
 const EVERY = 2000; // milliseconds between two looks at what is running
 
@@ -42,14 +42,14 @@ class Boxes {
   }
 
   /** @param {Gpu} gpu */
-  addBox({ number, name, memory }) {
+  addBox({ number, label }) {
     const row = node('label');
     const box = node('input');
     box.type = 'checkbox';
     box.value = String(number);
     box.onchange = () => this.write();
     const use = node('span', 'use');
-    row.append(box, node('span', 'name', `GPU ${number}`), node('span', 'kind', `${name}, ${memory}`), use);
+    row.append(box, node('span', 'name', `GPU ${number}`), node('span', 'kind', label), use);
     this.element.append(row);
     return { box, use };
   }
