@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geko_app.form.roots import AllowedRoots, paths_of
+from geko_app.hardware import visible_gpus
+from geko_app.runs.lanes import gpu_words
 from geko_app.workers.process_limits import most_of_free_memory
 from geko_engine.config.declaration import Problem
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.preflight.checks import preflight
 
 CHECK_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.check_worker")
@@ -53,8 +56,10 @@ class FormChecks:
         if outside:
             return outside  # what lies there is not even looked for
         if not any(field != "output_dir" for field in paths_of(config)):
-            return preflight(config)  # names only
-        return self._in_worker(config)
+            found = preflight(config)  # names only
+        else:
+            found = self._in_worker(config)
+        return [*gpu_problems(config.training, len(visible_gpus())), *found]
 
     def _in_worker(self, config: RunConfig) -> list[Problem]:
         asked = json.dumps(config.to_dict()).encode()
@@ -70,6 +75,21 @@ class FormChecks:
             )
             return [("data.train", sentence)]
         return read_answer(done.stdout, describe_end(done.returncode), config)
+
+
+def gpu_problems(args: GEKOTrainingArgs, count: int) -> list[Problem]:
+    """What is wrong with the GPUs that a run names.
+
+    Args:
+        args: of the run, and valid.
+        count: of the GPUs that runs of this page can use; 0 where nvidia-smi lists none, and nothing is known.
+    """
+    missing = [int(gpu) for gpu in args.gpus if int(gpu) >= count]
+    if not count or not missing:
+        return []
+    there = "are" if len(missing) > 1 else "is"
+    sentence = f"There {there} no {gpu_words(missing)} here: runs of this page can use {gpu_words(range(count))}."
+    return [("training.gpu_ids", sentence)]
 
 
 def describe_end(code: int) -> str:

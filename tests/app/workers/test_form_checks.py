@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from geko_app import hardware
 from geko_app.form.roots import AllowedRoots, model_cache
 from geko_app.workers.form_checks import CHECK_COMMAND, MEMORY, FormChecks
 from geko_engine.config.run_config import RunConfig
@@ -234,3 +235,26 @@ def test_the_model_cache_is_the_one_of_the_hub(monkeypatch: pytest.MonkeyPatch) 
     from huggingface_hub.constants import HF_HUB_CACHE
 
     assert os.path.realpath(model_cache()) == os.path.realpath(HF_HUB_CACHE)
+
+
+@pytest.mark.parametrize(
+    ("gpu_ids", "count", "words"),
+    [
+        ("", 2, ""),
+        ("all", 2, ""),
+        ("0,1", 2, ""),
+        ("3", 0, ""),  # what nvidia-smi does not list may be there
+        ("0, 2", 2, "There is no GPU 2 here: runs of this page can use GPUs 0, 1."),
+        ("4,5", 1, "There are no GPUs 4, 5 here: runs of this page can use GPU 0."),
+    ],
+)
+def test_a_gpu_that_does_not_exist_is_refused_at_its_field(
+    gpu_ids: str, count: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(hardware, "_gpus", lambda: [hardware.Gpu("H100", 0)] * count)
+    asked = RunConfig.demo()
+    asked.training.gpu_ids = gpu_ids
+    assert [found for found in FormChecks()(asked) if found[0] == "training.gpu_ids"] == (
+        [("training.gpu_ids", words)] if words else []
+    )
