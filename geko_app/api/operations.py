@@ -18,7 +18,6 @@ from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import samples as sample_views
 from geko_app.workers.export_jobs import ExportOptions
-from geko_app.workers.gpu_lanes import given_gpus
 from geko_engine.config.declaration import raise_problems, shown
 from geko_engine.config.renames import ignore
 from geko_engine.config.run_config import RunConfig
@@ -114,7 +113,7 @@ class RunOperations:
             "ended": bool(facts.end) and not self._supervisor.alive(run_id),  # its process is gone, too
             "queue_position": place if waits else None,
             "waits_for": words if waits else "",
-            "gpus": sorted(given_gpus(folder)),
+            "gpus": sorted(self._supervisor.given_gpus(run_id)),
             **{name: getattr(facts, name) for name in FACTS},
             "folder": str(folder.path.resolve()),
             "model_folder": str(folder.model_path.resolve()) if facts.has_model else None,

@@ -13,7 +13,6 @@ from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label, with_gpus
 from geko_app.views.runs import baselines
 from geko_app.views.usage import usage_charts
-from geko_app.workers.gpu_lanes import given_gpus
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
 
@@ -40,7 +39,7 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
         status = feed.folder.status() if shown["running"] else None
         usage = telemetry.history(status.pid) if status is not None and status.pid else []
         both = {"active": active[0] if active else None, "all_active": active}
-        settings = with_gpus(shown["settings"], given_gpus(feed.folder))
+        settings = with_gpus(shown["settings"], supervisor.given_gpus(run_id))
         return {**shown, **both, "settings": settings, "waiting": waiting, "usage": usage_charts(usage)}
 
     def runs(_query: Any) -> list[list[str]]:

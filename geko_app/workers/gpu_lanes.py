@@ -1,19 +1,21 @@
 """Which GPUs each active run has and each queued run needs: from its folder, its settings and the environment of its process.
 
 The GPUs that the page has given a run are in gpus.json of its folder. They are no setting: a resume, or a copy of the run,
-takes what is free then.
+takes what is free then. The file stays when the run ends, and says nothing of a process of the command line.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 import psutil
 
+from geko_app.hardware import visible_gpus
 from geko_app.runs.lanes import Gpus, Lanes, Need
 from geko_app.runs.store import RunStore
-from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_args import ALL_GPUS, GEKOTrainingArgs
 from geko_engine.exceptions import GekoError
 from geko_engine.launch import visible_names
 from geko_engine.runs.folder import RunFolder
@@ -54,7 +56,7 @@ class GpuLanes(Lanes):
         if not self.several:
             return self.all if own else frozenset()
         folder = self._store.folder(run_id)
-        return given_gpus(folder) or self._taken(folder)
+        return (given_gpus(folder) if own else frozenset()) or self._taken(folder)
 
     def give(self, folder: RunFolder, gpus: Gpus) -> dict[str, str]:
         """Write down which GPUs a run gets; the environment that its worker needs for that."""
@@ -69,17 +71,23 @@ class GpuLanes(Lanes):
         return order | {"CUDA_VISIBLE_DEVICES": ",".join(visible_names([str(gpu) for gpu in sorted(gpus)]))}
 
     def _taken(self, folder: RunFolder) -> Gpus:
-        """The GPUs of a run of the command line: those that its process sees and its settings choose."""
+        """The GPUs of a run of the command line: those that its process sees and its settings choose.
+
+        All of them, where a name that it sees cannot be read.
+        """
         status = folder.status()
         environment = _environment(status.pid if status else 0)
-        names = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        numbers = {name: gpu for gpu in self.all for name in visible_names([str(gpu)])}
-        args = _settings(folder)
-        if not names:
+        visible, args = environment.get("CUDA_VISIBLE_DEVICES"), _settings(folder)
+        if visible is None:
             return self.first(args) & self.all
+        names = _names(visible)
         processes = int(environment.get("LOCAL_WORLD_SIZE") or args.num_processes)
-        seen = names if args.gpu_ids == "all" else [names[int(i)] for i in args.gpus if int(i) < len(names)]
-        return frozenset(numbers[name] for name in seen or names[:processes] if name in numbers)
+        chosen = names if args.gpu_ids == ALL_GPUS else [names[int(i)] for i in args.gpus if int(i) < len(names)]
+        seen = list(map(_identity, chosen or names[:processes]))
+        numbers = {_identity(name): gpu for gpu in self.all for name in visible_names([str(gpu)])}
+        if any(name not in numbers and not _is_known(name) for name in seen):
+            return self.all
+        return frozenset(numbers[name] for name in seen if name in numbers)
 
 
 def given_gpus(folder: RunFolder) -> Gpus:
@@ -89,6 +97,23 @@ def given_gpus(folder: RunFolder) -> Gpus:
         return frozenset(int(number) for number in values)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return frozenset()
+
+
+def _names(visible: str) -> list[str]:
+    """The GPUs in a CUDA_VISIBLE_DEVICES: CUDA ends it at a number below 0, and "" is none."""
+    names = [name.strip() for name in visible.split(",")]
+    return [name for name in takewhile(lambda name: not name.startswith("-"), names) if name]
+
+
+def _identity(name: str) -> str:
+    """The UUID of the GPU that CUDA_VISIBLE_DEVICES names by number or UUID; the name itself where nvidia-smi lists none."""
+    found = visible_gpus(name)
+    return found[0].uuid if found else name
+
+
+def _is_known(name: str) -> bool:
+    """Whether it is certain which GPU a name of `_identity` means, be it one that the page may not use."""
+    return name.isdecimal() or bool(visible_gpus(name))
 
 
 def _settings(folder: RunFolder) -> GEKOTrainingArgs:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from geko_app.runs.lanes import Gpus, waits_for
 from geko_app.runs.queue import MARKER, RunQueue, is_queued
 from geko_app.runs.store import RunStore
-from geko_app.workers.gpu_lanes import GpuLanes, names_of_holders
+from geko_app.workers.gpu_lanes import GpuLanes, given_gpus, names_of_holders
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
@@ -148,6 +148,11 @@ class Supervisor:
     def gpus_in_use(self) -> dict[int, str]:
         """The name of the active run on each GPU that has one."""
         return names_of_holders((self.store.name(run_id), gpus) for run_id, gpus in self._held().items())
+
+    def given_gpus(self, run_id: str) -> Gpus:
+        """The GPUs that a page has given a run; none where a command line has started it since."""
+        follower = self._followers.get(run_id)
+        return frozenset() if follower and not follower.own else given_gpus(self.store.folder(run_id))
 
     def queue_place(self, run_id: str) -> tuple[int, str]:
         """(place of a queued run from 1, what it waits for in words, or ""); (0, "") for one that is not queued."""

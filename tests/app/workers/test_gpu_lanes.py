@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
+from geko_app import hardware
 from geko_app.runs.store import RunStore
 from geko_app.services import Services
+from geko_app.workers import gpu_lanes
 from geko_app.workers.gpu_lanes import given_gpus
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
@@ -153,6 +155,72 @@ def test_a_run_of_the_command_line_has_its_gpus(
         write(RunEnded("complete", "as ordered", {"end": "complete"}))
     wait_for(lambda: not supervisor.queue.holds(waiting), "the end of the run of the command line")
     assert sees(store, waiting) == "1"
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpu_ids", "held"),
+    [
+        (None, "", {0}),
+        (None, "1", {1}),
+        ("", "", set()),
+        ("-1", "1", set()),
+        ("2", "", {2}),
+        (" 1 , 2", "1", {2}),
+        ("1,-1,2", "all", {1}),
+        ("7", "", set()),  # one that the page may not use
+        ("GPU-c", "", {2}),
+        ("GPU-e", "", {0, 1, 2}),  # nobody knows which one that is
+        ("MIG-8", "all", {0, 1, 2}),
+    ],
+)
+def test_a_run_of_the_page_resumed_on_the_command_line_has_what_its_process_sees(
+    store: RunStore,
+    config: RunConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    gpu_ids: str,
+    held: set[int],
+) -> None:
+    found = [hardware.Gpu("H100", 0, f"GPU-{letter}") for letter in "abc"]
+    monkeypatch.setattr(hardware, "_gpus", lambda: found)
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    monkeypatch.setattr(gpu_lanes, "_environment", lambda _pid: environment)
+    lanes = gpu_lanes.GpuLanes(store, range(3))
+    config.training.gpu_ids = gpu_ids
+    folder = store.create(config)
+    lanes.give(folder, frozenset([1]))
+    assert lanes.held_by(folder.id, own=True) == {1}
+    assert lanes.held_by(folder.id, own=False) == held
+
+
+def test_names_of_gpus_are_matched_with_those_of_the_page(
+    store: RunStore, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [hardware.Gpu("H100", 0, f"GPU-{letter}") for letter in "abc"]
+    monkeypatch.setattr(hardware, "_gpus", lambda: found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c,1")
+    monkeypatch.setattr(gpu_lanes, "_environment", lambda _pid: {"CUDA_VISIBLE_DEVICES": "2,GPU-a"})
+    config.training.gpu_ids = "all"
+    assert gpu_lanes.GpuLanes(store, range(2)).held_by(store.create(config).id, own=False) == {0}
+
+
+def test_a_resume_on_the_command_line_frees_the_gpu_that_the_page_gave(
+    page: Callable[..., Supervisor], store: RunStore, config: RunConfig
+) -> None:
+    supervisor = page()
+    run_id = begin(supervisor, config)
+    assert sees(store, run_id) == "0" and supervisor.given_gpus(run_id) == {0}
+    end(supervisor, run_id, "stopped")
+    wait_for(lambda: not supervisor.alive(run_id), "the end")
+    folder = store.folder(run_id)
+    settings = folder.config()
+    settings.training.gpu_ids = "1"
+    folder.config_path.write_text(settings.to_yaml(), encoding="utf-8")
+    with RunWriter(folder):  # this very process resumes it
+        supervisor.attach_or_close(run_id)
+        assert supervisor.gpus_in_use() == {1: store.name(run_id)}
+        assert supervisor.given_gpus(run_id) == set()
+        assert sees(store, begin(supervisor, config)) == "0"
 
 
 def test_numbers_count_among_the_gpus_that_the_page_may_use(
