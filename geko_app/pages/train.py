@@ -162,7 +162,7 @@ def in_form_order(problems: Mapping[str, str]) -> list[str]:
 def queue_message(supervisor: Supervisor, run_id: str) -> str:
     """What to say of a run that was queued; "" if it has started."""
     place, waits = supervisor.queue_place(run_id)
-    return queued_message(place, plain(waits)) if waits else ""
+    return queued_message(place, plain(waits)) if place else ""
 
 
 def _preview_endpoint(previews: PreviewJobs) -> ServerFunction:

@@ -72,21 +72,24 @@ class Lanes:
             free -= kept
         return found
 
+    def waits_for(self, need: Need, holders: Mapping[int, str], before: str = "") -> str:
+        """What a queued run waits for: "waits for GPU 0: run NAME"; "" where it starts next.
 
-def waits_for(need: Need, holders: Mapping[int, str]) -> str:
-    """What a queued run waits for: "waits for GPU 0: run NAME".
-
-    Args:
-        need: of the run.
-        holders: name of the run that has, or gets before it, a GPU.
-    """
-    if not need.named:
-        return "waits for a free GPU" if need.count == 1 else f"waits for {need.count} free GPUs"
-    by_run: dict[str, list[int]] = {}
-    for gpu in sorted(need.named & set(holders)):
-        by_run.setdefault(holders[gpu], []).append(gpu)
-    parts = [f"{gpu_words(gpus)}: run {name}" for name, gpus in by_run.items()]
-    return f"waits for {', '.join(parts)}" if parts else ""
+        Args:
+            need: of the run.
+            holders: name of the run that has, or gets before it, a GPU.
+            before: name of the first run before it that names no GPU, and takes the next one that becomes free.
+        """
+        order = f"waits for the run before it: {before}" if before else ""
+        if not need.named:
+            if order and len(self.all - set(holders)) >= need.count:
+                return order
+            return "waits for a free GPU" if need.count == 1 else f"waits for {need.count} free GPUs"
+        by_run: dict[str, list[int]] = {}
+        for gpu in sorted(need.named & set(holders)):
+            by_run.setdefault(holders[gpu], []).append(gpu)
+        parts = [f"{gpu_words(gpus)}: run {name}" for name, gpus in by_run.items()]
+        return f"waits for {', '.join(parts)}" if parts else order
 
 
 def gpu_words(gpus: Iterable[int]) -> str:

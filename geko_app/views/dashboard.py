@@ -36,6 +36,7 @@ from geko_engine.selection.explanation import in_past_tense
 POINT_LIMIT = 2000  # points of a history that a tab draws at first
 QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
 EARLY = ("starting", "downloading", "tokenising")  # nothing is trained yet, so there is nothing to save
+STARTS_NEXT = "starts next"  # a queued run that waits for nothing
 NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
     "run": None,
     "phase": "ready",
@@ -172,7 +173,7 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
 
 def queued_line(place: int, waits: str) -> dict[str, str]:
     """The status bar of a run at `place` of the queue, and what it waits for, such as "after NAME"."""
-    return {"title": queued_title(place), "detail": waits or "starts next", "life": ""}
+    return {"title": queued_title(place), "detail": waits or STARTS_NEXT, "life": ""}
 
 
 def queued_title(place: int) -> str:
@@ -197,9 +198,9 @@ def queued_message(place: int, waits: str) -> str:
 
     Args:
         place: in the queue, from 1.
-        waits: what for, such as "after NAME".
+        waits: what for, such as "after NAME"; "" where it starts next.
     """
-    return f"*{queued_title(place)}, {waits}. It is listed on the Runs page.*"
+    return f"*{queued_title(place)}, {waits or STARTS_NEXT}. It is listed on the Runs page.*"
 
 
 def run_label(entry: RunEntry) -> str:

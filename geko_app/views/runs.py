@@ -27,7 +27,7 @@ from geko_app.runs.live_state import RunState
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, RunFacts
 from geko_app.views.charts import AXES, columns
-from geko_app.views.dashboard import queued_title
+from geko_app.views.dashboard import STARTS_NEXT, queued_title
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
 
@@ -195,7 +195,7 @@ def run_status(facts: RunFacts, place: tuple[int, str] = (0, "")) -> tuple[str, 
     """Title and detail of a run's state; `place` is its place in the queue, and what it waits for."""
     if facts.phase == QUEUED:
         number, waits = place
-        return queued_title(number), waits or "starts next"
+        return queued_title(number), waits or STARTS_NEXT
     if facts.end:
         return end_words(facts.phase, facts.reason)
     title = phase_title(facts.phase)

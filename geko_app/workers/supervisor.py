@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from geko_app.runs.lanes import Gpus, waits_for
+from geko_app.runs.lanes import Gpus
 from geko_app.runs.queue import MARKER, RunQueue, is_queued
 from geko_app.runs.store import RunStore
 from geko_app.workers.gpu_lanes import GpuLanes, given_gpus, names_of_holders
@@ -164,7 +164,8 @@ class Supervisor:
             holders = names_of_holders(
                 [*((name, frozenset([gpu])) for gpu, name in self.gpus_in_use().items()), *before]
             )
-            return len(ahead) + 1, waits_for(self.lanes.need_of(run_id), holders)
+            first = next((name for name, named in before if not named), "")
+            return len(ahead) + 1, self.lanes.waits_for(self.lanes.need_of(run_id), holders, first)
         after = ahead[-1] if ahead else next(iter(self._held()), None)
         return len(ahead) + 1, f"after {self.store.name(after)}" if after else ""
 

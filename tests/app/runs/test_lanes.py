@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from geko_app.runs.lanes import Lanes, Need, gpu_words, waits_for
+from geko_app.runs.lanes import Lanes, Need, gpu_words
 from geko_engine.config.training_args import GEKOTrainingArgs
 
 
@@ -47,10 +47,21 @@ def test_gpus_that_are_not_here_hold_nobody_up() -> None:
 
 
 def test_what_a_run_waits_for_is_in_words() -> None:
-    holders = {0: "first", 1: "first", 2: "second"}
-    assert waits_for(Need(frozenset([0])), holders) == "waits for GPU 0: run first"
-    assert waits_for(Need(frozenset([0, 1, 2, 3])), holders) == "waits for GPUs 0, 1: run first, GPU 2: run second"
-    assert waits_for(Need(), holders) == "waits for a free GPU"
-    assert waits_for(Need(count=2), holders) == "waits for 2 free GPUs"
-    assert waits_for(Need(frozenset([3])), holders) == ""
+    lanes, holders = Lanes(range(4)), {0: "first", 1: "first", 2: "second"}
+    assert lanes.waits_for(Need(frozenset([0])), holders) == "waits for GPU 0: run first"
+    many = lanes.waits_for(Need(frozenset([0, 1, 2, 3])), holders)
+    assert many == "waits for GPUs 0, 1: run first, GPU 2: run second"
+    assert lanes.waits_for(Need(), {**holders, 3: "third"}) == "waits for a free GPU"
+    assert lanes.waits_for(Need(count=2), holders) == "waits for 2 free GPUs"
+    assert lanes.waits_for(Need(frozenset([3])), holders) == ""
     assert gpu_words([1]) == "GPU 1" and gpu_words({2, 0}) == "GPUs 0, 2"
+
+
+def test_a_run_whose_gpus_are_free_says_which_run_it_stands_behind() -> None:
+    lanes, holders = Lanes(range(4)), {0: "first", 1: "first", 2: "second"}
+    order = "waits for the run before it: pair"
+    assert lanes.waits_for(Need(frozenset([3])), holders, "pair") == order
+    assert lanes.waits_for(Need(frozenset([7])), holders, "pair") == order
+    assert lanes.waits_for(Need(), holders, "pair") == order  # GPU 3 is free
+    assert lanes.waits_for(Need(count=2), holders, "pair") == "waits for 2 free GPUs"
+    assert lanes.waits_for(Need(frozenset([0])), holders, "pair") == "waits for GPU 0: run first"

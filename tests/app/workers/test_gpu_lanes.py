@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from geko_app import hardware
+from geko_app.pages.train import queue_message
 from geko_app.runs.store import RunStore
 from geko_app.services import Services
 from geko_app.workers import gpu_lanes
@@ -221,6 +222,22 @@ def test_a_resume_on_the_command_line_frees_the_gpu_that_the_page_gave(
         assert supervisor.gpus_in_use() == {1: store.name(run_id)}
         assert supervisor.given_gpus(run_id) == set()
         assert sees(store, begin(supervisor, config)) == "0"
+
+
+def test_a_run_behind_one_that_takes_any_gpu_says_that_it_waits_for_it(
+    page: Callable[..., Supervisor], store: RunStore, config: RunConfig
+) -> None:
+    supervisor = page(3)
+    begin(supervisor, config, "0")
+    begin(supervisor, config, "1")
+    config.training.num_processes = 2
+    pair = begin(supervisor, config)
+    config.training.num_processes = 1
+    behind = begin(supervisor, config, "2")
+    words = f"waits for the run before it: {store.name(pair)}"
+    assert supervisor.queue_place(pair) == (1, "waits for 2 free GPUs")
+    assert supervisor.queue_place(behind) == (2, words)
+    assert f"Queued #2, {words}." in queue_message(supervisor, behind)
 
 
 def test_numbers_count_among_the_gpus_that_the_page_may_use(
