@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from geko_app.access import Access, AccessMiddleware, is_api, path_below_root
 from geko_app.api import rest
 from geko_app.api.operations import RunOperations
 from geko_app.api.tokens import ApiOptions, ApiToken
+from geko_app.end_signal import EndSignal
 from geko_app.form.roots import AllowedRoots
 from geko_app.pages import frame
 from geko_app.pages.components import SCRIPTS_URL, STATIC
@@ -89,9 +88,7 @@ def serve(options: ServerOptions) -> None:
         RunError: the folder for runs cannot be written.
         OSError: the port cannot be used.
     """
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):  # before the supervisor starts a queued run
-        signal.signal(number, lambda *_: ended.set())
+    ended = EndSignal().install()  # before the supervisor starts a queued run
     supervisor = Supervisor(RunStore(options.runs), gpus=range(len(hardware.visible_gpus())))
     services = Services(
         supervisor, ModelDownloads(supervisor.store.root), FormChecks(options.roots), DataTables(options.roots)
