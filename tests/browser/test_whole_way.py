@@ -14,6 +14,7 @@ from tests.browser.conftest import WAIT, Server
 from tests.browser.test_playground_page import ask, open_page, plain_text
 from tests.browser.test_train_page import fill, start, unfold, wait_for_phase
 from tests.engine.export.conftest import write_base
+from tests.engine.export.test_gguf import llama_cpp
 from tests.engine.hub.test_client import child_environment, folder_files
 from tests.hub_server import HubServer, Repo
 
@@ -50,7 +51,8 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 @pytest.fixture
 def page(browser: Browser, hub: HubServer, tmp_path: Path) -> Iterator[Page]:
-    environment = child_environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
+    converter = llama_cpp(tmp_path / "llama.cpp")
+    environment = child_environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1", LLAMA_CPP_DIR=str(converter))
     server = Server(tmp_path, environment=environment)
     server.start()
     tab = browser.new_page(viewport={"width": 1440, "height": 1000})
@@ -97,6 +99,10 @@ def test_from_a_spreadsheet_to_a_model_on_the_hub(page: Page, hub: HubServer, tm
     card = page.locator(".geko-export")
     card.get_by_role("button", name="Merge into one model").click()
     expect(card).to_contain_text("are the same")
+    card.get_by_role("button", name="GGUF file").click()
+    made = card.locator(".geko-path code").filter(has_text="model.gguf").first
+    expect(made).to_be_visible()
+    assert Path(made.inner_text()).read_bytes() == b"GGUFq8_0"  # by a script in the place of llama.cpp's converter
     card.get_by_role("button", name="Push to the Hub").click()
     card.locator(".e-repo").fill("ada/faq")
     card.locator(".e-token").fill(WRITER)
