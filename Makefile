@@ -89,21 +89,7 @@ assets: $(STAMP)       ## makes the demo model and data anew from their seed
 	$(BIN)/python scripts/make_assets.py
 
 bench: $(STAMP)        ## every benchmark in its small version, into benchmarks/results/small
-	$(BIN)/python -m benchmarks.speed --small
-	$(BIN)/python -m benchmarks.head_shares --small
-	$(BIN)/python -m benchmarks.clock --small
-	$(BIN)/python -m benchmarks.features --small
-	$(BIN)/python -m benchmarks.tokenization --small
-	$(BIN)/python -m benchmarks.scale --small
-	$(BIN)/python -m benchmarks.lora_memory --small
-	$(BIN)/python -m benchmarks.memory_estimate --small
-	$(BIN)/python -m benchmarks.page --small
-	$(BIN)/python -m benchmarks.long_runs --small
-	$(BIN)/python -m benchmarks.start --small
-	$(BIN)/python -m benchmarks.soak --small
-	$(BIN)/python -m benchmarks.savings --small
-	$(BIN)/python -m benchmarks.label_noise --small
-	$(BIN)/python -m benchmarks.plots
+	$(BIN)/python -m benchmarks --small
 
 screenshots: $(STAMP)  ## pictures of the page from a real run
 	$(BIN)/python scripts/screenshots.py
