@@ -22,6 +22,7 @@ WHAT = {
     LOOK: "whose answer is worth a look",
     kinds.CUT_OFF: "whose answer seems to be cut off",
     kinds.REFUSAL: "whose answer declines to answer",
+    kinds.LANGUAGE: "whose answer is in another language than most",
     kinds.NEAR_DUPLICATE: "nearly equal to an earlier one",
     kinds.LENGTH: "with an answer of unusual length",
 }

@@ -14,11 +14,13 @@ import numpy as np
 from geko_engine.exceptions import Stopped
 from geko_engine.quality.answer_checks import cut_off, placeholders, refusals, unusual_lengths
 from geko_engine.quality.label_issues import LIKELY, LOOK, LabelIssues, find_label_issues
+from geko_engine.quality.languages import other_languages
 from geko_engine.quality.near_duplicates import first_near, normalized
 from geko_engine.quality.personal_data import personal_data
 
 CONFLICT, LEAK, PERSONAL, PLACEHOLDER = "conflict", "leak", "personal_data", "placeholder"
-CUT_OFF, REFUSAL, NEAR_DUPLICATE, DUPLICATE, LENGTH = "cut_off", "refusal", "near_duplicate", "duplicate", "length"
+CUT_OFF, REFUSAL, LANGUAGE = "cut_off", "refusal", "language"
+NEAR_DUPLICATE, DUPLICATE, LENGTH = "near_duplicate", "duplicate", "length"
 HIGH, MEDIUM, LOW = 3, 2, 1
 SEVERITY = {
     LIKELY: HIGH,
@@ -29,6 +31,7 @@ SEVERITY = {
     LOOK: MEDIUM,
     CUT_OFF: MEDIUM,
     REFUSAL: MEDIUM,
+    LANGUAGE: MEDIUM,
     NEAR_DUPLICATE: LOW,
     DUPLICATE: LOW,
     LENGTH: LOW,
@@ -111,7 +114,7 @@ def find_data_issues(
     given, said = list(prompts[:MOST_ROWS]), list(answers[:MOST_ROWS])
     prompts, answers = without_frame(given), without_frame(said)
     found: list[Issue] = []
-    for check in (_broken_answers, _personal, _repeated):
+    for check in (_broken_answers, _languages, _personal, _repeated):
         if should_stop():
             raise Stopped
         found += check(prompts, answers)
@@ -149,6 +152,11 @@ def _broken_answers(prompts: Sequence[str], answers: Sequence[str]) -> list[Issu
         kind = "much longer" if lengths[row] > 0 else "much shorter"
         found.append(Issue(row, LENGTH, min(1.0, abs(float(lengths[row])) / 20), note=kind))
     return found
+
+
+def _languages(prompts: Sequence[str], answers: Sequence[str]) -> list[Issue]:
+    found = other_languages(prompts, answers)
+    return [Issue(row, LANGUAGE, probability, note=note) for row, (probability, note) in found.items()]
 
 
 def _personal(prompts: Sequence[str], answers: Sequence[str]) -> list[Issue]:
