@@ -19,6 +19,8 @@ IGNORE_INDEX = -100  # label of a position that is no target, as in transformers
 
 
 NO_LIMIT = 1_000_000_000
+# Share of a run's samples whose number of held-out ones shows when it has trained enough, and the limits of that number.
+JUDGED, FEWEST_JUDGED, MOST_JUDGED = 0.05, 64, 512
 READ = ("input_ids", "labels", "attention_mask")  # keys of a dataset's items
 # What a batch holds for the scorer, and the model never sees: flat positions that predict a target [K], the largest target
 # (no dimension), and the loss weight of each sample [B].
@@ -90,6 +92,11 @@ class TokenizedData:
             self.parts[ids],
             self.digests[ids],
         )
+
+
+def samples_to_judge(count: int) -> int:
+    """Held-out samples that show where the loss of a run on `count` samples is lowest; more would cost compute and say no more."""
+    return round(min(max(JUDGED * count, FEWEST_JUDGED), MOST_JUDGED))
 
 
 def hold_out(data: TokenizedData, ratio: float, seed: int) -> tuple[TokenizedData, TokenizedData]:

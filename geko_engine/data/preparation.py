@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
 from geko_engine.data import token_cache
-from geko_engine.data.batches import TokenizedData, hold_out, overlap, split
+from geko_engine.data.batches import TokenizedData, hold_out, overlap, samples_to_judge, split
 from geko_engine.data.corrected_rows import correct_rows, digests_of_row
 from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
@@ -48,8 +48,7 @@ from geko_engine.exceptions import DataError, Stopped
 from geko_engine.reporting.events import Event, Message, PhaseChanged
 
 FIRST_ROWS = 1000  # are checked before a model is loaded
-HELD_OUT, FEWEST_HELD, MOST_HELD = 0.05, 64, 512  # share and samples that are held out to find the length of a run
-LARGEST_SHARE = 0.2
+LARGEST_SHARE = 0.2  # of the training samples that are held out to find the length of a run
 HOLDS_OUT = (
     "num_epochs = auto holds out {share:.3g} % of the training data, to see when more training no longer helps: give data.eval "
     "to train on all of it."
@@ -222,8 +221,7 @@ def prepare(
 
 def held_out_ratio(count: int) -> float:
     """Share of `count` training samples to hold out where a run needs to find its length: enough to see its loss fall."""
-    wanted = min(max(HELD_OUT * count, FEWEST_HELD), MOST_HELD)
-    return min(wanted / max(1, count), LARGEST_SHARE)
+    return min(samples_to_judge(count) / max(1, count), LARGEST_SHARE)
 
 
 def refuse_unlearnable(config: RunConfig, rendered: RenderedRows, longest: int) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
-from geko_engine.data.batches import as_samples
+from geko_engine.data.batches import as_samples, samples_to_judge
 from geko_engine.exceptions import CheckpointError, ConfigError, RunError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
@@ -49,7 +49,6 @@ from geko_engine.training.trackers import Trackers
 
 Listener = Callable[[Event], None]
 WARMUP_EPOCHS = 3  # the warm-up of a run that finds its length is at most a tenth of so many
-CHECKED = 512  # evaluation samples that the length of a run is judged by, at most
 
 
 class GEKOTrainer:
@@ -343,7 +342,7 @@ class GEKOTrainer:
         """Judge from held-out samples whether the decay begins; counted as compute, as plain training needs none of it."""
         began, samples = time.monotonic(), self.eval_samples
         assert samples is not None, "a run without evaluation data cannot find its length"
-        ids = np.sort(np.random.default_rng(self.args.seed).permutation(len(samples))[:CHECKED])
+        ids = np.sort(np.random.default_rng(self.args.seed).permutation(len(samples))[: samples_to_judge(len(self.samples))])
         with self.ending.weights(self.progress):
             found = self.scans.scores(samples, ids, "")
         self.progress.counter.scan(found.tokens, found.padding, len(ids))
