@@ -223,20 +223,24 @@ def _sizes_on_disk(trainer: Any, dtype: Any) -> dict[str, Callable[[], int]]:
 def _keep_decisions(folder: RunFolder, config: RunConfig) -> None:
     """Copy row flags and corrections, which go on changing, and let the run read the copies; so does a resumed one."""
     data = config.data
+    if data.corrections:
+        if is_main_process():
+            log = expand(data.corrections)
+            _keep_held_out(folder, log.parent)
+            replace_text(folder.used_corrections_path, log.read_text(encoding="utf-8"))
+        data.corrections = str(folder.used_corrections_path)
     if data.row_flags:
         if is_main_process():
             replace_json(folder.used_flags_path, {"rows": read_row_flags(data.row_flags)})
+            _keep_held_out(folder, expand(data.row_flags).parent)
         data.row_flags = str(folder.used_flags_path)
-    if data.corrections:
-        log = expand(data.corrections)
-        held_out = (
-            log.parent / folder.held_out_path.name
-        )  # a run that is corrected goes on with the same evaluation rows
-        if is_main_process():
-            if held_out.is_file() and not folder.held_out_path.exists():
-                replace_text(folder.held_out_path, held_out.read_text(encoding="utf-8"))
-            replace_text(folder.used_corrections_path, log.read_text(encoding="utf-8"))
-        data.corrections = str(folder.used_corrections_path)
+
+
+def _keep_held_out(folder: RunFolder, earlier: Path) -> None:
+    """A run with the corrections or the flags of an earlier one goes on with the evaluation rows of that."""
+    held_out = earlier / folder.held_out_path.name
+    if held_out.is_file() and not folder.held_out_path.exists():
+        replace_text(folder.held_out_path, held_out.read_text(encoding="utf-8"))
 
 
 def _given_checkpoint(config: RunConfig) -> Path | None:

@@ -1,7 +1,11 @@
-"""Runs to offer after a run: its plain baseline, training again with corrections, and what helps if memory ran out. Pure."""
+"""Runs to offer after a run: its plain baseline, training again with corrections or on fewer rows, and what helps if memory ran out.
+
+Pure.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +19,8 @@ from geko_engine.exceptions import RunError
 # forgets more than it gains.
 CORRECTED = ("corrected", "corrected_anew")
 EPOCHS, REPLAYED, OF_RATE = 2, 0.8, 0.1
+CORE_SET, RANDOM_SET = "core_set", "random_set"
+SUBSETS = (CORE_SET, RANDOM_SET)
 HELD_OUT = 0.05  # share of the rows, where the earlier run has found its length by itself
 
 
@@ -37,18 +43,32 @@ class Corrected:
 
 
 @dataclass(frozen=True)
+class Subset:
+    """A part of the rows of a run, for training on it alone.
+
+    Attributes:
+        left_out: file of the rows that are left out, in the folder of the run: it holds out the same evaluation rows then.
+        share: of the training rows that are kept, in (0, 1].
+    """
+
+    left_out: str
+    share: float
+
+
+@dataclass(frozen=True)
 class EndedRun:
     """What decides which runs are offered.
 
     Attributes:
         config: of the run. end: how it ended. field: setting that a failure is blamed on, "" for none.
-        corrected: its corrections; None where they change nothing.
+        corrected: its corrections; None where they change nothing. subset: rows of it to train on; None to train on all.
     """
 
     config: RunConfig
     end: str = ""
     field: str = ""
     corrected: Corrected | None = None
+    subset: Subset | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,28 @@ def _continue_with_corrections(config: RunConfig, run: EndedRun) -> None:
     config.training.learning_rate *= OF_RATE
 
 
+def can_begin_on_part(config: RunConfig) -> bool:
+    """Whether a run with these settings can be run again on a part of its rows.
+
+    One that went on from another run cannot, as its base model has learned its rows, nor one whose flags say which rows are
+    never to be frozen, as there is one file of flags.
+    """
+    return not config.data.replay and not (config.data.row_flags and config.data.flag_action != EXCLUDE)
+
+
+def _train_on_part(config: RunConfig, run: EndedRun) -> None:
+    if run.subset is None:
+        return
+    _use_corrections(config, run)  # what an export of these rows holds
+    config.data.row_flags, config.data.flag_action = run.subset.left_out, EXCLUDE
+    if config.training.max_steps:
+        config.training.max_steps = math.ceil(run.subset.share * config.training.max_steps)
+
+
+def _offers_part(run: EndedRun) -> bool:
+    return run.end == "complete" and run.subset is not None and can_begin_on_part(run.config)
+
+
 VARIANTS: dict[str, Variant] = {
     "control": Variant(
         "Run the baseline",
@@ -131,6 +173,18 @@ VARIANTS: dict[str, Variant] = {
             run.corrected is not None and not run.config.data.replay
         ),  # else its base model has learned these rows
         _use_corrections,
+    ),
+    CORE_SET: Variant(
+        "Train on the core set",
+        "The same run from its base model on these rows alone, for as many epochs: about their share of the compute.",
+        _offers_part,
+        _train_on_part,
+    ),
+    RANDOM_SET: Variant(
+        "Train on a random set",
+        "The same on as many rows, drawn at random from those that the core set was chosen from: what it has to beat.",
+        _offers_part,
+        _train_on_part,
     ),
     "half": Variant(
         "Rerun with half the batch size",
@@ -176,6 +230,13 @@ def changed(run: EndedRun, name: str) -> RunConfig:
         raise RunError(f"There is no way {name!r} to run this again: choose one of {', '.join(VARIANTS)}.")
     if name in CORRECTED and run.corrected is None:
         raise RunError("No row of this run is edited or deleted any more: review its samples first.")
+    if name in SUBSETS and run.subset is None:
+        raise RunError("No rows are chosen for this run: choose them under Core set on the Samples page.")
+    if name in SUBSETS and not can_begin_on_part(run.config):
+        raise RunError(
+            "This run cannot be run again on a part of its rows: it went on from another run (data.replay), or its row flags "
+            "say which rows are never frozen."
+        )
     copy = RunConfig.from_dict(run.config.to_dict())
     VARIANTS[name].change(copy, run)
     copy.training.resume_from_checkpoint = None  # a variant starts from the beginning

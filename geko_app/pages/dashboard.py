@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from geko_app.form.rerun_options import EndedRun, changed
+from geko_app.form.rerun_options import EndedRun, Subset, changed
 from geko_app.pages.components import ServerFunction, int_arg, result_or_error, str_arg
 from geko_app.runs.summary import FactsReader, RunFacts
 from geko_app.samples.correction_log import corrected_rows
@@ -62,12 +63,20 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
     return [figures, pull, runs, stop, resume, variant, partner]
 
 
-def start_variant(supervisor: Supervisor, run_id: str, name: str) -> dict[str, str]:
-    """Start a changed copy of a run, or queue it."""
+def start_variant(
+    supervisor: Supervisor, run_id: str, name: str, subset: Callable[[], Subset] | None = None
+) -> dict[str, str]:
+    """Start a changed copy of a run, or queue it.
+
+    Args:
+        subset: writes the file of the rows that the run is to have; None for all rows.
+    """
 
     def start() -> str:
         folder = supervisor.store.folder(run_id)
-        return supervisor.start(changed(EndedRun(folder.config(), corrected=corrected_rows(folder)), name))
+        part = subset() if subset is not None else None
+        ended = EndedRun(folder.config(), corrected=corrected_rows(folder), subset=part)
+        return supervisor.start(changed(ended, name))
 
     return result_or_error(start)
 

@@ -31,7 +31,7 @@ class Page:
 
 PAGES = (
     Page("Train", train.build, ("form.css", "form_data.css", "preview.css", "dashboard.css", "dashboard_answers.css")),
-    Page("Samples", samples.build, ("samples.css", "review.css")),
+    Page("Samples", samples.build, ("samples.css", "review.css", "core_set.css")),
     Page("Runs", runs.build, ("runs.css",)),
     Page("Playground", playground.build, ("playground.css",)),
 )

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_sentence, str_arg
+from geko_app.pages.core_set import core_set_endpoints, export_core_set
 from geko_app.pages.review import offered_retraining, review_endpoints
 from geko_app.pages.sample_query import query_of
 from geko_app.pages.token_losses import token_loss_endpoints
@@ -49,6 +50,7 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
         *_endpoints(supervisor, store, services.issue_checks),
         *token_loss_endpoints(services.inference, _begin_token_losses(services.inference, store)),
         *review_endpoints(supervisor, store, services.inference),
+        *core_set_endpoints(supervisor, store),
     ]
     page = live_html("samples", endpoints)
     download = gr.DownloadButton(visible=False)
@@ -179,13 +181,16 @@ def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
             if str_arg(query, "kind") == "list":
                 path = Path(folder.name) / f"{samples.folder.id}-suspicious.csv"
                 write_list(sample_views.suspicious_list(samples, flagged_rows(samples.folder)), path)
+                return str(path)
+            if str_arg(query, "kind") == "core_set":
+                path, cut = export_core_set(samples, query, Path(folder.name))
             else:
                 path = Path(folder.name) / f"{samples.folder.id}-cleaned.jsonl"
                 _, cut = write_dataset(samples, path)
-                if cut:
-                    gr.Warning(
-                        f"{cut:,} samples were left out: they are too long, so the run did not keep their whole text."
-                    )
+            if cut:
+                gr.Warning(
+                    f"{cut:,} samples were left out: they are too long, so the run did not keep their whole text."
+                )
         except GekoError as error:
             raise gr.Error(str(error), print_exception=False) from error
         except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,11 @@ def export_sentence(samples: Samples, flagged: int, contents: str = "") -> str:
     )
 
 
-def write_dataset(samples: Samples, path: Path) -> tuple[int, int]:
+def write_dataset(samples: Samples, path: Path, only: Collection[int] | None = None) -> tuple[int, int]:
     """Write the samples that are neither flagged nor deleted to `path`, as JSONL; edited ones as they were edited.
+
+    Args:
+        samples: of the run. path: of the file. only: the row numbers to write; None for all.
 
     Returns:
         (number written, number left out because the run has not kept their whole text).
@@ -102,6 +105,8 @@ def write_dataset(samples: Samples, path: Path) -> tuple[int, int]:
             for values in batch:
                 row, index = rows[index], index + 1
                 made = decided.get(row)
+                if only is not None and row not in only:
+                    continue
                 if row in flagged or (made is not None and made.action == DELETE):
                     continue
                 if values["cut"]:

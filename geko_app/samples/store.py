@@ -191,15 +191,15 @@ class Samples:
     @cached_property
     def issues(self) -> SampleIssues:
         """What a person should look at."""
-        return SampleIssues(self.facts, self.suspects, self.checked, self._kept)
+        return SampleIssues(self.facts, self.suspects, self.checked, self.kept)
 
     @cached_property
     def all_issues(self) -> SampleIssues:
         """The issues as if no sample had been kept by a person."""
         return SampleIssues(self.facts, self.suspects, self.checked)
 
-    @property
-    def _kept(self) -> NDArray[Any]:
+    @cached_property
+    def kept(self) -> NDArray[Any]:
         """Mask [count] of the samples that a person has kept as they are, in this run or before it, and that still are."""
         found = current(log_of(self.folder)).items()
         kept = {row: decision.digest for row, decision in found if decision.action == KEEP}

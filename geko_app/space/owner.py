@@ -25,6 +25,7 @@ READING = frozenset(
     (
         "chart",
         "changes",
+        "core_set",
         "corrections",
         "curves",
         "data_map",

@@ -4,6 +4,7 @@ import { DataMap } from './data_map.js';
 import { fillSelect, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { pollWhileVisible } from './poll.js';
 import { SampleChanges } from './sample_changes.js';
+import { SampleCoreSet } from './sample_core_set.js';
 import { SampleDetail } from './sample_detail.js';
 import { SampleExport } from './sample_export.js';
 import { SampleReview } from './sample_review.js';
@@ -74,6 +75,7 @@ class Samples extends View {
     this.hasPrompts = true;
     this.questions = 0; // pages of the table that were asked for
     this.export = new SampleExport(part);
+    this.coreSet = new SampleCoreSet(part);
     const host = this.hostOfDecisions();
     this.review = new SampleReview(part, host);
     this.detail = new SampleDetail(part, host);
@@ -353,6 +355,7 @@ class Samples extends View {
     this.counts = data.counts;
     this.hasPrompts = this.review.hasPrompts = data.layout !== 'text';
     this.export.show(data);
+    this.coreSet.show(data.run);
     setText(this.q('.m-changed'), data.counts.reviewed ? data.counts.reviewed.toLocaleString('en') : '');
     setText(this.q('.m-check'), data.check);
     this.drawChips(data.buckets, data.filters);

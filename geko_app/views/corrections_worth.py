@@ -40,7 +40,7 @@ def worth_sentence(folder: RunFolder) -> str:
         folder: of the ended run.
     """
     try:
-        config = _config(folder)
+        config = saved_config(folder)
         earlier = RunFolder(expand(config.data.corrections or "").parent)
         if not config.data.corrections or earlier.path.resolve() == folder.path.resolve():
             return ""
@@ -50,7 +50,7 @@ def worth_sentence(folder: RunFolder) -> str:
     if not (counts[REPLACE] or counts[DELETE]):
         return ""
     what = f"{_what(counts[REPLACE], counts[DELETE])}{besides}"
-    share = _compute_share(folder, earlier)
+    share = compute_share(folder, earlier)
     cost = "" if share is None else f", for {100 * share:.0f} % of the compute of the run {earlier.id}"
     try:
         found = compare(load(earlier.evaluation_path), load(folder.evaluation_path))
@@ -59,7 +59,8 @@ def worth_sentence(folder: RunFolder) -> str:
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
 
 
-def _config(folder: RunFolder) -> RunConfig:
+def saved_config(folder: RunFolder) -> RunConfig:
+    """The configuration of a run. Raises ConfigError."""
     return RunConfig.from_yaml(folder.config_path, on_renamed=lambda _sentence: None)
 
 
@@ -69,12 +70,17 @@ def _besides(config: RunConfig, earlier: RunFolder) -> str:
     Raises:
         ConfigError: the configuration of the earlier run cannot be read.
     """
-    now, before = flat(config.to_dict()), flat(_config(earlier).to_dict())
-    changed = {name for name in now if now[name] != before[name]}
+    changed = changed_settings(config, saved_config(earlier))
     if changed <= APART:
         return ""
     goes_on = _same(config.data.replay, earlier.path) and _same(config.model.name, earlier.model_path)
     return " and further training" if goes_on and changed <= FURTHER else " and other settings"
+
+
+def changed_settings(now: RunConfig, before: RunConfig) -> set[str]:
+    """Dotted keys of the settings in which two configurations differ."""
+    values, others = flat(now.to_dict()), flat(before.to_dict())
+    return {name for name in values if values[name] != others[name]}
 
 
 def _same(name: str | None, path: Path) -> bool:
@@ -106,7 +112,7 @@ def _gain(found: PairedDifference) -> str:
     )
 
 
-def _compute_share(folder: RunFolder, earlier: RunFolder) -> float | None:
+def compute_share(folder: RunFolder, earlier: RunFolder) -> float | None:
     """Compute of a run as a share of the earlier one's: a token forward counts 1, backward 2; None where it is not known."""
     spent, before = (_compute(_report(run)) for run in (folder, earlier))
     return spent / before if spent and before else None

@@ -16,6 +16,7 @@ from geko_app.formatting import (
 )
 from geko_app.runs.live_state import Snapshot
 from geko_app.samples.correction_log import corrected_rows
+from geko_app.views.core_set import verdict
 from geko_app.views.corrections_worth import worth_sentence
 from geko_app.workers.inference_jobs import models_of
 from geko_engine.runs.folder import RunFolder
@@ -46,7 +47,7 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         "model": model,
         "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
         "variants": [] if disk_is_full else _offered(snapshot, folder),
-        "worth": worth_sentence(folder),
+        "worth": verdict(folder) or worth_sentence(folder),
         "room": disk_is_full,
     }
 

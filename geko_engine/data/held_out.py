@@ -1,4 +1,4 @@
-"""Rows that a run held out of its training data, so that a run that goes on from it holds out the same ones.
+"""Rows that a run held out of its training data, so that a run made from it (data.replay, corrections, row flags) holds out the same.
 
 held_out.json   {"texts": [...]}: a digest of the text of each, in hexadecimal digits; written by runs that held rows out
 
@@ -29,11 +29,11 @@ def held_out_before(config: RunConfig, rendered: RenderedRows) -> frozenset[int]
     """Numbers, from 0, of the rows that the run held out which this one goes on from; none where it wants none itself.
 
     Args:
-        config: names that run by data.replay or data.corrections.
+        config: names that run by data.replay, data.corrections or data.row_flags.
         rendered: all rows of the training data.
     """
     folders = [expand(config.data.replay)] if config.data.replay else []
-    folders += [expand(config.data.corrections).parent] if config.data.corrections else []
+    folders += [expand(file).parent for file in (config.data.corrections, config.data.row_flags) if file]
     texts = {text for folder in folders for text in _read(folder / NAME)} if wants_held_out(config) else set()
     if not texts:
         return frozenset()

@@ -44,13 +44,16 @@ def test_a_run_out_of_memory_offers_what_is_not_on_yet() -> None:
 def test_a_variant_begins_anew_and_nothing_else_changes() -> None:
     config = RunConfig.from_dict({"training": {"resume_from_checkpoint": "x"}})
     for name in VARIANTS:
-        if name in rerun_options.CORRECTED:
+        if name in (*rerun_options.CORRECTED, *rerun_options.SUBSETS):
             continue
         copy = changed(config, name)
         assert copy.training.resume_from_checkpoint is None and copy.training.seed == config.training.seed
         assert copy.data == config.data and copy.model == config.model
     for name in rerun_options.CORRECTED:
         with pytest.raises(RunError, match="No row of this run is edited"):
+            changed(config, name)
+    for name in rerun_options.SUBSETS:
+        with pytest.raises(RunError, match="No rows are chosen"):
             changed(config, name)
     with pytest.raises(RunError, match="no way 'nothing'"):
         changed(config, "nothing")

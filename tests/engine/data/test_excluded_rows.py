@@ -17,6 +17,7 @@ from geko_engine.exceptions import DataError
 from geko_engine.preflight.checks import preflight
 from geko_engine.preflight.preview import preview
 from geko_engine.run import run
+from geko_engine.runs.evaluation_scores import load
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.sample_records import SampleStates
@@ -142,3 +143,22 @@ def test_a_run_never_freezes_flagged_rows_and_freezes_their_equals(
     states.load(folder.samples_path)
     frozen = states.bucket == Bucket.FREEZE  # every second row is easy, on both sides
     assert not frozen[:32].any() and frozen[32:].any()
+
+
+def test_a_run_with_the_flags_of_an_earlier_one_holds_out_the_same_rows(tmp_path: Path, model_folder: Path) -> None:
+    texts = [{"prompt": f"say {n % 2} and not {n}", "completion": str(n % 2)} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+    values: dict[str, Any] = {"model": {"name": str(model_folder)}, "training": {"num_epochs": 1, "batch_size": 8}}
+    values["data"] = {"train": str(tmp_path / "rows.jsonl"), "eval_ratio": 0.25}
+    values["output_dir"] = str(tmp_path / "runs")
+    first = RunFolder.create(RunConfig.from_dict(values))
+    run(first)
+    rows = load_file(first.rows_path)["row"].tolist()
+    assert len(rows) == 45
+    config = RunConfig.from_dict(values)
+    config.data.row_flags, config.data.flag_action = flags(first.path, *rows[:30]), "exclude"
+    later = RunFolder.create(config)
+    run(later)
+    assert load_file(later.rows_path)["row"].tolist() == rows[30:]
+    scores = [sorted(load(folder.evaluation_path)["digest"].tolist()) for folder in (first, later)]
+    assert scores[0] == scores[1] and len(scores[0]) == 15

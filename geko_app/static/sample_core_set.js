@@ -1,0 +1,105 @@
+// The card "Core set": how large it is, what runs on it have shown, downloading it and training on it.
+
+import { button, node, openPage, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+
+/**
+ * @typedef {object} CoreSet
+ * @property {string} sentence why there is none; "" otherwise
+ * @property {string} size
+ * @property {string} verdict what a run on it has shown, or that none has
+ * @property {boolean} checked
+ * @property {number} percent of the rows
+ * @property {import('./sample_export.js').Variant[]} runs
+ */
+
+export class SampleCoreSet extends View {
+  /** @param {import('./dom.js').Part} part */
+  constructor(part) {
+    super(part);
+    this.run = '';
+    /** @type {number | null} */
+    this.percent = null; // null: by the record
+    this.questions = 0; // so that a late answer replaces no later one
+    this.card = this.find('.k-card', HTMLDetailsElement);
+    this.card.ontoggle = () => this.load();
+    const given = this.input('.k-percent');
+    given.onchange = () => this.choose(given.value ? given.valueAsNumber : null);
+    this.q('.k-default').onclick = () => this.choose(null);
+    this.q('.k-download').onclick = () => this.trigger('download', { kind: 'core_set', ...this.query() });
+  }
+
+  query() {
+    return { run: this.run, percent: this.percent };
+  }
+
+  /** @param {number | null} percent */
+  choose(percent) {
+    this.percent = percent;
+    this.load();
+  }
+
+  /** @param {string} run */
+  show(run) {
+    if (run !== this.run) this.percent = null;
+    this.run = run;
+    this.load();
+  }
+
+  /** Nothing is asked while the card is closed. */
+  async load() {
+    if (!this.card.open || !this.run) return;
+    this.questions += 1;
+    const question = this.questions;
+    try {
+      const data = await this.server.core_set(this.query());
+      if (question === this.questions) this.draw(data);
+    } catch {
+      this.showError('.k-error', SERVER_UNREACHABLE);
+    }
+  }
+
+  /** @param {CoreSet} data */
+  draw({ sentence, size, verdict, checked, percent, runs }) {
+    this.showError('.k-error', sentence);
+    this.q('.k-about').hidden = this.q('.k-verdict').hidden = Boolean(sentence);
+    this.button('.k-download').disabled = Boolean(sentence);
+    this.q('.k-runs').hidden = Boolean(sentence);
+    if (sentence) return;
+    if (document.activeElement !== this.input('.k-percent')) this.input('.k-percent').value = String(percent);
+    setText(this.q('.k-about'), size);
+    setText(this.q('.k-verdict'), verdict);
+    this.q('.k-verdict').classList.toggle('checked', checked);
+    this.q('.k-runs').replaceChildren(...runs.map((variant) => this.runRow(variant)));
+  }
+
+  /** @param {import('./sample_export.js').Variant} variant */
+  runRow({ name, label, why }) {
+    const row = node('div', 'm-variant');
+    row.append(
+      button(label, '', (event) => this.train(name, event)),
+      node('p', 'geko-hint', why),
+    );
+    return row;
+  }
+
+  /**
+   * Starts the run, or queues it, and shows it.
+   * @param {string} name
+   * @param {MouseEvent} event
+   */
+  async train(name, { currentTarget }) {
+    const pressed = /** @type {HTMLButtonElement} */ (currentTarget);
+    pressed.disabled = true;
+    let error = SERVER_UNREACHABLE;
+    try {
+      ({ error } = (await this.server.train_on_set({ ...this.query(), name })) ?? { error });
+    } catch {
+      // The sentence is there already.
+    }
+    pressed.disabled = false;
+    this.showError('.k-error', error);
+    if (error) return;
+    sessionSetting('geko-shown', '');
+    openPage('Train');
+  }
+}

@@ -1,0 +1,131 @@
+"""What a core set is worth, by runs on it and on a random set of its size; and what its card says before. Reads files, knows no page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from geko_app.form.rerun_options import CORE_SET, RANDOM_SET, SUBSETS, EndedRun, offered
+from geko_app.formatting import format_loss
+from geko_app.samples.core_set import (
+    SubsetFile,
+    core_set,
+    read_subset,
+    rows_of_set,
+    runs_on,
+    subset_file,
+)
+from geko_app.samples.store import Samples
+from geko_app.views.corrections_worth import APART, changed_settings, compute_share, saved_config
+from geko_app.views.paired import CAUTION
+from geko_engine.exceptions import GekoError
+from geko_engine.runs.evaluation_scores import Difference, PairedDifference, compare, load
+from geko_engine.runs.folder import RunFolder
+from geko_engine.storage.user_paths import expand
+
+NAMES = {CORE_SET: "core set", RANDOM_SET: "random set"}
+OTHER = {CORE_SET: RANDOM_SET, RANDOM_SET: CORE_SET}
+BY_THE_SET = APART | {"data.row_flags", "data.flag_action", "training.max_steps"}
+NOT_COMPARED = "What it is worth is not known: both runs need the same evaluation rows (data.eval or data.eval_ratio)."
+NO_OTHER = "No run on a {} of the same size is complete yet, so it is not known whether the choice of the rows matters."
+UNCHECKED = "Not checked by a run yet: whether these rows reach the evaluation loss of all rows is not known."
+NO_TEXT_CHECK = " The check of the texts has not ended yet, so likely mislabeled rows and near-duplicates may be in it."
+
+
+def verdict(folder: RunFolder) -> str:
+    """What a run on a core set or a random set reached, against the run on all rows and the other set; "" for other runs.
+
+    Args:
+        folder: of the ended run.
+    """
+    try:
+        config = saved_config(folder)
+        file = read_subset(expand(config.data.row_flags)) if config.data.row_flags else None
+        if file is None:
+            return ""
+        others = changed_settings(config, saved_config(file.source)) - BY_THE_SET
+    except (GekoError, ValueError):  # the latter for a path that no system has
+        return ""
+    cost = compute_share(folder, file.source)
+    spent = "" if cost is None else f", {100 * cost:.0f} % of the compute of the run {file.source.id}"
+    what = f"{NAMES[file.kind].capitalize()} of {_size(file)}{spent}"
+    found = _compared(file.source, folder)
+    if found is None:
+        return f"{what}. {NOT_COMPARED}"
+    besides = f" Other settings were changed too: {', '.join(sorted(others))}." if others else ""
+    against = f"{what}: {_difference(found)} than on all rows: {_judged(found.loss)}."
+    return f"{against}{besides} {_beside(folder, file)} {CAUTION}"
+
+
+def _beside(folder: RunFolder, file: SubsetFile) -> str:
+    """What the newest run on the other set of the same size reached."""
+    name = NAMES[OTHER[file.kind]]
+    files = [path.name for path in file.source.path.glob(f"{OTHER[file.kind]}-{file.kept}-*.json")]
+    for other in runs_on(folder.path.parent, files):
+        against_all, against_it = _compared(file.source, other), _compared(other, folder)
+        if against_all is not None and against_it is not None:
+            return (
+                f"The {name} of the same size (run {other.id}): {_difference(against_all)} than on all rows; against it, this "
+                f"one's loss is {_change(against_it.loss)}: {_judged(against_it.loss)}."
+            )
+    return NO_OTHER.format(name)
+
+
+def _compared(first: RunFolder, second: RunFolder) -> PairedDifference | None:
+    try:
+        return compare(load(first.evaluation_path), load(second.evaluation_path))
+    except GekoError:
+        return None
+
+
+def _size(file: SubsetFile) -> str:
+    return f"{file.kept:,} rows ({100 * file.share:.0f} % of the data)"
+
+
+def _difference(found: PairedDifference) -> str:
+    return f"evaluation loss {_change(found.loss, ', 95 % interval')} on {found.rows:,} evaluation rows"
+
+
+def _change(loss: Difference, interval: str = "") -> str:
+    change = "lower" if loss.value < 0 else "higher"
+    return f"{format_loss(abs(loss.value))} {change} (± {format_loss(loss.margin)}{interval})"
+
+
+def _judged(loss: Difference) -> str:
+    if not loss.is_clear:
+        return "no clear difference"
+    return "better" if loss.value < 0 else "worse"
+
+
+def overview(samples: Samples, share: float | None) -> dict[str, Any]:
+    """The core set of a run for its card: its size, what is known of it, and the runs that would check it.
+
+    Args:
+        samples: of the run. share: of its rows, in (0, 1]; None for those that carried the training.
+
+    Raises:
+        RunError: no core set can be chosen; the message says why.
+    """
+    chosen = core_set(samples, share)
+    files = {kind: subset_file(samples, rows_of_set(samples, chosen, kind), kind) for kind in SUBSETS}
+    checked = checks(samples.folder, files[CORE_SET])
+    end = status.end if (status := samples.folder.status()) is not None else ""
+    run = EndedRun(samples.config, end, subset=files[CORE_SET].as_subset)
+    runs = [variant for variant in offered(run) if variant["name"] in SUBSETS]
+    note = "" if samples.checked is not None else NO_TEXT_CHECK
+    return {
+        "size": f"{_size(files[CORE_SET])}; by the record, {chosen.carried:,} of {samples.count:,} samples carried the training.{note}",
+        "verdict": " ".join(checked) or UNCHECKED,
+        "checked": bool(checked),
+        "percent": round(100 * files[CORE_SET].share, 1),
+        "runs": runs,
+    }
+
+
+def checks(folder: RunFolder, file: SubsetFile) -> Sequence[str]:
+    """What the newest complete run on a set has shown; empty without one.
+
+    Args:
+        folder: of the run whose rows they are. file: of the set.
+    """
+    return [f"Checked by the run {run.id}. {verdict(run)}" for run in runs_on(folder.path.parent, [file.path.name])[:1]]
