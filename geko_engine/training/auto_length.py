@@ -17,7 +17,7 @@ import numpy as np
 FIRST_CHECK = 0.3  # epochs
 GROWTH = 1.12  # of the run from one check to the next
 FITTED = 7  # checks that the parabola goes through
-REACH = 1.1  # of the run: the decay begins when the lowest point is no further ahead
+REACH = 1.2  # of the run: the decay begins when the lowest point is no further ahead
 DECAY = 0.5  # steps of the decay, as a share of those before it
 RATE = 0.7  # of the peak learning rate, until the decay
 RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance
