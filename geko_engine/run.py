@@ -295,6 +295,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     from geko_engine.models.lora import lora_config_for
     from geko_engine.models.precision import check_precision, set_thread_count, weights_dtype
     from geko_engine.models.saving import set_end_token
+    from geko_engine.runs.issue_check import listed_ids
     from geko_engine.runs.sample_record_writer import (
         SampleRecordWriter,
         write_held_out_rows,
@@ -358,6 +359,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
     trainer.general_samples = retention_samples(config, tokenizer, longest_input(model.config), stop)
     _listen_for_answers(trainer, tokenizer, config, prepared, emit, stop)
     trainer.log_position = folder.last_seq
+    trainer.scans.listed = lambda: listed_ids(folder, trainer.states.count)
     trainer.states.never_freeze[:] = prepared[0].never_freeze
     dtype = settings.dtype if config.model.dtype == "auto" else None
     return trainer, record_writer, dtype

@@ -141,6 +141,11 @@ class Session:
         if not state.finished:
             self._begin_epoch()
 
+    def end(self) -> None:
+        """Look once more at what will be listed, after a training that is complete, with the weights that it ends with."""
+        if self.is_complete:
+            self._scan_if_asked(When.RUN_END)
+
     def show_training(self) -> None:
         """Say that the training goes on, after an evaluation or a scan."""
         self.emit(PhaseChanged("training", f"epoch {self.state.epoch + 1} of {self.info.epochs}"))

@@ -250,6 +250,9 @@ class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers has no t
             control.should_save |= ends_early and args.save_strategy == "steps"
             control.should_training_stop = True
 
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer.session.end()
+
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         trainer = self._trainer
         if trainer.is_in_train and "eval_loss" in (metrics or {}):

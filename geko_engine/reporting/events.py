@@ -15,6 +15,7 @@ The training loop, with the place where each event is emitted:
             CheckpointSaved, Evaluated         # when due
         EpochEnded, Answered
         Evaluated
+    PhaseChanged("scanning"), listed samples   # with the weights that are saved; forward only, counted
     PhaseChanged("saving"), save -> ModelSaved
     RunEnded
 """

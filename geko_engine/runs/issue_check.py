@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geko_engine.quality.issues import KINDS, DataIssues, Issue, find_data_issues
+from geko_engine.quality.label_issues import GRADES
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_pairs import read_pairs
 from geko_engine.storage.atomic_files import replace_json
@@ -58,6 +62,13 @@ def check_run(folder: RunFolder) -> DataIssues:
     values = {"format": FORMAT, "samples": len(pairs), "labels": labels, "notes": found.notes, "issues": listed}
     replace_json(issues_path(folder), values)
     return found
+
+
+def listed_ids(folder: RunFolder, samples: int) -> NDArray[Any]:
+    """Ids of the samples whose answer is probably wrong by their text, [n]; none where that has not been checked yet."""
+    found = read_issues(folder, samples)
+    ids = [issue.row for issue in found.issues if issue.kind in GRADES] if found else []
+    return np.array(ids, np.int64)
 
 
 def read_issues(folder: RunFolder, samples: int) -> StoredIssues | None:

@@ -5,6 +5,7 @@ Composes the rules of this package, one a file; a new rule is a file of its own 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from geko_engine.config.selection import GEKOConfig
 from geko_engine.selection.curriculum import MountainCurriculum, Phase
 from geko_engine.selection.epoch_plan import Plan, choose_rechecks, is_full_epoch, is_mastered, plan_epoch
 from geko_engine.selection.explanation import criterion_sentence, predicted_sentence
+from geko_engine.selection.final_look import final_request, looked_at_again
 from geko_engine.selection.known_prediction import KnownPrediction
 from geko_engine.selection.label_noise import NoiseEvidence, loss_outliers
 from geko_engine.selection.mastery import MASTERY_CRITERIA
@@ -34,6 +36,8 @@ class BucketPolicy(UniformPolicy):
         self._shared_draws = False  # but in a run that version 1 began
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
+        if when is When.RUN_END:
+            return final_request(self.states, self.listed) if self.epoch else None
         if when is not When.EPOCH_START:
             return None
         ids = choose_rechecks(self.states, self.config, epoch=self.epoch, seed=self.seed)
@@ -41,7 +45,9 @@ class BucketPolicy(UniformPolicy):
 
     def scanned(self, request: ScanRequest, signals: SampleSignals) -> None:
         finite = np.isfinite(signals.loss)
-        self._record(request.ids[finite], signals.of(finite), trained=False)
+        ids, found = request.ids[finite], signals.of(finite)
+        with looked_at_again(self.states, ids) if request.at_end else nullcontext():
+            self._record(ids, found, trained=False)
 
     def _plan(self, epoch: EpochInfo) -> Plan | None:
         config, states = self.config, self.states
@@ -162,7 +168,7 @@ class GekoPolicy(BucketPolicy):
         self.stability = Stability(config, samples, self.states, seed=self.seed, epochs=self.epochs, agree=self.agree)
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
-        if when is When.EPOCH_START:
+        if when in (When.EPOCH_START, When.RUN_END):
             return super().scan_request(when)
         if when is When.STEP:
             ids = self.stability.first_scan(self.plan, steps_done, epoch=self.epoch, since=self.epoch_start_step)

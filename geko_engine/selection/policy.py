@@ -20,6 +20,8 @@ A loop drives a policy like this:
         if request := policy.scan_request(When.EPOCH_END):
             policy.scanned(request, scores)
         policy.end_epoch()
+    if request := policy.scan_request(When.RUN_END):
+        policy.scanned(request, scores of the weights that the run is saved with)
 
 `tests/engine/selection/test_foreign_loop.py` is such a loop in plain PyTorch.
 """
@@ -45,6 +47,7 @@ class When(Enum):
     EPOCH_START = "epoch_start"
     STEP = "step"
     EPOCH_END = "epoch_end"
+    RUN_END = "run_end"  # the weights are those that the run is saved with
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ class ScanRequest:
 
     Attributes:
         ids: sample ids [n], ascending. with_tokens: whether target_probabilities are needed.
+        at_end: whether the samples are looked at once more because a person will read about them, and not to be trained on.
         phase, message: how it is shown to the user; "" for a scan too short to be shown.
     """
 
     ids: NDArray[Any]
     with_tokens: bool = False
+    at_end: bool = False
     phase: str = ""
     message: str = ""
 
@@ -121,11 +126,13 @@ class SelectionPolicy(Protocol):
 
     Attributes:
         states, history: the record of every sample, and its path over the epochs.
+        listed: ids of samples that a person will see for what their texts are like; set by whoever knows, scored at RUN_END.
         plan: the plan of the present epoch, None between epochs. reason: why there is no plan.
     """
 
     states: SampleStates
     history: History
+    listed: NDArray[Any]
     plan: Plan | None
     reason: str
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.config.selection import GEKOConfig
@@ -50,6 +51,7 @@ class UniformPolicy:
         self.step_size, self.batch_size, self.agree = step_size, batch_size, agree
         self.group_by_length = group_by_length
         self.states, self.history = SampleStates(len(samples)), History(len(samples))
+        self.listed: NDArray[Any] = np.zeros(0, np.int64)
         self.plan: Plan | None = None
         self.reason = ""
         self.epoch, self.epoch_start_step, self.step = 0, 0, 0

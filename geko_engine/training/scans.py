@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from geko_engine.reporting.events import Event, PhaseChanged
+from geko_engine.exceptions import Stopped
+from geko_engine.reporting.events import Event, Message, PhaseChanged
 from geko_engine.scoring.evaluation import SampleScores, in_id_order
 from geko_engine.selection.policy import SampleSignals, SelectionPolicy, When
 from geko_engine.training.engine import TrainingEngine
@@ -22,10 +24,14 @@ class Scans:
 
     Args:
         emit: called with the events of a scan. should_stop: asked before each batch.
+
+    Attributes:
+        listed: gives the ids of samples that are listed for what their texts are like, [n]; the first process decides.
     """
 
     def __init__(self, engine: TrainingEngine, emit: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
         self._engine, self._emit, self._should_stop = engine, emit, should_stop
+        self.listed: Callable[[], NDArray[Any]] = lambda: np.zeros(0, np.int64)
 
     def scores(
         self, samples: Any, ids: NDArray[Any], phase: str, message: str = "", *, with_tokens: bool = False
@@ -56,3 +62,14 @@ class Scans:
             request,
             SampleSignals(found.loss, found.correct, found.confidence, found.min_target_probability, found.probability),
         )
+
+    def at_end(self, policy: SelectionPolicy, samples: Any, progress: TrainerState) -> None:
+        """Score what will be listed once more, with the weights that the run is saved with; counted as compute.
+
+        A stop leaves the record as it is: the run has ended all the same.
+        """
+        policy.listed = self._engine.gather(self.listed())[0]
+        try:
+            self.for_policy(policy, samples, progress, When.RUN_END)
+        except Stopped:
+            self._emit(Message("Stopped before the listed samples were scored once more: they show their last visit."))

@@ -220,6 +220,8 @@ class GEKOTrainer:
             self._save_periodic()
         if self._deliver() and self.eval_samples is not None:
             self.evaluate()
+        self.scans.at_end(self.policy, self.samples, self.progress)
+        self._tick()
         return self.get_efficiency_report("complete")
 
     def _deliver(self) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from geko_app.runs.store import RunStore
-from geko_engine.quality.issues import DUPLICATE
-from geko_engine.runs.issue_check import check_run, issues_path, read_issues
+from geko_engine.quality.issues import DUPLICATE, Issue
+from geko_engine.quality.label_issues import LIKELY, LOOK
+from geko_engine.runs.issue_check import check_run, issues_path, listed_ids, read_issues
 from geko_engine.runs.sample_pairs import prompt_and_answer, read_pairs
-from tests.app.sample_runs import new_run, write_texts
+from tests.app.sample_runs import new_run, write_issues, write_texts
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
@@ -52,6 +53,13 @@ def test_an_issue_of_a_sample_that_is_not_there_is_damage(tmp_path: Path) -> Non
     for strange in ([99, DUPLICATE, 1.0, 0, ""], [1, DUPLICATE, 1.0, 99, ""], [1, "no such kind", 1.0, 0, ""]):
         issues_path(folder).write_text(json.dumps({**values, "issues": [strange]}), encoding="utf-8")
         assert read_issues(folder, 8) is None
+
+
+def test_a_run_knows_which_samples_are_listed_for_their_answers(tmp_path: Path) -> None:
+    folder = new_run(RunStore(tmp_path), count=8)
+    assert listed_ids(folder, 8).tolist() == []
+    write_issues(folder, 8, [Issue(5, LIKELY, 0.9), Issue(2, LOOK, 0.3), Issue(1, DUPLICATE, other=0)])
+    assert sorted(listed_ids(folder, 8).tolist()) == [2, 5] and listed_ids(folder, 9).tolist() == []
 
 
 def test_prompt_and_answer_of_each_layout(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def foreign_loop(model: torch.nn.Module, data: Any, config: GEKOConfig, args: An
             policy.observe(ids, SampleSignals(loss, correct > 0.5, confidence, smallest), step)
         look(When.EPOCH_END)
         policy.end_epoch()
+    look(When.RUN_END)
     return policy
 
 
