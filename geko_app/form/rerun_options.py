@@ -176,7 +176,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     CORE_SET: Variant(
         "Train on the core set",
-        "The same run from its base model on these rows alone, for as many epochs: about their share of the compute.",
+        "The same run from its base model on these rows alone, for as many epochs.",
         _offers_part,
         _train_on_part,
     ),

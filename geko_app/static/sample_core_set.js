@@ -20,12 +20,12 @@ export class SampleCoreSet extends View {
     /** @type {number | null} */
     this.percent = null; // null: by the record
     this.questions = 0; // so that a late answer replaces no later one
-    this.card = this.find('.k-card', HTMLDetailsElement);
+    this.card = this.find('.core-card', HTMLDetailsElement);
     this.card.ontoggle = () => this.load();
-    const given = this.input('.k-percent');
+    const given = this.input('.core-percent');
     given.onchange = () => this.choose(given.value ? given.valueAsNumber : null);
-    this.q('.k-default').onclick = () => this.choose(null);
-    this.q('.k-download').onclick = () => this.trigger('download', { kind: 'core_set', ...this.query() });
+    this.q('.core-default').onclick = () => this.choose(null);
+    this.q('.core-download').onclick = () => this.trigger('download', { kind: 'core_set', ...this.query() });
   }
 
   query() {
@@ -54,22 +54,22 @@ export class SampleCoreSet extends View {
       const data = await this.server.core_set(this.query());
       if (question === this.questions) this.draw(data);
     } catch {
-      this.showError('.k-error', SERVER_UNREACHABLE);
+      this.showError('.core-error', SERVER_UNREACHABLE);
     }
   }
 
   /** @param {CoreSet} data */
   draw({ sentence, size, verdict, checked, percent, runs }) {
-    this.showError('.k-error', sentence);
-    this.q('.k-about').hidden = this.q('.k-verdict').hidden = Boolean(sentence);
-    this.button('.k-download').disabled = Boolean(sentence);
-    this.q('.k-runs').hidden = Boolean(sentence);
+    this.showError('.core-error', sentence);
+    this.q('.core-about').hidden = this.q('.core-verdict').hidden = Boolean(sentence);
+    this.button('.core-download').disabled = Boolean(sentence);
+    this.q('.core-runs').hidden = Boolean(sentence);
     if (sentence) return;
-    if (document.activeElement !== this.input('.k-percent')) this.input('.k-percent').value = String(percent);
-    setText(this.q('.k-about'), size);
-    setText(this.q('.k-verdict'), verdict);
-    this.q('.k-verdict').classList.toggle('checked', checked);
-    this.q('.k-runs').replaceChildren(...runs.map((variant) => this.runRow(variant)));
+    if (document.activeElement !== this.input('.core-percent')) this.input('.core-percent').value = String(percent);
+    setText(this.q('.core-about'), size);
+    setText(this.q('.core-verdict'), verdict);
+    this.q('.core-verdict').classList.toggle('checked', checked);
+    this.q('.core-runs').replaceChildren(...runs.map((variant) => this.runRow(variant)));
   }
 
   /** @param {import('./sample_export.js').Variant} variant */
@@ -97,7 +97,7 @@ export class SampleCoreSet extends View {
       // The sentence is there already.
     }
     pressed.disabled = false;
-    this.showError('.k-error', error);
+    this.showError('.core-error', error);
     if (error) return;
     sessionSetting('geko-shown', '');
     openPage('Train');

@@ -34,6 +34,29 @@ def shown_rows(page: Page) -> list[str]:
     return page.locator("#geko-samples tbody tr td:nth-child(2)").all_inner_texts()
 
 
+def test_a_core_set_is_downloaded_as_unchecked_at_the_size_that_is_given(page: Page, server: Server) -> None:
+    new_run(RunStore(server.folder / "runs"), count=120, epochs=3)
+    page.reload()
+    show_samples(page)
+    page.locator(".core-card summary").click()
+    expect(page.locator(".core-about")).to_contain_text("30 rows (25 % of the data)")
+    expect(page.locator(".core-verdict")).to_contain_text("Not checked by a run yet")
+    page.locator(".core-percent").fill("50")
+    page.locator(".core-percent").press("Enter")
+    expect(page.locator(".core-about")).to_contain_text("60 rows (50 % of the data)")
+    with page.expect_download() as download:
+        page.locator(".core-download").click()
+    assert download.value.suggested_filename.endswith("-core-set-60-not-checked-by-a-run.jsonl")
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 60 and {"prompt": "question 2", "completion": "answer 2"} in map(json.loads, lines)
+    page.locator(".core-percent").fill("200")
+    page.locator(".core-percent").press("Enter")
+    expect(page.locator(".core-error")).to_contain_text("The size 200 is no percentage")
+    expect(page.locator(".core-download")).to_be_disabled()
+    page.locator(".core-default").click()
+    expect(page.locator(".core-about")).to_contain_text("30 rows (25 % of the data)")
+
+
 def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     page: Page, server: Server, browser: Browser
 ) -> None:
