@@ -202,6 +202,7 @@ FIELDS: tuple[FormField, ...] = (
         ("training.compile_model", "torch.compile", "check"),
         ("training.auto_find_batch_size", "Auto-reduce batch size on OOM", "check"),
         ("training.group_by_length", "Group by length", "check"),
+        ("training.padding_free", "Padding-free batches", "choice"),
         ("training.max_tokens_per_batch", "Max tokens per batch (0: by samples)", "integer"),
         ("training.num_processes", "Processes", "integer", *NUMBER_PAIR),
         ("training.gpu_ids", "GPUs", "text", "the first ones", True),

@@ -99,7 +99,8 @@ def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Prob
         problems: receives (dotted field, message) for unknown keys and unreadable values, which keep their default.
     """
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls) if f.metadata.get("spec")}
+    specs: dict[str, Spec] = {f.name: f.metadata["spec"] for f in dataclasses.fields(cls) if f.metadata.get("spec")}
+    known = set(specs)
     accepted: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
@@ -107,10 +108,15 @@ def build(cls: type, values: Mapping[str, Any], prefix: str, problems: list[Prob
             problems.append((prefix + name, unknown_key(name, known)))
             continue
         try:
-            accepted[key] = convert(value, hints[key])
+            accepted[key] = convert(_on_or_off(value, specs[key]), hints[key])
         except (TypeError, ValueError):
             problems.append((prefix + key, _unreadable(value, hints[key])))
     return cls(**accepted)
+
+
+def _on_or_off(value: Any, spec: Spec) -> Any:
+    """The word that YAML read as a truth value, where it is one of the choices."""
+    return ("on" if value else "off") if isinstance(value, bool) and {"on", "off"} <= set(spec.choices) else value
 
 
 def unknown_key(key: str, known: set[str]) -> str:

@@ -30,7 +30,9 @@ TRACKERS = {  # name -> the package that it needs
 ALL_GPUS = "all"
 FSDP = ("none", "full_shard")
 SHARDED_OPTIMIZERS = (ADAMW, "sgd")  # whose state is shared out with the weights
-AUTO = "auto"  # num_epochs: the run finds its length by itself
+AUTO = "auto"  # num_epochs: the run finds its length by itself; padding_free: it chooses
+ON = "on"
+PADDING_FREE = (AUTO, ON, "off")
 EVAL_LOSS, EXACT_MATCH = "eval_loss", "exact_match"
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
 
@@ -196,6 +198,13 @@ class GEKOTrainingArgs:
         True,
         "Put samples of similar length into one batch.",
         "Much less padding, so steps are faster. Switched off, batches are drawn at random, as transformers does by default.",
+        kw_only=True,
+    )
+    padding_free: str = setting(
+        AUTO,
+        "Put the samples of a batch one behind the other, without padding.",
+        "auto does so with Flash Attention, whose kernels keep the samples apart. on does it with any attention; sdpa and eager then compute a mask as large as the square of all tokens. Before, the model is asked once whether samples in one row get the predictions that they get apart; if not, auto pads.",
+        choices=PADDING_FREE,
         kw_only=True,
     )
     auto_find_batch_size: bool = setting(
@@ -432,6 +441,9 @@ class GEKOTrainingArgs:
         found = list(check(self, prefix))
         if self.bf16 and self.fp16:
             found.append((prefix + "fp16", "bf16 and fp16 are both on: switch one of them off."))
+        if self.padding_free == ON and self.compile_model:
+            sentence = "padding_free is on, and torch.compile wants batches of few lengths: switch one of them off."
+            found.append((prefix + "padding_free", sentence))
         if self.max_cost and not self.cost_per_hour:
             found.append((prefix + "cost_per_hour", "max_cost needs to know what an hour costs: give cost_per_hour."))
         unknown = [name for name in self.report_to if name not in TRACKERS]

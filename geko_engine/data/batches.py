@@ -23,9 +23,11 @@ NO_LIMIT = 1_000_000_000
 JUDGED, FEWEST_JUDGED, MOST_JUDGED = 0.05, 64, 512
 READ = ("input_ids", "labels", "attention_mask")  # keys of a dataset's items
 # What a batch holds for the scorer, and the model never sees: flat positions that predict a target [K], the largest target
-# (no dimension), and the loss weight of each sample [B].
+# (no dimension), and the loss weight of each sample [B]. Where the samples share one row, also the positions that they begin
+# at and the row's end [B + 1], and the tokens of the longest (no dimension).
 TARGET_ROWS, LARGEST_TARGET, SAMPLE_WEIGHTS = "target_rows", "largest_target", "sample_weights"
-FOR_THE_SCORER = (TARGET_ROWS, LARGEST_TARGET, SAMPLE_WEIGHTS)
+SAMPLE_BOUNDS, LONGEST = "sample_bounds", "longest_sample"
+FOR_THE_SCORER = (TARGET_ROWS, LARGEST_TARGET, SAMPLE_WEIGHTS, SAMPLE_BOUNDS, LONGEST)
 
 
 @dataclass

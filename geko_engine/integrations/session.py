@@ -295,7 +295,7 @@ class Session:
                 self.scored,
                 self.samples,
                 request.ids,
-                self.samples.collate,  # type: ignore[arg-type]  # the trainer's own collator does as well
+                self.samples.collate,  # the trainer's own collator does as well
                 batch_size=self.info.batch_size,
                 device=self.device,
                 should_stop=lambda: False,

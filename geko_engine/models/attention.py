@@ -58,6 +58,11 @@ def refused_attention(error: Exception, config: ModelConfig) -> ConfigError | No
     )
 
 
+def takes_bounds(name: str) -> bool:
+    """Whether the attention of this name has kernels for samples of different lengths in one row."""
+    return "flash" in name  # those of a kernel from the Hub are called like kernels-community/flash-attn2
+
+
 def attention_of(model: nn.Module) -> str:
     """The name of the attention that a model runs on; "" where it has none by name."""
     return str(getattr(getattr(model, "config", None), "_attn_implementation", None) or "")

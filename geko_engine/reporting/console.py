@@ -35,6 +35,7 @@ OPTION_NAMES = {
     "gradient_accumulation_steps": "Grad accum",
     "attn_implementation": "Attention",
     "max_tokens_per_batch": "Tokens per batch",
+    "padding_free": "Padding-free",
     "gradient_checkpointing": "Grad checkpointing",
     "compile_model": "torch.compile",
     "use_8bit_optimizer": "8-bit optimizer",  # of version 1

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geko_engine.data.batches import Collator, to_device, with_target_rows
+from geko_engine.data.batches import to_device, with_target_rows
+from geko_engine.data.packed_batches import widths
 from geko_engine.exceptions import Stopped
 from geko_engine.scoring.sample_scores import BatchScores
 
@@ -62,7 +63,7 @@ def score_samples(
     scored: nn.Module,
     samples: Any,
     ids: NDArray[Any],
-    collate: Collator,
+    collate: Callable[[Any], dict[str, Tensor]],
     *,
     batch_size: int,
     device: torch.device,
@@ -105,11 +106,12 @@ def score_samples(
                     raise Stopped
                 own_batch = first + rank < len(parts)
                 if own_batch or together:
-                    batch = collate([samples[int(i)] for i in parts[first + rank if own_batch else first]])
-                    scores = scored(to_device(with_target_rows(batch), device))
+                    chosen = [samples[int(i)] for i in parts[first + rank if own_batch else first]]
+                    batch = to_device(with_target_rows(collate(chosen)), device)
+                    scores = scored(batch)
                 if own_batch:
                     # Nothing here waits for the device: batches are prepared while it works.
-                    columns.append(score_table(scores, batch["input_ids"].shape[1]).to("cpu", non_blocking=True))
+                    columns.append(score_table(scores, widths(batch)).to("cpu", non_blocking=True))
                     if with_tokens and scores.probability is not None:
                         probabilities.append(scores.probability.float().to("cpu", non_blocking=True))
                 on_progress(int(done[min(len(parts), first + processes)]), len(order))
@@ -146,15 +148,15 @@ def in_id_order(found: SampleScores) -> SampleScores:
     return replace(found, probability=probability, **moved)
 
 
-def as_columns(scores: BatchScores, width: int) -> NDArray[Any]:
+def as_columns(scores: BatchScores, width: int | Tensor) -> NDArray[Any]:
     """BatchScores -> one float64 array [SCORES, B] on the host, with the rows of `score_table`."""
     return score_table(scores, width).cpu().double().numpy()  # only now: not every device has float64
 
 
-def score_table(scores: BatchScores, width: int) -> Tensor:
+def score_table(scores: BatchScores, width: int | Tensor) -> Tensor:
     """BatchScores -> one float32 tensor [SCORES, B] where they are.
 
-    Rows: loss_sum, targets, loss, correct, confidence, min_target_probability, and `width`, the padded length of the batch.
+    Rows: loss_sum, targets, loss, correct, confidence, min_target_probability, and `width`, the positions that a sample takes: one number, or [B].
     """
     parts = (
         scores.loss_sum.detach(),
@@ -164,7 +166,9 @@ def score_table(scores: BatchScores, width: int) -> Tensor:
         scores.confidence,
         scores.min_target_probability,
     )
-    return torch.stack([*(part.float() for part in parts), torch.full_like(parts[0], width, dtype=torch.float)])
+    # Filled where it is: a number that is sent to a device would be waited for.
+    taken = width.float() if isinstance(width, Tensor) else torch.full_like(parts[0], width, dtype=torch.float)
+    return torch.stack([*(part.float() for part in parts), taken])
 
 
 def _batches(ids: NDArray[Any], lengths: NDArray[Any], batch_size: int) -> Iterator[NDArray[Any]]:

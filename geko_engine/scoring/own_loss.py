@@ -49,7 +49,7 @@ def settle(scored: nn.Module, scorer: Scorer, batch: dict[str, Tensor], *, half:
     """
     if not scorer.may_have_loss:
         return ""
-    with torch.no_grad(), _unchanged(scored, batch["input_ids"].device) as again:
+    with torch.no_grad(), unchanged(scored, batch["input_ids"].device) as again:
         scores = scored(batch)
         again()
         own = scored(batch, own_loss=True)
@@ -86,7 +86,7 @@ def difference(scores: BatchScores, own: Tensor | None, tolerance: float) -> tup
 
 
 @contextlib.contextmanager
-def _unchanged(scored: nn.Module, device: torch.device) -> Iterator[Any]:
+def unchanged(scored: nn.Module, device: torch.device) -> Iterator[Any]:
     """Gives a function that takes back what a forward pass has drawn and noted, which the end does too."""
     kept = [(buffer, buffer.clone()) for buffer in scored.buffers()]
     drawn = torch.get_rng_state()

@@ -22,7 +22,9 @@ from geko_engine.data.batches import (
     next_labels,
     with_target_rows,
 )
+from geko_engine.data.packed_batches import attention_bounds, samples_of
 from geko_engine.exceptions import ModelError
+from geko_engine.models.attention import attention_of, takes_bounds
 from geko_engine.scoring.chunked_loss import TokenLoss, loss_of_hidden, loss_of_logits
 from geko_engine.scoring.output_head import Head
 
@@ -81,6 +83,7 @@ class Scorer:
         self._router_weight = float(getattr(base, "router_aux_loss_coef", 0.0) or 0.0)
         # By argument, not in the model's config, which is saved with the model and used for generation.
         self._always: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
+        self._takes_bounds = self._takes("cu_seq_lens_q") and takes_bounds(attention_of(model))
         labels = self._parameters.get("labels")
         self._needs_labels = labels is not None and labels.default is inspect.Parameter.empty
         # The user's functions expect the logits of every position.
@@ -89,7 +92,7 @@ class Scorer:
     def __call__(self, model: nn.Module, batch: dict[str, Tensor], weights: Tensor | None = None) -> BatchScores:
         """Scores of `batch`: input_ids, attention_mask, labels, all [B, T] with IGNORE_INDEX where not a target.
 
-        A batch that has been through `with_target_rows` is scored without waiting for its device.
+        Or what a PackedCollator makes: input_ids, position_ids, labels, all [1, T], and the bounds of the samples. A batch that has been through `with_target_rows` is scored without waiting for its device.
 
         Args:
             weights: [B] float32, weight of each sample in the objective (default 1).
@@ -99,15 +102,16 @@ class Scorer:
         """
         found = batch if TARGET_ROWS in batch else with_target_rows(batch)
         rows, largest = found[TARGET_ROWS], found[LARGEST_TARGET]
+        sample, count = samples_of(batch, rows)
+        bounds = attention_bounds(batch) if self._takes_bounds else {}
         batch = {name: value for name, value in batch.items() if name not in FOR_THE_SCORER}
-        count, length = batch["labels"].shape
-        target, sample = next_labels(batch["labels"]).flatten()[rows], rows // length
+        target = next_labels(batch["labels"]).flatten()[rows]
         if weights is None:
             weights = torch.ones(count, device=rows.device)
         row_weight = weights[sample]
         if self._own:
             return self._from_loss(self._with_labels(model, batch), batch, weights)
-        inputs = {name: value for name, value in batch.items() if name != "labels"} | self._always
+        inputs = {name: value for name, value in batch.items() if name != "labels"} | self._always | bounds
         head = self._head if self._head is not None and self._head.found else None
         fused = head.hidden(model, inputs, rows) if head is not None else None
         if head is not None and fused is not None:
@@ -124,6 +128,17 @@ class Scorer:
             flat = flat.index_select(0, rows)
         scores = per_sample(loss_of_logits(flat, target, row_weight), sample, count)
         return self._own_signals(self._with_router_loss(scores, outputs), outputs, batch)
+
+    @property
+    def packing_obstacle(self) -> str:
+        """Why the scores of samples in one row would not be had apart, as the end of a sentence; "" if they would."""
+        if self.compute_confidence or self.compute_correctness:
+            return "compute_confidence and compute_correctness get a row for each sample"
+        if self._own:
+            return "the model's own loss is one for the whole batch, or for each of its rows"
+        if self._head is None or not self._head.found:
+            return "the model has no output embedding (get_output_embeddings)"
+        return "" if "position_ids" in self._parameters else "the model takes no position_ids"
 
     @property
     def may_have_loss(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from transformers.integrations.neftune import activate_neftune
 
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import NO_LIMIT, SAMPLE_WEIGHTS, Collator, to_device
+from geko_engine.data.packed_batches import PackedCollator, widths
 from geko_engine.models.placement import require_saveable, require_trainable_placement
 from geko_engine.models.precision import check_precision, compile_model, enable_checkpointing, held_in
 from geko_engine.models.quantization import count_parameters, is_quantized
@@ -56,7 +58,8 @@ class TrainingEngine:
         is_sharded: whether each process holds a part of the weights only (FSDP).
         model: as given (with adapters), never wrapped. step_size: samples of one optimizer step in all processes.
         batch_size: of them, samples of one forward pass; 0 where passes are filled by tokens. micro_batches: how a step is
-            split into these.
+            split into these. padded: makes padded batches. collate: makes those of the run, padded or packed. is_compiled:
+            whether the model is compiled. is_half: whether it computes in half precision.
     """
 
     def __init__(
@@ -82,11 +85,12 @@ class TrainingEngine:
         if args.neftune_noise_alpha:
             activate_neftune(model, args.neftune_noise_alpha)
         model_config: Any = getattr(model, "config", None)
-        self._compiled = compiled = args.compile_model and compile_model(model, warn)
+        self.is_compiled = args.compile_model and compile_model(model, warn)
         limit = getattr(model_config, "max_position_embeddings", None) or NO_LIMIT
-        self.collate = Collator(pad_token_id, COMPILED_LENGTHS if compiled else 1, limit)
+        self.padded = Collator(pad_token_id, COMPILED_LENGTHS if self.is_compiled else 1, limit)
+        self.collate: Collator | PackedCollator = self.padded
         self.micro_batches = MicroBatches(
-            args.batch_size, args.max_tokens_per_batch, self.processes, self.collate.multiple
+            args.batch_size, args.max_tokens_per_batch, self.processes, self.padded.multiple
         )
         self.scored = _Scored(model, scorer)
         self.optimizer = prepare(self.accelerator, self.scored, model, args)
@@ -94,6 +98,20 @@ class TrainingEngine:
         self.device = self.accelerator.device
         if self.processes > 1:
             set_seed(args.seed + self.rank)  # or every process would draw the same dropout masks
+
+    def pack(self) -> None:
+        """From now on, put the samples of a batch one behind the other in one row."""
+        self.collate, self.micro_batches = PackedCollator(), replace(self.micro_batches, packed=True)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether batches have no padding."""
+        return self.micro_batches.packed
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the model computes in half precision."""
+        return self.precision != "no" or is_quantized(self.model) or held_in(self.model) in ("bfloat16", "float16")
 
     # ------------------------------------------------------------ training
     def backward(self, micro: dict[str, Tensor], targets: int, *, last: bool) -> Tensor:
@@ -110,7 +128,7 @@ class TrainingEngine:
             self._synchronized = self._in_all_processes(batch, weight)
         with (
             contextlib.nullcontext() if last else self.accelerator.no_sync(self._synchronized),
-            contextlib.nullcontext() if self.backward_cost or self._compiled else FlopCount() as count,
+            contextlib.nullcontext() if self.backward_cost or self.is_compiled else FlopCount() as count,
         ):
             scores = self._synchronized(batch, weight)
             if count:
@@ -119,7 +137,7 @@ class TrainingEngine:
             self.accelerator.backward(scores.objective * (self.processes / max(1, targets)))
         if not self.backward_cost:
             self.backward_cost = self._cost(count)
-        return score_table(scores, micro["input_ids"].shape[1])
+        return score_table(scores, widths(batch))
 
     def _in_all_processes(self, batch: dict[str, Tensor], weight: Tensor) -> nn.Module:
         if self.processes == 1 or self.is_sharded:
@@ -208,8 +226,7 @@ class TrainingEngine:
         few = probe(samples)
         if not few:
             return ""
-        half = self.precision != "no" or is_quantized(self.model) or held_in(self.model) in ("bfloat16", "float16")
-        return settle(self.scored, self.scored.scorer, to_device(self.collate(few), self.device), half=half)
+        return settle(self.scored, self.scored.scorer, to_device(self.padded(few), self.device), half=self.is_half)
 
     def score_samples(
         self,

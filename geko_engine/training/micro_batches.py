@@ -18,13 +18,14 @@ class MicroBatches:
     Attributes:
         batch_size: most samples of a forward pass of one process. max_tokens: most tokens of it, padding included,
             instead of batch_size; 0 for no such limit. processes: that take part.
-        multiple: lengths of batches are multiples of this.
+        multiple: lengths of batches are multiples of this. packed: whether there is no padding.
     """
 
     batch_size: int
     max_tokens: int = 0
     processes: int = 1
     multiple: int = 1
+    packed: bool = False
 
     def shares(self, lengths: NDArray[Any], rank: int) -> Iterator[tuple[NDArray[Any], bool]]:
         """For each forward pass of a step: the positions in the step that process `rank` takes, and True.
@@ -65,11 +66,13 @@ class MicroBatches:
 
     def _filled(self, padded: list[int], budget: int) -> list[int]:
         """Bounds of passes that are filled one after the other up to `budget` tokens; a longer sample goes alone."""
-        bounds, longest = [0], 0
+        bounds, longest, taken = [0], 0, [0] * self.processes
         for position, length in enumerate(padded):
-            own = -(-(position + 1 - bounds[-1]) // self.processes)
-            if position > bounds[-1] and own * max(longest, length) > budget:
+            own, rank = divmod(position - bounds[-1], self.processes)
+            tokens = taken[rank] + length if self.packed else (own + 1) * max(longest, length)
+            if position > bounds[-1] and tokens > budget:
                 bounds.append(position)
-                longest = 0
+                longest, taken, rank = 0, [0] * self.processes, 0
             longest = max(longest, length)
+            taken[rank] += length
         return [*bounds, len(padded)] if padded else bounds

@@ -110,7 +110,7 @@ def run_info(
             "gradient_accumulation_steps": args.gradient_accumulation_steps,
             **({"max_tokens_per_batch": args.max_tokens_per_batch} if args.max_tokens_per_batch else {}),
             "gradient_checkpointing": args.gradient_checkpointing,
-            "compile_model": engine.collate.multiple > 1,
+            "compile_model": engine.is_compiled,
             "weights": held_in(model),
             **({"attn_implementation": attention_of(model)} if attention_of(model) else {}),
             "optim": args.optimizer,

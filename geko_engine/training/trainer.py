@@ -37,7 +37,7 @@ from geko_engine.selection.history import History
 from geko_engine.selection.policy import EpochInfo, SelectionPolicy, When
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.disk_space import is_full
-from geko_engine.training import checkpoint, reports
+from geko_engine.training import checkpoint, padding_free, reports
 from geko_engine.training.ending import FORGOTTEN, Ending
 from geko_engine.training.engine import TrainingEngine
 from geko_engine.training.plan_loader import PlanLoader
@@ -113,6 +113,7 @@ class GEKOTrainer:
         scorer = Scorer(self.model, compute_confidence, compute_correctness, self._warn)
         pad_token_id = getattr(tokenizer, "pad_token_id", None)
         self.engine = engine = TrainingEngine(self.model, scorer, self.args, pad_token_id or 0, self._warn)
+        batching = padding_free.choose(engine, self.samples, self._warn)
         self._trackers = Trackers(self.args.report_to, self.checkpoints_path / "logs")
         if self.args.report_to and engine.is_main:
             self.listeners.append(self._trackers)
@@ -145,6 +146,7 @@ class GEKOTrainer:
         options: dict[str, Any] = {
             "dataloader_workers": self.loader.workers,
             "use_curriculum": curriculum,
+            "padding_free": batching,
             **self.args.open_end,
         }
         self.info = reports.run_info(
@@ -488,7 +490,8 @@ class GEKOTrainer:
             self.policy,
             self.progress,
             identity,
-            checkpoint.settings(self.config, self.args) | {"model.dtype": held_in(self.model)},
+            checkpoint.settings(self.config, self.args)
+            | {"model.dtype": held_in(self.model), "training.padding_free": "on" if self.engine.is_packed else "off"},
             self.ending,
         )
 

@@ -92,6 +92,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[], nn.Module], 
     "scan and re-check": ({}, {"initial_scan": True, "recheck_ratio": 0.5}, small_llama, None),
     "two loader workers": ({"dataloader_num_workers": 2}, {}, lambda: small_gpt2(dropout=0.1), None),
     "gradient checkpointing": ({"gradient_checkpointing": True}, {}, lambda: small_gpt2(dropout=0.1), None),
+    "padding-free, by tokens": (
+        {"padding_free": "on", "max_tokens_per_batch": 70},
+        {"initial_scan": True},
+        lambda: small_gpt2(dropout=0.1),
+        LORA,
+    ),
     "curriculum and pruning": ({}, {"use_curriculum": True, "prune_frozen_after": 1}, small_llama, None),
     "relative mastery": ({}, {"mastery": "below_mean_loss"}, small_llama, None),
 }

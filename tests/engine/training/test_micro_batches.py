@@ -34,6 +34,17 @@ def test_passes_by_tokens_stay_within_the_budget_padding_included(
         assert len(positions) * padded <= budget or len(positions) == 1
 
 
+@given(lengths, st.integers(1, 200), st.integers(1, 3))
+def test_without_padding_only_real_tokens_count(lengths: np.ndarray, budget: int, processes: int) -> None:
+    split = MicroBatches(4, budget, processes, packed=True)
+    shares = [list(split.shares(lengths, rank)) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    taken = [int(p) for share in shares for positions, real in share if real for p in positions]
+    assert sorted(taken) == list(range(len(lengths)))
+    assert all(lengths[p].sum() <= budget or len(p) == 1 for share in shares for p, _ in share)
+    assert split.count(lengths) <= MicroBatches(4, budget, processes).count(lengths)
+
+
 @given(lengths, st.integers(20, 300))
 def test_no_split_by_tokens_has_fewer_passes(lengths: np.ndarray, budget: int) -> None:
     found = MicroBatches(4, budget).bounds(lengths)
