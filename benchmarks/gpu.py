@@ -18,11 +18,13 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import gpu_padding
 from benchmarks.common import print_table, write_results
 from benchmarks.gpu_table import HEADER, comparison_rows, estimate_rows
 from benchmarks.gpu_trainers import (
@@ -53,6 +55,7 @@ SMALL = (
 )
 WAYS = ("LoRA", "full")
 MINUTES = 8.0
+OneRun = Callable[[Shape, str, str, str], dict[str, Any]]
 
 
 def arguments() -> argparse.Namespace:
@@ -110,7 +113,19 @@ def compare(shapes: tuple[Shape, ...], device: str, deadline: float) -> list[dic
     return records
 
 
-def measured(shape: Shape, way: str, trainer: str, device: str, deadline: float) -> dict[str, Any]:
+def unequal_lengths(shapes: tuple[Shape, ...], device: str, deadline: float) -> list[dict[str, Any]]:
+    """The same for rows of unequal length, with padding and without."""
+    way, run = gpu_padding.LENGTHS, gpu_padding.one_run
+    return [
+        {"model": shape.name, "way": way, "trainer": trainer} | measured(shape, way, trainer, device, deadline, run)
+        for shape in shapes
+        for trainer in gpu_padding.RUNS
+    ]
+
+
+def measured(
+    shape: Shape, way: str, trainer: str, device: str, deadline: float, run: OneRun | None = None
+) -> dict[str, Any]:
     """Seconds and tokens of a step and peak bytes (of a GPU only), or `missing`: why they could not be had."""
     needed = full_bytes(shape) if way == "full" else 0
     if device == "cuda" and needed > torch.cuda.mem_get_info()[1]:
@@ -118,7 +133,7 @@ def measured(shape: Shape, way: str, trainer: str, device: str, deadline: float)
     if time.monotonic() > deadline:
         return {"missing": "not reached in time"}
     try:
-        return one_run(shape, way, trainer, device)
+        return (run or one_run)(shape, way, trainer, device)
     except (RuntimeError, ValueError, ImportError) as error:
         if is_out_of_memory(error):
             return {"missing": "does not fit: memory ran out"}
@@ -161,7 +176,7 @@ def main() -> None:
     lines = [[t["name"], t["outcome"], t["reason"], f"{t['seconds']:.1f} s"] for t in tests]
     print_table("Tests that need a GPU", ("test", "outcome", "reason", "time"), lines)
     shapes = SMALL if options.small else SHAPES
-    records = compare(shapes, options.device, deadline)
+    records = compare(shapes, options.device, deadline) + unequal_lengths(shapes[:3], options.device, deadline)
     print_table("A training step in bfloat16, random weights", HEADER, comparison_rows(records))
     quantized = [
         {"model": shape.name, "way": QLORA, "trainer": "GEKO"}

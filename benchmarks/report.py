@@ -50,7 +50,7 @@ IN_WORDS = {
 PRESETS = ("aggressive", "balanced", "conservative", "seed")
 NO_GPU = (
     "Not run on a GPU: no machine with one was at hand. `make gpu` runs, in about ten minutes, the tests that need one and a "
-    "table against `transformers.Trainer` and TRL, and writes it here."
+    "table against `transformers.Trainer` and TRL, with padding-free batches on rows of unequal length, and writes it here."
 )
 PARTS_OF, TEN = "demo", "demo, ten epochs"
 
