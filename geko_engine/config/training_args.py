@@ -202,7 +202,7 @@ class GEKOTrainingArgs:
     )
     padding_free: str = setting(
         AUTO,
-        "Put the samples of a batch one behind the other, without padding.",
+        "Pack the samples of a batch into one row: no padding.",
         "auto does so with Flash Attention, whose kernels keep the samples apart. on does it with any attention; sdpa and eager then compute a mask as large as the square of all tokens. Before, the model is asked once whether samples in one row get the predictions that they get apart; if not, auto pads.",
         choices=PADDING_FREE,
         kw_only=True,

@@ -97,12 +97,25 @@ def test_a_compiled_model_trains_to_the_same_losses(tmp_path: Path) -> None:
     assert found == pytest.approx(plain, abs=1e-2)
 
 
-def test_flash_attention_trains_to_the_same_losses(tmp_path: Path, cuda: torch.device) -> None:
+@pytest.mark.parametrize("padding_free", ["off", "auto"])
+def test_flash_attention_trains_to_the_same_losses(tmp_path: Path, cuda: torch.device, padding_free: str) -> None:
     if importlib.util.find_spec("flash_attn") is None:
         pytest.skip("flash_attn is not installed")
     plain = losses_of(tmp_path / "plain", small_llama().to(torch.bfloat16), args={"num_epochs": 1, "bf16": True})
     model = small_llama(attn_implementation="flash_attention_2").to(torch.bfloat16)
-    assert losses_of(tmp_path / "flash", model, args={"num_epochs": 1, "bf16": True}) == pytest.approx(plain, abs=5e-2)
+    events: list[Event] = []
+    args = {"num_epochs": 1, "bf16": True, "padding_free": padding_free}
+    trainer = trainer_for(tmp_path / "flash", model, OFF, on_event=events.append, args=args)
+    trainer.train()
+    losses = [event.loss for event in events if isinstance(event, StepCompleted)]
+    assert losses == pytest.approx(plain, abs=5e-2) and trainer.engine.is_packed == (padding_free == "auto")
+    assert trainer.progress.counter.padding == 0 or padding_free == "off"
+
+
+def test_without_padding_the_losses_are_the_same(tmp_path: Path) -> None:
+    plain = losses_of(tmp_path / "padded", small_gpt2(), args={"num_epochs": 1, "padding_free": "off"})
+    found = losses_of(tmp_path / "packed", small_gpt2(), args={"num_epochs": 1, "padding_free": "on"})
+    assert found == pytest.approx(plain, rel=1e-3)
 
 
 def test_comparing_the_models_own_loss_leaves_the_dropout_of_a_run_alone(tmp_path: Path) -> None:

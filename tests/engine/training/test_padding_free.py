@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
@@ -169,7 +169,7 @@ def test_an_attention_that_leaks_is_padded_in_length_groups_and_named(tmp_path: 
 # ---------------------------------------------------------------- what cannot be packed
 
 
-def mamba() -> nn.Module:
+def with_convolution() -> nn.Module:
     kind, values = MIXING["LFM2: a convolution"]
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
@@ -186,6 +186,10 @@ class Headless(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
     ) -> Any:
         return self.inner(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids)
+
+
+def with_prefixes() -> nn.Module:
+    return get_peft_model(small_llama(), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
 
 
 class WithOwnLoss(Own):
@@ -209,7 +213,8 @@ class Refusing(LlamaForCausalLM):
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
-    "a convolution": (mamba, {}, "the predictions of a sample change with the other samples in its row"),
+    "a convolution": (with_convolution, {}, "the predictions of a sample change with the other samples in its row"),
+    "prefixes": (with_prefixes, {}, "the predictions of a sample change with the other samples in its row"),
     "own functions": (
         small_llama,
         {"compute_confidence": lambda outputs, batch: None},
@@ -222,6 +227,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_packed_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
     model, options, reason = REFUSED[name]
