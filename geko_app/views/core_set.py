@@ -47,13 +47,13 @@ def verdict(folder: RunFolder) -> str:
     except (GekoError, ValueError):  # the latter for a path that no system has
         return ""
     cost = compute_share(folder, file.source)
-    spent = "" if cost is None else f", {100 * cost:.0f} % of the compute of the run {file.source.id}"
+    spent = "" if cost is None else f", {100 * cost:.0f} % of the compute of the run on all rows"
     what = f"{NAMES[file.kind].capitalize()} of {_size(file)}{spent}"
     found = _compared(file.source, folder)
     if found is None:
         return f"{what}. {NOT_COMPARED}"
     besides = f" Other settings were changed too: {', '.join(sorted(others))}." if others else ""
-    against = f"{what}: {_difference(found)} than on all rows: {_judged(found.loss)}."
+    against = f"{what}: {_difference(found)}: {_judged(found.loss)}."
     return f"{against}{besides} {_beside(folder, file)} {CAUTION}"
 
 
@@ -65,8 +65,8 @@ def _beside(folder: RunFolder, file: SubsetFile) -> str:
         against_all, against_it = _compared(file.source, other), _compared(other, folder)
         if against_all is not None and against_it is not None:
             return (
-                f"The {name} of the same size (run {other.id}): {_difference(against_all)} than on all rows; against it, this "
-                f"one's loss is {_change(against_it.loss)}: {_judged(against_it.loss)}."
+                f"With the {name} of the same size it is {_change(against_all.loss)}; against that, the loss of this run is "
+                f"{_change(against_it.loss)}: {_judged(against_it.loss)}."
             )
     return NO_OTHER.format(name)
 
