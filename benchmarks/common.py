@@ -129,6 +129,11 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     _tables.append(markdown(title, lines))
 
 
+def printed_tables() -> list[str]:
+    """Everything that `print_table` has printed, as Markdown."""
+    return list(_tables)
+
+
 def markdown(title: str, lines: Sequence[Sequence[str]]) -> str:
     """A table whose first line is its head."""
     rows = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]

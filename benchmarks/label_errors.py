@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from benchmarks.common import arguments, print_table, write_results
 from benchmarks.real_data import VARIABLE, banking77
 from geko_engine.quality import noise_model
-from geko_engine.quality.answer_classifier import LeaveOneOut, softmax
+from geko_engine.quality.answer_classifier import LeaveOneOut
 from geko_engine.quality.label_issues import graded, judge
 from geko_engine.quality.text_features import prompt_features
 
@@ -83,7 +83,7 @@ def one_trial(model: LeaveOneOut, given: NDArray[Any], wrong: NDArray[Any], coun
     scores, noise = judge(model, given, count)
     probability = noise.wrong(scores, given)
     likely, look = graded(probability)
-    pred_probs = softmax(scores, noise.temperature)
+    pred_probs = noise.expected(scores)
     confidence = noise_model.own(pred_probs, given)
     as_many = np.zeros(len(given), bool)
     as_many[np.argsort(confidence, kind="stable")[: int(wrong.sum())]] = True

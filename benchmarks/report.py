@@ -213,6 +213,22 @@ def label_errors() -> list[str]:
     )
 
 
+def trained_label_errors() -> list[str]:
+    """What a training run says about wrong labels, beside the list that is made before it."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in read_lines(RESULTS / "trained_label_errors.jsonl"):
+        found.setdefault((record["data"], record["kind"]), []).append(record["arms"])
+    rows = []
+    for (data, kind), runs in found.items():
+        for arm in runs[-1]:
+            right, listed, wrong = ([run[arm][name] for run in runs] for name in ("right", "listed", "wrong"))
+            precision = f"{statistics.fmean(run[arm]['ap'] for run in runs):.3f}"
+            cells = [precision, f"{statistics.fmean(listed):.0f}", shares(right, listed), shares(right, wrong)]
+            rows.append([data, f"{kind} ({len(runs)})", arm, *cells])
+    header = ["data", "changed (seeds)", "list", "average precision", "rows", "of these wrong", "of the wrong found"]
+    return table(header, rows)
+
+
 def gpu() -> list[str]:
     """A training step on a GPU against other trainers; a sentence where there is no record of one."""
     path = RESULTS / "gpu.jsonl"
@@ -246,6 +262,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "steps": lambda _: steps(),
     "label_noise": lambda _: label_noise(),
     "label_errors": lambda _: label_errors(),
+    "trained_label_errors": lambda _: trained_label_errors(),
     "gpu": lambda _: gpu(),
 }
 

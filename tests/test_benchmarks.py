@@ -201,7 +201,20 @@ def test_all_tables_hold_every_record() -> None:
 
 def test_the_page_of_results_shows_what_is_recorded() -> None:
     text, records = PAGE.read_text(encoding="utf-8"), read_records(RESULTS)
-    shown = ["label_errors", "gpu", "main", "saves", "reach", "ten", "parts", "label_noise", "speed", "steps", "few"]
+    shown = [
+        "label_errors",
+        "trained_label_errors",
+        "gpu",
+        "main",
+        "saves",
+        "reach",
+        "ten",
+        "parts",
+        "label_noise",
+        "speed",
+        "steps",
+        "few",
+    ]
     assert [found[2] for found in MARKED.finditer(text)] == shown
     assert renewed(text, records) == text
     # A figure that is not the recorded one would be seen.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geko_engine.quality import noise_model
-from geko_engine.quality.answer_classifier import RIDGES, LeaveOneOut, one_hot, softmax
+from geko_engine.quality.answer_classifier import RIDGES, LeaveOneOut, one_hot
 from geko_engine.quality.noise_model import NoiseModel
 from geko_engine.quality.text_features import prompt_features
 
@@ -205,7 +205,7 @@ def _found(
     noise: NoiseModel,
 ) -> LabelIssues:
     own = given[rows]
-    pred_probs = softmax(scores, noise.temperature)
+    pred_probs = noise.expected(scores)
     others = scores.copy()
     others[np.arange(len(rows)), own] = -np.inf
     likely, look = graded(noise.wrong(scores, own))

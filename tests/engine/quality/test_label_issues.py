@@ -43,7 +43,7 @@ def test_flipped_labels_are_found_with_the_right_answer_beside() -> None:
     found = find_label_issues(prompts, given)
     likely = [issue for issue in found if issue.grade == LIKELY]
     assert found.reason == "" and len({issue.row for issue in found} & set(wrong)) >= 17
-    assert {issue.row for issue in likely} <= set(wrong) and len(likely) >= 10
+    assert {issue.row for issue in likely} <= set(wrong) and len(likely) >= 7
     assert all(issue.suggested == answers[issue.row] and issue.given == given[issue.row] for issue in likely)
     assert [issue.probability for issue in found] == sorted((issue.probability for issue in found), reverse=True)
     assert found.expected_precision >= 0.9 and found.accuracy == pytest.approx(0.95, abs=0.01)
