@@ -113,6 +113,22 @@ def test_the_rate_of_errors_is_found(rate: float) -> None:
         assert wrong[some].mean() == pytest.approx(probability[some].mean(), abs=0.08)
 
 
+def test_where_the_classifier_is_sometimes_less_sure_than_it_says_fewer_rows_pass_for_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tenth of the labels is drawn at a higher temperature, and none is an error."""
+    numbers, rows = np.random.default_rng(2), np.arange(6000)
+    scores = numbers.normal(size=(6000, 40))
+    scores[rows, numbers.integers(0, 40, 6000)] += 2
+    expected = np.where(numbers.random((6000, 1)) < 0.1, softmax(scores, 0.45), softmax(scores, 0.15))
+    given = np.minimum((expected.cumsum(1) > numbers.random((6000, 1))).argmax(1), 39)
+    model = noise_model.fit(scores, given)
+    monkeypatch.setattr(noise_model, "BLUR", 1.0)
+    without = noise_model.fit(scores, given)
+    assert model.log_likelihood > without.log_likelihood and model.blurred > 0.1
+    assert model.rate < 0.8 * without.rate
+
+
 def test_the_first_grade_has_the_expected_precision_and_holds_no_row_that_is_rather_right() -> None:
     likely, look = graded(np.array([0.99, 0.97, 0.85, 0.8, 0.3, 0.05]))
     assert likely.tolist() == [True, True, True, True, False, False] and look.tolist() == [False] * 4 + [True, False]
