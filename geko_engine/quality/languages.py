@@ -138,7 +138,7 @@ def _usual_language(proses: Sequence[str], sample: Sequence[int]) -> tuple[str, 
 def _asks_for(prompt: str, language: str) -> bool:
     """Whether a prompt names the language, or is about a translation."""
     asked = prompt.lower()
-    names = [part for part in NAMES.get(language, language).lower().split() if part != "or"]
+    names = [part for part in NAMES.get(language, "").lower().split() if part != "or"]
     return "translat" in asked or any(part in asked for part in names)
 
 

@@ -1,7 +1,7 @@
 """What the list of suspicious samples is based on at the end of a run: the final model, not each sample's last visit. Numpy only.
 
-A sample was last scored when it was last trained on, by weights that have changed since. So the HARD ones, from which the
-suspects are taken, are scored once more when the run is over.
+A sample was last scored when it was last trained on, by weights that have changed since. So the suspects are scored once more
+when the run is over.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from geko_engine.selection.sample_records import SampleStates
 
 
 def final_request(states: SampleStates, listed: NDArray[np.int64]) -> ScanRequest | None:
-    """The samples that are HARD as the record stands, and those of `listed` [n]; None where there are none."""
-    ids = np.union1d(np.flatnonzero(states.bucket == Bucket.HARD), listed).astype(np.int64)
+    """The suspects as the record stands, and the samples of `listed` [n]; None where there are none."""
+    ids = np.union1d(np.flatnonzero(states.suspects()), listed).astype(np.int64)
     if not len(ids):
         return None
     return ScanRequest(ids, at_end=True, phase="scanning", message="scoring the listed samples with the final model")

@@ -2,7 +2,7 @@
 
 The rate is constant at first. At each check the averaged weights show what the run would come to; a parabola through the
 last checks, in the logarithms of step and loss, says when their loss will be lowest. The rate begins to fall when that point
-is near, over half as many steps again.
+is near, over half as many steps again. With fewer checks behind the parabola, a step in a staircase looks like the end of it.
 
 Each check comes when the run is a fixed factor longer than at the one before, so the checks cost the same share of every run.
 """
@@ -10,14 +10,15 @@ Each check comes when the run is a fixed factor longer than at the one before, s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 FIRST_CHECK = 0.3  # epochs
 GROWTH = 1.12  # of the run from one check to the next
-FITTED = 7  # checks that the parabola goes through
-REACH = 1.2  # of the run: the decay begins when the lowest point is no further ahead
+FITTED = 9  # checks that the parabola goes through; nothing is decided before there are so many
+REACH = 1.1  # of the run: a lowest point that is no further ahead is near
 DECAY = 0.5  # steps of the decay, as a share of those before it
 RATE = 0.7  # of the peak learning rate, until the decay
 RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance
@@ -62,26 +63,36 @@ class AutoLength:
         return step >= max(last + 1, math.ceil(GROWTH * last))
 
     def judge(self, step: int, loss: float) -> LengthCheck:
-        """Add a check; a loss that is not finite is worse than any other."""
-        value = loss if math.isfinite(loss) else USELESS
-        self.checks.append([step, value])
-        if value > (1 + RISEN) * min(check[1] for check in self.checks):
-            return LengthCheck(step, loss, step, 0.0, goes_on=False)
-        lowest = self._lowest()
+        """Add a check; a loss that is not finite ends the constant rate at once."""
+        self.checks.append([step, loss if math.isfinite(loss) else USELESS])
+        lowest = _lowest(self.checks)
+        if not math.isfinite(loss) or _is_near(self.checks):
+            at, gain = lowest or (0.0, 0.0)
+            return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on=False)
         if lowest is None:
             return LengthCheck(step, loss, None, None, goes_on=True)
         at, gain = lowest
-        return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on=at > math.log(REACH))
+        return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on=True)
 
-    def _lowest(self) -> tuple[float, float] | None:
-        """(how far ahead the loss is lowest, in the logarithm of the step; share of it that is won by then)."""
-        recent = self.checks[-FITTED:]
-        if len(recent) < FITTED or min(check[1] for check in recent) <= 0:
-            return None
-        x = np.log([check[0] for check in recent])
-        y = np.log([check[1] for check in recent])
-        curvature, slope, _ = np.polyfit(x - x[-1], y, 2)
-        if curvature <= 0:
-            return None
-        at = float(min(max(0.0, -slope / (2 * curvature)), math.log(FARTHEST)))
-        return at, float(max(0.0, 1 - math.exp(curvature * at * at + slope * at)))
+
+def _is_near(checks: Sequence[Sequence[float]]) -> bool:
+    """Whether the lowest point is near after the last of `checks`, or was passed."""
+    if len(checks) < FITTED:
+        return False
+    lowest = _lowest(checks)
+    has_risen = checks[-1][1] > (1 + RISEN) * min(check[1] for check in checks)
+    return has_risen or (lowest is not None and lowest[0] <= math.log(REACH))
+
+
+def _lowest(checks: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """(how far ahead the loss is lowest, in the logarithm of the step; share of it that is won by then)."""
+    recent = checks[-FITTED:]
+    if len(recent) < FITTED or min(check[1] for check in recent) <= 0:
+        return None
+    x = np.log([check[0] for check in recent])
+    y = np.log([check[1] for check in recent])
+    curvature, slope, _ = np.polyfit(x - x[-1], y, 2)
+    if curvature <= 0:
+        return None
+    at = float(min(max(0.0, -slope / (2 * curvature)), math.log(FARTHEST)))
+    return at, float(max(0.0, 1 - math.exp(curvature * at * at + slope * at)))

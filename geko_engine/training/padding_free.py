@@ -53,13 +53,24 @@ def _obstacle(engine: TrainingEngine, samples: Any, warn: Callable[[str], None])
     """Why the samples of a batch cannot share a row, as the end of a sentence; "" if they can."""
     if engine.is_compiled:
         return "torch.compile wants batches of few lengths"
+    if engine.args.neftune_noise_alpha:
+        return "the noise of neftune_noise_alpha gets smaller as a row gets longer"
     if "position_ids" in getattr(samples, "passed_on", ()):
         return "the dataset has position_ids of its own"
     scorer = engine.scored.scorer
-    sentence = "" if scorer.packing_obstacle else engine.settle_loss(samples)
+    sentence = "" if scorer.packing_obstacle else _settled_as_in_training(engine, samples)
     if sentence:
         warn(sentence)
     return scorer.packing_obstacle or _found_by_asking(engine, samples)
+
+
+def _settled_as_in_training(engine: TrainingEngine, samples: Any) -> str:
+    """`settle_loss` in the mode in which the trainer asks again: some losses are other ones in training."""
+    was_training = engine.model.training
+    engine.model.train()
+    sentence = engine.settle_loss(samples)
+    engine.model.train(was_training)
+    return sentence
 
 
 def _found_by_asking(engine: TrainingEngine, samples: Any) -> str:

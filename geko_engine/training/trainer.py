@@ -347,7 +347,9 @@ class GEKOTrainer:
         began, samples = time.monotonic(), self.eval_samples
         assert samples is not None, "a run without evaluation data cannot find its length"
         ids = np.sort(
-            np.random.default_rng(self.args.seed).permutation(len(samples))[: samples_to_judge(len(self.samples))]
+            np.random.default_rng(self.args.seed).permutation(len(samples))[
+                : samples_to_judge(len(self.samples) + len(samples))
+            ]
         )
         with self.ending.weights(self.progress):
             found = self.scans.scores(samples, ids, "")

@@ -49,7 +49,7 @@ NOT_FIGURES = {
     "known_before",
     "criterion",
 }
-LOOKED_AT = {  # figures that change when the HARD samples are scored once more at the end, as version 1 did not
+LOOKED_AT = {  # figures that change when the suspects are scored once more at the end, as version 1 did not
     "compute_saved_ratio",
     "tokens_forwarded",
     "tokens_scanned",

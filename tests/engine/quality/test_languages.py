@@ -38,6 +38,12 @@ def test_a_language_that_was_asked_for_is_no_issue(prompt: str) -> None:
     assert other_languages(*rows((prompt, GERMAN))) == {}
 
 
+def test_a_language_without_a_name_is_not_found_in_other_words() -> None:
+    latin = "Gallia est omnis divisa in partes tres, quarum unam incolunt Belgae, aliam Aquitani, tertiam Galli."
+    assert language_of(latin)[0] == "la"
+    assert len(ENGLISH) in other_languages(*rows(("Please explain the law.", latin)))
+
+
 def test_with_several_languages_in_the_data_no_row_is_unusual() -> None:
     assert other_languages(*rows(*[("Where?", f"{GERMAN} Es sind {n} Schritte.") for n in range(8)])) == {}
 

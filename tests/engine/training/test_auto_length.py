@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geko_engine.training.auto_length import GROWTH, REACH, AutoLength
+from geko_engine.training.auto_length import FITTED, GROWTH, REACH, AutoLength
 from geko_engine.training.weight_average import MEMORY, BestWeights, WeightAverage
 from tests.engine.conftest import small_llama
 
@@ -41,12 +41,25 @@ def test_a_loss_that_keeps_falling_is_trained_on() -> None:
     assert decay_at([(1 + step) ** -0.05 for step in range(5000)]) is None
 
 
-def test_a_loss_that_rises_again_begins_the_decay_at_once() -> None:
+def falling(checks: int) -> AutoLength:
+    """After so many checks of a loss that falls ever faster, so that no lowest point is in sight."""
     length = AutoLength([], 100)
-    assert [length.judge(step, loss).goes_on for step, loss in ((30, 2.0), (40, 1.5), (50, 1.6))] == [True, True, False]
+    assert all(length.judge(30 + 5 * n, 2.0 - 0.01 * n * n).goes_on for n in range(checks))
+    return length
 
 
-def test_a_loss_that_is_not_finite_is_worse_than_any_other() -> None:
+def test_a_loss_that_has_risen_begins_the_decay() -> None:
+    assert not falling(FITTED).judge(90, 1.5).goes_on
+    assert falling(FITTED).judge(90, 1.2).goes_on
+
+
+def test_nothing_is_decided_by_the_first_few_checks() -> None:
+    length = AutoLength([], 100)  # the demo's mix: its held-out loss rises for a moment in the first half of an epoch
+    losses = (0.798, 0.788, 0.795, 0.796, 0.764, 0.753, 0.742, 0.729)
+    assert all(length.judge(72 + 10 * n, loss).goes_on for n, loss in enumerate(losses))
+
+
+def test_a_loss_that_is_not_finite_begins_the_decay_at_once() -> None:
     for loss in (math.nan, math.inf):
         length = AutoLength([], 100)
         assert length.judge(30, 2.0).goes_on and not length.judge(40, loss).goes_on

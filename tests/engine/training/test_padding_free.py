@@ -237,6 +237,35 @@ def test_what_cannot_be_packed_is_refused_with_the_way_out(tmp_path: Path, name:
     assert field == "training.padding_free" and reason in sentence
 
 
+def test_noise_on_the_embeddings_would_shrink_with_the_row(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the noise of neftune_noise_alpha gets smaller as a row gets longer"):
+        trainer_for(tmp_path, small_llama(), OFF, args={"padding_free": "on", "neftune_noise_alpha": 5.0})
+
+
+class OtherLossInTraining(LlamaForCausalLM):
+    """A loss of its own, in training only."""
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **others: Any,
+    ) -> Any:
+        outputs = super().forward(input_ids, attention_mask, position_ids, labels=labels, **others)
+        if self.training and outputs.loss is not None:
+            outputs.loss = outputs.loss + 0.5
+        return outputs
+
+
+def test_a_loss_that_differs_in_training_alone_is_seen_before_batches_are_packed(tmp_path: Path) -> None:
+    model = OtherLossInTraining(small_llama().config).eval()
+    with pytest.raises(ConfigError, match="the model's own loss is one for the whole batch"):
+        trainer_for(tmp_path, model, OFF, args={"padding_free": "on"})
+    assert not model.training
+
+
 def test_a_dataset_with_positions_of_its_own_is_refused(tmp_path: Path) -> None:
     data = [{**row, "position_ids": np.arange(len(row["input_ids"]))} for row in rows([9, 5])]
     with pytest.raises(ConfigError, match="the dataset has position_ids of its own"):
