@@ -66,7 +66,7 @@ def core_set_of(trainer: GEKOTrainer, trial: Trial, share: float) -> CoreSet:
     for issue in issues:
         if issue.kind in kinds:
             kinds[issue.kind][issue.row] = True
-    record = LearningRecord.of(states, trainer.history.arrays["correct"])
+    record = LearningRecord.of(states, trainer.history.arrays)
     copies = np.unique(trial.data.digests, return_inverse=True)[1]
     return choose_core_set(
         record, left_out=kinds[LIKELY], copy_of=copies, near_duplicate=kinds[NEAR_DUPLICATE], share=share

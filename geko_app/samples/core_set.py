@@ -10,7 +10,7 @@ Knows no page.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -24,12 +24,13 @@ from geko_app.samples.store import Samples
 from geko_engine.data.corrections import DELETE
 from geko_engine.data.excluded_rows import EXCLUDE
 from geko_engine.data.excluded_rows import flagged_rows as rows_to_exclude
-from geko_engine.exceptions import RunError
+from geko_engine.exceptions import GekoError, RunError
 from geko_engine.quality.issues import DUPLICATE, NEAR_DUPLICATE
 from geko_engine.quality.label_issues import LIKELY
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.core_set import CoreSet, LearningRecord, choose_core_set, random_set
 from geko_engine.storage.atomic_files import replace_json
+from geko_engine.storage.user_paths import expand
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def core_set(samples: Samples, share: float | None) -> CoreSet:
     first = {row: index for index, row in reversed(list(enumerate(rows.tolist())))}
     originals = samples.facts["equal_to"].tolist()
     return choose_core_set(
-        LearningRecord.of(samples.states, samples.history["correct"]),
+        LearningRecord.of(samples.states, samples.history),
         left_out=out,
         copy_of=np.array([first.get(row, index) for index, row in enumerate(originals)]),
         near_duplicate=samples.issues.mask(NEAR_DUPLICATE) | samples.issues.mask(DUPLICATE),
@@ -139,19 +140,33 @@ def read_subset(path: Path) -> SubsetFile | None:
     return SubsetFile(path, kind, kept, of) if is_whole else None
 
 
-def runs_on(root: Path, files: Iterable[str]) -> list[RunFolder]:
-    """The complete runs in `root` that were started with one of the files of sets, by their names; the newest first.
+def runs_on(root: Path, files: Iterable[Path]) -> list[RunFolder]:
+    """The complete runs in `root` that were started with one of the files of sets; the newest first.
+
+    Sets of two runs can have files of the same name: a file is known by its folder, too.
 
     Args:
-        root: folder of the runs. files: names such as core_set-120-0a1b2c3d.json.
+        root: folder of the runs. files: paths such as runs/20260101-120000-model/core_set-120-0a1b2c3d.json.
     """
-    found = []
-    for name in files:
-        for config in sorted(root.glob("*/config.yaml"), reverse=True):
-            folder = RunFolder(config.parent)
-            if name in _text(config) and (status := folder.status()) is not None and status.end == "complete":
-                found.append(folder)
-    return found
+    wanted = {file.resolve() for file in files}
+    folders = [RunFolder(config.parent) for config in sorted(root.glob("*/config.yaml"), reverse=True)]
+    return [folder for folder in folders if _begins_with(folder, wanted) and _is_complete(folder)]
+
+
+def _begins_with(folder: RunFolder, files: Set[Path]) -> bool:
+    """Whether the row flags of a run are one of the files. Only a configuration that has one of their names is parsed."""
+    text = _text(folder.config_path)
+    if not any(file.name in text for file in files):
+        return False
+    try:
+        row_flags = folder.config().data.row_flags
+        return row_flags is not None and expand(row_flags).resolve() in files
+    except (GekoError, OSError, ValueError):  # the latter two for a path that no system has
+        return False
+
+
+def _is_complete(folder: RunFolder) -> bool:
+    return (status := folder.status()) is not None and status.end == "complete"
 
 
 def _text(path: Path) -> str:

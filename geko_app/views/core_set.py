@@ -16,7 +16,7 @@ from geko_app.samples.core_set import (
     subset_file,
 )
 from geko_app.samples.store import Samples
-from geko_app.views.corrections_worth import APART, changed_settings, compute_share, saved_config
+from geko_app.views.corrections_worth import APART, changed_settings, compute_share, saved_config, used_corrections
 from geko_app.views.paired import CAUTION
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import Difference, PairedDifference, compare, load
@@ -25,7 +25,14 @@ from geko_engine.storage.user_paths import expand
 
 NAMES = {CORE_SET: "core set", RANDOM_SET: "random set"}
 OTHER = {CORE_SET: RANDOM_SET, RANDOM_SET: CORE_SET}
+# In which a run on a set may differ; corrections are compared by what they change, not by the path of their log.
 BY_THE_SET = APART | {"data.row_flags", "data.flag_action", "training.max_steps"}
+CORRECTED_TOO = (
+    " The two runs had different corrections too, so not all of the difference is due to the choice of the rows."
+)
+OTHER_CORRECTIONS = (
+    "A run on a {} of the same size is complete, but it had other corrections: the two are not compared."
+)
 NOT_COMPARED = "What it is worth is not known: both runs need the same evaluation rows (data.eval or data.eval_ratio)."
 NO_OTHER = "No run on a {} of the same size is complete yet, so it is not known whether the choice of the rows matters."
 UNCHECKED = "Not checked by a run yet: whether these rows reach the evaluation loss of all rows is not known."
@@ -43,7 +50,7 @@ def verdict(folder: RunFolder) -> str:
         file = read_subset(expand(config.data.row_flags)) if config.data.row_flags else None
         if file is None:
             return ""
-        others = changed_settings(config, saved_config(file.source)) - BY_THE_SET
+        besides = _besides(folder, file.source)
     except (GekoError, ValueError):  # the latter for a path that no system has
         return ""
     cost = compute_share(folder, file.source)
@@ -52,23 +59,41 @@ def verdict(folder: RunFolder) -> str:
     found = _compared(file.source, folder)
     if found is None:
         return f"{what}. {NOT_COMPARED}"
-    besides = f" Other settings were changed too: {', '.join(sorted(others))}." if others else ""
     against = f"{what}: {_difference(found)}: {_judged(found.loss)}."
     return f"{against}{besides} {_beside(folder, file)} {CAUTION}"
 
 
+def _besides(folder: RunFolder, source: RunFolder) -> str:
+    """What a run on a set changed besides the rows: sentences that begin with a space, or "".
+
+    Raises:
+        ConfigError, DataError: a configuration or a log of corrections cannot be read.
+    """
+    others = changed_settings(saved_config(folder), saved_config(source)) - BY_THE_SET
+    settings = f" Other settings were changed too: {', '.join(sorted(others))}." if others else ""
+    return settings if used_corrections(folder) == used_corrections(source) else f"{settings}{CORRECTED_TOO}"
+
+
+def _same_corrections(first: RunFolder, second: RunFolder) -> bool:
+    try:
+        return used_corrections(first) == used_corrections(second)
+    except GekoError:
+        return False
+
+
 def _beside(folder: RunFolder, file: SubsetFile) -> str:
-    """What the newest run on the other set of the same size reached."""
+    """What the newest comparable run on the other set of the same size reached."""
     name = NAMES[OTHER[file.kind]]
-    files = [path.name for path in file.source.path.glob(f"{OTHER[file.kind]}-{file.kept}-*.json")]
-    for other in runs_on(folder.path.parent, files):
+    found = runs_on(folder.path.parent, file.source.path.glob(f"{OTHER[file.kind]}-{file.kept}-*.json"))
+    comparable = [other for other in found if _same_corrections(folder, other)]
+    for other in comparable:
         against_all, against_it = _compared(file.source, other), _compared(other, folder)
         if against_all is not None and against_it is not None:
             return (
                 f"With the {name} of the same size it is {_change(against_all.loss)}; against that, the loss of this run is "
                 f"{_change(against_it.loss)}: {_judged(against_it.loss)}."
             )
-    return NO_OTHER.format(name)
+    return (OTHER_CORRECTIONS if found and not comparable else NO_OTHER).format(name)
 
 
 def _compared(first: RunFolder, second: RunFolder) -> PairedDifference | None:
@@ -128,4 +153,4 @@ def checks(folder: RunFolder, file: SubsetFile) -> Sequence[str]:
     Args:
         folder: of the run whose rows they are. file: of the set.
     """
-    return [f"Checked by the run {run.id}. {verdict(run)}" for run in runs_on(folder.path.parent, [file.path.name])[:1]]
+    return [f"Checked by the run {run.id}. {verdict(run)}" for run in runs_on(folder.path.parent, [file.path])[:1]]

@@ -11,7 +11,7 @@ from typing import Any
 from geko_app.formatting import format_loss
 from geko_app.runs.summary import flat
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.corrections import DELETE, REPLACE, current, read_corrections
+from geko_engine.data.corrections import DELETE, REPLACE, Correction, current, read_corrections
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import PairedDifference, compare, load
 from geko_engine.runs.folder import RunFolder
@@ -89,9 +89,18 @@ def _same(name: str | None, path: Path) -> bool:
 
 def _new_corrections(folder: RunFolder, earlier: RunFolder) -> Counter[str]:
     """How many rows are corrected as they were not in the earlier run, by action: only these can make the difference."""
-    now, before = (current(read_corrections(run.used_corrections_path)) for run in (folder, earlier))
-    had = {row: replace(made, at="") for row, made in before.items()}
-    return Counter(made.action for row, made in now.items() if replace(made, at="") != had.get(row))
+    now, before = used_corrections(folder), used_corrections(earlier)
+    return Counter(made.action for row, made in now.items() if made != before.get(row))
+
+
+def used_corrections(folder: RunFolder) -> dict[int, Correction]:
+    """The rows that a run was started with edited or deleted, with the decision of each, without its time.
+
+    Raises:
+        DataError: the log cannot be read.
+    """
+    log = current(read_corrections(folder.used_corrections_path))
+    return {row: replace(made, at="") for row, made in log.items() if made.action in (REPLACE, DELETE)}
 
 
 def _what(edited: int, deleted: int) -> str:

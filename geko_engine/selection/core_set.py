@@ -1,15 +1,16 @@
 """The core set of a run: those of its samples that its record says carried the training. Numpy only; knows no file.
 
-How much training a sample took is counted in epochs: the last epoch, from 1, in which the model still answered it wrong when it
-came up; 0 for one that was right every time or never trained on. This is the learning event of Toneva and others (2019), read
-from the record instead of from a training of its own. Of samples that took equally long the one whose loss fell most comes first:
-what no training moves (an answer that cannot be learned) carries little of it.
+How much training a sample took is counted in epochs: the last epoch, from 1, in which it came up and the model answered it wrong;
+0 for one that was right every time or never trained on. An epoch in which it did not come up says nothing of it. This is the
+learning event of Toneva and others (2019), read from the record instead of from a training of its own. Of samples that took
+equally long the one whose loss fell most comes first: what no training moves (an answer that cannot be learned) carries little.
 
 A core set is a claim until a run on it has been evaluated: on few data sets does a selector beat a random set of the same size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,26 +28,27 @@ class LearningRecord:
     """What the record of a run says of its samples.
 
     Attributes:
-        correct: [epochs, count], whether each was answered right when it last came up by the end of each epoch.
+        wrong: mask [epochs, count], whether each came up in each epoch and was answered wrong the last time in it.
         trained: [count], visits that were trained on.
         progress: [count], nats per target token by which the loss fell from the first visit to the last.
     """
 
-    correct: NDArray[Any]
+    wrong: NDArray[Any]
     trained: NDArray[Any]
     progress: NDArray[Any]
 
     @classmethod
-    def of(cls, states: SampleStates, correct: NDArray[Any]) -> LearningRecord:
-        """From the record of a run and `correct` of its history, [epochs, count]."""
+    def of(cls, states: SampleStates, history: Mapping[str, NDArray[Any]]) -> LearningRecord:
+        """From the record of a run and the arrays of its history, of which `loss` and `correct` are read, [epochs, count] each."""
+        came_up = ~np.isnan(history["loss"])
         progress = np.where(states.seen > 0, states.first_loss - states.loss, 0.0)
-        return cls(correct, states.seen, progress)
+        return cls(came_up & (history["correct"] == 0), states.seen, progress)
 
     @property
     def epochs_to_learn(self) -> NDArray[Any]:
-        """The last epoch, from 1, in which each sample was wrong, [count]; 0 for one that was never, or never trained on."""
-        numbers = np.arange(1, len(self.correct) + 1)[:, None]
-        last_wrong = np.where(self.correct > 0, 0, numbers).max(axis=0)
+        """The last epoch, from 1, in which each sample came up wrong, [count]; 0 for one that was never, or never trained on."""
+        numbers = np.arange(1, len(self.wrong) + 1)[:, None]
+        last_wrong = np.where(self.wrong, numbers, 0).max(axis=0)
         return np.where(self.trained > 0, last_wrong, 0)
 
 
@@ -96,7 +98,7 @@ def choose_core_set(
             share, none carried the training.
     """
     count = len(record.trained)
-    if not len(record.correct):
+    if not len(record.wrong):
         raise RunError(NO_EPOCH)
     if share is not None and not 0 < share <= 1:
         raise RunError(f"The share of a core set is {share:g}: give one above 0 and at most 1.")

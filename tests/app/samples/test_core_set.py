@@ -13,10 +13,18 @@ import pytest
 from geko_app.form.rerun_options import CORE_SET, RANDOM_SET, EndedRun, Subset, changed, offered
 from geko_app.pages.core_set import core_set_endpoints, export_core_set
 from geko_app.runs.store import RunStore
-from geko_app.samples.core_set import core_set, read_subset, rows_of_set, runs_on, write_subset
+from geko_app.samples.core_set import SubsetFile, core_set, read_subset, rows_of_set, runs_on, write_subset
 from geko_app.samples.exclusions import set_flags
 from geko_app.samples.store import Samples, SampleStore
-from geko_app.views.core_set import NO_TEXT_CHECK, NOT_COMPARED, UNCHECKED, verdict
+from geko_app.views.core_set import (
+    CORRECTED_TOO,
+    NO_TEXT_CHECK,
+    NOT_COMPARED,
+    OTHER_CORRECTIONS,
+    UNCHECKED,
+    checks,
+    verdict,
+)
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, Correction, append
@@ -150,10 +158,36 @@ def test_a_file_of_a_set_is_never_changed(store: RunStore, run: RunFolder) -> No
 
 def test_only_complete_runs_on_a_set_count(store: RunStore, run: RunFolder) -> None:
     later = started(store, run, CORE_SET)
-    name = Path(later.config().data.row_flags or "").name
-    assert [found.id for found in runs_on(store.root, [name])] == [later.id]
+    file = file_of(later)
+    assert [found.id for found in runs_on(store.root, [file])] == [later.id]
     end(later, "failed")
-    assert runs_on(store.root, [name]) == [] == runs_on(store.root, [])
+    assert runs_on(store.root, [file]) == [] == runs_on(store.root, [])
+
+
+def file_of(run: RunFolder) -> Path:
+    return Path(run.config().data.row_flags or "")
+
+
+def test_a_run_on_the_set_of_another_run_is_no_check_of_this_one(store: RunStore, run: RunFolder) -> None:
+    twin = new_run(store, count=12)
+    end(twin)
+    later = started(store, twin, CORE_SET)
+    found = read_subset(file_of(later))
+    assert found is not None and found.source.id == twin.id
+    own = run.path / found.path.name
+    assert runs_on(store.root, [own]) == [] == checks(run, SubsetFile(own, CORE_SET, 3, 12))
+    assert [one.id for one in runs_on(store.root, [found.path])] == [later.id] and checks(twin, found)
+
+
+def test_runs_on_several_sets_come_with_the_newest_first(store: RunStore, run: RunFolder) -> None:
+    files = set()
+    for day, kind in enumerate((CORE_SET, RANDOM_SET, CORE_SET), 1):
+        later = started(store, run, kind)
+        files.add(file_of(later))
+        later.path.rename(store.root / f"2026010{day}-120000-demo-0000")
+    newest_first = [f"2026010{day}-120000-demo-0000" for day in (3, 2, 1)]
+    assert [found.id for found in runs_on(store.root, sorted(files))] == newest_first
+    assert [found.id for found in runs_on(store.root, sorted(files, reverse=True))] == newest_first
 
 
 @pytest.mark.parametrize(
@@ -227,6 +261,21 @@ def test_other_settings_that_were_changed_are_named(store: RunStore, run: RunFol
     evaluate(run, 1.0)
     evaluate(core, 1.0)
     assert "Other settings were changed too: training.learning_rate." in verdict(core)
+
+
+def test_corrections_that_only_one_of_the_runs_had_are_named(store: RunStore, run: RunFolder) -> None:
+    drawn = started(store, run, RANDOM_SET)
+    core = started(store, run, CORE_SET)
+    for one, loss in ((run, 1.0), (drawn, 1.2), (core, 0.9)):
+        evaluate(one, loss)
+    assert "corrections" not in verdict(core) and "With the random set of the same size" in verdict(core)
+    append(core.used_corrections_path, [Correction(7, digest(6), REPLACE, answer="better")])
+    edited = verdict(core)
+    assert CORRECTED_TOO in edited and OTHER_CORRECTIONS.format("random set") in edited
+    assert "With the random set" not in edited and "data.corrections" not in edited
+    assert CORRECTED_TOO not in verdict(drawn) and OTHER_CORRECTIONS.format("core set") in verdict(drawn)
+    append(drawn.used_corrections_path, [Correction(7, digest(6), REPLACE, answer="better", at="later")])
+    assert CORRECTED_TOO in verdict(core) and "With the random set of the same size" in verdict(core)
 
 
 def test_other_runs_have_no_verdict(store: RunStore, run: RunFolder) -> None:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.exceptions import RunError
 from geko_engine.selection.core_set import CoreSet, LearningRecord, choose_core_set, random_set
+from geko_engine.selection.history import History
 from geko_engine.selection.sample_records import SampleStates
 
 # Eight samples over three epochs: right from the start, learned after one, two and all epochs, forgotten, never right, and two
 # that were right every time or never trained on.
-CORRECT = np.array([[1, 0, 0, 0, 1, 0, 1, 0], [1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 1, 0, 1, 0]])
+WRONG = np.array([[1, 0, 0, 0, 1, 0, 1, 0], [1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 1, 0, 1, 0]]) == 0
 TRAINED = np.array([3, 3, 3, 3, 3, 3, 3, 0])
 PROGRESS = np.array([0.1, 1.0, 1.0, 0.9, 0.2, 0.1, 0.0, 0.0])
 NONE = np.zeros(8, bool)
@@ -31,13 +32,13 @@ def chosen(
     near: NDArray[Any] = NONE,
     copies: NDArray[Any] | None = None,
 ) -> CoreSet:
-    record = LearningRecord(CORRECT, TRAINED, PROGRESS)
+    record = LearningRecord(WRONG, TRAINED, PROGRESS)
     copy_of = np.arange(8) if copies is None else copies
     return choose_core_set(record, left_out=out, copy_of=copy_of, near_duplicate=near, share=share)
 
 
 def test_a_sample_takes_as_many_epochs_as_pass_until_it_stays_right() -> None:
-    assert LearningRecord(CORRECT, TRAINED, PROGRESS).epochs_to_learn.tolist() == [0, 1, 2, 3, 2, 3, 0, 0]
+    assert LearningRecord(WRONG, TRAINED, PROGRESS).epochs_to_learn.tolist() == [0, 1, 2, 3, 2, 3, 0, 0]
 
 
 def test_by_default_all_that_were_ever_wrong_are_chosen() -> None:
@@ -78,7 +79,7 @@ def test_near_duplicates_come_last_and_carry_nothing() -> None:
 
 
 def test_equal_samples_are_chosen_in_the_order_of_the_data() -> None:
-    record = LearningRecord(np.zeros((1, 6)), np.ones(6), np.zeros(6))
+    record = LearningRecord(np.ones((1, 6), bool), np.ones(6), np.zeros(6))
     none = np.zeros(6, bool)
     for _ in range(2):
         found = choose_core_set(record, left_out=none, copy_of=np.arange(6), near_duplicate=none, share=0.5)
@@ -97,7 +98,7 @@ def test_where_there_is_nothing_to_choose_it_says_why() -> None:
     with pytest.raises(RunError, match="No row carried the training"):
         chosen(out=mask(1, 2, 3, 4, 5))
     with pytest.raises(RunError, match="no whole epoch"):
-        empty = LearningRecord(np.zeros((0, 8)), TRAINED, PROGRESS)
+        empty = LearningRecord(np.zeros((0, 8), bool), TRAINED, PROGRESS)
         choose_core_set(empty, left_out=NONE, copy_of=np.arange(8), near_duplicate=NONE)
 
 
@@ -114,5 +115,24 @@ def test_the_record_of_a_run_gives_the_progress_of_what_was_trained_on() -> None
     scores = {"confidence": np.full(2, 0.5), "correct": np.zeros(2), "min_target_probability": np.full(2, 0.5)}
     for step, loss in enumerate((2.0, 0.5)):
         states.record(np.array([0, 2]), np.full(2, loss), **scores, step=step, config=GEKOConfig())
-    record = LearningRecord.of(states, np.zeros((1, 3)))
+    record = LearningRecord.of(states, History(3).arrays)
     assert record.progress.tolist() == [1.5, 0.0, 1.5] and record.trained.tolist() == [2, 0, 2]
+
+
+# In each epoch: who came up, and who of them was answered right. Sample 0 always comes up and is right; 1 comes up in the second
+# epoch first, right; 2 is wrong in the first and does not come up again; 3 is wrong in the second; 4 never comes up.
+EPOCHS = [([0, 2, 3], [1, 0, 1]), ([0, 1, 3], [1, 1, 0]), ([0, 1], [1, 1])]
+
+
+def test_an_epoch_in_which_a_sample_did_not_come_up_is_not_counted_for_it() -> None:
+    states, history = SampleStates(5), History(5)
+    for epoch, (ids, correct) in enumerate(EPOCHS, 1):
+        same = np.full(len(ids), 0.5)
+        scores = {"loss": same, "confidence": same, "min_target_probability": same, "correct": np.array(correct)}
+        states.record(np.array(ids), **scores, step=epoch, config=GEKOConfig())
+        history.append(states, epoch=epoch, step=epoch)
+    record = LearningRecord.of(states, history.arrays)
+    assert record.epochs_to_learn.tolist() == [0, 0, 1, 2, 0]
+    none = np.zeros(5, bool)
+    found = choose_core_set(record, left_out=none, copy_of=np.arange(5), near_duplicate=none)
+    assert found.ids.tolist() == [2, 3] and found.carried == 2
