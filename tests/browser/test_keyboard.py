@@ -30,6 +30,7 @@ def retype(page: Page, field: str, text: str) -> None:
 
 
 def test_a_model_is_trained_and_asked_by_keyboard_alone(page: Page) -> None:
+    expect(page.get_by_text("Built-in demo data")).to_be_visible()  # what comes later moves the fields below it
     retype(page, "#field-training-num_epochs", "1")
     retype(page, "#field-data-sample_count", "160")
     tab_to(page, page.locator("#geko-preview-button"))
