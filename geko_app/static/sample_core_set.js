@@ -1,6 +1,7 @@
 // The card "Core set": how large it is, what runs on it have shown, downloading it and training on it.
 
-import { button, node, openPage, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+import { SERVER_UNREACHABLE, setText, View } from './dom.js';
+import { variantRow } from './sample_variants.js';
 
 /**
  * @typedef {object} CoreSet
@@ -9,7 +10,7 @@ import { button, node, openPage, SERVER_UNREACHABLE, sessionSetting, setText, Vi
  * @property {string} verdict what a run on it has shown, or that none has
  * @property {boolean} checked
  * @property {number} percent of the rows
- * @property {import('./sample_export.js').Variant[]} runs
+ * @property {import('./sample_variants.js').Variant[]} runs
  */
 
 export class SampleCoreSet extends View {
@@ -69,37 +70,8 @@ export class SampleCoreSet extends View {
     setText(this.q('.core-about'), size);
     setText(this.q('.core-verdict'), verdict);
     this.q('.core-verdict').classList.toggle('checked', checked);
-    this.q('.core-runs').replaceChildren(...runs.map((variant) => this.runRow(variant)));
-  }
-
-  /** @param {import('./sample_export.js').Variant} variant */
-  runRow({ name, label, why }) {
-    const row = node('div', 'm-variant');
-    row.append(
-      button(label, '', (event) => this.train(name, event)),
-      node('p', 'geko-hint', why),
-    );
-    return row;
-  }
-
-  /**
-   * Starts the run, or queues it, and shows it.
-   * @param {string} name
-   * @param {MouseEvent} event
-   */
-  async train(name, { currentTarget }) {
-    const pressed = /** @type {HTMLButtonElement} */ (currentTarget);
-    pressed.disabled = true;
-    let error = SERVER_UNREACHABLE;
-    try {
-      ({ error } = (await this.server.train_on_set({ ...this.query(), name })) ?? { error });
-    } catch {
-      // The sentence is there already.
-    }
-    pressed.disabled = false;
-    this.showError('.core-error', error);
-    if (error) return;
-    sessionSetting('geko-shown', '');
-    openPage('Train');
+    const start = (/** @type {string} */ name) => this.server.train_on_set({ ...this.query(), name });
+    const showError = (/** @type {string} */ text) => this.showError('.core-error', text);
+    this.q('.core-runs').replaceChildren(...runs.map((variant) => variantRow(variant, start, showError)));
   }
 }

@@ -1,18 +1,17 @@
 // The card "Cleaned dataset": what it contains, taking it along, and training again with it.
 
-import { button, download, emit, node, openPage, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
+import { download, emit, openPage, setText, View } from './dom.js';
+import { variantRow } from './sample_variants.js';
 
 const TAKEN_ALONG = ['flagged', 'reviewed']; // filters: without a sample in any of them, the next run would be the same
 
 /**
- * @typedef {{name: string, label: string, why: string}} Variant
- *
  * @typedef {object} Contents
  * @property {string} run
  * @property {Record<string, number>} counts
  * @property {Record<string, unknown>} next_run
  * @property {string} export
- * @property {Variant[]} retraining
+ * @property {import('./sample_variants.js').Variant[]} retraining
  */
 
 export class SampleExport extends View {
@@ -43,37 +42,8 @@ export class SampleExport extends View {
     const target = this.q('.m-retrain');
     if (target.dataset.shown === shown) return;
     target.dataset.shown = shown;
-    target.replaceChildren(...retraining.map((variant) => this.variantRow(variant)));
-  }
-
-  /** @param {Variant} variant */
-  variantRow({ name, label, why }) {
-    const row = node('div', 'm-variant');
-    row.append(
-      button(label, '', (event) => this.retrain(name, event)),
-      node('p', 'geko-hint', why),
-    );
-    return row;
-  }
-
-  /**
-   * Starts the run, or queues it, and shows it.
-   * @param {string} name
-   * @param {MouseEvent} event
-   */
-  async retrain(name, { currentTarget }) {
-    const pressed = /** @type {HTMLButtonElement} */ (currentTarget);
-    pressed.disabled = true;
-    let error = SERVER_UNREACHABLE;
-    try {
-      ({ error } = (await this.server.retrain({ run: this.run, name })) ?? { error });
-    } catch {
-      // The sentence is there already.
-    }
-    pressed.disabled = false;
-    this.showError('.m-retrain-error', error);
-    if (error) return;
-    sessionSetting('geko-shown', '');
-    openPage('Train');
+    const start = (/** @type {string} */ name) => this.server.retrain({ run: this.run, name });
+    const showError = (/** @type {string} */ text) => this.showError('.m-retrain-error', text);
+    target.replaceChildren(...retraining.map((variant) => variantRow(variant, start, showError)));
   }
 }

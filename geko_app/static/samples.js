@@ -37,7 +37,7 @@ import { drawHead, tableRow } from './samples_table.js';
  *   record: string,
  *   next_run: Record<string, unknown>,
  *   export: string,
- *   retraining: import('./sample_export.js').Variant[],
+ *   retraining: import('./sample_variants.js').Variant[],
  *   check: string,
  *   layout: string,
  * }} Overview

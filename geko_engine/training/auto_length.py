@@ -65,14 +65,12 @@ class AutoLength:
     def judge(self, step: int, loss: float) -> LengthCheck:
         """Add a check; a loss that is not finite ends the constant rate at once."""
         self.checks.append([step, loss if math.isfinite(loss) else USELESS])
+        goes_on = math.isfinite(loss) and not _is_near(self.checks)
         lowest = _lowest(self.checks)
-        if not math.isfinite(loss) or _is_near(self.checks):
-            at, gain = lowest or (0.0, 0.0)
-            return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on=False)
         if lowest is None:
-            return LengthCheck(step, loss, None, None, goes_on=True)
+            return LengthCheck(step, loss, None if goes_on else step, None if goes_on else 0.0, goes_on)
         at, gain = lowest
-        return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on=True)
+        return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on)
 
 
 def _is_near(checks: Sequence[Sequence[float]]) -> bool:

@@ -346,11 +346,8 @@ class GEKOTrainer:
         """Judge from held-out samples whether the decay begins; counted as compute, as plain training needs none of it."""
         began, samples = time.monotonic(), self.eval_samples
         assert samples is not None, "a run without evaluation data cannot find its length"
-        ids = np.sort(
-            np.random.default_rng(self.args.seed).permutation(len(samples))[
-                : samples_to_judge(len(self.samples) + len(samples))
-            ]
-        )
+        count = samples_to_judge(len(self.samples) + len(samples))
+        ids = np.sort(np.random.default_rng(self.args.seed).permutation(len(samples))[:count])
         with self.ending.weights(self.progress):
             found = self.scans.scores(samples, ids, "")
         self.progress.counter.scan(found.tokens, found.padding, len(ids))
