@@ -33,7 +33,7 @@ MAX_BODY = 10_000_000  # bytes of a call; the longest is a form with a YAML text
 # Answered without a login: the login page, what it is drawn with, and what Gradio asks itself when it starts.
 OPEN = ("/", "/login", "/favicon.ico", "/manifest.json", "/pwa_icon", "/robots.txt", "/theme.css")
 OPEN_API = ("/gradio_api/theme.css", "/gradio_api/startup-events")
-OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")
+OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/", "/geko-static/")
 CALLBACK = "/login/callback"  # where the Hub sends visitors of a Space that have signed in
 API = ("/api/v1", "/mcp")  # for programs, which send a token instead of a cookie (geko_app/api)
 PRINTED = 20  # different refusals printed in the terminal; a stranger must not fill a log

@@ -16,7 +16,7 @@ import plotly
 from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from geko_app import hardware
@@ -26,6 +26,7 @@ from geko_app.api.operations import RunOperations
 from geko_app.api.tokens import ApiOptions, ApiToken
 from geko_app.end_signal import EndSignal
 from geko_app.form.roots import AllowedRoots
+from geko_app.languages import catalogue, languages
 from geko_app.pages import frame
 from geko_app.pages.components import SCRIPTS_URL, STATIC
 from geko_app.runs.store import RunStore
@@ -41,6 +42,7 @@ from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+CACHED = {"Cache-Control": "max-age=31536000, immutable"}  # the address of a script changes with its text
 SCRIPTS = {path.name: path for path in STATIC.glob("*.js")}
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
 SESSIONS = (
@@ -128,7 +130,8 @@ def _launch(page: gr.Blocks, services: Services, options: ServerOptions) -> None
         mcp_server=False,  # likewise: it would offer every function of the page
         theme=build_theme(),
         css_paths=[STATIC / name for name in frame.STYLES],
-        head=f'<script defer src="{options.root_path}/gradio_api/file={PLOTLY}"></script>',
+        head=f'<script defer src="{options.root_path}/gradio_api/file={PLOTLY}"></script>'
+        f'<script type="module" src="{options.root_path}/{SCRIPTS_URL}/language.js"></script>',
         js=THEME_ON_LOAD,
         footer_links=[],
         run_history=False,
@@ -205,16 +208,25 @@ def own_routes(downloads: ModelDownloads) -> list[BaseRoute]:
     """
     return [
         Route(f"/{SCRIPTS_URL}/{{name}}", script_route),
+        Route(f"/{SCRIPTS_URL}/languages/{{name}}.json", language_route),
         Route("/geko-download/{key}", download_route(downloads)),
     ]
 
 
 def script_route(request: Request) -> Response:
-    """Sends a script; its address changes with its text, so browsers may keep it."""
+    """Sends a script."""
     path = SCRIPTS.get(request.path_params["name"])
     if path is None:
         return PlainTextResponse("There is no such script.", 404)
-    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": "max-age=31536000, immutable"})
+    return FileResponse(path, media_type="text/javascript", headers=CACHED)
+
+
+def language_route(request: Request) -> Response:
+    """Sends the texts of the page in another language."""
+    name = request.path_params["name"]
+    if name not in languages():
+        return PlainTextResponse("The page has no texts in that language.", 404)
+    return JSONResponse(catalogue(name), headers=CACHED)
 
 
 def download_route(downloads: ModelDownloads) -> Callable[[Request], Response]:

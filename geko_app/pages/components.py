@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from geko_app.languages import FOLDER
 from geko_engine.exceptions import GekoError
 
 ServerFunction = Callable[[Any], Any]
@@ -22,7 +23,8 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 def _scripts_url() -> str:
     """Where the scripts are served. The address changes with them, so that no browser mixes old and new ones."""
-    content = b"".join(path.read_bytes() for path in sorted(STATIC.glob("*.js")))
+    texts = [*sorted(STATIC.glob("*.js")), *sorted(FOLDER.rglob("*.json"))]
+    content = b"".join(path.read_bytes() for path in texts)
     return f"geko-static/{hashlib.sha256(content).hexdigest()[:12]}"
 
 

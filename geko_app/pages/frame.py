@@ -46,7 +46,7 @@ def build(services: Services, *, in_space: bool = False) -> gr.Blocks:
         in_space: whether the owner of a Hugging Face Space signs in, and others watch.
     """
     with gr.Blocks(title="GEKO", fill_width=True, analytics_enabled=False) as blocks:
-        gr.HTML(_head(), js_on_load=mount_script("theme"), padding=False)
+        gr.HTML(_head(), js_on_load=mount_script("header"), padding=False)
         if in_space:
             live_html("space", [])
             gr.LoginButton(visible=False)  # brings the sign-in; the banner links to it
@@ -63,5 +63,6 @@ def _head() -> str:
         f'<header class="geko-head">{static_text("logo.svg")}<div><h1>GEKO</h1>'
         "<p>Fine-tune a language model and see what happens to every training sample.</p></div>"
         f'<div class="hardware" id="geko-hardware">{escape(torch)}<span> · </span><br>{escape(machine)}</div>'
+        '<select id="geko-language" aria-label="Language" translate="no"></select>'
         '<button type="button" id="geko-theme" aria-label="Switch between light and dark">◐</button></header>'
     )

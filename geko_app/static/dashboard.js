@@ -9,6 +9,7 @@ import { drawUsage } from './dashboard_usage.js';
 import { downloadText, localSetting, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { ExportPanel } from './export_panel.js';
 import { clearFieldErrors, showFieldErrors } from './form_errors.js';
+import { translate } from './language.js';
 import { pollWhileVisible } from './poll.js';
 
 /**
@@ -296,7 +297,10 @@ class Dashboard extends View {
       this.followed = data.run;
     } else if (this.followed && this.followed === data.run) {
       this.followed = null;
-      if (asked === 'granted') new Notification(`GEKO: ${data.status.title}`, { body: data.status.detail });
+      if (asked === 'granted') {
+        const { title, detail } = data.status;
+        new Notification(`GEKO: ${translate(title)}`, { body: translate(detail) });
+      }
     }
   }
 

@@ -1,5 +1,7 @@
 // What all scripts of the page share: finding and making nodes, settings kept in the browser, turning to another page.
 
+import { englishText } from './language.js';
+
 export const SERVER_UNREACHABLE = 'The page does not answer. Is geko-app still running?';
 const CONNECTION_LOST = 'Connection lost, trying again';
 
@@ -82,7 +84,7 @@ export class View {
  * @param {string | number} value
  */
 export function setText(target, value) {
-  if (target && target.textContent !== String(value)) target.textContent = String(value);
+  if (target && englishText(target) !== String(value)) target.textContent = String(value);
 }
 
 /**
@@ -282,7 +284,7 @@ export function emit(name, detail) {
  */
 export function openPage(title) {
   const tabs = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('#geko-pages button[role="tab"]'));
-  [...tabs].find((tab) => tab.textContent?.trim() === title)?.click();
+  [...tabs].find((tab) => englishText(tab).trim() === title)?.click();
 }
 
 /** @returns {'light' | 'dark'} */

@@ -1,6 +1,7 @@
 // When to change a setting and what that costs, behind an info button beside the label of its field.
 
 import { button, node } from './dom.js';
+import { englishText } from './language.js';
 
 /** @typedef {{label: string, text: string}} Details */
 
@@ -68,7 +69,7 @@ function describeInput(field, label) {
  * @param {string} text
  */
 function showDetails(panel, info, text) {
-  const wasOpen = panel.matches(':popover-open') && panel.textContent === text;
+  const wasOpen = panel.matches(':popover-open') && englishText(panel) === text;
   panel.textContent = text;
   if (wasOpen) {
     panel.hidePopover();

@@ -1,6 +1,7 @@
 // Errors at the fields of the form: those found before a start, and those that only the training process found.
 
 import { emit, node, sleep } from './dom.js';
+import { englishText } from './language.js';
 
 /**
  * @typedef {object} FieldError
@@ -89,7 +90,9 @@ async function openField({ key, group }) {
   const id = `field-${key.replaceAll('.', '-')}`;
   const isShown = () => Boolean(document.getElementById(id)?.offsetParent);
   const heads = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('#geko-form button.label-wrap'));
-  if (!isShown()) [...heads].find((head) => head.firstElementChild?.textContent === group)?.click();
+  if (!isShown()) {
+    [...heads].find((head) => head.firstElementChild && englishText(head.firstElementChild) === group)?.click();
+  }
   for (let waited = 0; waited < OPENING && !isShown(); waited += 50) await sleep(50);
   return document.getElementById(id);
 }

@@ -1,0 +1,144 @@
+// The language of the page. The code, run folders and logs are English; this translates what the page shows, before it is painted.
+// English text is the key of a catalogue. What a user wrote stands inside translate="no" and is never touched.
+
+import { Catalogue } from './language_catalogue.js';
+
+/** @type {Record<string, string>} the languages that there are, in their own names; a folder of geko_app/languages for each but English */
+export const LANGUAGES = { en: 'English', 'zh-CN': '简体中文' };
+export const LANGUAGE_KEY = 'geko-language';
+
+const ATTRIBUTES = ['aria-label', 'title', 'placeholder', 'alt'];
+const UNTOUCHED = '[translate="no"], script, style';
+
+export const language = chosenLanguage();
+
+/** @type {WeakMap<Node, {source: string, shown: string}>} English and translation of each text that was translated */
+const translated = new WeakMap();
+/** @type {WeakMap<Element, Record<string, string>>} what was put in the place of each attribute */
+const translatedAttributes = new WeakMap();
+
+const catalogue = language === 'en' ? null : await loadCatalogue(language);
+if (catalogue) translatePage();
+
+/** What this browser was set to, or else the first of its languages that the page has. */
+function chosenLanguage() {
+  const wanted = [stored(), ...navigator.languages];
+  for (const tag of wanted) {
+    const found = Object.keys(LANGUAGES).find((name) => primary(name) === primary(tag));
+    if (found) return found;
+  }
+  return 'en';
+}
+
+/** @param {string} tag of a language, such as zh-CN */
+function primary(tag) {
+  return tag.toLowerCase().split('-')[0];
+}
+
+function stored() {
+  try {
+    return window.localStorage.getItem(LANGUAGE_KEY) ?? '';
+  } catch {
+    return ''; // a private window keeps nothing
+  }
+}
+
+/** @param {string} name */
+async function loadCatalogue(name) {
+  try {
+    const response = await fetch(new URL(`languages/${name}.json`, import.meta.url));
+    if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+    return new Catalogue(await response.json());
+  } catch (error) {
+    console.warn(`The texts in ${LANGUAGES[name]} could not be loaded; the page stays English.`, error);
+    return null;
+  }
+}
+
+function translatePage() {
+  document.documentElement.lang = language;
+  translateTree(document.documentElement);
+  new MutationObserver((changes) => {
+    for (const { type, target, addedNodes, attributeName } of changes) {
+      if (type === 'childList') addedNodes.forEach(translateTree);
+      else if (type === 'characterData') translateTree(target);
+      else if (target instanceof Element && attributeName && !target.closest(UNTOUCHED)) {
+        translateAttribute(target, attributeName);
+      }
+    }
+  }).observe(document.documentElement, {
+    subtree: true,
+    childList: true,
+    characterData: true,
+    attributeFilter: ATTRIBUTES,
+  });
+}
+
+/** @param {Node} root */
+function translateTree(root) {
+  const around = root instanceof Element ? root : root.parentElement;
+  if (!around || around.closest(UNTOUCHED)) return;
+  if (root instanceof Text) {
+    translateNode(root);
+    return;
+  }
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (found) =>
+    found instanceof Element && found.matches(UNTOUCHED) ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT,
+  );
+  for (let found = walker.currentNode; found; found = /** @type {Node} */ (walker.nextNode())) {
+    if (found instanceof Text) translateNode(found);
+    else if (found instanceof Element) {
+      ATTRIBUTES.forEach((name) => translateAttribute(/** @type {Element} */ (found), name));
+    }
+  }
+}
+
+/** @param {Text} text */
+function translateNode(text) {
+  const source = text.data;
+  if (translated.get(text)?.shown === source) return; // our own change
+  if (text.parentElement instanceof HTMLTextAreaElement) return; // what somebody wrote
+  const shown = translate(source);
+  if (shown === source) {
+    translated.delete(text);
+    return;
+  }
+  translated.set(text, { source, shown });
+  text.data = shown;
+}
+
+/**
+ * @param {Element} element
+ * @param {string} name
+ */
+function translateAttribute(element, name) {
+  const source = element.getAttribute(name);
+  const before = translatedAttributes.get(element) ?? {};
+  if (!source || before[name] === source) return;
+  const shown = translate(source);
+  if (shown === source) return;
+  translatedAttributes.set(element, { ...before, [name]: shown });
+  element.setAttribute(name, shown);
+}
+
+/**
+ * A text in the language of the page, for what does not become part of the page.
+ * @param {string} text English
+ */
+export function translate(text) {
+  return catalogue ? catalogue.translate(text) : text;
+}
+
+/**
+ * The text of an element as the code wrote it.
+ * @param {Element} element
+ */
+export function englishText(element) {
+  if (!catalogue) return element.textContent ?? '';
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  let english = '';
+  for (let found = walker.nextNode(); found; found = walker.nextNode()) {
+    english += translated.get(found)?.source ?? found.textContent ?? '';
+  }
+  return english;
+}

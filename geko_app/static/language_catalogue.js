@@ -1,0 +1,140 @@
+// Finds the translation of an English text: as a whole, with what its placeholders caught, or sentence by sentence.
+
+const NUMBER = '[+\\-−±]?\\d(?:[\\d.,]*\\d)?(?:\\s?%)?';
+const PLACEHOLDER = /\{([a-z_][a-z0-9_]*)\}/gi;
+const NUMBER_NAME = /^n(?:[\d_]|$)/; // {n}, {n2}, {n_rows} stand for one number, any other name for any text
+const SENTENCE_END = /(?<=[.!?:;]["”’)]?)\s+(?=["“‘'(]?[A-Z0-9])/;
+const SEPARATOR = ' · ';
+const REMEMBERED = 5000; // texts
+
+/**
+ * A key with placeholders.
+ * @typedef {object} Pattern
+ * @property {RegExp} expression
+ * @property {string[]} names of its placeholders, in the order of the key
+ * @property {string} translation
+ * @property {number} literal letters beside the placeholders: the more, the earlier it is tried
+ */
+
+export class Catalogue {
+  /** @param {Record<string, string>} entries translations by English text */
+  constructor(entries) {
+    /** @type {Map<string, string>} */
+    this.exact = new Map();
+    /** @type {Map<string, Pattern[]>} by the first word of the key; '' where it begins with a placeholder */
+    this.patterns = new Map();
+    /** @type {Map<string, string | null>} */
+    this.remembered = new Map();
+    for (const [key, translation] of Object.entries(entries)) this.add(key, translation);
+    for (const patterns of this.patterns.values()) patterns.sort((a, b) => b.literal - a.literal);
+  }
+
+  /**
+   * @param {string} key
+   * @param {string} translation
+   */
+  add(key, translation) {
+    const names = [...key.matchAll(PLACEHOLDER)].map((match) => match[1]);
+    if (!names.length) {
+      this.exact.set(key, translation);
+      return;
+    }
+    const literals = key.split(PLACEHOLDER).filter((_, place) => place % 2 === 0);
+    const groups = names.map((name) => (NUMBER_NAME.test(name) ? `(${NUMBER})` : '(.+?)'));
+    const source = literals.map((literal, place) => escaped(literal) + (groups[place] ?? '')).join('');
+    const first = firstWord(literals[0], literals[0].includes(' '));
+    const patterns = this.patterns.get(first) ?? [];
+    patterns.push({
+      expression: new RegExp(`^${source}$`, 'u'),
+      names,
+      translation,
+      literal: literals.join('').length,
+    });
+    this.patterns.set(first, patterns);
+  }
+
+  /**
+   * The translation of a text, blanks around it kept; the text itself where there is none.
+   * @param {string} text
+   */
+  translate(text) {
+    if (!/[A-Za-z]/.test(text)) return text;
+    const [, before, content, after] = /** @type {string[]} */ (/^(\s*)([^]*?)(\s*)$/.exec(text));
+    const found = this.find(content.replace(/\s+/g, ' '));
+    return found === null ? text : before + found + after;
+  }
+
+  /**
+   * @param {string} text
+   * @returns {string | null}
+   */
+  find(text) {
+    const known = this.remembered.get(text);
+    if (known !== undefined) return known;
+    const found = this.whole(text) ?? this.inParts(text);
+    if (this.remembered.size >= REMEMBERED) this.remembered.clear();
+    this.remembered.set(text, found);
+    return found;
+  }
+
+  /** @param {string} text */
+  whole(text) {
+    const exact = this.exact.get(text);
+    if (exact !== undefined) return exact;
+    for (const first of [firstWord(text, true), '']) {
+      for (const pattern of this.patterns.get(first) ?? []) {
+        const match = pattern.expression.exec(text);
+        if (match) return this.filled(pattern, match);
+      }
+    }
+    return null;
+  }
+
+  /**
+   * @param {Pattern} pattern
+   * @param {RegExpExecArray} match
+   */
+  filled({ names, translation }, match) {
+    return translation.replace(PLACEHOLDER, (_, name) => {
+      const caught = match[names.indexOf(name) + 1] ?? '';
+      return NUMBER_NAME.test(name) ? caught : this.translate(caught);
+    });
+  }
+
+  /**
+   * A text of several sentences, or of several parts with a dot between them; null when no part is known.
+   * @param {string} text
+   */
+  inParts(text) {
+    const sentences = text.split(SENTENCE_END);
+    if (sentences.length > 1) return this.joined(sentences, ' ');
+    const parts = text.split(SEPARATOR);
+    return parts.length > 1 ? this.joined(parts, SEPARATOR) : null;
+  }
+
+  /**
+   * @param {string[]} parts
+   * @param {string} separator in English; none follows a full-width mark
+   */
+  joined(parts, separator) {
+    const found = parts.map((part) => this.find(part));
+    if (found.every((part) => part === null)) return null;
+    return found
+      .map((part, place) => part ?? parts[place])
+      .reduce((sum, part) => sum + (separator === ' ' && /[。！？：；）”]$/.test(sum) ? '' : separator) + part);
+  }
+}
+
+/**
+ * The first word of a text, "" where it may go on: a key's first word is whole only if a blank follows.
+ * @param {string} text
+ * @param {boolean} isWhole
+ */
+function firstWord(text, isWhole) {
+  return isWhole ? text.split(' ', 1)[0] : '';
+}
+
+/** @param {string} literal */
+function escaped(literal) {
+  return literal.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
+}
