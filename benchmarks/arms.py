@@ -32,7 +32,7 @@ class Arm:
 
 def read_records(folder: Path) -> list[Record]:
     """The records of `savings` in `folder`; none where it has not run."""
-    return read_lines(folder / "savings.jsonl")
+    return [*read_lines(folder / "savings.jsonl")]
 
 
 def by_setting(records: Iterable[Record]) -> dict[Setting, dict[str, list[Record]]]:

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def key(record: Record) -> Run:
 
 def run_all(runs: Sequence[Run], path: Path, jobs: int) -> list[Record]:
     """Every run that is not recorded yet, `jobs` at a time; the file is written after each."""
-    done = {key(record): record for record in read_lines(path)}
+    done: dict[Run, Record] = {key(record): record for record in read_lines(path)}
     for mix in {run[0] for run in runs}:
         MIXES[mix].base()  # made or fetched before the first run
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -101,7 +101,7 @@ def run_all(runs: Sequence[Run], path: Path, jobs: int) -> list[Record]:
     return sorted(done.values(), key=_place)
 
 
-def _place(record: Record) -> tuple[int, int, int, int]:
+def _place(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
     arms = [*map(str, LENGTHS), *AUTOS]
     return list(MIXES).index(record["mix"]), record["samples"], arms.index(record["arm"]), record["seed"]
 

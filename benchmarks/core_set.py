@@ -60,7 +60,8 @@ def figures(trainer: GEKOTrainer, trial: Trial) -> Record:
 
 def core_set_of(trainer: GEKOTrainer, trial: Trial, share: float) -> CoreSet:
     """As the page chooses it from the record of a run."""
-    issues = find_data_issues(*([row[name] for row in trial.rows] for name in ("prompt", "completion")))
+    prompts, answers = ([row[name] for row in trial.rows] for name in ("prompt", "completion"))
+    issues = find_data_issues(prompts, answers)
     states = trainer.states
     kinds = {LIKELY: states.suspects(), NEAR_DUPLICATE: np.zeros(len(trial.data), bool)}
     for issue in issues:

@@ -52,7 +52,7 @@ def one_run(mix: str, seed: int, samples: int) -> Found:
     return found
 
 
-def counted(suspects: NDArray, wrong: NDArray) -> dict[str, int]:
+def counted(suspects: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> dict[str, int]:
     """How many are listed, how many of these are wrong, and how many are wrong at all."""
     return {"listed": int(suspects.sum()), "right": int((suspects & wrong).sum()), "wrong": int(wrong.sum())}
 

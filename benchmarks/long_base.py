@@ -36,7 +36,8 @@ def make(seed: int) -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True
     )
-    rng, batches = random.Random(seed + 3), []
+    rng = random.Random(seed + 3)
+    batches: list[Any] = []
     model.train()
     for step in range(STEPS):
         batches = batches or _batches(tokenizer, rng)

@@ -24,12 +24,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import arguments, in_child, memory_growth, print_table, write_results
-from benchmarks.page import completed, named, write_events, write_samples
+from benchmarks.page import completed, dashboard_functions, sample_functions, write_events, write_samples
 from benchmarks.start import answers, free_port, wait_until
-from geko_app.pages import samples, train
 from geko_app.runs.folded_events import INDEX
 from geko_app.runs.store import RunStore
-from geko_app.samples.store import SampleStore
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import PhaseChanged
@@ -57,9 +55,9 @@ def first_view(page: str, root: str, run: str) -> dict[str, float]:
     def ask() -> None:
         began = time.perf_counter()
         if page == DASHBOARD:
-            answer = [named(train._dashboard_endpoints(supervisor))["pull"]({"run": run, "shown": run})]
+            answer = [dashboard_functions(supervisor)["pull"]({"run": run, "shown": run})]
         else:
-            functions = named(samples._endpoints(supervisor, SampleStore(supervisor.store)))
+            functions = sample_functions(supervisor)
             answer = [functions["pull"]({"run": run}), functions["table"]({"run": run})]
         json.dumps(answer)
         seconds.append(time.perf_counter() - began)
@@ -92,7 +90,8 @@ class TabOverHttp:
     """
 
     def __init__(self, port: int, run: str) -> None:
-        self._run, self._cursor = run, {}
+        self._run = run
+        self._cursor: dict[str, Any] = {}
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._connection.request("GET", "/config")
         config = json.loads(self._connection.getresponse().read())

@@ -6,7 +6,9 @@ python -m benchmarks.memory_estimate [--repetitions N] [--large]
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,15 +92,13 @@ def main() -> None:
         case = dataclasses.replace(full, size=size)
         peak = in_child(measured_memory, case)
         # Times are taken in this process: a child gives freed memory back at once, and gets it anew at a price.
-        seconds = interleave(
-            {
-                "estimate": lambda case=case: estimated(case),
-                "run": lambda case=case: measured_time(case),
-            },
-            options.repetitions,
-        )
-        memory = Ratio.of([float(bytes_) for bytes_, _ in seconds["estimate"]], [float(peak)] * options.repetitions)
-        pace = Ratio.of([s for _, s in seconds["estimate"]], seconds["run"])
+        runs: dict[str, Callable[[], Any]] = {
+            "estimate": functools.partial(estimated, case),
+            "run": functools.partial(measured_time, case),
+        }
+        found = interleave(runs, options.repetitions)
+        memory = Ratio.of([float(bytes_) for bytes_, _ in found["estimate"]], [float(peak)] * options.repetitions)
+        pace = Ratio.of([seconds for _, seconds in found["estimate"]], found["run"])
         rows.append([name, f"{peak / 1e6:.0f} MB", memory, pace])
         results[name] = {"measured_bytes": peak, "memory": memory.to_dict(), "time": pace.to_dict()}
     print_table("Estimate / measured", ["case", "measured peak", "memory", "time of a step"], rows)

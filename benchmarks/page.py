@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import arguments, in_child, print_table, write_results
-from geko_app.pages import runs, samples, train
+from geko_app.pages import runs
+from geko_app.pages.dashboard import dashboard_endpoints
+from geko_app.pages.samples import sample_endpoints
 from geko_app.runs.store import RunStore
 from geko_app.samples.store import SampleStore
+from geko_app.telemetry import Telemetry
 from geko_app.views.runs import RunTable
+from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DataConfig
@@ -122,6 +126,16 @@ def named(functions: list[Callable[[Any], Any]]) -> Answers:
     return {function.__name__: function for function in functions}
 
 
+def dashboard_functions(supervisor: Supervisor) -> Answers:
+    """What the dashboard asks the server for."""
+    return named(dashboard_endpoints(supervisor, Telemetry()))
+
+
+def sample_functions(supervisor: Supervisor) -> Answers:
+    """What the Samples page asks the server for; its files have not been read yet."""
+    return named(sample_endpoints(supervisor, SampleStore(supervisor.store), IssueChecks()))
+
+
 def measured(ask: Query, repetitions: int, before: Callable[[], object] = lambda: None) -> dict[str, float]:
     """p50 and p95 in milliseconds of an answer written as JSON, and its largest number of bytes."""
     seconds, sizes = [], []
@@ -137,7 +151,7 @@ def measured(ask: Query, repetitions: int, before: Callable[[], object] = lambda
 
 def dashboard(supervisor: Supervisor, run: str, repetitions: int) -> dict[str, Any]:
     """A poll for the whole history, one with nothing new, and one after each new step; the run goes on meanwhile."""
-    pull = named(train._dashboard_endpoints(supervisor))["pull"]
+    pull = dashboard_functions(supervisor)["pull"]
     folder, steps = supervisor.store.folder(run), itertools.count(STEPS + 1)
     cursor: dict[str, Any] = {}
 
@@ -166,11 +180,14 @@ def dashboard(supervisor: Supervisor, run: str, repetitions: int) -> dict[str, A
 
 def samples_page(supervisor: Supervisor, run: str, repetitions: int) -> dict[str, Any]:
     """The Samples page from files that nobody has read yet, and then what a user does on it."""
-    fresh = lambda: named(samples._endpoints(supervisor, SampleStore(supervisor.store)))  # noqa: E731
-    held, numbers, sorts = fresh(), itertools.count(10_000), itertools.cycle(["loss", "confidence", "q", "bucket"])
+    held, numbers, sorts = (
+        sample_functions(supervisor),
+        itertools.count(10_000),
+        itertools.cycle(["loss", "confidence", "q", "bucket"]),
+    )
 
     def first() -> Any:
-        functions = fresh()
+        functions = sample_functions(supervisor)
         return [functions["pull"]({"run": run}), functions["table"]({"run": run})]
 
     def page(**view: Any) -> Any:

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.page import named, write_samples
-from geko_app.pages import samples
+from benchmarks.page import sample_functions, write_samples
 from geko_app.runs.store import RunStore
-from geko_app.samples.store import SampleStore
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.runs.folder import RunFolder
@@ -42,11 +40,11 @@ class Page:
     """The Samples page as a tab finds it after a start of the server, and the seconds of what was asked of it."""
 
     def __init__(self, supervisor: Supervisor, run: str) -> None:
-        self._functions = named(samples._endpoints(supervisor, SampleStore(supervisor.store)))
+        self._functions = sample_functions(supervisor)
         self._run = run
         self.seconds: dict[str, float] = {}
 
-    def ask(self, name: str, **queries: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, name: str, **queries: dict[str, Any]) -> Any:
         """Time the answers of the functions in `queries` together, and return the first."""
         began = time.perf_counter()
         answers = [self._functions[function]({"run": self._run, **query}) for function, query in queries.items()]

@@ -184,7 +184,7 @@ def draw_arm(ax: Axes, arm: Arm) -> None:
 def label_arms(ax: Axes, arms: Sequence[Arm]) -> None:
     """The arms' names in a column right of the panel, in the order of their losses, each with a line to its marker."""
     low, high = ax.get_ylim()
-    gap = 1.25 * SIZE / 72 / (ax.get_position().height * ax.figure.get_figheight())
+    gap = 1.25 * SIZE / 72 * ax.figure.dpi / ax.bbox.height
     places = apart([(arm.loss - low) / (high - low) for arm in arms], gap, 0.0, 1.0)
     most = most_seeds(arms)
     for arm, place in zip(arms, places, strict=True):

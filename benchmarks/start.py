@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Ratio, arguments, interleave, print_table, write_results
-from geko_app.pages.dashboard import dashboard_endpoints
+from benchmarks.page import dashboard_functions
 from geko_app.runs.store import RunStore
-from geko_app.telemetry import Telemetry
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 
@@ -98,7 +97,7 @@ class Tab:
     def __init__(self, folder: str) -> None:
         os.environ["GEKO_CACHE"] = str(Path(folder) / "cache")  # reaches the worker with the environment
         self.supervisor = Supervisor(RunStore(Path(folder) / "runs"))
-        functions = {f.__name__: f for f in dashboard_endpoints(self.supervisor, Telemetry())}
+        functions = dashboard_functions(self.supervisor)
         self._pull, self._stop = functions["pull"], functions["stop"]
         self.run = ""
 

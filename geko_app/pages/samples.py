@@ -47,7 +47,7 @@ def build(services: Services, _blocks: gr.Blocks) -> None:
     supervisor = services.supervisor
     store = SampleStore(supervisor.store)
     endpoints = [
-        *_endpoints(supervisor, store, services.issue_checks),
+        *sample_endpoints(supervisor, store, services.issue_checks),
         *token_loss_endpoints(services.inference, _begin_token_losses(services.inference, store)),
         *review_endpoints(supervisor, store, services.inference),
         *core_set_endpoints(supervisor, store),
@@ -71,7 +71,7 @@ def chosen_run(supervisor: Supervisor, run: str) -> str | None:
     return run if run in ids else supervisor.active() or (ids[0] if ids else None)
 
 
-def _endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueChecks) -> list[ServerFunction]:
+def sample_endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueChecks) -> list[ServerFunction]:
     """What the page's script may call. Each gets one object and is a public endpoint."""
 
     def pull(query: Any) -> Result:

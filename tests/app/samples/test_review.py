@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geko_app.pages.review import ANSWER_OPTIONS, CHANGED_MEANWHILE, review_endpoints
-from geko_app.pages.samples import _endpoints
+from geko_app.pages.samples import sample_endpoints
 from geko_app.runs.store import RunStore
 from geko_app.samples.store import SampleStore
 from geko_app.views import corrections as correction_views
@@ -55,7 +55,7 @@ def jobs(store: RunStore) -> Iterator[InferenceJobs]:
 def ask(store: RunStore, run: RunFolder, jobs: InferenceJobs) -> Ask:
     """Calls a function of the page on the run."""
     samples, supervisor = SampleStore(store), Supervisor(store)
-    listed = [*review_endpoints(supervisor, samples, jobs), *_endpoints(supervisor, samples, IssueChecks())]
+    listed = [*review_endpoints(supervisor, samples, jobs), *sample_endpoints(supervisor, samples, IssueChecks())]
     functions = {function.__name__: function for function in listed}
 
     def call(function: str, /, **query: Any) -> dict[str, Any]:

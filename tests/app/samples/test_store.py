@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from geko_app.pages.sample_query import query_of
-from geko_app.pages.samples import _endpoints
+from geko_app.pages.samples import sample_endpoints
 from geko_app.runs.store import RunStore
 from geko_app.samples.exclusions import (
     as_settings,
@@ -308,7 +308,7 @@ STRANGE: list[Any] = [
 @pytest.mark.parametrize("query", STRANGE)
 def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(store: RunStore, query: Any) -> None:
     folder = new_run(store)
-    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store), IssueChecks())}
+    functions = {f.__name__: f for f in sample_endpoints(Supervisor(store), SampleStore(store), IssueChecks())}
     for name, function in functions.items():
         assert isinstance(function(query), dict), name
     known = {**(query if isinstance(query, dict) else {}), "run": folder.id}
@@ -319,7 +319,7 @@ def test_whatever_a_visitor_sends_the_answer_is_a_sentence_or_nothing_happens(st
 
 def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab_are_news(store: RunStore) -> None:
     folder = new_run(store)
-    functions = {f.__name__: f for f in _endpoints(Supervisor(store), SampleStore(store), IssueChecks())}
+    functions = {f.__name__: f for f in sample_endpoints(Supervisor(store), SampleStore(store), IssueChecks())}
     first = functions["pull"]({})
     assert first["run"] == folder.id and first["counts"]["hard"] == 2
     again = functions["pull"]({"version": first["version"]})

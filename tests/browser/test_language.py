@@ -1,0 +1,53 @@
+"""The page in Chinese: every text that a state of the page shows is in the catalogue, and a visitor gets it without asking."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from geko_app.languages import catalogue, languages
+from tests.browser.conftest import WAIT, Server
+from tests.browser.test_access import SHOWN, server, show_train  # noqa: F401  (the fixture of a page with a complete run)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# Names, units and values that are written alike in all languages.
+ALIKE = re.compile(
+    r"GEKO|GPU|CPU|LoRA|QLoRA|PiSSA|DoRA|rsLoRA|NEFTune|AdamW|Hub|Hugging Face|Ollama|llama\.cpp|vLLM|GGUF|CSV|PNG|YAML|JSONL?|Python|torch|"
+    r"transformers|FREEZE|LIGHT|FOCUS|HARD|tokens?|min|GB|MB|kB|ms|pp|bf16|fp16|float32|bfloat16|CUDA|InfoBatch|demo|auto|"
+    r"[a-z]+(?:_[a-z0-9]+)+|[a-z]+\.[a-z_.]+|[a-z]+=\S+"
+)
+LEFT_ENGLISH = """async (entries) => {
+  const script = [...document.scripts].find((found) => found.src.endsWith('/language.js')).src;
+  const { Catalogue } = await import(script.replace('language.js', 'language_catalogue.js'));
+  const catalogue = new Catalogue(entries);
+  const texts = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
+    node instanceof Element && node.matches('[translate="no"], script, style, noscript, footer')
+      ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (node instanceof Text) {
+      if (!(node.parentElement instanceof HTMLTextAreaElement)) texts.add(node.data);
+    } else for (const name of ['aria-label', 'title', 'placeholder', 'alt']) texts.add(node.getAttribute(name) ?? '');
+  }
+  return [...texts].map((text) => [text.replace(/\\s+/g, ' ').trim(), catalogue.translate(text)]);
+}"""
+
+
+def left_english(page: Page, language: str) -> list[str]:
+    """The texts of the page, hidden ones too, that hold an English word in `language`."""
+    pairs = page.evaluate(LEFT_ENGLISH, catalogue(language))
+    return sorted({source for source, shown in pairs if re.search(r"[A-Za-z]{3,}", ALIKE.sub("", shown))})
+
+
+@pytest.mark.parametrize("language", languages())
+@pytest.mark.parametrize("show", SHOWN, ids=lambda show: show.__name__.removeprefix("show_"))
+def test_no_text_of_the_page_is_left_english(show: Callable[[Page], None], language: str, page: Page) -> None:
+    show(page)
+    left = left_english(page, language)
+    assert left == [], json.dumps(left, indent=1, ensure_ascii=False)
