@@ -7,6 +7,7 @@ from typing import Any
 
 from geko_app.form.rerun_options import CORE_SET, RANDOM_SET, SUBSETS, EndedRun, offered
 from geko_app.formatting import format_loss
+from geko_app.runs.saved_config import saved_config
 from geko_app.samples.core_set import (
     SubsetFile,
     core_set,
@@ -16,7 +17,7 @@ from geko_app.samples.core_set import (
     subset_file,
 )
 from geko_app.samples.store import Samples
-from geko_app.views.corrections_worth import APART, changed_settings, compute_share, saved_config, used_corrections
+from geko_app.views.corrections_worth import APART, changed_settings, compute_share, used_corrections
 from geko_app.views.paired import CAUTION
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import Difference, PairedDifference, compare, load

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geko_app.formatting import format_loss
+from geko_app.runs.saved_config import saved_config
 from geko_app.runs.summary import flat
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, Correction, current, read_corrections
@@ -57,11 +58,6 @@ def worth_sentence(folder: RunFolder) -> str:
     except GekoError:
         found = None
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
-
-
-def saved_config(folder: RunFolder) -> RunConfig:
-    """The configuration of a run. Raises ConfigError."""
-    return RunConfig.from_yaml(folder.config_path, on_renamed=lambda _sentence: None)
 
 
 def _besides(config: RunConfig, earlier: RunFolder) -> str:

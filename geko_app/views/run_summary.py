@@ -15,6 +15,7 @@ from geko_app.formatting import (
     format_percent,
 )
 from geko_app.runs.live_state import Snapshot
+from geko_app.runs.saved_config import saved_config
 from geko_app.samples.correction_log import corrected_rows
 from geko_app.views.core_set import verdict
 from geko_app.views.corrections_worth import worth_sentence
@@ -53,7 +54,7 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
 
 
 def _offered(snapshot: Snapshot, folder: RunFolder) -> list[dict[str, str]]:
-    return offered(EndedRun(folder.config(), snapshot.end, snapshot.field, corrected_rows(folder)))
+    return offered(EndedRun(saved_config(folder), snapshot.end, snapshot.field, corrected_rows(folder)))
 
 
 def final_figures(snapshot: Snapshot) -> list[tuple[str, str]]:

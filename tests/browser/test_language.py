@@ -7,10 +7,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page
 
 from geko_app.languages import catalogue, languages
-from tests.browser.conftest import WAIT, Server
 from tests.browser.test_access import SHOWN, server, show_train  # noqa: F401  (the fixture of a page with a complete run)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
