@@ -8,7 +8,18 @@ export const LANGUAGES = { en: 'English', 'zh-CN': '简体中文' };
 export const LANGUAGE_KEY = 'geko-language';
 
 const ATTRIBUTES = ['aria-label', 'title', 'placeholder', 'alt'];
-const UNTOUCHED = '[translate="no"], script, style';
+const WRITTEN = [
+  '[translate="no"], script, style, code, pre, kbd, del, ins', // names of runs and files, too, where they stand alone
+  '.d-scroll th .name, .d-scroll td, .l-text, .geko-log ol, .geko-answers .prompt, .geko-answers dd, .geko-picker .label', // Train
+  '.m-open, td.answer span, .m-group, .m-piece .learned, .m-piece .context, .v-prompt, .v-given, .v-suggested, .v-similar', // Samples
+  '.c-side > span:not(.c-name)',
+  '.r-run .first, .o-name, .n-tag', // Runs
+  '.t-asked-text, .t-text:not(.t-failed), .t-tokens, .t-tokens-list, .t-chip-prompt', // Playground
+];
+/** Whose title is that text as a whole. */
+export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .t-chip';
+/** What users and models wrote, and code: its text stays as it is. */
+export const UNTOUCHED = WRITTEN.join(', ');
 
 export const language = chosenLanguage();
 
@@ -57,12 +68,12 @@ async function loadCatalogue(name) {
 
 function translatePage() {
   document.documentElement.lang = language;
-  translateTree(document.documentElement);
+  visit(document.documentElement);
   new MutationObserver((changes) => {
     for (const { type, target, addedNodes, attributeName } of changes) {
       if (type === 'childList') addedNodes.forEach(translateTree);
       else if (type === 'characterData') translateTree(target);
-      else if (target instanceof Element && attributeName && !target.closest(UNTOUCHED)) {
+      else if (target instanceof Element && attributeName && !target.parentElement?.closest(UNTOUCHED)) {
         translateAttribute(target, attributeName);
       }
     }
@@ -74,27 +85,23 @@ function translatePage() {
   });
 }
 
-/** @param {Node} root */
+/**
+ * @param {Node} root with all that is in it
+ */
 function translateTree(root) {
-  const around = root instanceof Element ? root : root.parentElement;
-  if (!around || around.closest(UNTOUCHED)) return;
-  if (root instanceof Text) {
-    translateNode(root);
-    return;
-  }
-  const walker = document.createTreeWalker(root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (found) =>
-    found instanceof Element && found.matches(UNTOUCHED) ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT,
-  );
-  for (let found = walker.currentNode; found; found = /** @type {Node} */ (walker.nextNode())) {
-    if (found instanceof Text) translateNode(found);
-    else if (found instanceof Element) {
-      ATTRIBUTES.forEach((name) => translateAttribute(/** @type {Element} */ (found), name));
-    }
-  }
+  if (!root.parentElement?.closest(UNTOUCHED)) visit(root);
+}
+
+/** @param {Node} found */
+function visit(found) {
+  if (found instanceof Text) translateText(found);
+  if (!(found instanceof Element)) return;
+  for (const name of ATTRIBUTES) translateAttribute(found, name);
+  if (!found.matches(UNTOUCHED)) found.childNodes.forEach(visit);
 }
 
 /** @param {Text} text */
-function translateNode(text) {
+function translateText(text) {
   const source = text.data;
   if (translated.get(text)?.shown === source) return; // our own change
   if (text.parentElement instanceof HTMLTextAreaElement) return; // what somebody wrote
@@ -114,7 +121,7 @@ function translateNode(text) {
 function translateAttribute(element, name) {
   const source = element.getAttribute(name);
   const before = translatedAttributes.get(element) ?? {};
-  if (!source || before[name] === source) return;
+  if (!source || before[name] === source || (name === 'title' && element.matches(WRITTEN_TITLES))) return;
   const shown = translate(source);
   if (shown === source) return;
   translatedAttributes.set(element, { ...before, [name]: shown });

@@ -2,8 +2,12 @@
 
 const NUMBER = '[+\\-−±]?\\d(?:[\\d.,]*\\d)?(?:\\s?%)?';
 const PLACEHOLDER = /\{([a-z_][a-z0-9_]*)\}/gi;
-const NUMBER_NAME = /^n(?:[\d_]|$)/; // {n}, {n2}, {n_rows} stand for one number, any other name for any text
+const SIZE = `${NUMBER}(?:\\s?[kMGT]?B?)?`;
+const NUMBER_NAME = /^n(?:[\d_]|$)/; // {n}, {n2}, {n_rows} stand for one number
+const SIZE_NAME = /^(?:count|size)\d*$/; // {count}, {size2} for one with a unit: 41.2 k, 14.9 MB; any other name for any text
+const WRITTEN_NAME = /^(?:answer|column|file|label|model|name|path|prompt|run|tag|text)s?\d*$/; // what somebody wrote
 const SENTENCE_END = /(?<=[.!?:;]["”’)]?)\s+(?=["“‘'(]?[A-Z0-9])/;
+const LOWER_CASE_START = /(?<=[.!?])\s+(?=['"“]?[a-z])/g;
 const SEPARATOR = ' · ';
 const REMEMBERED = 5000; // texts
 
@@ -40,7 +44,7 @@ export class Catalogue {
       return;
     }
     const literals = key.split(PLACEHOLDER).filter((_, place) => place % 2 === 0);
-    const groups = names.map((name) => (NUMBER_NAME.test(name) ? `(${NUMBER})` : '(.+?)'));
+    const groups = names.map((name) => `(${NUMBER_NAME.test(name) ? NUMBER : SIZE_NAME.test(name) ? SIZE : '.+?'})`);
     const source = literals.map((literal, place) => escaped(literal) + (groups[place] ?? '')).join('');
     const first = firstWord(literals[0], literals[0].includes(' '));
     const patterns = this.patterns.get(first) ?? [];
@@ -71,16 +75,18 @@ export class Catalogue {
   find(text) {
     const known = this.remembered.get(text);
     if (known !== undefined) return known;
-    const found = this.whole(text) ?? this.inParts(text);
+    const found =
+      this.exact.get(text) ??
+      this.inParts(text, { all: true }) ??
+      this.byPattern(text) ??
+      this.inParts(text, { all: false });
     if (this.remembered.size >= REMEMBERED) this.remembered.clear();
     this.remembered.set(text, found);
     return found;
   }
 
   /** @param {string} text */
-  whole(text) {
-    const exact = this.exact.get(text);
-    if (exact !== undefined) return exact;
+  byPattern(text) {
     for (const first of [firstWord(text, true), '']) {
       for (const pattern of this.patterns.get(first) ?? []) {
         const match = pattern.expression.exec(text);
@@ -97,28 +103,43 @@ export class Catalogue {
   filled({ names, translation }, match) {
     return translation.replace(PLACEHOLDER, (_, name) => {
       const caught = match[names.indexOf(name) + 1] ?? '';
-      return NUMBER_NAME.test(name) ? caught : this.translate(caught);
+      return WRITTEN_NAME.test(name) ? caught : this.translate(caught);
     });
   }
 
   /**
-   * A text of several sentences, or of several parts with a dot between them; null when no part is known.
+   * A text of several sentences, or of several parts with a dot between them.
+   * @param {string} text
+   * @param {{all: boolean}} need whether every part has to be known, or one of them
+   */
+  inParts(text, need) {
+    const sentences = text.split(SENTENCE_END);
+    if (sentences.length > 1) return this.joined(sentences, ' ', need);
+    const parts = text.split(SEPARATOR);
+    return parts.length > 1 ? this.joined(parts, SEPARATOR, need) : this.headAndTail(text);
+  }
+
+  /**
+   * A known sentence before one that begins with a name in lower case, such as that of a value.
    * @param {string} text
    */
-  inParts(text) {
-    const sentences = text.split(SENTENCE_END);
-    if (sentences.length > 1) return this.joined(sentences, ' ');
-    const parts = text.split(SEPARATOR);
-    return parts.length > 1 ? this.joined(parts, SEPARATOR) : null;
+  headAndTail(text) {
+    for (const { index } of text.matchAll(LOWER_CASE_START)) {
+      const [head, tail] = [text.slice(0, index), text.slice(index).trimStart()];
+      const found = this.exact.get(head) ?? this.byPattern(head);
+      if (found) return found + (this.find(tail) ?? tail);
+    }
+    return null;
   }
 
   /**
    * @param {string[]} parts
    * @param {string} separator in English; none follows a full-width mark
+   * @param {{all: boolean}} need
    */
-  joined(parts, separator) {
+  joined(parts, separator, { all }) {
     const found = parts.map((part) => this.find(part));
-    if (found.every((part) => part === null)) return null;
+    if (all ? found.includes(null) : found.every((part) => part === null)) return null;
     return found
       .map((part, place) => part ?? parts[place])
       .reduce((sum, part) => sum + (separator === ' ' && /[。！？：；）”]$/.test(sum) ? '' : separator) + part);

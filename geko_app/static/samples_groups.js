@@ -65,7 +65,7 @@ export class SampleGroups {
     cell.scope = 'row';
     const open = node('button', 'm-group', value);
     open.type = 'button';
-    open.title = 'Show these samples';
+    cell.title = 'Show these samples';
     open.onclick = () => this.choose(name, title, value);
     cell.append(open);
     made.append(cell, ...figures.map((figure) => node('td', 'm-figure', figure)));

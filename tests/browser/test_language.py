@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 # Names, units and values that are written alike in all languages.
 ALIKE = re.compile(
-    r"GEKO|GPU|CPU|LoRA|DoRA|rsLoRA|GGUF|Modelfile|Ollama|CSV|PNG|JSONL?|Python|Logits|Alpha|Top-p|Esc|Ctrl|Enter|torch|"
+    r"GEKO|GPU|CPU|LoRA|DoRA|rsLoRA|GGUF|Modelfile|Ollama|CSV|PNG|JSONL?|Python|Logits|Alpha|Top-p|cpu|compile|Dropout|Q-value|YAML|vLLM|transformers|tokens?|Esc|Ctrl|Enter|torch|"
     r"FREEZE|LIGHT|FOCUS|HARD|GB|MB|kB|main|auto|demo|[a-z]+(?:_[a-z0-9]+)+|[a-z]+\.[a-z_.]+|geko-train|fp32|bf16"
 )
 WORD = re.compile(r"[A-Za-z]{3,}")
@@ -26,18 +26,18 @@ ENGLISH = re.compile(r"[a-z]{2,} [a-z]{2,} [a-z]{2,} [a-z]{2,}")  # a part of a 
 
 LEFT_ENGLISH = """async (entries) => {
   const script = [...document.scripts].find((found) => found.src.endsWith('/language.js')).src;
+  const { UNTOUCHED, WRITTEN_TITLES } = await import(script);
   const { Catalogue } = await import(script.replace('language.js', 'language_catalogue.js'));
   const catalogue = new Catalogue(entries);
   const texts = new Set();
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
-    node instanceof Element && node.matches('[translate="no"], script, style, noscript, footer')
-      ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode;
-    if (node instanceof Text) {
-      if (!(node.parentElement instanceof HTMLTextAreaElement)) texts.add(node.data);
-    } else for (const name of ['aria-label', 'title', 'placeholder', 'alt']) texts.add(node.getAttribute(name) ?? '');
-  }
+  const visit = (node) => {
+    if (node instanceof Text && !(node.parentElement instanceof HTMLTextAreaElement)) texts.add(node.data);
+    if (!(node instanceof Element) || node.matches('noscript, footer')) return;
+    for (const name of ['aria-label', 'title', 'placeholder', 'alt'])
+      if (name !== 'title' || !node.matches(WRITTEN_TITLES)) texts.add(node.getAttribute(name) ?? '');
+    if (!node.matches(UNTOUCHED)) node.childNodes.forEach(visit);
+  };
+  visit(document.body);
   return [...texts].map((text) => [text.replace(/\\s+/g, ' ').trim(), catalogue.translate(text)]);
 }"""
 
