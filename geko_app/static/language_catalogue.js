@@ -6,9 +6,11 @@ const SIZE = `${NUMBER}(?:\\s?[kMGT]?B?)?`;
 const NUMBER_NAME = /^n(?:[\d_]|$)/; // {n}, {n2}, {n_rows} stand for one number
 const SIZE_NAME = /^(?:count|size)\d*$/; // {count}, {size2} for one with a unit: 41.2 k, 14.9 MB; any other name for any text
 const WRITTEN_NAME = /^(?:answer|column|file|label|model|name|path|prompt|run|tag|text)s?\d*$/; // what somebody wrote
-const SENTENCE_END = /(?<=[.!?:;]["”’)]?)\s+(?=["“‘'(]?[A-Z0-9])/;
+const SENTENCE_END = /(?<=[.!?;]["”’)]?)\s+(?=["“‘'(]?[A-Z0-9])/;
 const LOWER_CASE_START = /(?<=[.!?])\s+(?=['"“]?[a-z])/g;
 const SEPARATOR = ' · ';
+const LIST_SEPARATOR = /, and | and |, /;
+const COMMA = ','; // the key of what stands between the members of a list
 const REMEMBERED = 5000; // texts
 
 /**
@@ -103,8 +105,17 @@ export class Catalogue {
   filled({ names, translation }, match) {
     return translation.replace(PLACEHOLDER, (_, name) => {
       const caught = match[names.indexOf(name) + 1] ?? '';
-      return WRITTEN_NAME.test(name) ? caught : this.translate(caught);
+      return WRITTEN_NAME.test(name) ? caught : (this.find(caught) ?? this.list(caught) ?? caught);
     });
+  }
+
+  /**
+   * A list of texts, such as "its loss is high and its confidence low"; null unless all are known.
+   * @param {string} text
+   */
+  list(text) {
+    const found = text.split(LIST_SEPARATOR).map((part) => this.find(part));
+    return found.length < 2 || found.includes(null) ? null : found.join(this.exact.get(COMMA) ?? ', ');
   }
 
   /**

@@ -19,7 +19,7 @@ ALIKE = re.compile(
     r"GEKO|GPU|CPU|LoRA|DoRA|rsLoRA|GGUF|Modelfile|Ollama|CSV|PNG|JSONL?|Python|Logits|Alpha|Top-p|cpu|compile|Dropout|Q-value|YAML|vLLM|transformers|tokens?|Esc|Ctrl|Enter|torch|"
     r"FREEZE|LIGHT|FOCUS|HARD|GB|MB|kB|main|auto|demo|[a-z]+(?:_[a-z0-9]+)+|[a-z]+\.[a-z_.]+|geko-train|fp32|bf16"
 )
-WORD = re.compile(r"[A-Za-z]{3,}")
+WORD = re.compile(r"[A-Za-z]{3,}|\byes\b|\bno\b")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 ENGLISH = re.compile(r"[a-z]{2,} [a-z]{2,} [a-z]{2,} [a-z]{2,}")  # a part of a sentence
 
