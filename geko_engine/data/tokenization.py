@@ -185,24 +185,27 @@ def _nothing_to_learn(rendered: RenderedRows, total: int, max_length: int, found
     """The error at the field where the way out is."""
     what = "first rows" if total < len(rendered) else "rows"
     count = sum(row is not None for row in rendered.rows[:total])
-    asked, learn, use = f"None of the {count:,} {what}", "has anything to learn", "can be used"
+    nothing, unusable = (
+        f"None of the {count:,} {what} has anything to learn",
+        f"None of the {count:,} {what} can be used",
+    )
     if count == 1:
-        asked, learn, use = "The only row", "has nothing to learn", "cannot be used"
+        nothing, unusable = "The only row has nothing to learn", "The only row cannot be used"
     if found.masked:
         masked = len(found.masked)
         return DataError(
-            f"{asked} {learn}: {masked:,} {'has its' if masked == 1 else 'have their'} completion beyond max_length = "
+            f"{nothing}: {masked:,} {'has its' if masked == 1 else 'have their'} completion beyond max_length = "
             f"{max_length} tokens. Raise it.",
             "data.max_length",
         )
     column = rendered.format.answer_column
     if found.unusable and not (column and all(EMPTY in reason for reason in found.unusable.values())):
         row, reason = next(iter(found.unusable.items()))
-        return DataError(f"{asked} {use}. {rendered.names.one(row)}: {reason}.", "data.train")
+        return DataError(f"{unusable}. {rendered.names.one(row)}: {reason}.", "data.train")
     if column:
-        message = f"{asked} {learn}: every completion is empty. Name another column than {column!r}."
+        message = f"{nothing}: every completion is empty. Name another column than {column!r}."
         return DataError(message, "data.completion_column")
-    return DataError(f"{asked} {learn}: every text is empty.", "data.train")
+    return DataError(f"{nothing}: every text is empty.", "data.train")
 
 
 def encode(pieces: list[Segment], format: Format, tokenizer: Any) -> tuple[list[int], list[bool]]:

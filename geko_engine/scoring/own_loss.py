@@ -58,11 +58,14 @@ def settle(scored: nn.Module, scorer: Scorer, batch: dict[str, Tensor], *, half:
         return ""
     scorer.use_own_loss()
     each = own.ndim == 1 and len(own) == len(scores.loss)
+    granularity = (
+        "one for each sample."
+        if each
+        else "and all samples of a batch get the same scores. Return one loss per sample to track each of them."
+    )
     return (
         f"The model's own loss of the first samples is {found[0]:.4f}, and the mean negative log-likelihood of their targets "
-        f"is {found[1]:.4f}: the model's own loss is trained with"
-        + (", one for each sample." if each else ", and all samples of a batch get the same scores. ")
-        + ("" if each else "Return one loss per sample to track each of them.")
+        f"is {found[1]:.4f}: the model's own loss is trained with, {granularity}"
     )
 
 
