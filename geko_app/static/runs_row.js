@@ -1,6 +1,7 @@
 // One line of the list of runs: its cells, its checkbox, its name that can be edited. Knows no other line.
 
 import { button, emit, node, setText } from './dom.js';
+import { translate } from './language.js';
 import { relativeTime } from './relative_time.js';
 import { nameForm } from './runs_label.js';
 import { compareRuns } from './runs_selection.js';
@@ -58,7 +59,7 @@ export function newRow(data, layout, list) {
   const cells = {};
   for (const [key, label] of layout.columns) {
     const cell = node('td', `r-${key}`);
-    cell.dataset.label = label;
+    cell.dataset.label = translate(label); // shown by the stylesheet, where nothing else translates it
     cells[key] = key === 'name' ? opener(data.id) : cell;
     if (cells[key] !== cell) cell.append(cells[key]);
     cells[key].append(node('span', 'first'), node('span', 'second'));
