@@ -11,6 +11,7 @@ export function mount(part) {
     localSetting('geko-theme', theme());
     emit('geko-theme');
   };
+  document.documentElement.lang = language; // Gradio writes that of the browser
   const picker = view.select('#geko-language');
   fillSelect(picker, Object.entries(LANGUAGES), language);
   picker.onchange = () => {

@@ -21,14 +21,14 @@ export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .t-chip';
 /** What users and models wrote, and code: its text stays as it is. */
 export const UNTOUCHED = WRITTEN.join(', ');
 
-export const language = chosenLanguage();
-
 /** @type {WeakMap<Node, {source: string, shown: string}>} English and translation of each text that was translated */
 const translated = new WeakMap();
 /** @type {WeakMap<Element, Record<string, string>>} what was put in the place of each attribute */
 const translatedAttributes = new WeakMap();
 
-const catalogue = language === 'en' ? null : await loadCatalogue(language);
+const chosen = chosenLanguage();
+const catalogue = chosen === 'en' ? null : await loadCatalogue(chosen);
+export const language = catalogue ? chosen : 'en';
 if (catalogue) translatePage();
 
 /** What this browser was set to, or else the first of its languages that the page has. */
@@ -67,7 +67,6 @@ async function loadCatalogue(name) {
 }
 
 function translatePage() {
-  document.documentElement.lang = language;
   visit(document.documentElement);
   new MutationObserver((changes) => {
     for (const { type, target, addedNodes, attributeName } of changes) {
