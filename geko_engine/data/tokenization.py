@@ -185,10 +185,8 @@ def _nothing_to_learn(rendered: RenderedRows, total: int, max_length: int, found
     """The error at the field where the way out is."""
     what = "first rows" if total < len(rendered) else "rows"
     count = sum(row is not None for row in rendered.rows[:total])
-    nothing, unusable = (
-        f"None of the {count:,} {what} has anything to learn",
-        f"None of the {count:,} {what} can be used",
-    )
+    nothing = f"None of the {count:,} {what} has anything to learn"
+    unusable = f"None of the {count:,} {what} can be used"
     if count == 1:
         nothing, unusable = "The only row has nothing to learn", "The only row cannot be used"
     if found.masked:

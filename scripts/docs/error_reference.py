@@ -34,7 +34,6 @@ WORDS = {  # where the name in the source would puzzle a reader
     "strerror": REASON,
     "said": REASON,
     "__name__": "type",
-    "asked": "none of the rows",
     "parent": "folder",
     "root": "folder",
     "existing": "folder",
