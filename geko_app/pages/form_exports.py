@@ -11,7 +11,7 @@ import gradio as gr
 from geko_app.form import export
 from geko_app.form import values as form
 from geko_app.form.fields import FIELDS
-from geko_app.pages.components import HIDDEN, QUIET, mount_script
+from geko_app.pages.components import HIDDEN, QUIET, mount_script, plain
 from geko_engine.exceptions import GekoError
 
 Components = Mapping[str, gr.components.Component]
@@ -72,6 +72,6 @@ def _apply_yaml(text: str) -> list[Any]:
     try:
         shown = export.from_yaml(str(text or ""), on_renamed=notes.append)
     except GekoError as error:
-        problems = "\n\n".join(f"{key + ': ' if key else ''}{message}" for key, message in error.problems)
-        return [problems, *(gr.skip() for _ in FIELDS)]
-    return ["".join(notes), *(shown[f.key] for f in FIELDS)]
+        problems = (f"**{plain(key)}:** {plain(text)}" if key else plain(text) for key, text in error.problems)
+        return ["\n\n".join(problems), *(gr.skip() for _ in FIELDS)]
+    return [plain("".join(notes)), *(shown[f.key] for f in FIELDS)]

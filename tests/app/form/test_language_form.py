@@ -20,6 +20,7 @@ from geko_app.pages.train import not_started
 from geko_app.space.facts import Space
 from geko_app.views.preview import MEMORY_PARTS, card, status, step_figures
 from geko_engine.config.run_config import SECTIONS, RunConfig
+from geko_engine.data.formats.columns import Beside, pair_sentence
 from geko_engine.data.preparation import finding
 from geko_engine.exceptions import ConfigError
 from geko_engine.preflight.data_issues import WHAT
@@ -34,8 +35,9 @@ KINDS = ((re.compile(r"n(?:[\d_].*)?"), NUMBER), (re.compile(r"(?:count|size)\d*
 SENTENCE_END = re.compile(r"(?:(?<=[.!?;])|(?<=[.!?;][\"\u201d\u2019)]))\s+(?=[\"\u201c\u2018'(]?[A-Z0-9])")
 LIST_SEPARATOR = re.compile(r", and | and |, ")
 WRITTEN = re.compile(r"(?:answer|column|file|label|model|name|path|prompt|run|tag|text)s?\d*")
-CHINESE, WORD = re.compile(r"[\u4e00-\u9fff]"), re.compile(r"[A-Za-z]{3,}")
-PART_OF_SENTENCE = re.compile(r"\b[a-z]{2,} [a-z]{2,} [a-z]{2,} [a-z]{2,}")
+CHINESE, WORD = re.compile(r"[\u4e00-\u9fff]"), re.compile(r"[A-Za-z]{3,}|\bof\b")
+KEPT = re.compile(r"'[^']*'|`[^`]*`|\"[^\"]*\"|\b[a-z]+(?:[_.][a-z_.]+)+| = auto")  # values, and names of settings
+PART_OF_SENTENCE = re.compile(r"\b[a-z]{2,} [a-z]{2,}|\b(?:at|than|the|of|and) ")
 ALIKE = {
     "Alpha",
     "Dropout",
@@ -81,7 +83,7 @@ class Texts:
 
     def __init__(self, language: str) -> None:
         self.entries = catalogue(language)
-        keys = sorted(self.entries, key=lambda key: -len(PLACEHOLDER.sub("", key)))
+        keys = sorted(self.entries, key=lambda key: (key.startswith("{"), -len(PLACEHOLDER.sub("", key))))
         self.patterns = [(self._pattern(key), key) for key in keys if PLACEHOLDER.search(key)]
         self.known = {PLACEHOLDER.sub(SLOT, key).replace(f"{SLOT} %", SLOT) for key in keys}
 
@@ -130,7 +132,7 @@ class Texts:
 
     @staticmethod
     def _is_english(shown: str) -> bool:
-        return bool(PART_OF_SENTENCE.search(shown) or (WORD.search(shown) and not CHINESE.search(shown)))
+        return bool(PART_OF_SENTENCE.search(KEPT.sub("", shown)) or (WORD.search(shown) and not CHINESE.search(shown)))
 
     def has(self, template: str) -> bool:
         """Whether a text of the source, with SLOT for what is put in, is a key, or its sentences are."""
@@ -250,6 +252,19 @@ def test_findings_in_the_data_are_translated(kind, rows, texts) -> None:
     what = WHAT[kind] + (" (expected precision 87 %)" if kind == LIKELY else "")
     sentence = finding(kind, rows, what).sentence
     assert texts.left([sentence, f"Training: {sentence}"]) == []
+
+
+@pytest.mark.parametrize("context", [None, "input"])
+@pytest.mark.parametrize(
+    "beside", [{}, {"system": "rules"}, {"system": "rules", "history": "before", "tools": "calls"}]
+)
+def test_what_is_read_of_the_data_is_translated(context, beside, texts) -> None:
+    either = [(labels, chat) for labels in (False, True) for chat in (False, True)]
+    for labels, chat in either:
+        sentence = pair_sentence("instruction", "output", context, Beside(**beside), labels=labels, chat=chat)
+        shown = texts.translate(sentence)
+        assert not re.search("with|above|turn|tools", shown), shown
+        assert all(repr(name) in shown for name in ("instruction", "output", *beside.values()))
 
 
 def footprint(**changes: int) -> Footprint:
