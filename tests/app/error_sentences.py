@@ -35,6 +35,7 @@ ERRORS = dict.fromkeys([*FAMILY, "CheckpointNotFoundError", "RunLockedError", "E
 EVENTS = {"Message": 0, "Refusal": 1, "PhaseChanged": 1, "Status": 2}  # name -> position of the text
 CALLBACKS = dict.fromkeys(["warn", "_warn", "note", "_note"], 0)
 KEYWORDS = ("sentence", "reason", "message")
+LOGIN = "auth_message"  # below the form of the login page
 DETAIL = "detail"  # of a refused request
 RETURNING = ("_problem", "_sentence", "_reason")  # ends of the names of functions that return sentences
 BUGS = (
@@ -128,8 +129,8 @@ def _roots(module: Module, source: Source, sinks: dict[str, int]) -> Iterator[as
             place = wanted.get(name_of(node.func))
             if place is not None and len(node.args) > place:
                 yield node.args[place]
-            if not only_errors:
-                yield from (keyword.value for keyword in node.keywords if keyword.arg in KEYWORDS)
+            named = (LOGIN,) if only_errors else KEYWORDS
+            yield from (keyword.value for keyword in node.keywords if keyword.arg in named)
             pair = node.args[0] if node.args and name_of(node.func) == "append" else None
             if isinstance(pair, ast.Tuple) and len(pair.elts) == 2 and not only_errors:
                 yield pair.elts[1]
