@@ -72,6 +72,7 @@ RENAMED = {  # where a name would mislead the catalogue, which leaves a {name} o
     "{missing}{value}": "{missing}",
     "data.{count}": "data.{setting}",
     "Epoch {epoch}: {text}": "Epoch {epoch}: {sentence}",
+    **dict.fromkeys(["{messages}{phrase}", "{text}{phrase}", "{asked}{phrase}"], "{asked}"),  # one catches both
     "although {name} could": "although {what} could",
     "in {name}; most are in {name}": "in {language}; most are in {language}",
 }

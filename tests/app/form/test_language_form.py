@@ -21,6 +21,8 @@ from geko_app.space.facts import Space
 from geko_app.views.preview import MEMORY_PARTS, card, status, step_figures
 from geko_engine.config.run_config import SECTIONS, RunConfig
 from geko_engine.data.formats.columns import Beside, pair_sentence
+from geko_engine.data.formats.conversation import Conversation
+from geko_engine.data.formats.text import PlainText
 from geko_engine.data.preparation import finding
 from geko_engine.exceptions import ConfigError
 from geko_engine.preflight.data_issues import WHAT
@@ -265,6 +267,9 @@ def test_what_is_read_of_the_data_is_translated(context, beside, texts) -> None:
         shown = texts.translate(sentence)
         assert not re.search("with|above|turn|tools", shown), shown
         assert all(repr(name) in shown for name in ("instruction", "output", *beside.values()))
+    for sentence in (PlainText("text", Beside(**beside)).sentence, Conversation("messages", Beside(**beside)).sentence):
+        assert not re.search("all of it|turn|tools|template", texts.translate(sentence)), sentence
+        assert all(repr(name) in texts.translate(sentence) for name in beside.values())
 
 
 def footprint(**changes: int) -> Footprint:
