@@ -1,6 +1,7 @@
 // The answers that the model gave before the training and after each epoch, side by side.
 
 import { node, setText } from './dom.js';
+import { translate } from './language.js';
 
 /**
  * @typedef {object} Answers
@@ -64,6 +65,6 @@ export class AnswersCard {
  * @param {boolean | null} right
  */
 function cell(name, text, right) {
-  const value = node('dd', right ? 'right' : '', text || '(empty)');
+  const value = node('dd', right ? 'right' : '', text || translate('(empty)'));
   return [node('dt', '', name), value];
 }

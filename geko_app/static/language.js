@@ -13,11 +13,11 @@ const WRITTEN = [
   '.d-scroll th .name, .d-scroll td, .l-text, .geko-log ol, .geko-answers .prompt, .geko-answers dd, .geko-picker .label', // Train
   '.m-open, td.answer span, .m-group, .m-piece .learned, .m-piece .context, .v-prompt, .v-given, .v-suggested, .v-similar', // Samples
   '.c-side > span:not(.c-name)',
-  '.r-run .first, .o-name, .n-tag', // Runs
+  '.r-open, .r-model, .r-tag, .o-name, .n-tag, .p-figures thead, .p-differences', // Runs
   '.t-asked-text, .t-text:not(.t-failed), .t-tokens, .t-tokens-list, .t-chip-prompt', // Playground
 ];
 /** Whose title is that text as a whole. */
-export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .t-chip';
+export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .r-open, .r-model, .t-chip';
 /** What users and models wrote, and code: its text stays as it is. */
 export const UNTOUCHED = WRITTEN.join(', ');
 

@@ -1,6 +1,7 @@
 // What the review shows: the sample to decide, its answers side by side, how far the review is. Decides nothing.
 
 import { button, node, setText, View } from './dom.js';
+import { translate } from './language.js';
 import { DECISIONS, issueChip } from './samples_table.js';
 
 /**
@@ -66,8 +67,8 @@ export class ReviewPage extends View {
     this.q('.v-issues').replaceChildren(...card.issues.map((issue) => this.issueItem(issue)));
     this.q('.v-prompt-part').hidden = !hasPrompts;
     setText(this.q('.v-given-title'), hasPrompts ? 'Given answer' : 'Text');
-    setText(this.q('.v-prompt'), card.prompt || '(empty)');
-    setText(this.q('.v-given'), card.answer || '(empty)');
+    setText(this.q('.v-prompt'), card.prompt || translate('(empty)'));
+    setText(this.q('.v-given'), card.answer || translate('(empty)'));
     this.drawProposal('suggested', card.suggested?.answer);
     this.drawProposal('similar', card.similar?.answer);
     setText(this.q('.v-similar-title'), card.similar ? `Answer of row ${card.similar.row.toLocaleString('en')}` : '');

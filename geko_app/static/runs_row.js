@@ -162,5 +162,6 @@ export function wordsOf(data) {
   const { name, status, model } = data.cells;
   const texts = [data.name, ...data.tags, data.id, name.full, model.full, model.text, model.second, status.text];
   const baseline = data.baseline_of ? 'plain baseline' : '';
-  return [...texts, name.second, baseline].filter(Boolean).join('\n').toLowerCase();
+  const shown = [translate(status.text), translate(baseline)];
+  return [...texts, name.second, baseline, ...shown].filter(Boolean).join('\n').toLowerCase();
 }

@@ -1,6 +1,7 @@
 // The changes of a run's dataset as a diff: what was decided, with the words before and after, and an undo for each.
 
 import { button, node, setText, View } from './dom.js';
+import { language } from './language.js';
 import { relativeTime } from './relative_time.js';
 
 /**
@@ -69,7 +70,7 @@ export class SampleChanges extends View {
     const mark = MARKS[/** @type {keyof typeof MARKS} */ (action)];
     const time = node('time', '', relativeTime(Date.parse(at) / 1000));
     time.dateTime = at;
-    time.title = new Date(at).toLocaleString('en');
+    time.title = new Date(at).toLocaleString(language);
     head.append(node('strong', '', `Row ${row.toLocaleString('en')}`), node('span', `m-decision ${mark}`, label));
     head.append(node('span', 'c-origin', origin), time);
     if (id !== null) {

@@ -1,6 +1,7 @@
 // The table of samples: its head and its lines.
 
 import { button, node } from './dom.js';
+import { translate } from './language.js';
 
 /**
  * @typedef {object} Issue
@@ -105,7 +106,7 @@ export function tableRow(line, { isOpen, hasPrompts }, handlers) {
   const bucket = node('td', 'left');
   bucket.append(node('span', `m-bucket ${line.bucket}`, line.name));
   const answer = node('td', 'text answer');
-  answer.append(node('span', '', line.answer || '(empty)'));
+  answer.append(node('span', '', line.answer || translate('(empty)')));
   const issues = node('td', 'left issues');
   if (line.decision) issues.append(node('span', `m-decision ${line.decision}`, DECISIONS[line.decision]));
   issues.append(...issueChips(line.issues, line.decision ? 0 : CHIPS));
@@ -140,7 +141,7 @@ function issueChips(issues, shown) {
   const more = issues.slice(shown);
   if (more.length) {
     const count = node('span', 'm-more', `+${more.length}`);
-    count.title = more.map(({ label }) => label).join(', ');
+    count.title = more.map(({ label }) => translate(label)).join(', ');
     chips.push(count);
   }
   return chips;
@@ -167,7 +168,7 @@ function flagCell(line, handlers) {
  */
 function openerCell(line, hasPrompts) {
   const cell = node('td', 'text');
-  const text = (hasPrompts ? line.prompt : line.answer) || '(empty)';
+  const text = (hasPrompts ? line.prompt : line.answer) || translate('(empty)');
   const opener = node('button', 'm-open', text);
   opener.type = 'button';
   opener.setAttribute('aria-label', `Open row ${line.row}: ${text}`);

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 
 from geko_app.languages import catalogue, languages
 from geko_app.pages.components import static_text
+from geko_app.views import answers as answers_view
 from geko_app.views import control_run, core_set, corrections_worth, paired, review
 from geko_app.workers.inference_jobs import death_sentence
 from geko_app.workers.run_follower import death_reason
@@ -142,7 +143,16 @@ def issues() -> Iterator[str]:
             yield f"It seems to contain personal data: {', '.join(found)}."
 
 
-COMPOSED = [reasons, criteria, comparisons, bulk_actions, ends, issues]
+def answers() -> Iterator[str]:
+    """How many answers of a round are right, as the dashboard joins the rounds."""
+    judged = [{"exact": True, "contains": True, "numeric": True}] * 3
+    for names in itertools.chain.from_iterable(itertools.combinations(judged[0], count) for count in range(4)):
+        found = [{name: answer[name] for name in names} for answer in judged]
+        rounds = [answers_view._round({"answers": found, "epoch": epoch, "seconds": 63.0}) for epoch in (0, 2)]
+        yield " ".join(f"{one['name']}: {one['note']}." for one in rounds)
+
+
+COMPOSED = [answers, reasons, criteria, comparisons, bulk_actions, ends, issues]
 
 
 @pytest.mark.parametrize("language", languages())
