@@ -156,7 +156,9 @@ class Picker {
     made.setAttribute('aria-selected', String(value === this.input.value));
     made.title = value;
     const first = node('div', 'first');
-    first.append(node('span', 'label', label), node('span', 'kind', kind));
+    const name = node('span', 'label', label);
+    name.translate = kind === 'Demo'; // the others are names of models, data and runs
+    first.append(name, node('span', 'kind', kind));
     const second = node('div', 'second');
     second.append(node('span', 'note', note));
     if (fit) second.append(node('span', `fit ${fit}`, FITS[fit]));

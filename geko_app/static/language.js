@@ -10,7 +10,7 @@ export const LANGUAGE_KEY = 'geko-language';
 const ATTRIBUTES = ['aria-label', 'title', 'placeholder', 'alt'];
 const WRITTEN = [
   '[translate="no"], script, style, code, pre, kbd, del, ins', // names of runs and files, too, where they stand alone
-  '.d-scroll th .name, .d-scroll td, .l-text, .geko-log ol, .geko-answers .prompt, .geko-answers dd, .geko-picker .label', // Train
+  '.d-scroll th .name, .d-scroll td, .l-text, .geko-log ol, .geko-answers .prompt, .geko-answers dd', // Train
   '.m-open, td.answer span, .m-group, .m-piece .learned, .m-piece .context, .v-prompt, .v-given, .v-suggested, .v-similar', // Samples
   '.c-side > span:not(.c-name)',
   '.r-open, .r-model, .r-tag, .o-name, .n-tag, .p-figures thead, .p-differences', // Runs
