@@ -7,17 +7,19 @@ import { Catalogue } from './language_catalogue.js';
 export const LANGUAGES = { en: 'English', 'zh-CN': '简体中文' };
 export const LANGUAGE_KEY = 'geko-language';
 
-const ATTRIBUTES = ['aria-label', 'title', 'placeholder', 'alt'];
+const ATTRIBUTES = ['aria-label', 'title', 'placeholder', 'alt', 'label'];
 const WRITTEN = [
-  '[translate="no"], script, style, code, pre, kbd, del, ins', // names of runs and files, too, where they stand alone
-  '.d-scroll th .name, .d-scroll td, .l-text, .geko-log ol, .geko-answers .prompt, .geko-answers dd', // Train
-  '.m-open, td.answer span, .m-group, .m-piece .learned, .m-piece .context, .v-prompt, .v-given, .v-suggested, .v-similar', // Samples
+  '[translate="no"], script, style, code, pre, kbd, del, ins',
+  '.d-scroll th .name, .d-scroll td, .l-text, .geko-log ol, .geko-answers .prompt, .geko-answers dd, ul.options', // Train; values of settings
+  '.m-open, td.answer span, .m-group, .m-in-group span, .m-piece .learned, .m-piece .context, .v-prompt, .v-given, .v-suggested, .v-similar', // Samples
   '.c-side > span:not(.c-name)',
-  '.r-open, .r-model, .r-tag, .o-name, .n-tag, .p-figures thead, .p-differences', // Runs
-  '.t-asked-text, .t-text:not(.t-failed), .t-tokens, .t-tokens-list, .t-chip-prompt', // Playground
+  '.r-open, .r-model, .r-tag, .o-name, .n-tag, .p-figures thead, .p-differences, .p-chart .legendtext', // Runs
+  '.t-asked-text, .t-expected, .t-text:not(.t-failed), .t-tokens, .t-tokens-list, .t-chip-prompt', // Playground
 ];
-/** Whose title is that text as a whole. */
-export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .r-open, .r-model, .t-chip';
+/** Whose title or placeholder is such a text as a whole. */
+export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .r-open, .r-model, .t-chip, .n-input';
+/** The name of a run, which is its user's, and its state. */
+const RUNS = '.geko-runs option, .t-run option';
 /** What users and models wrote, and code: its text stays as it is. */
 export const UNTOUCHED = WRITTEN.join(', ');
 
@@ -35,15 +37,19 @@ if (catalogue) translatePage();
 function chosenLanguage() {
   const wanted = [stored(), ...navigator.languages];
   for (const tag of wanted) {
-    const found = Object.keys(LANGUAGES).find((name) => primary(name) === primary(tag));
+    const found = Object.keys(LANGUAGES).find((name) => tag && spoken(name) === spoken(tag));
     if (found) return found;
   }
   return 'en';
 }
 
-/** @param {string} tag of a language, such as zh-CN */
-function primary(tag) {
-  return tag.toLowerCase().split('-')[0];
+/**
+ * Language and script: Traditional Chinese is not Simplified Chinese.
+ * @param {string} tag such as zh-CN
+ */
+function spoken(tag) {
+  const { language: name, script } = new Intl.Locale(tag).maximize();
+  return `${name}-${script}`;
 }
 
 function stored() {
@@ -104,7 +110,7 @@ function translateText(text) {
   const source = text.data;
   if (translated.get(text)?.shown === source) return; // our own change
   if (text.parentElement instanceof HTMLTextAreaElement) return; // what somebody wrote
-  const shown = translate(source);
+  const shown = text.parentElement?.matches(RUNS) ? withState(source) : translate(source);
   if (shown === source) {
     translated.delete(text);
     return;
@@ -114,13 +120,28 @@ function translateText(text) {
 }
 
 /**
+ * The name of a run as it is, and its state translated.
+ * @param {string} text
+ */
+function withState(text) {
+  const at = text.lastIndexOf(' · ') + 1;
+  return text.slice(0, at) + translate(text.slice(at));
+}
+
+/**
  * @param {Element} element
  * @param {string} name
  */
 function translateAttribute(element, name) {
   const source = element.getAttribute(name);
   const before = translatedAttributes.get(element) ?? {};
-  if (!source || before[name] === source || (name === 'title' && element.matches(WRITTEN_TITLES))) return;
+  if (
+    !source ||
+    before[name] === source ||
+    (['title', 'placeholder'].includes(name) && element.matches(WRITTEN_TITLES))
+  ) {
+    return;
+  }
   const shown = translate(source);
   if (shown === source) return;
   translatedAttributes.set(element, { ...before, [name]: shown });

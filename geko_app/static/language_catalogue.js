@@ -5,9 +5,16 @@ const PLACEHOLDER = /\{([a-z_][a-z0-9_]*)\}/gi;
 const SIZE = `${NUMBER}(?:\\s?[kMGT]?B?)?`;
 const NUMBER_NAME = /^n(?:[\d_]|$)/; // {n}, {n2}, {n_rows} stand for one number
 const SIZE_NAME = /^(?:count|size)\d*$/; // {count}, {size2} for one with a unit: 41.2 k, 14.9 MB; any other name for any text
-const WRITTEN_NAME = /^(?:answer|column|file|label|model|name|path|prompt|run|tag|text)s?\d*$/; // what somebody wrote
+const OURS = new Set(
+  (
+    'asked bucket change changes completion difference differences different error field figures finding gpu_words gpus judged kind language ' +
+    'message more new next note numbers one otherwise p phase place problem question range reason reasons role rows sentence set status ' +
+    'step time title tried type values verdict ways what when whose'
+  ).split(' '),
+); // placeholders for words of ours, which are translated, too; what the others stand for may be a user's own
+const LONGEST = 2000; // characters of a text that is translated
 const SENTENCE_END = /(?<=[.!?;]["”’)]?)\s+(?=["“‘'(]?[A-Z0-9])/;
-const LOWER_CASE_START = /(?<=[.!?])\s+(?=['"“]?[a-z])/g;
+const LOWER_CASE_START = /(?<=[.!?])\s+(?=['"“]?[a-z])/;
 const SEPARATOR = ' · ';
 const LIST_SEPARATOR = /, and | and |, /;
 const COMMA = ','; // the key of what stands between the members of a list
@@ -64,7 +71,7 @@ export class Catalogue {
    * @param {string} text
    */
   translate(text) {
-    if (!/[A-Za-z]/.test(text)) return text;
+    if (text.length > LONGEST || !/[A-Za-z]/.test(text)) return text;
     const [, before, content, after] = /** @type {string[]} */ (/^(\s*)([^]*?)(\s*)$/.exec(text));
     const found = this.find(content.replace(/\s+/g, ' '));
     return found === null ? text : before + found + after;
@@ -105,7 +112,7 @@ export class Catalogue {
   filled({ names, translation }, match) {
     return translation.replace(PLACEHOLDER, (_, name) => {
       const caught = match[names.indexOf(name) + 1] ?? '';
-      return WRITTEN_NAME.test(name) ? caught : (this.find(caught) ?? this.list(caught) ?? caught);
+      return OURS.has(name.replace(/\d+$/, '')) ? (this.find(caught) ?? this.list(caught) ?? caught) : caught;
     });
   }
 
@@ -127,20 +134,18 @@ export class Catalogue {
     const sentences = text.split(SENTENCE_END);
     if (sentences.length > 1) return this.joined(sentences, ' ', need);
     const parts = text.split(SEPARATOR);
-    return parts.length > 1 ? this.joined(parts, SEPARATOR, need) : this.headAndTail(text);
+    return parts.length > 1 ? this.joined(parts, SEPARATOR, need) : this.headAndTail(text, need);
   }
 
   /**
-   * A known sentence before one that begins with a name in lower case, such as that of a value.
+   * A sentence before one that begins with a name in lower case, such as that of a value.
    * @param {string} text
+   * @param {{all: boolean}} need
    */
-  headAndTail(text) {
-    for (const { index } of text.matchAll(LOWER_CASE_START)) {
-      const [head, tail] = [text.slice(0, index), text.slice(index).trimStart()];
-      const found = this.exact.get(head) ?? this.byPattern(head);
-      if (found) return found + (this.find(tail) ?? tail);
-    }
-    return null;
+  headAndTail(text, need) {
+    const start = LOWER_CASE_START.exec(text);
+    if (!start) return null;
+    return this.joined([text.slice(0, start.index), text.slice(start.index).trimStart()], ' ', need);
   }
 
   /**

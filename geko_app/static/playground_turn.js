@@ -80,7 +80,11 @@ export class Turn {
   question() {
     const asked = node('div', 't-asked');
     asked.append(node('p', 't-asked-text', this.asked.prompt));
-    if (this.asked.answer) asked.append(node('p', 'geko-hint', `Expected: ${this.asked.answer}`));
+    if (this.asked.answer) {
+      const expected = node('p', 'geko-hint');
+      expected.append(node('span', '', 'Expected:'), ' ', node('span', 't-expected', this.asked.answer));
+      asked.append(expected);
+    }
     return asked;
   }
 

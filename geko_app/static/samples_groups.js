@@ -1,6 +1,9 @@
 // The groups of a run's samples as a table: by file, by answer, by a column of the data. Knows no other part of the page.
 
 import { node, setText } from './dom.js';
+import { translate } from './language.js';
+
+const OURS = ['file', 'answer']; // groupings whose title is not the name of a column
 
 /**
  * @typedef {object} Grouping
@@ -33,7 +36,7 @@ export class SampleGroups {
   show(groupings, note) {
     this.groupings = groupings;
     const { value } = this.picker;
-    this.picker.replaceChildren(...groupings.map(({ name, title }) => new Option(title, name)));
+    this.picker.replaceChildren(...groupings.map(optionOf));
     if (groupings.some(({ name }) => name === value)) this.picker.value = value;
     const head = /** @type {HTMLElement} */ (this.element.querySelector('.m-group-by'));
     head.hidden = !groupings.length;
@@ -47,7 +50,9 @@ export class SampleGroups {
     table.hidden = !grouping;
     if (!grouping) return;
     const head = node('tr');
-    head.append(...[grouping.title, ...grouping.columns].map((title, at) => headCell(title, at > 0)));
+    const first = headCell(titleOf(grouping), false);
+    first.translate = false;
+    head.append(first, ...grouping.columns.map((title) => headCell(title, true)));
     const body = node('tbody');
     body.append(...grouping.lines.map((line) => this.row(grouping, line)));
     const top = node('thead');
@@ -59,18 +64,33 @@ export class SampleGroups {
    * @param {Grouping} grouping
    * @param {string[]} line
    */
-  row({ name, title }, [value, ...figures]) {
+  row(grouping, [value, ...figures]) {
     const made = node('tr');
     const cell = node('th');
     cell.scope = 'row';
     const open = node('button', 'm-group', value);
     open.type = 'button';
     cell.title = 'Show these samples';
-    open.onclick = () => this.choose(name, title, value);
+    open.onclick = () => this.choose(grouping.name, titleOf(grouping), value);
     cell.append(open);
     made.append(cell, ...figures.map((figure) => node('td', 'm-figure', figure)));
     return made;
   }
+}
+
+/**
+ * What the groups are: words of the page, or the name of a column, which is the user's.
+ * @param {Grouping} grouping
+ */
+function titleOf({ name, title }) {
+  return OURS.includes(name) ? translate(title) : title;
+}
+
+/** @param {Grouping} grouping */
+function optionOf(grouping) {
+  const option = new Option(titleOf(grouping), grouping.name);
+  option.translate = false;
+  return option;
 }
 
 /**

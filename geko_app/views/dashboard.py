@@ -304,9 +304,9 @@ def pace_sentence(snapshot: Snapshot) -> str:
     if snapshot.learning_rate is None:
         return ""
     phase = f" Curriculum phase: {snapshot.curriculum}." if snapshot.curriculum else ""
-    rate = f"{snapshot.learning_rate:.2e}"
-    when = "Last" if snapshot.end else "Current"
-    return f"{when} learning rate: {rate}. Tokens per second: trained tokens, averaged over 20 steps.{phase}"
+    value = f"{snapshot.learning_rate:.2e}"
+    rate = f"Last learning rate: {value}." if snapshot.end else f"Current learning rate: {value}."
+    return f"{rate} Tokens per second: trained tokens, averaged over 20 steps.{phase}"
 
 
 def settings_line(snapshot: Snapshot) -> str:

@@ -28,9 +28,12 @@ SPEAKING = [  # modules that compose what a page shows
     *(ENGINE / name for name in ("selection/explanation.py", "selection/sample_reasons.py", "training/auto_length.py")),
 ]
 HTML = sorted((APP / "static").glob("*.html"))
-SCRIPTS = sorted((APP / "static").glob("*.js"))
+SCRIPTS = sorted(path for path in (APP / "static").glob("*.js") if path.name != "language_catalogue.js")
 NOT_SHOWN = {  # names in the code, and what goes to a log or console
     "Escape",
+    "Enter",
+    "Files",
+    "Ollama",
     "Notification",
     "Evaluated",
     "label end",
@@ -118,6 +121,10 @@ class Keys:
         literal = text.replace(SLOT + " %", SLOT).strip(SLOT + " ·.,:;()*")
         if not re.search("[A-Za-z]{2}", literal):
             return True
+        if (
+            " " not in literal and SLOT not in literal and literal[0].isupper()
+        ):  # a part of a key is no entry for a word
+            return literal in self.keys or text in self.keys
         if re.search(".*?".join(map(re.escape, literal.split(SLOT))), self.all):
             return True
         return any(pattern.fullmatch(text) for pattern in self.patterns)

@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from geko_app.languages import catalogue, languages
+from geko_app.runs.labels import write_label
+from geko_app.runs.store import RunStore
 from tests.browser.conftest import WAIT, Server
 from tests.browser.test_access import SHOWN, server  # noqa: F401  (the fixture of a page with a complete run)
 
@@ -34,8 +36,8 @@ LEFT_ENGLISH = """async (entries) => {
   const visit = (node) => {
     if (node instanceof Text && !(node.parentElement instanceof HTMLTextAreaElement)) texts.add(node.data);
     if (!(node instanceof Element) || node.matches('noscript, footer')) return;
-    for (const name of ['aria-label', 'title', 'placeholder', 'alt'])
-      if (name !== 'title' || !node.matches(WRITTEN_TITLES)) texts.add(node.getAttribute(name) ?? '');
+    for (const name of ['aria-label', 'title', 'placeholder', 'alt', 'label'])
+      if (!['title', 'placeholder'].includes(name) || !node.matches(WRITTEN_TITLES)) texts.add(node.getAttribute(name) ?? '');
     if (!node.matches(UNTOUCHED)) node.childNodes.forEach(visit);
   };
   visit(document.body);
@@ -118,6 +120,35 @@ def test_what_a_user_wrote_is_not_translated(chinese: Page) -> None:
     expect(chinese.locator("#area")).to_have_value("Ready")
     expect(chinese.locator("#written")).to_have_attribute("title", "关闭")
     expect(chinese.locator("#inside")).to_have_attribute("title", "Close")
+
+
+def test_a_run_named_like_a_word_of_the_page_keeps_its_name(chinese: Page, server: Server) -> None:  # noqa: F811
+    store = RunStore(server.folder / "runs")
+    write_label(store.folder(store.ids()[0]), "Training", ["Balanced"])
+    chinese.reload()
+    chinese.wait_for_function("document.body.dataset.form === 'ready'")
+    expect(chinese.locator("#geko-live .geko-runs option").first).to_have_text("Training · 已完成")
+    chinese.get_by_role("tab", name="样本").click()
+    expect(chinese.locator("#geko-samples .geko-runs option").first).to_have_text("Training · 已完成")
+    chinese.get_by_role("tab", name="运行记录").click()
+    expect(chinese.locator(".r-open").first).to_have_text("Training")
+    expect(chinese.locator(".r-tags").first).to_contain_text("Balanced")
+    chinese.locator(".r-tick input").first.check()
+    chinese.get_by_role("button", name="比较 (1)").click()
+    expect(chinese.locator(".p-chart .legendtext").first).to_have_text("Training")
+    chinese.get_by_role("tab", name="试用").click()
+    expect(chinese.locator(".t-run option").first).to_contain_text("Training")
+
+
+def test_an_expected_answer_stays_as_it_is(chinese: Page) -> None:
+    chinese.get_by_role("tab", name="试用").click()
+    chinese.locator(".t-prompt").fill("Ready. Training. Run")
+    chinese.locator("summary", has_text="期望的回答").click()
+    chinese.locator(".t-answer").fill("Ready. Training. Run")
+    chinese.get_by_role("button", name="询问两者").click()
+    expect(chinese.locator(".t-asked-text").first).to_have_text("Ready. Training. Run")
+    expect(chinese.locator(".t-asked .geko-hint").first).to_contain_text("Ready. Training. Run")
+    expect(chinese.locator(".t-asked .geko-hint span").first).to_contain_text("期望")
 
 
 def test_a_text_that_is_set_again_changes_nothing(chinese: Page) -> None:

@@ -16,6 +16,7 @@ from geko_app.form.fields import FIELDS, GROUPS, STEPS
 from geko_app.form.preset_results import preset_choices, preset_lines, preset_note
 from geko_app.form.values import from_config, problems_of
 from geko_app.languages import FOLDER, catalogue, languages
+from geko_app.pages.components import static_text
 from geko_app.pages.train import not_started
 from geko_app.space.facts import Space
 from geko_app.views.preview import MEMORY_PARTS, card, status, step_figures
@@ -36,7 +37,7 @@ NUMBER = r"[+\-\u2212±]?\d(?:[\d.,]*\d)?(?:\s?%)?"
 KINDS = ((re.compile(r"n(?:[\d_].*)?"), NUMBER), (re.compile(r"(?:count|size)\d*"), NUMBER + r"(?:\s?[kMGT]?B?)?"))
 SENTENCE_END = re.compile(r"(?:(?<=[.!?;])|(?<=[.!?;][\"\u201d\u2019)]))\s+(?=[\"\u201c\u2018'(]?[A-Z0-9])")
 LIST_SEPARATOR = re.compile(r", and | and |, ")
-WRITTEN = re.compile(r"(?:answer|column|file|label|model|name|path|prompt|run|tag|text)s?\d*")
+OURS = set(re.findall(r"\w+", static_text("language_catalogue.js").split("OURS = new Set(")[1].split(");")[0]))
 CHINESE, WORD = re.compile(r"[\u4e00-\u9fff]"), re.compile(r"[A-Za-z]{3,}|\bof\b")
 KEPT = re.compile(r"'[^']*'|`[^`]*`|\"[^\"]*\"|\b[a-z]+(?:[_.][a-z_.]+)+| = auto")  # values, and names of settings
 PART_OF_SENTENCE = re.compile(r"\b[a-z]{2,} [a-z]{2,}|\b(?:at|than|the|of|and) ")
@@ -114,7 +115,9 @@ class Texts:
 
     def _filled(self, key: str, match: re.Match[str]) -> str:
         caught = dict(zip(PLACEHOLDER.findall(key), match.groups(), strict=True))
-        shown = {name: text if WRITTEN.fullmatch(name) else self._member(text) for name, text in caught.items()}
+        shown = {
+            name: self._member(text) if name.rstrip("0123456789") in OURS else text for name, text in caught.items()
+        }
         return PLACEHOLDER.sub(lambda found: shown[found[1]], self.entries[key])
 
     def _member(self, text: str) -> str:
