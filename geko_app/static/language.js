@@ -14,7 +14,7 @@ const WRITTEN = [
   '.m-open, td.answer span, .m-group, .m-in-group span, .m-piece .learned, .m-piece .context, .v-prompt, .v-given, .v-suggested, .v-similar', // Samples
   '.c-side > span:not(.c-name)',
   '.r-open, .r-model, .r-tag, .o-name, .n-tag, .p-figures thead, .p-differences, .p-chart .legendtext', // Runs
-  '.t-asked-text, .t-expected, .t-text:not(.t-failed), .t-tokens, .t-tokens-list, .t-chip-prompt', // Playground
+  '.t-asked-text, .t-wanted, .t-text:not(.t-failed), .t-tokens, .t-tokens-list, .t-chip-prompt', // Playground
 ];
 /** Whose title or placeholder is such a text as a whole. */
 export const WRITTEN_TITLES = '.d-scroll td, .d-scroll .name, .r-open, .r-model, .t-chip, .n-input';
@@ -124,8 +124,8 @@ function translateText(text) {
  * @param {string} text
  */
 function withState(text) {
-  const at = text.lastIndexOf(' · ') + 1;
-  return text.slice(0, at) + translate(text.slice(at));
+  const [, name, state] = /^(.* · )?(.*)$/s.exec(text) ?? ['', '', text];
+  return (name ?? '') + translate(state);
 }
 
 /**

@@ -82,7 +82,7 @@ export class Turn {
     asked.append(node('p', 't-asked-text', this.asked.prompt));
     if (this.asked.answer) {
       const expected = node('p', 'geko-hint');
-      expected.append(node('span', '', 'Expected:'), ' ', node('span', 't-expected', this.asked.answer));
+      expected.append(node('span', '', 'Expected:'), ' ', node('span', 't-wanted', this.asked.answer));
       asked.append(expected);
     }
     return asked;
