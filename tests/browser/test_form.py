@@ -36,6 +36,25 @@ def test_a_preset_sets_every_threshold_and_a_change_makes_it_custom(page: Page) 
     expect(page.locator("#field-geko-preset input[value=recommended]")).to_be_checked()
 
 
+FRESH_DRAFT = """async () => {
+  const loaded = performance.getEntriesByType('resource').map((entry) => entry.name);
+  const script = loaded.find((name) => name.endsWith('/form_draft.js'));
+  const { keepDraft, restoreDraft } = await import(`${script}?fresh`);
+  const kept = () => JSON.parse(localStorage.getItem('geko-draft-2'))['model.name'];
+  localStorage.setItem('geko-draft-2', JSON.stringify({ 'model.name': 'typed before' }));
+  const keep = keepDraft(['model.name'], ['model.name']);
+  keep('demo');
+  const before = kept();
+  const restored = restoreDraft(['model.name'])('demo');
+  keep('typed after');
+  return [before, ...restored, kept()];
+}"""
+
+
+def test_a_field_filled_in_while_the_page_opens_does_not_overwrite_the_draft(page: Page) -> None:
+    assert page.evaluate(FRESH_DRAFT) == ["typed before", "typed before", "typed after"]
+
+
 def test_a_preset_counts_while_its_fields_are_folded(page: Page, server: Server) -> None:
     page.locator("#field-geko-preset").get_by_text("Aggressive").click()
     aggressive = preset_results.preset_lines()["aggressive"]

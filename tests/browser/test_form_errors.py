@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -119,7 +121,8 @@ def test_a_model_that_is_nowhere_is_answered_at_its_field_and_starts_nothing(pag
 def test_a_choice_that_no_longer_exists_is_named(page: Page, server: Server, key: str) -> None:
     """It may come from the draft that the browser kept, which an earlier version wrote."""
     field = next(field for field in FIELDS if field.key == key)
-    page.evaluate("key => localStorage.setItem('geko-draft-2', JSON.stringify({ [key]: 'of yesterday' }))", key)
+    # Written as the page opens: the page that is there may still keep what its own form holds.
+    page.add_init_script(f"localStorage.setItem('geko-draft-2', '{json.dumps({key: 'of yesterday'})}')")
     page.reload()
     page.wait_for_function("document.body.dataset.form === 'ready'")
     page.locator("#geko-start").click()
