@@ -356,7 +356,7 @@ def _prepare(folder: RunFolder, config: RunConfig, emit: OnEvent, stop: ShouldSt
         folder, trainer.states.save, trainer.history.save, emit, lambda: _save_evaluation(trainer)
     )
     trainer.listeners.append(record_writer)
-    trainer.general_samples = retention_samples(config, tokenizer, longest_input(model.config), stop)
+    trainer.evaluator.general_samples = retention_samples(config, tokenizer, longest_input(model.config), stop)
     _listen_for_answers(trainer, tokenizer, config, prepared, emit, stop)
     trainer.log_position = folder.last_seq
     trainer.scans.listed = lambda: listed_ids(folder, trainer.states.count)
@@ -369,7 +369,7 @@ def _save_evaluation(trainer: Any) -> Callable[[Path], None] | None:
     """What writes the scores of the last evaluation to a file; None while there was none."""
     from geko_engine.runs import evaluation_scores
 
-    found, samples = trainer.last_evaluation, trainer.eval_samples
+    found, samples = trainer.evaluator.last, trainer.eval_samples
     if found is None:
         return None
     values = {name: getattr(found, name) for name in ("loss_sum", "targets", "correct")}

@@ -122,8 +122,7 @@ class Session:
             state.finished, state.reason = True, self.policy.reason
             self.emit(Message(state.reason))
             return
-        state.planned, state.step_in_plan = True, 0
-        state.epoch_plain_tokens, state.epoch_loss, state.epoch_targets = 0.0, 0.0, 0.0
+        state.begin_epoch()
         self.emit(reports.partitioned(plan, state, self.policy))
         self.show_training()
         self._restart_loader()
@@ -133,8 +132,7 @@ class Session:
         state = self.state
         self._scan_if_asked(When.EPOCH_END)
         summary = self.policy.end_epoch()
-        state.train_loss = state.epoch_loss / max(1.0, state.epoch_targets)
-        state.epoch, state.planned, state.step_in_plan = state.epoch + 1, False, 0
+        state.end_epoch()
         state.finished = state.epoch >= self.info.epochs
         for event in reports.epoch_ended(state, summary):
             self.emit(event)

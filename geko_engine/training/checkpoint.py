@@ -19,6 +19,7 @@ import geko_engine
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.config.training_args import ADAMW, ADAMW_8BIT, GEKOTrainingArgs
 from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
+from geko_engine.models.precision import held_in
 from geko_engine.models.saving import load_trainable_state, not_finite, require_finite, trainable_state
 from geko_engine.models.sharding import reshard, whole
 from geko_engine.selection.policy import SelectionPolicy
@@ -37,7 +38,7 @@ from geko_engine.training.parallel import shared_optimizer_state, whole_optimize
 from geko_engine.training.state import TrainerState
 from geko_engine.training.step_size import in_words, step_problem
 
-__all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save"]
+__all__ = ["TrainingSnapshot", "load", "random_states", "remove_old", "restore_random_states", "save", "snapshot_of"]
 FORMAT = 4
 POLICY, ENDING = "policy.safetensors", "ending.safetensors"
 # What files whose checksums are right, but whose content is none of a checkpoint's, lead to.
@@ -225,10 +226,26 @@ def _optimizer_of(settings: dict[str, Any]) -> str:
     return ADAMW_8BIT if settings.get("training.use_8bit_optimizer") else settings.get("training.optim", ADAMW)
 
 
-def settings(config: GEKOConfig, args: GEKOTrainingArgs) -> dict[str, Any]:
+def snapshot_of(
+    engine: TrainingEngine,
+    tokenizer: Any,
+    policy: SelectionPolicy,
+    state: TrainerState,
+    ending: Ending,
+    samples: Any,
+    config: GEKOConfig,
+) -> TrainingSnapshot:
+    """The run of these parts as it stands now, to be saved or to be loaded into."""
+    named = identity(engine.model, samples, engine.args, engine)
+    return TrainingSnapshot(engine.model, tokenizer, engine, policy, state, named, settings(config, engine), ending)
+
+
+def settings(config: GEKOConfig, engine: TrainingEngine) -> dict[str, Any]:
     """The settings that change the result of a run and may differ in a resumed one, by dotted key."""
     rule = {f"geko.{name}": value for name, value in asdict(config).items() if name != "log_bucket_stats"}
-    return rule | {f"training.{name}": getattr(args, name) for name in THAT_CHANGE_THE_RESULT}
+    training = {f"training.{name}": getattr(engine.args, name) for name in THAT_CHANGE_THE_RESULT}
+    found = {"model.dtype": held_in(engine.model), "training.padding_free": "on" if engine.is_packed else "off"}
+    return rule | training | found
 
 
 def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engine: TrainingEngine) -> dict[str, Any]:

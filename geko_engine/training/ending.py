@@ -17,7 +17,6 @@ from geko_engine.training.auto_length import DECAY, RATE, AutoLength, LengthChec
 from geko_engine.training.state import TrainerState
 from geko_engine.training.weight_average import BestWeights, WeightAverage
 
-FORGOTTEN = 0.1  # of the loss on general rows: so much more is said
 AVERAGE, BEST = "average.", "best."  # begin the names of the tensors in a checkpoint
 TIME_IS_UP = "The time limit of {minutes:g} minutes is reached."
 ENOUGH = "More training would not help: the held-out loss has reached its lowest point, and the learning rate has fallen to zero."

@@ -117,6 +117,7 @@ def run_info(
             "lr_scheduler_type": LENGTH_SCHEDULE if args.finds_length else args.lr_scheduler_type,
             "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * args.planned_steps(steps)),
             **options,
+            **args.open_end,
         },
     )
 

@@ -65,6 +65,21 @@ class TrainerState:
     step_times: StepTimes = field(default_factory=StepTimes)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the last evaluation was of this step."""
+        return bool(self.evaluations) and self.evaluations[-1]["step"] == self.step > 0
+
+    def begin_epoch(self) -> None:
+        """A plan for the next epoch is made, and nothing of it is done."""
+        self.planned, self.step_in_plan = True, 0
+        self.epoch_plain_tokens, self.epoch_loss, self.epoch_targets = 0.0, 0.0, 0.0
+
+    def end_epoch(self) -> None:
+        """All steps of the present epoch are done."""
+        self.train_loss = self.epoch_loss / max(1.0, self.epoch_targets)
+        self.epoch, self.planned, self.step_in_plan = self.epoch + 1, False, 0
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainerState:
         """The state that `asdict` made `values` of; what earlier versions did not save has its default."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,14 @@ from torch import Tensor, nn
 
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
-from geko_engine.data.batches import as_samples, samples_to_judge
-from geko_engine.exceptions import CheckpointError, ConfigError, RunError, Stopped
+from geko_engine.data.batches import as_samples
+from geko_engine.exceptions import CheckpointError, ConfigError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
-from geko_engine.models.precision import held_in
 from geko_engine.models.quantization import prepare_quantized_for_training
 from geko_engine.models.saving import save_model
 from geko_engine.reporting.console import Console
 from geko_engine.reporting.events import CheckpointSaved, Evaluated, Event, Message, PhaseChanged, RunEnded
-from geko_engine.scoring.evaluation import SampleScores, in_id_order
 from geko_engine.scoring.sample_scores import SampleFunction, Scorer, forward_parameters
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
@@ -38,17 +35,17 @@ from geko_engine.selection.policy import EpochInfo, SelectionPolicy, When
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.disk_space import is_full
 from geko_engine.training import checkpoint, padding_free, reports
-from geko_engine.training.ending import FORGOTTEN, Ending
+from geko_engine.training.ending import Ending
 from geko_engine.training.engine import TrainingEngine
+from geko_engine.training.evaluator import Evaluator
 from geko_engine.training.plan_loader import PlanLoader
+from geko_engine.training.run_schedule import RunSchedule
 from geko_engine.training.scans import Scans
-from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
 from geko_engine.training.state import TrainerState
-from geko_engine.training.step import StepResult, StepRunner
+from geko_engine.training.step import StepRunner
 from geko_engine.training.trackers import Trackers
 
 Listener = Callable[[Event], None]
-WARMUP_EPOCHS = 3  # the warm-up of a run that finds its length is at most a tenth of so many
 
 
 class GEKOTrainer:
@@ -89,7 +86,8 @@ class GEKOTrainer:
     ) -> None:
         self.config, self.args = config or GEKOConfig(), args or GEKOTrainingArgs()
         self.tokenizer, self.model_name = tokenizer, model_name or type(model).__name__
-        self._console = self._default_console() if on_event is None else None
+        own_console = on_event is None and is_main_process()
+        self._console = Console(self.config.log_bucket_stats, self.args.logging_steps) if own_console else None
         given: Sequence[Listener | None] = [on_event] if callable(on_event) else on_event or [self._console]
         self.listeners: list[Listener] = [listener for listener in given if listener is not None]
         self.should_stop = should_stop or (lambda: False)
@@ -98,15 +96,12 @@ class GEKOTrainer:
         taken = forward_parameters(model)
         self.samples = as_samples(train_dataset, taken)
         self.eval_samples = as_samples(eval_dataset, taken) if eval_dataset is not None and len(eval_dataset) else None
-        unread = getattr(self.samples, "unread", [])
-        if unread:
+        if unread := getattr(self.samples, "unread", []):
             self._log(f"Keys of the dataset that are not read: {', '.join(unread)}.")
         if not len(self.samples):
             raise TypeError("The training dataset is empty: give at least one sample.")
         if self.args.needs_evaluation and self.eval_samples is None:
             raise ConfigError(f"{self.args.needs_evaluation} needs evaluation data: give eval_dataset.", "data.eval")
-        self.last_evaluation: SampleScores | None = None  # of every evaluation row, in their order
-        self.general_samples: Any = None  # rows that show whether the model forgets, if they are set
         self.model = apply_lora(model, lora_config, self._log) if lora_config is not None else model
         require_adapters(self.model)
         prepare_quantized_for_training(self.model, self._warn)
@@ -121,10 +116,11 @@ class GEKOTrainer:
         self.loader = PlanLoader(*sources, engine.device, engine.micro_batches, engine.rank)
         self.scans = Scans(engine, self._emit, lambda: self.should_stop())
         self.steps = StepRunner(engine, self.samples, self.args, lambda: self.should_stop(), self._warn)
+        self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
         self.policy: SelectionPolicy = policy_for(
             self.config,
             self.samples,
-            epochs=self.args.planned_epochs(steps_per_epoch(len(self.samples), engine.step_size)),
+            epochs=self.args.planned_epochs(self.steps_per_epoch),
             seed=self.args.seed,
             step_size=engine.step_size,
             batch_size=engine.batch_size,
@@ -133,25 +129,20 @@ class GEKOTrainer:
         )
         self.progress = TrainerState()
         self.end = "running"  # how the last train() ended, for reports that are asked for later
-        self.steps_per_epoch = steps_per_epoch(len(self.samples), engine.step_size)
         self.ending = Ending(self.model, self.args, self.steps_per_epoch)
-        total_steps = self.args.planned_steps(self.steps_per_epoch)
-        if self.args.finds_length:  # of a run whose length is open, a tenth may be more than all that it takes
-            total_steps = min(total_steps, WARMUP_EPOCHS * self.steps_per_epoch)
-        self.warmup = warmup_share(self.args.warmup_steps, total_steps, self.args.warmup_ratio)
-        self.warmup_cut = warmup_cut(self.args, total_steps)
-        self._warmup_steps = self.warmup * total_steps
+        self.schedule = RunSchedule(self.args, self.ending, self.steps_per_epoch)
+        self.evaluator = Evaluator(
+            *(self.eval_samples, len(self.samples), self.scans, self.ending, self.args, self._emit, self._warn)
+        )
         self.tokens_per_epoch = int(self.samples.lengths.sum())
-        curriculum = self.config.enabled and self.config.use_curriculum
         options: dict[str, Any] = {
             "dataloader_workers": self.loader.workers,
-            "use_curriculum": curriculum,
+            "use_curriculum": self.config.enabled and self.config.use_curriculum,
             "padding_free": batching,
-            **self.args.open_end,
         }
         self.info = reports.run_info(
             *(self.model, self.model_name, self.samples, len(self.eval_samples or ())),
-            *(self.args, engine, self.warmup, options),
+            *(self.args, engine, self.schedule.warmup, options),
         )
 
     @property
@@ -163,9 +154,6 @@ class GEKOTrainer:
     def history(self) -> History:
         """The path of every sample over the epochs."""
         return self.policy.history
-
-    def _default_console(self) -> Console | None:
-        return Console(self.config.log_bucket_stats, self.args.logging_steps) if is_main_process() else None
 
     def _emit(self, event: Event) -> None:
         if self.engine.is_main:
@@ -199,18 +187,17 @@ class GEKOTrainer:
         self._clock = time.monotonic()
         self.engine.scored.train()  # from_pretrained gives a model without dropout
         self._emit(reports.run_started(self.info, self.progress, self.policy))
-        if self.warmup_cut:
-            self._log(self.warmup_cut)
+        if self.schedule.warmup_cut:
+            self._log(self.schedule.warmup_cut)
         if self.config.prune_frozen_after and self.config.pruned_replay == 0:
             self._warn("pruned_replay is 0: pruned samples are never scored again, and some will be forgotten.")
-        sentence = self.engine.settle_loss(self.samples)
-        if sentence:
+        if sentence := self.engine.settle_loss(self.samples):
             self._warn(sentence)
         try:
-            self._evaluate_if_due()
+            self.evaluator.evaluate_if_due(self.progress)
             while not self.progress.finished:
                 self._run_epoch()
-                self._evaluate_if_due()
+                self.evaluator.evaluate_if_due(self.progress)
         except Stopped:
             self._tick()
             self._save_periodic()  # before the reason: what a resume goes on from has not ended
@@ -228,8 +215,7 @@ class GEKOTrainer:
 
     def _deliver(self) -> bool:
         """Give the model the weights that it is to be saved with; whether these are other ones than the last."""
-        sentence = self.ending.deliver(self.progress)
-        if sentence:
+        if sentence := self.ending.deliver(self.progress):
             self._log(sentence)
         return bool(sentence)
 
@@ -237,13 +223,12 @@ class GEKOTrainer:
         if not self.progress.planned and not self._begin_epoch():
             return
         progress, policy = self.progress, self.policy
-        training = PhaseChanged(
-            "training", f"epoch {progress.epoch + 1} of {max(self.info.epochs, progress.epoch + 1)}"
-        )
+        number = progress.epoch + 1
+        training = PhaseChanged("training", f"epoch {number} of {max(self.info.epochs, number)}")
         self._emit(training)
         batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
-        while progress.step_in_plan < self._current_plan().steps and not self._ends_here():
-            if self._evaluate_if_due():
+        while progress.step_in_plan < self._current_plan().steps and not self.schedule.end_if_due(progress):
+            if self.evaluator.evaluate_if_due(progress):
                 self._emit(training)
                 if progress.finished:
                     break
@@ -258,7 +243,7 @@ class GEKOTrainer:
         self._end_epoch()
 
     def _begin_epoch(self) -> bool:
-        """SampleScores what the policy asks for, and plan; False when nothing is left to train on and the run is over."""
+        """Score what the policy asks for, and plan; False when nothing is left to train on and the run is over."""
         progress = self.progress
         self._scan_if_asked(When.EPOCH_START)
         plan = self.policy.begin_epoch(EpochInfo(progress.epoch, progress.step, self.share_done))
@@ -266,8 +251,7 @@ class GEKOTrainer:
             progress.finished, progress.reason = True, self.policy.reason
             self._emit(Message(progress.reason))
             return False
-        progress.planned, progress.step_in_plan = True, 0
-        progress.epoch_plain_tokens, progress.epoch_loss, progress.epoch_targets = 0.0, 0.0, 0.0
+        progress.begin_epoch()
         self._emit(reports.partitioned(plan, progress, self.policy))
         return True
 
@@ -276,29 +260,25 @@ class GEKOTrainer:
         if not progress.finished:
             self._scan_if_asked(When.EPOCH_END)  # first: a stop in the middle leaves the epoch unended
         summary = self.policy.end_epoch()
-        progress.train_loss = progress.epoch_loss / max(1.0, progress.epoch_targets)
-        progress.epoch, progress.planned, progress.step_in_plan = progress.epoch + 1, False, 0
-        progress.finished = self._ends_here() or self._is_over
-        progress.evaluation_due = not self._is_evaluated
+        progress.end_epoch()
+        progress.finished = self.schedule.end_if_due(progress) or self.schedule.has_all_epochs(progress)
+        progress.evaluation_due = not progress.is_evaluated
         for event in reports.epoch_ended(progress, summary):
             self._emit(event)
 
     # ------------------------------------------------------------ one step
     def _run_step(self, plan: Plan, batches: Iterator[dict[str, Tensor]]) -> None:
-        result = self.steps.run(plan, self.progress.step_in_plan, batches, self._present_learning_rate())
-        self.steps.record(result, self.progress, self.policy)
-        self._after_step(plan, result)
-
-    def _after_step(self, plan: Plan, result: StepResult) -> None:
         progress, args = self.progress, self.args
+        result = self.steps.run(plan, progress.step_in_plan, batches, self._present_learning_rate())
+        self.steps.record(result, progress, self.policy)
         self._tick()
         self.ending.after_step(progress)
         if self.ending.is_check_due(progress):
-            self._check_length()
+            self.evaluator.check_length(progress)
         figures = reports.StepFigures(
             result.loss, result.learning_rate, len(result.ids), self.share_done, self.engine.gradient_norm
         )
-        planned = self._steps_planned(plan)
+        planned = self.schedule.steps_planned(self.info, progress, plan)
         self._emit(reports.step_completed(self.info, progress, self.policy, planned, figures))
         if args.eval_steps and progress.step % args.eval_steps == 0:
             progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
@@ -309,116 +289,24 @@ class GEKOTrainer:
     def _scan_if_asked(self, when: When) -> None:
         self.scans.for_policy(self.policy, self.samples, self.progress, when)
 
-    def _evaluate_if_due(self) -> bool:
-        progress = self.progress
-        due = progress.evaluation_due and (self.eval_samples is not None or self.general_samples is not None)
-        if due:
-            general = self._measure_retention()
-            if self.eval_samples is not None:
-                reason = self.ending.judge_evaluation(progress, self.evaluate())
-                if reason and not progress.finished:
-                    progress.finished, progress.reason = True, reason
-            progress.general_losses += general  # only now: a stop in the evaluation leaves both to be repeated
-        progress.evaluation_due = False  # only now: a stop in the middle leaves it due
-        return due
-
-    @property
-    def _is_evaluated(self) -> bool:
-        """Whether the last evaluation was of this step."""
-        evaluations = self.progress.evaluations
-        return bool(evaluations) and evaluations[-1]["step"] == self.progress.step > 0
-
-    def _measure_retention(self) -> list[float]:
-        """The loss on rows that show whether the model forgets, if there are any; not counted as compute."""
-        if self.general_samples is None:
-            return []
-        began, ids = time.monotonic(), np.arange(len(self.general_samples))
-        with self.ending.weights(self.progress):
-            found = self.scans.scores(self.general_samples, ids, "evaluating", "general rows")
-        measured = reports.retention(self.progress, found, time.monotonic() - began)
-        before = self.progress.general_losses
-        self._emit(measured)
-        if before and before[-1] <= (1 + FORGOTTEN) * before[0] < measured.loss:
-            self._warn(reports.forgetting_sentence(before[0], measured.loss))
-        return [measured.loss]
-
-    def _check_length(self) -> None:
-        """Judge from held-out samples whether the decay begins; counted as compute, as plain training needs none of it."""
-        began, samples = time.monotonic(), self.eval_samples
-        assert samples is not None, "a run without evaluation data cannot find its length"
-        count = samples_to_judge(len(self.samples) + len(samples))
-        ids = np.sort(np.random.default_rng(self.args.seed).permutation(len(samples))[:count])
-        with self.ending.weights(self.progress):
-            found = self.scans.scores(samples, ids, "")
-        self.progress.counter.scan(found.tokens, found.padding, len(ids))
-        self._emit(self.ending.judge_length(self.progress, found.mean_loss, time.monotonic() - began))
-
     def evaluate(self) -> Evaluated:
         """Loss and exact match on the evaluation set; not counted as compute on either side.
 
         Raises:
             RunError: when there is no evaluation set. Stopped: when a stop was asked for.
         """
-        if self.eval_samples is None:
-            raise RunError("There is no evaluation set: give eval_dataset.", "data.eval")
-        began = time.monotonic()
-        with self.ending.weights(self.progress):
-            found = self.scans.scores(self.eval_samples, np.arange(len(self.eval_samples)), "evaluating")
-        self.last_evaluation = in_id_order(found)
-        event = reports.evaluated(self.progress, found, time.monotonic() - began)
-        self.progress.evaluations.append(asdict(event))
-        self._emit(event)
-        return event
+        return self.evaluator.evaluate(self.progress)
 
     # ------------------------------------------------------------ where the run stands
     @property
     def share_done(self) -> float:
         """Share of the run in [0, 1], by steps; the learning rate follows it."""
-        progress, plan = self.progress, self.policy.plan
-        if progress.finished:
-            return 1.0
-        if self.args.finds_length:
-            return self.ending.share_done(progress)
-        timed = self.ending.time_share(progress.seconds)
-        if self.args.step_limit:
-            return max(timed, progress.step / self.args.step_limit)
-        done = plan.share_done(progress.step_in_plan) if plan and progress.planned else 0.0
-        return min(1.0, max(timed, (progress.epoch + done) / self.args.epochs))
-
-    def _steps_planned(self, plan: Plan) -> int:
-        """Optimizer steps of the run, as far as is known now."""
-        progress, share = self.progress, self.share_done
-        steps = progress.decay_until or reports.steps_planned(self.info, progress, plan)
-        return min(steps, round(progress.step / share)) if self.args.time_limit and share else steps
-
-    def _ends_here(self) -> bool:
-        """Whether the run ends at this step, which may be in the middle of an epoch; the reason is noted."""
-        progress, ending = self.progress, self.ending
-        if self._has_all_steps:
-            progress.finished = True
-        elif ending.is_decayed(progress):
-            progress.finished, progress.reason = True, ending.decay_reason(progress)
-        elif ending.is_time_up(progress.seconds):
-            progress.finished, progress.reason = True, ending.time_is_up
-        return progress.finished
-
-    @property
-    def _has_all_steps(self) -> bool:
-        """Whether max_steps ends the run here, which may be in the middle of an epoch."""
-        return 0 < self.args.step_limit <= self.progress.step
-
-    @property
-    def _is_over(self) -> bool:
-        return self._has_all_steps if self.args.step_limit else self.progress.epoch >= self.args.epochs
+        return self.schedule.share_done(self.progress, self.policy.plan)
 
     def _present_learning_rate(self) -> float:
         phase = self.policy.phase(self.share_done)
         factor = phase.learning_rate_factor if phase else 1.0
-        args = self.args
-        if args.finds_length:
-            risen = min(1.0, self.progress.step / self._warmup_steps) if self._warmup_steps else 1.0
-            return args.learning_rate * factor * risen * self.ending.rate(self.progress)
-        return learning_rate_at(self.share_done, args.learning_rate, self.warmup, factor, args.lr_scheduler_type)
+        return self.schedule.learning_rate(self.progress, self.share_done, factor)
 
     def _current_plan(self) -> Plan:
         plan = self.policy.plan
@@ -481,17 +369,8 @@ class GEKOTrainer:
             )
 
     def _snapshot(self) -> checkpoint.TrainingSnapshot:
-        identity = checkpoint.identity(self.model, self.samples, self.args, self.engine)
-        return checkpoint.TrainingSnapshot(
-            self.model,
-            self.tokenizer,
-            self.engine,
-            self.policy,
-            self.progress,
-            identity,
-            checkpoint.settings(self.config, self.args)
-            | {"model.dtype": held_in(self.model), "training.padding_free": "on" if self.engine.is_packed else "off"},
-            self.ending,
+        return checkpoint.snapshot_of(
+            self.engine, self.tokenizer, self.policy, self.progress, self.ending, self.samples, self.config
         )
 
     def save_model(self, path: str | Path, dtype: torch.dtype | None = None) -> None:

@@ -162,7 +162,7 @@ def test_what_needs_evaluation_data_says_so() -> None:
 def test_a_stop_in_an_evaluation_leaves_every_measurement_once(tmp_path: Path) -> None:
     def run(folder: Path, events: list[Event], **options: Any) -> GEKOTrainer:
         trainer = trainer_for(folder, events, num_epochs=2, **options)
-        trainer.general_samples = as_samples(samples(8, 2), {})
+        trainer.evaluator.general_samples = as_samples(samples(8, 2), {})
         return trainer
 
     whole = run(tmp_path / "a", [])

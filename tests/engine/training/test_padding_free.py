@@ -50,7 +50,7 @@ def outcome(folder: Path, model: nn.Module, **options: Any) -> dict[str, Any]:
         "record": dict(trainer.states.arrays),
         "counter": trainer.progress.counter,
         "packed": trainer.engine.is_packed,
-        "evaluation": trainer.last_evaluation,
+        "evaluation": trainer.evaluator.last,
         "header": next(event.options["padding_free"] for event in events if isinstance(event, RunStarted)),
         "messages": [event.text for event in events if isinstance(event, Message)],
     }
