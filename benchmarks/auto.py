@@ -31,7 +31,7 @@ from benchmarks.savings import settle
 from benchmarks.single_run import COLUMNS, Trial, set_up
 from benchmarks.tables import FEWEST_SEEDS, mean_and_spread, table
 from geko_engine import GEKOTrainer
-from geko_engine.config.training_args import AUTO
+from geko_engine.config.training_choices import AUTO
 from geko_engine.data.batches import TokenizedData, hold_out
 from geko_engine.data.preparation import held_out_ratio
 from geko_engine.data.tokenization import tokenise

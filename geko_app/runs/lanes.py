@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from geko_engine.config.training_args import ALL_GPUS, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import ALL_GPUS
 
 Gpus = frozenset[int]
 

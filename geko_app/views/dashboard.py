@@ -29,7 +29,7 @@ from geko_app.runs.store import RunEntry
 from geko_app.views.answers import answers_table
 from geko_app.views.charts import columns
 from geko_app.views.run_summary import summary
-from geko_engine.config.training_args import AUTO
+from geko_engine.config.training_choices import AUTO
 from geko_engine.runs.folder import RunFolder, Status
 from geko_engine.selection.explanation import in_past_tense
 

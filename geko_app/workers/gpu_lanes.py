@@ -15,7 +15,8 @@ import psutil
 from geko_app.hardware import visible_gpus
 from geko_app.runs.lanes import Gpus, Lanes, Need
 from geko_app.runs.store import RunStore
-from geko_engine.config.training_args import ALL_GPUS, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import ALL_GPUS
 from geko_engine.exceptions import GekoError
 from geko_engine.launch import visible_names
 from geko_engine.runs.folder import RunFolder

@@ -24,7 +24,8 @@ from geko_engine.config.selection import (
     PRESETS,
     GEKOConfig,
 )
-from geko_engine.config.training_args import ALL_GPUS, AUTO, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import ALL_GPUS, AUTO
 from geko_engine.config.yaml_text import MAX_TEXT, parse_yaml
 from geko_engine.exceptions import ConfigError
 from geko_engine.launch import is_launched

@@ -14,7 +14,7 @@ from pathlib import Path
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.sections import DEMO, GENERAL, GIVEN
-from geko_engine.config.training_args import tracker_problem
+from geko_engine.config.training_choices import tracker_problem
 from geko_engine.data.corrections import corrections_problem
 from geko_engine.data.earlier_run import replay_problem
 from geko_engine.data.excluded_rows import row_flags_problem

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import geko_engine
 from geko_engine.config.selection import GEKOConfig
-from geko_engine.config.training_args import ADAMW, ADAMW_8BIT, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import ADAMW, ADAMW_8BIT
 from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
 from geko_engine.models.precision import held_in
 from geko_engine.models.saving import load_trainable_state, not_finite, require_finite, trainable_state

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from geko_engine.config.training_args import EXACT_MATCH, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import EXACT_MATCH
 from geko_engine.reporting.events import Evaluated, LengthChecked
 from geko_engine.training.auto_length import DECAY, RATE, AutoLength, LengthCheck
 from geko_engine.training.state import TrainerState

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from geko_engine.config.training_args import MUON, PAGED, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import MUON, PAGED
 from geko_engine.exceptions import ConfigError
 from geko_engine.scoring.output_head import output_embedding
 
@@ -45,7 +46,7 @@ def _of_bitsandbytes(name: str, **options: Any) -> Callable[[Groups, GEKOTrainin
     return build
 
 
-# By transformers' names, and muon, which it has none for; the settings offer these (config.training_args.OPTIMIZERS).
+# By transformers' names, and muon, which it has none for; the settings offer these (config.training_choices.OPTIMIZERS).
 # Betas and epsilon are those of transformers.
 BUILDERS: dict[str, Callable[[Groups, GEKOTrainingArgs], torch.optim.Optimizer]] = {
     "adamw_torch_fused": _adamw,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from geko_engine.config.training_args import ON, GEKOTrainingArgs
+from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import ON
 from geko_engine.exceptions import ConfigError, GekoError, is_out_of_memory
 from geko_engine.models.attention import attention_of, takes_bounds
 from geko_engine.scoring.evaluation import SCAN_FACTOR

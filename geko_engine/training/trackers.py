@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geko_engine.config.training_args import tracker_problem
+from geko_engine.config.training_choices import tracker_problem
 from geko_engine.exceptions import ConfigError
 from geko_engine.reporting.events import Evaluated, Event, RunStarted, StepCompleted
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from geko_engine.config import training_args
+from geko_engine.config import training_choices
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.training.optimizer import BUILDERS, STATE_SHARE
 from geko_engine.training.schedule import DECAY, SCHEDULES, learning_rate_at, warmup_cut, warmup_share
 
@@ -41,13 +42,13 @@ def test_steps_of_warm_up_are_at_most_a_tenth_and_a_ratio_is_taken_as_it_is() ->
 
 
 def test_a_warm_up_that_is_cut_is_said() -> None:
-    said = warmup_cut(training_args.GEKOTrainingArgs(warmup_steps=100), 50)
+    said = warmup_cut(GEKOTrainingArgs(warmup_steps=100), 50)
     assert said.startswith("Warm-up takes 5 steps instead of warmup_steps = 100")
-    assert warmup_cut(training_args.GEKOTrainingArgs(warmup_steps=5), 50) == ""
-    assert warmup_cut(training_args.GEKOTrainingArgs(warmup_steps=100, warmup_ratio=0.2), 50) == ""
-    assert warmup_cut(training_args.GEKOTrainingArgs(warmup_steps=100, lr_scheduler_type="constant"), 50) == ""
+    assert warmup_cut(GEKOTrainingArgs(warmup_steps=5), 50) == ""
+    assert warmup_cut(GEKOTrainingArgs(warmup_steps=100, warmup_ratio=0.2), 50) == ""
+    assert warmup_cut(GEKOTrainingArgs(warmup_steps=100, lr_scheduler_type="constant"), 50) == ""
 
 
 def test_the_settings_offer_what_there_is() -> None:
-    assert set(training_args.OPTIMIZERS) == BUILDERS.keys() == STATE_SHARE.keys()
-    assert set(training_args.SCHEDULES) == SCHEDULES.keys()
+    assert set(training_choices.OPTIMIZERS) == BUILDERS.keys() == STATE_SHARE.keys()
+    assert set(training_choices.SCHEDULES) == SCHEDULES.keys()

@@ -9,7 +9,7 @@ import pytest
 
 from geko_engine import GEKOTrainingArgs
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.training_args import TRACKERS
+from geko_engine.config.training_choices import TRACKERS
 from geko_engine.exceptions import ConfigError
 from geko_engine.preflight.checks import preflight
 from geko_engine.reporting.events import Evaluated, StepCompleted
