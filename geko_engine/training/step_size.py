@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+
+from geko_engine.config.training_args import GEKOTrainingArgs
+
+FEWEST_TOKENS = 16  # per batch: below that, each sample has one of its own anyway
+
 
 def split_step(samples: int, batch_size: int, processes: int) -> tuple[int, int] | None:
     """(batch size, accumulation steps) of a step of `samples` samples; None where `processes` cannot share it evenly.
@@ -38,3 +45,28 @@ def step_problem(samples: int, batch_size: int, accumulation_steps: int, process
 def in_words(processes: int) -> str:
     """A number of processes for a sentence."""
     return "1 process" if processes == 1 else f"{processes} processes"
+
+
+def smaller_batches(args: GEKOTrainingArgs) -> Iterator[tuple[GEKOTrainingArgs, str]]:
+    """Yield `args` and then what needs ever less memory for the same samples a step, each with its words."""
+    tokens = args.max_tokens_per_batch
+    while tokens >= FEWEST_TOKENS:
+        yield dataclasses.replace(args, max_tokens_per_batch=tokens), f"at most {tokens:,} tokens per batch"
+        tokens //= 2
+    if args.max_tokens_per_batch:
+        return
+    for size, steps in batch_sizes(args.batch_size, args.gradient_accumulation_steps):
+        words = f"batch size {size} and {steps} accumulation steps"
+        yield dataclasses.replace(args, batch_size=size, gradient_accumulation_steps=steps), words
+
+
+def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int, int]]:
+    """Yield (batch size, accumulation steps) with the same samples a step, each batch size at most half the last one.
+
+    Args:
+        batch_size, accumulation_steps: the first pair.
+    """
+    step = batch_size * accumulation_steps
+    while batch_size > 0:
+        yield batch_size, step // batch_size
+        batch_size = next((size for size in range(batch_size // 2, 0, -1) if step % size == 0), 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geko_engine.run import batch_sizes
+from geko_engine.training.step_size import batch_sizes
 
 LIMITED = """
 import resource, sys

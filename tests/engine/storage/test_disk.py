@@ -9,6 +9,7 @@ import pytest
 
 from geko_engine.exceptions import GekoError, RunError
 from geko_engine.reporting.events import PAUSED, Message, PhaseChanged, RunEnded
+from geko_engine.runs.failures import unexpected
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.writer import RunWriter
 from geko_engine.storage.atomic_files import replace_json
@@ -72,10 +73,8 @@ def test_a_full_disk_is_known_by_whatever_a_library_calls_it(error: Exception | 
 def test_a_broken_or_read_only_disk_ends_a_run_with_one_sentence(
     error: Exception, refused: bool, tmp_path: Path
 ) -> None:
-    from geko_engine.run import _unexpected
-
     assert disk_refuses(error) == refused
-    sentence, field = _unexpected(error, RunFolder(tmp_path))
+    sentence, field = unexpected(error, RunFolder(tmp_path))
     assert (field == "output_dir" and "check the disk. Then resume." in sentence) == refused
 
 

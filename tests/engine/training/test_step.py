@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.reporting.events import StepCompleted
-from geko_engine.run import smaller_batches
+from geko_engine.training.step_size import smaller_batches
 from geko_engine.training.step_times import FEWEST, StepTimes
 from tests.engine.conftest import small_gpt2
 from tests.engine.training.test_trainer import OFF, assert_same_weights, trainer_for, weights
