@@ -14,8 +14,9 @@ from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
+from geko_engine.runs.status import Status
 
 
 @dataclass

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from geko_app.runs.store import RunStore
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 from geko_engine.storage.atomic_files import replace_json
 
 MARKER = "queued"

@@ -12,7 +12,8 @@ from pathlib import Path
 from geko_app.runs.labels import display_name, read_label
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 
 NAME_BYTES = 200  # of a file's name; file systems allow 255
 UPLOADS = ".uploads"  # no run's id begins with a dot

@@ -25,7 +25,8 @@ from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
 from geko_engine.reporting.event_lines import is_number, parse
 from geko_engine.reporting.webhook import hidden_path
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 
 NOTE = "note.txt"
 NOTE_LIMIT = 2000  # characters

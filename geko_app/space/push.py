@@ -10,7 +10,7 @@ import threading
 from geko_app.services import Services
 from geko_app.workers.export_jobs import ExportOptions
 from geko_engine.exceptions import GekoError
-from geko_engine.runs.folder import Status
+from geko_engine.runs.status import Status
 
 SECONDS = 5.0  # between two looks
 

@@ -30,7 +30,8 @@ from geko_app.views.answers import answers_table
 from geko_app.views.charts import columns
 from geko_app.views.run_summary import summary
 from geko_engine.config.training_choices import AUTO
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 from geko_engine.selection.explanation import in_past_tense
 
 POINT_LIMIT = 2000  # points of a history that a tab draws at first

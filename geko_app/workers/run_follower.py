@@ -15,7 +15,8 @@ import psutil
 from geko_app.runs.folded_events import FoldedEvents
 from geko_app.runs.live_state import RunState
 from geko_engine.reporting.events import Event, PhaseChanged, RunEnded
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 from geko_engine.runs.writer import mark_interrupted
 from geko_engine.storage.disk_space import DISK_FULL, full_sentence
 

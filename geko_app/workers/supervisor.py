@@ -23,8 +23,9 @@ from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
+from geko_engine.runs.status import Status
 from geko_engine.storage.atomic_files import replace_json
 from geko_engine.storage.disk_space import explain_write_errors
 

@@ -35,19 +35,17 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 import geko_engine
 from geko_engine.config import renames
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
-from geko_engine.reporting.event_lines import is_count, is_number, is_report, parse
+from geko_engine.reporting.event_lines import is_count, is_report, parse
 from geko_engine.reporting.events import Message, with_present_names
 from geko_engine.runs.lock import RunLock
+from geko_engine.runs.status import Status, read_status
 from geko_engine.storage.atomic_files import replace_json, replace_text
 from geko_engine.storage.disk_space import explain_write_errors, full_sentence, is_full
 from geko_engine.storage.user_paths import FILE, kind_of, shown_path
@@ -60,46 +58,8 @@ WRITTEN = (
     "row_flags_used.json",
     "corrections_used.jsonl",
 )  # replaced by the process that writes the run
-ENDS = ("", "complete", "stopped", "failed", "interrupted")
 LONGEST_LINE = 1 << 24  # bytes
 TAIL_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Status:
-    """The content of status.json.
-
-    Attributes:
-        phase: of the last PhaseChanged event, or the end.
-        pid: process id of the worker.
-        pid_started: start time of that process, in seconds since 1970: another process may get the same pid later.
-        heartbeat: time of the last write, in seconds since 1970.
-        seq: number of the last event.
-        end: complete, stopped, failed or interrupted; "" while the run goes on.
-        reason: of the end, for the user.
-    """
-
-    phase: str = "starting"
-    pid: int = 0
-    pid_started: float = 0.0
-    heartbeat: float = 0.0
-    seq: int = 0
-    end: str = ""
-    reason: str = ""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process that wrote this status is still running."""
-        return self.pid > 0 and process_started(self.pid) == self.pid_started
-
-
-def process_started(pid: int) -> float | None:
-    """Start time of process `pid` in seconds since 1970, or None if it is gone (zombies count as gone)."""
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None
 
 
 class RunFolder:
@@ -320,7 +280,7 @@ class RunFolder:
         """
         path = self.path / "status.json"
         try:
-            return _checked_status(json.loads(path.read_text(encoding="utf-8")))
+            return read_status(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError):
@@ -377,21 +337,6 @@ class RunFolder:
         """The newest complete checkpoint, or None. Incomplete ones have other names."""
         found = [p for p in self.checkpoints_path.glob("checkpoint-*") if p.name.split("-")[-1].isdigit()]
         return max(found, key=lambda p: int(p.name.split("-")[-1]), default=None)
-
-
-def _checked_status(values: Any) -> Status:
-    """Status with these values. Raises ValueError where they are none."""
-    try:
-        status = Status(**values)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    counts = is_count(status.pid) and is_count(status.seq) and 0 <= status.pid < 1 << 31
-    times = is_number(status.pid_started) and is_number(status.heartbeat)
-    words = all(isinstance(value, str) for value in (status.phase, status.end, status.reason))
-    if not (counts and times and words and status.end in ENDS):
-        raise ValueError("a value is of another type")
-    f"{status.phase}{status.reason}".encode()  # raises UnicodeEncodeError, a ValueError, for half a character
-    return status
 
 
 def _skipped(begin: int, end: int, last: dict[str, Any]) -> dict[str, Any]:

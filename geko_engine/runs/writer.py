@@ -13,8 +13,9 @@ from typing import Any
 
 from geko_engine.exceptions import RunLockedError
 from geko_engine.reporting.events import PAUSED, Event, LogOpened, Message, PhaseChanged, RunEnded
-from geko_engine.runs.folder import RunFolder, Status, process_started
+from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
+from geko_engine.runs.status import Status, process_started
 from geko_engine.storage.atomic_files import finite, replace_json
 from geko_engine.storage.disk_space import explain_write_errors, free_reserve, keep_reserve
 

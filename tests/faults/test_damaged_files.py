@@ -33,7 +33,8 @@ from geko_engine.reporting.events import (
     RunStarted,
     StepCompleted,
 )
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 from geko_engine.runs.writer import RunWriter, mark_interrupted
 from geko_engine.storage.atomic_files import replace_json
 

@@ -28,7 +28,7 @@ from geko_engine.reporting.events import (
     RunStarted,
     StepCompleted,
 )
-from geko_engine.runs.folder import Status
+from geko_engine.runs.status import Status
 from geko_engine.storage.atomic_files import replace_json
 
 

@@ -14,7 +14,7 @@ from geko_app.runs.store import RunStore
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
-from geko_engine.runs.folder import Status
+from geko_engine.runs.status import Status
 
 Command = Callable[[str], tuple[str, ...]]
 

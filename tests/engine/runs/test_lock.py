@@ -21,8 +21,9 @@ from geko_engine.cli import main as geko_train
 from geko_engine.exceptions import RunError, RunLockedError
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs import lock
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
+from geko_engine.runs.status import Status
 from geko_engine.runs.writer import RunWriter, mark_interrupted
 from geko_engine.storage.atomic_files import replace_json
 from tests.engine.runs.test_folder import new_folder
@@ -30,7 +31,8 @@ from tests.engine.runs.test_folder import new_folder
 HOLDER = """
 import sys
 from pathlib import Path
-from geko_engine.runs.folder import RunFolder, Status
+from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.status import Status
 from geko_engine.runs.writer import RunWriter
 with RunWriter(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
