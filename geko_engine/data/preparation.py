@@ -1,4 +1,4 @@
-"""The data of a run, ready to train on: rows, format, tokens, held-out share; and what was found in them.
+"""The data of a run, ready to train on: rows, format, tokens, held-out share.
 
     load_raw_rows -> render_rows -> refuse_unlearnable -> prepare
 
@@ -23,6 +23,7 @@ from geko_engine.data.batches import TokenizedData, hold_out, overlap, samples_t
 from geko_engine.data.corrected_rows import correct_rows, digests_of_row
 from geko_engine.data.excluded_rows import EXCLUDE, NEVER_FREEZE, among, flagged_rows
 from geko_engine.data.excluded_rows import FIELD as ROW_FLAGS
+from geko_engine.data.findings import Finding, column_findings, excluded_findings, finding, findings
 from geko_engine.data.formats import (
     TEMPLATES,
     ChatTemplate,
@@ -30,7 +31,6 @@ from geko_engine.data.formats import (
     Row,
     begin_with_bos,
     brings_template,
-    column_names,
     give_template,
     guess_note,
     recognise,
@@ -41,7 +41,7 @@ from geko_engine.data.formats.recognition import AUTO
 from geko_engine.data.held_out import held_out_before
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.replay import only_new_rows
-from geko_engine.data.row_names import LoadedRows, RowNames
+from geko_engine.data.row_names import LoadedRows
 from geko_engine.data.sources import load_rows
 from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import DataError, Stopped
@@ -57,21 +57,6 @@ OTHER_COLUMNS = "To read others, set data.prompt_column and data.completion_colu
 AS_BEFORE = "the rows that the earlier run held out"
 PLAIN, LEFT = "plain", "left"
 Emit = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that the user should know about some rows.
-
-    Attributes:
-        kind: truncated, empty, masked, duplicate, unusable, flagged, corrected, deleted, outdated, trained,
-            overlap or files. rows: their numbers, from 1.
-        sentence: what it is and what follows from it, with the first row numbers.
-    """
-
-    kind: str
-    rows: list[int]
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -200,7 +185,12 @@ def prepare(
             with _limit_explained(config, longest), _at_its_own_field(name):
                 data = _tokens(mine, config.data, limit, functools.partial(_tokenised, emit, name), should_stop)
             files = [Finding("files", [], sentence) for sentence in mine.origin.sentences]
-            found = [*files, *_excluded(mine), *findings(data, limit, whose, mine.names), *column_findings(mine)]
+            found = [
+                *files,
+                *excluded_findings(mine),
+                *findings(data, limit, whose, mine.names),
+                *column_findings(mine),
+            ]
             kept = among(data.rows, never_freeze if name == "training" else ())
             parts.append(PreparedDataset(name, source, mine, data, len(mine), found, kept))
     if len(parts) == 2:
@@ -279,25 +269,6 @@ def without_excluded(rows: Sequence[Row], excluded: set[int]) -> Sequence[Row | 
     return [None if number in here else row for number, row in enumerate(rows)] if here else rows
 
 
-def _excluded(rendered: RenderedRows) -> list[Finding]:
-    left_out = [number for number, row in enumerate(rendered.rows) if row is None]
-    before = [number for number in left_out if number in rendered.trained_before]
-    deleted = [number for number in left_out if number in rendered.deleted]
-    flagged = [number for number in left_out if number not in rendered.trained_before | rendered.deleted]
-    found = [
-        ("flagged", flagged, "left out, because they are flagged"),
-        ("corrected", sorted(rendered.corrected), "corrected (data.corrections)"),
-        ("deleted", deleted, "left out, because they are deleted (data.corrections)"),
-        (
-            "outdated",
-            sorted(rendered.outdated),
-            "not corrected (data.corrections): they have another text now, or are not there any more",
-        ),
-        ("trained", before, "left out, because the earlier run was trained on them"),
-    ]
-    return [finding(kind, rows, what, rendered.names) for kind, rows, what in found if rows]
-
-
 def _held_out(train: PreparedDataset, ratio: float, seed: int) -> list[PreparedDataset]:
     return _split(train, *hold_out(train.data, ratio, seed), f"{100 * ratio:.3g} % of the training data")
 
@@ -363,54 +334,3 @@ def _tokens(
         token_cache.store(key, data)
     progress(len(rendered), len(rendered))
     return data
-
-
-def findings(
-    data: TokenizedData, limit: int, whose: str = "max_length", names: RowNames | None = None
-) -> list[Finding]:
-    """What the user should know about the rows of one dataset; `names` says how they are named."""
-    listed = [
-        ("truncated", data.truncated, f"cut at {limit} tokens ({whose})"),
-        ("empty", data.empty, "without anything to learn, left out"),
-        ("masked", data.masked, f"with nothing to learn within {limit} tokens ({whose}), left out"),
-        ("duplicate", data.duplicates, "equal to an earlier one"),
-        *(("changed", rows, what) for what, rows in data.notes.items()),
-        *(("remark", rows, what) for what, rows in data.remarks.items()),
-    ]
-    for reason in dict.fromkeys(data.unusable.values()):
-        rows = [row for row, why in data.unusable.items() if why == reason]
-        listed.append(("unusable", rows, f"left out, because {reason}"))
-    return [finding(kind, rows, what, names) for kind, rows, what in listed if rows]
-
-
-def column_findings(rendered: RenderedRows) -> list[Finding]:
-    """Columns that are not read, and those whose whole numbers had become fractions."""
-    rows = [(number, row) for number, row in enumerate(rendered.rows) if row is not None and rendered.reads(row)]
-    names = rendered.names
-    unread = [name for name in column_names([row for _, row in rows]) if name not in rendered.format.columns]
-    filled = [number for number, row in rows if any(row.get(name) is not None for name in unread)]
-    found = [
-        finding(
-            "remark",
-            numbers,
-            f"whose {name!r} is learned as the whole number that it was before the column had gaps",
-            names,
-        )
-        for name, numbers in rendered.restored.items()
-    ]
-    if filled:
-        where = f", filled in {_numbered(filled, names=names)}" if len(filled) < len(rows) else ""
-        found.append(
-            Finding("unread", [n + 1 for n in filled], f"Columns that are not read: {', '.join(unread)}{where}")
-        )
-    return found
-
-
-def finding(kind: str, rows: list[int], what: str, names: RowNames | None = None) -> Finding:
-    """A finding about `rows`, counted from 0; `what` completes "N rows ...", and `names` says how rows are named."""
-    return Finding(kind, [row + 1 for row in rows], _numbered(rows, f" {what}", names))
-
-
-def _numbered(rows: list[int], what: str = "", names: RowNames | None = None) -> str:
-    """How many rows, `what` of them, and the first of their numbers."""
-    return f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}{what}: {(names or RowNames()).list(rows)}"

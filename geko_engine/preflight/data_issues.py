@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from geko_engine.data.preparation import Finding, PreparedDataset, finding
+from geko_engine.data.findings import Finding, finding
+from geko_engine.data.preparation import PreparedDataset
 from geko_engine.quality import issues as kinds
 from geko_engine.quality.issues import DataIssues, find_data_issues
 from geko_engine.quality.label_issues import LIKELY, LOOK

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
+from geko_engine.data.findings import Finding
 from geko_engine.data.formats import Format, Segment, UnusableRow, column_names, recognise, restore_integers
 from geko_engine.data.preparation import (
-    Finding,
     PreparedDataset,
     load_raw_rows,
     prepare,

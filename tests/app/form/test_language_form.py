@@ -21,10 +21,10 @@ from geko_app.pages.train import not_started
 from geko_app.space.facts import Space
 from geko_app.views.preview import MEMORY_PARTS, card, status, step_figures
 from geko_engine.config.run_config import SECTIONS, RunConfig
+from geko_engine.data.findings import finding
 from geko_engine.data.formats.columns import Beside, pair_sentence
 from geko_engine.data.formats.conversation import Conversation
 from geko_engine.data.formats.text import PlainText
-from geko_engine.data.preparation import finding
 from geko_engine.exceptions import ConfigError
 from geko_engine.preflight.data_issues import WHAT
 from geko_engine.preflight.memory_estimate import Footprint, verdict

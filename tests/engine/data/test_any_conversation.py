@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geko_engine.data.batches import IGNORE_INDEX
+from geko_engine.data.findings import findings
 from geko_engine.data.formats import Conversation
-from geko_engine.data.preparation import findings, learnt_end, use_template
+from geko_engine.data.preparation import learnt_end, use_template
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import DataError
 from tests.engine.data.template_families import FAMILIES, tokenizer_of

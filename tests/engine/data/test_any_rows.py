@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geko_engine.config.sections import DataConfig
+from geko_engine.data.findings import column_findings, findings
 from geko_engine.data.formats import recognise, restore_integers
 from geko_engine.data.formats.base import UnreadableCell
-from geko_engine.data.preparation import column_findings, findings, use_template
+from geko_engine.data.preparation import use_template
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import DataError

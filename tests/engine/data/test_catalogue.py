@@ -15,9 +15,10 @@ import pytest
 
 from geko_engine.config.sections import DataConfig
 from geko_engine.data.batches import IGNORE_INDEX
+from geko_engine.data.findings import Finding, column_findings, findings
 from geko_engine.data.formats import recognise, restore_integers
 from geko_engine.data.formats.base import UnreadableCell
-from geko_engine.data.preparation import Finding, column_findings, findings, learnt_end, use_template
+from geko_engine.data.preparation import learnt_end, use_template
 from geko_engine.data.rendering import RenderedRows
 from geko_engine.data.tokenization import tokenise_rendered
 from geko_engine.exceptions import DataError
