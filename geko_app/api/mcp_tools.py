@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from geko_app.api.operations import MOST_RUNS, MOST_SAMPLES, RunOperations
 from geko_app.api.tokens import NO_TOKEN, ApiToken
-from geko_app.views.samples import FILTERS, SORTS
+from geko_app.views.sample_filters import FILTERS, SORTS
 from geko_app.workers.export_jobs import TARGETS, ExportOptions
 from geko_engine import __version__
 from geko_engine.exceptions import GekoError

@@ -17,6 +17,7 @@ from geko_app.samples.exclusions import flagged_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import samples as sample_views
+from geko_app.views.sample_filters import FILTERS, SORTS, Query, matching, ordered
 from geko_app.workers.export_jobs import ExportOptions
 from geko_engine.config.declaration import raise_problems, shown
 from geko_engine.config.renames import ignore
@@ -182,12 +183,12 @@ class RunOperations:
             NotFound: there is no such run.
             GekoError: there are no samples yet, or no such filter or column.
         """
-        _check_choice("filter", filter, sample_views.FILTERS)
-        _check_choice("sort", sort, sample_views.SORTS)
+        _check_choice("filter", filter, FILTERS)
+        _check_choice("sort", sort, SORTS)
         samples = self._samples_of(run_id)
         flagged = flagged_rows(samples.folder)
-        query = sample_views.Query(filter=filter, text=search.strip(), sort=sort, down=descending)
-        ids = sample_views.ordered(samples, sample_views.matching(samples, query, flagged), query)
+        query = Query(filter=filter, text=search.strip(), sort=sort, down=descending)
+        ids = ordered(samples, matching(samples, query, flagged), query)
         chosen = ids[max(0, offset) :][: min(max(1, limit), MOST_SAMPLES)]
         texts = ["\n".join(part for part in pair if part) for pair in samples.texts.pairs(chosen)]
         pairs = zip(chosen.tolist(), texts, strict=True)

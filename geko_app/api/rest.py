@@ -20,7 +20,7 @@ from geko_app.api import schemas
 from geko_app.api.openapi_page import page
 from geko_app.api.operations import MOST_RUNS, MOST_SAMPLES, NotFound, RunOperations
 from geko_app.api.tokens import NO_TOKEN, ApiToken
-from geko_app.views.samples import FILTERS, SORTS
+from geko_app.views.sample_filters import FILTERS, SORTS
 from geko_app.workers.export_jobs import ExportOptions
 from geko_engine import __version__
 from geko_engine.exceptions import GekoError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from geko_app.pages.components import int_arg, str_arg
-from geko_app.views.samples import Query
+from geko_app.views.sample_filters import Query
 
 MAX_SEARCH = 200  # characters
 

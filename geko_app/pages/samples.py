@@ -28,9 +28,11 @@ from geko_app.samples.exclusions import (
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import charts, slices
+from geko_app.views import data_map as data_map_view
 from geko_app.views import samples as sample_views
 from geko_app.views.corrections import contents_sentence
 from geko_app.views.dashboard import run_label
+from geko_app.views.sample_filters import Query, matching
 from geko_app.workers.inference_jobs import InferenceJobs, InferenceRequest, models_of
 from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
@@ -93,7 +95,7 @@ def sample_endpoints(supervisor: Supervisor, store: SampleStore, checks: IssueCh
         return result_or_sentence(lambda: _sample(store.samples(str_arg(query, "run")), int_arg(query, "id")))
 
     def data_map(query: Any) -> Result:
-        return result_or_sentence(lambda: sample_views.data_map(store.samples(str_arg(query, "run"))))
+        return result_or_sentence(lambda: data_map_view.data_map(store.samples(str_arg(query, "run"))))
 
     def flag_samples(query: Any) -> Result:
         return result_or_sentence(lambda: _flag(store.samples(str_arg(query, "run")), query))
@@ -150,7 +152,7 @@ def _overview(samples: Samples, check_state: str) -> Result:
     }
 
 
-def _page(samples: Samples, query: sample_views.Query) -> Result:
+def _page(samples: Samples, query: Query) -> Result:
     return sample_views.lines(samples, query, flagged_rows(samples.folder))
 
 
@@ -162,7 +164,7 @@ def _flag(samples: Samples, query: Any) -> Result:
     """Flag or unflag `ids`, or with `all` everything that filter and search select."""
     flagged = isinstance(query, dict) and query.get("flagged") is True
     if isinstance(query, dict) and query.get("all") is True:
-        ids = sample_views.matching(samples, query_of(query), flagged_rows(samples.folder)).tolist()
+        ids = matching(samples, query_of(query), flagged_rows(samples.folder)).tolist()
     else:
         given = query.get("ids") if isinstance(query, dict) else None
         ids = [i for i in given[:MAX_FLAGGED] if type(i) is int] if isinstance(given, list) else []

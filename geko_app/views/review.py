@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from geko_app.samples.corrections import can_edit, editable
 from geko_app.samples.store import Samples
 from geko_app.views.corrections import MARKS, mark_of
-from geko_app.views.samples import Query, issues_of, matching, ordered
+from geko_app.views.sample_filters import Query, matching, ordered
+from geko_app.views.samples import issues_of
 from geko_engine.data.corrections import DELETE, KEEP, REPLACE, Correction
 from geko_engine.quality.issues import CONFLICT, NEAR_DUPLICATE
 from geko_engine.quality.label_issues import LIKELY, LOOK

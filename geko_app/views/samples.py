@@ -1,43 +1,24 @@
-"""The samples of a run -> what the Samples page draws: one page of the table, one sample, the data map. Pure.
-
-Only what is shown is sent: counts, one page of the table, at most MAP_POINTS points.
-"""
+"""The samples of a run -> what the Samples page draws: its filters with their counts, one page of the table, one sample. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geko_app.formatting import BUCKET_LABELS, UNKNOWN
-from geko_app.runs.live_state import BUCKETS
-from geko_app.samples.issues import ALL_KINDS
-from geko_app.samples.slices import in_group
 from geko_app.samples.store import Samples
 from geko_app.views.corrections import decided_of, mark_of
-from geko_app.views.sample_issues import LABELS, check_sentence, chips_of, explained
+from geko_app.views.sample_filters import FILTER_LABELS, FILTERS, FLAGGED, SUSPICIOUS, Query, mask_of, matching, ordered
+from geko_app.views.sample_issues import check_sentence, chips_of, explained
 from geko_engine.data.corrections import REPLACE, Correction
 from geko_engine.exceptions import RunError
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.sample_reasons import RecordedSample, guard_reason, never_trained, why
 
 PAGE = 50  # samples
-MAP_POINTS = 5000
 MAX_TEXT = 20_000  # characters shown of one sample
-SUSPICIOUS, FLAGGED, NEVER_TRAINED = "suspicious", "flagged", "never_trained"
-REVIEWED, EDITED = "reviewed", "edited"
-FILTERS = ("", *BUCKET_LABELS, SUSPICIOUS, *ALL_KINDS, NEVER_TRAINED, FLAGGED, REVIEWED, EDITED)
-FILTER_LABELS = {
-    SUSPICIOUS: "Any issue",
-    **LABELS,
-    NEVER_TRAINED: "Never trained",
-    FLAGGED: "Flagged",
-    REVIEWED: "Reviewed",
-    EDITED: "Edited",
-}
 BUCKET_MEANINGS = {
     "freeze": "mastered: skipped, but for a random part",
     "light": "right, not yet confident",
@@ -46,90 +27,6 @@ BUCKET_MEANINGS = {
     "unseen": "not visited so far",
 }
 CORRECT = {True: "yes", False: "no"}
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a tab wants to see.
-
-    Attributes:
-        filter: one of FILTERS.
-        text: to search for, in any case; "" for all.
-        sort: one of SORTS.
-        down: whether to sort in descending order.
-        page: from 0.
-        slicing, value: the group that they belong to; "" for all.
-    """
-
-    filter: str = ""
-    text: str = ""
-    sort: str = "row"
-    down: bool = False
-    page: int = 0
-    slicing: str = ""
-    value: str = ""
-
-
-def _visited(samples: Samples, values: NDArray[Any]) -> NDArray[Any]:
-    return np.where(samples.visited, values, np.nan)
-
-
-SORTS: dict[str, Callable[[Samples], NDArray[Any]]] = {
-    "row": lambda s: s.facts["row"],
-    "severity": lambda s: s.issues.severity,
-    "bucket": lambda s: s.states.bucket,
-    "first": lambda s: _visited(s, s.states.first_loss),
-    "loss": lambda s: _visited(s, s.states.loss),
-    "confidence": lambda s: _visited(s, s.states.confidence),
-    "correct": lambda s: _visited(s, s.states.correct),
-    "q": lambda s: _visited(s, s.q),
-    "seen": lambda s: s.states.seen,
-    "step": lambda s: _visited(s, s.states.last_step),
-}
-
-
-def mask_of(samples: Samples, name: str, flagged: set[int], *, kept: bool = False) -> NDArray[Any]:
-    """Mask [count] of the samples that a filter selects; all for "" and for an unknown filter.
-
-    Args:
-        kept: whether those count that had an issue until a person kept them as they are.
-    """
-    issues = samples.all_issues if kept else samples.issues
-    if name in ALL_KINDS:
-        return issues.mask(name)
-    if name == SUSPICIOUS:
-        return np.asarray(issues.severity > 0)
-    if name == NEVER_TRAINED:
-        return np.asarray(samples.states.seen == 0)
-    if name == FLAGGED:
-        return np.isin(samples.facts["row"], list(flagged))
-    if name in (REVIEWED, EDITED):
-        decided = decided_of(samples)
-        ids = [index for index, found in decided.items() if name == REVIEWED or found.action == REPLACE]
-        return np.isin(np.arange(samples.count), ids)
-    if name in FILTERS[1:]:
-        return np.asarray(samples.states.bucket == Bucket[name.upper()])
-    return np.ones(samples.count, bool)
-
-
-def matching(samples: Samples, query: Query, flagged: set[int], *, kept: bool = False) -> NDArray[Any]:
-    """Ids of the samples that filter and search select, in the order of the source, [n].
-
-    Args:
-        kept: as for mask_of.
-    """
-    mask = mask_of(samples, query.filter, flagged, kept=kept)
-    if query.text:
-        mask = mask & samples.texts.containing(query.text)
-    if query.slicing:
-        mask = mask & in_group(samples, query.slicing, query.value)
-    return np.flatnonzero(mask)
-
-
-def ordered(samples: Samples, ids: NDArray[Any], query: Query) -> NDArray[Any]:
-    """`ids` [n] in the order of the query; ties in the order of the source, samples without a value last."""
-    values = SORTS.get(query.sort, SORTS["row"])(samples)[ids].astype(np.float64)
-    return ids[np.argsort(-values if query.down else values, kind="stable")]
 
 
 def overview(samples: Samples, flagged: set[int], check_state: str = "") -> dict[str, Any]:
@@ -333,44 +230,6 @@ def path(samples: Samples, index: int) -> list[dict[str, Any]]:
 def known(value: float) -> float | None:
     """A value for JSON; None if it is not a finite number."""
     return round(float(value), 4) if np.isfinite(value) else None
-
-
-def data_map(samples: Samples) -> dict[str, Any]:
-    """The data map: one point a sample, by bucket, of confidence (y) against variability (x) over the epochs.
-
-    Mean and standard deviation of the probability of a target token, exp(-loss), as in dataset cartography (Swayamdipta
-    et al., 2020). The record's own confidence is that in whatever the model answers, right or wrong.
-    """
-    probability = np.exp(-samples.history["loss"].astype(np.float32))
-    visits = np.isfinite(probability).sum(axis=0)
-    eligible = np.flatnonzero(visits >= 2)
-    priority = np.random.default_rng(0).random(
-        samples.count
-    )  # fixed, so that the same samples are chosen after every epoch
-    chosen = np.sort(eligible[np.argsort(priority[eligible])[:MAP_POINTS]])
-    some = probability[:, chosen]
-    mean, spread = (np.nanmean(some, axis=0), np.nanstd(some, axis=0)) if len(chosen) else (chosen, chosen)
-    bucket = samples.states.bucket[chosen]
-    traces = [
-        {
-            "id": chosen[bucket == b].tolist(),
-            "x": np.round(spread[bucket == b].astype(float), 4).tolist(),
-            "y": np.round(mean[bucket == b].astype(float), 4).tolist(),
-        }
-        for b in (Bucket[name.upper()] for name in BUCKETS)
-    ]
-    return {"traces": traces, "note": map_note(len(chosen), len(eligible), samples.count)}
-
-
-def map_note(shown: int, eligible: int, count: int) -> str:
-    """How to read the map, below it."""
-    if not eligible:
-        return "The map needs samples that were visited in at least two epochs; there are none yet."
-    which = f"A fixed random sample of {shown:,} is shown." if shown < eligible else "All of them are shown."
-    return (
-        f"{eligible:,} of {count:,} samples were visited in at least two epochs. {which} Top: the model knows them. Right: it "
-        "is still learning them. Bottom left: it does not learn them; their labels are often wrong."
-    )
 
 
 def suspicious_list(samples: Samples, flagged: set[int]) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,8 @@ from geko_app.runs.summary import FactsReader
 from geko_app.samples.store import SampleStore
 from geko_app.views.dashboard import Cursor, payload
 from geko_app.views.runs import curve, run_row
-from geko_app.views.samples import Query, lines, overview
+from geko_app.views.sample_filters import Query
+from geko_app.views.samples import lines, overview
 from geko_engine.selection.buckets import Bucket
 from geko_engine.training.compute import compute_saved_ratio
 from tests.engine.test_cli import geko_train

@@ -12,7 +12,7 @@ import pytest
 from geko_app.runs.store import RunStore
 from geko_app.samples.slices import Group, slicings
 from geko_app.samples.store import SampleStore
-from geko_app.views.samples import Query, matching
+from geko_app.views.sample_filters import Query, matching
 from geko_app.views.slices import COLUMNS, NONE, group_line, slice_tables
 from geko_engine.runs.folder import RunFolder
 from tests.app.sample_runs import new_run

@@ -24,7 +24,8 @@ from geko_app.samples.exclusions import (
 )
 from geko_app.samples.store import NEVER_READ, NOT_KEPT, NOT_YET, Samples, SampleStore, Texts
 from geko_app.views import samples as sample_views
-from geko_app.views.samples import Query
+from geko_app.views.data_map import data_map
+from geko_app.views.sample_filters import FILTERS, SORTS, Query
 from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.sections import DataConfig
@@ -72,7 +73,7 @@ def test_before_the_first_epoch_the_texts_are_there_and_nothing_is_known(store: 
     assert found["total"] == 8 and {line["loss"] for line in found["lines"]} == {"–"}
     assert sample_views.overview(samples, set())["counts"]["unseen"] == 8
     assert sample_views.opened(samples, 0, set())["path"] == []
-    assert "two epochs" in sample_views.data_map(samples)["note"]
+    assert "two epochs" in data_map(samples)["note"]
 
 
 def test_a_run_without_these_files_gets_a_plain_sentence(store: RunStore) -> None:
@@ -127,7 +128,7 @@ def test_every_column_sorts_both_ways_and_equal_ones_stay_in_the_order_of_the_so
     samples = read(store)
     assert rows(ask(samples, sort="loss", down=True)) == [2, 6, 3, 7, 4, 8, 1, 5]
     assert rows(ask(samples, sort="loss")) == [1, 5, 4, 8, 3, 7, 2, 6]
-    for name in sample_views.SORTS:
+    for name in SORTS:
         up, down = rows(ask(samples, sort=name)), rows(ask(samples, sort=name, down=True))
         assert sorted(up) == sorted(down) == list(range(1, 9))
     assert rows(ask(samples, sort="no such column")) == list(range(1, 9))
@@ -137,7 +138,7 @@ def test_filters_count_what_they_show(store: RunStore) -> None:
     samples = read(store, truncated=[0, 0, 1, 0, 0, 0, 0, 0], contradicts=[5, 0, 0, 0, 1, 0, 0, 0])
     flagged = {4, 8, 99}
     counts = sample_views.overview(samples, flagged)["counts"]
-    shown = {name: rows(ask(samples, flagged, filter=name)) for name in sample_views.FILTERS}
+    shown = {name: rows(ask(samples, flagged, filter=name)) for name in FILTERS}
     assert counts == {name: len(found) for name, found in shown.items()}
     assert shown["hard"] == shown["worth_a_look"] == [2, 6] and shown["freeze"] == [1, 5] and shown["focus"] == [3, 7]
     assert shown["suspicious"] == [1, 2, 3, 5, 6] and shown["truncated"] == [3] and shown["flagged"] == [4, 8]
@@ -189,13 +190,13 @@ def write_record_later(folder: Any) -> None:
 
 def test_the_map_holds_mean_and_spread_and_a_fixed_choice(store: RunStore) -> None:
     samples = read(store, count=6000, epochs=3)
-    found = sample_views.data_map(samples)
+    found = data_map(samples)
     ids = [index for trace in found["traces"] for index in trace["id"]]
     assert len(ids) == 5000 == len(set(ids)) and "fixed random sample of 5,000" in found["note"]
     freeze = found["traces"][0]
     assert set(freeze["x"]) == {0.0} and freeze["y"][0] == pytest.approx(np.exp(-0.05), abs=1e-3)
-    assert found == sample_views.data_map(samples) and {index % 4 for index in freeze["id"]} == {0}
-    few = sample_views.data_map(read(store, count=8))
+    assert found == data_map(samples) and {index % 4 for index in freeze["id"]} == {0}
+    few = data_map(read(store, count=8))
     assert sum(len(trace["id"]) for trace in few["traces"]) == 8 and "All of them" in few["note"]
 
 
