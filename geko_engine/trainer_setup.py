@@ -21,7 +21,7 @@ from geko_engine.data.preparation import (
 from geko_engine.data.retention import retention_samples
 from geko_engine.inference.examples import examples_of_rows
 from geko_engine.inference.progress_answers import ProgressAnswers
-from geko_engine.launch import is_main_process
+from geko_engine.launch import is_main_process, process_count
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer, longest_input
 from geko_engine.models.lora import lora_config_for
 from geko_engine.models.precision import check_precision, set_thread_count, weights_dtype
@@ -33,6 +33,7 @@ from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.issue_check import listed_ids
 from geko_engine.runs.sample_record_writer import SampleRecordWriter, write_held_out_rows, write_sample_texts_once
 from geko_engine.training.optimizer import require_optimizer
+from geko_engine.training.step_size import few_steps
 from geko_engine.training.trainer import GEKOTrainer
 
 MEGABYTE = 1_000_000
@@ -76,6 +77,8 @@ def prepare_trainer(
     for part in prepared:
         for finding in part.findings:
             emit(Message(f"{part.name.capitalize()} data: {finding.sentence}", "warning"))
+    if sentence := few_steps(config.training, len(prepared[0].data), process_count()):
+        emit(Message(sentence, "warning"))
     trainer = GEKOTrainer(
         model,
         prepared[0].data,

@@ -117,7 +117,7 @@ def step_figures(step: Event | None) -> list[dict[str, str]]:
         return []
     return [
         {"name": "Memory", "value": f"≈ {format_memory(step['needed'])}", "note": f"of {format_memory(step['free'])}"},
-        {"name": "Time", "value": format_estimated_duration(step["seconds"]), "note": "at most"},
+        {"name": "Time", "value": format_estimated_duration(step["seconds"]), "note": "for training"},
     ]
 
 

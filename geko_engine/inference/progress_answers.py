@@ -28,15 +28,23 @@ from geko_engine.inference.generation import (
     readable,
 )
 from geko_engine.models.loading import longest_input
-from geko_engine.reporting.events import Answered, EpochEnded, Event, PhaseChanged, RunStarted
+from geko_engine.reporting.events import Answered, EpochEnded, Event, Message, PhaseChanged, RunStarted
 
 LONGEST = 64  # tokens of an answer: enough to see what it is like
 BATCH = 8  # prompts that are answered together
 SHOWN = 2000  # characters of a prompt or an answer that an event holds
+MOST = 0.1  # of the time that has passed since the last answers: where new ones would take more, they wait
+SHORT = 5.0  # seconds that answers may take in any case
+WAITING = (
+    "Answering the prompts took {seconds:.0f} s, so it is done again when that is at most a tenth of the time since, and after the "
+    "last epoch. Fewer prompts (training.answers_per_epoch) take less."
+)
 
 
 class ProgressAnswers:
     """Answers the same prompts greedily before the training and after each epoch, and emits Answered.
+
+    Where that would take more than MOST of the time, epochs between the first and the last are left out.
 
     Args:
         model, tokenizer: those that are trained.
@@ -69,12 +77,17 @@ class ProgressAnswers:
         room = longest_input(model.config)
         self._prompts = [(prompt, answer, ids) for prompt, answer, ids in prompts if len(ids) < room]
         self.left_out = len(prompts) - len(self._prompts)
+        self._seconds, self._ended, self._said = 0.0, time.monotonic(), False  # of the last answers
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted) and event.resumed_from_step == 0:
             self._answer(0, 0)
         elif isinstance(event, EpochEnded):
-            self._answer(event.epoch, event.step)
+            if event.is_last or self._seconds <= max(SHORT, MOST * (time.monotonic() - self._ended)):
+                self._answer(event.epoch, event.step)
+            elif self._prompts and not self._said:
+                self._said = True
+                self._emit(Message(WAITING.format(seconds=self._seconds)))
 
     def _answer(self, epoch: int, step: int) -> None:
         if not self._prompts:
@@ -90,7 +103,9 @@ class ProgressAnswers:
             | asdict(judge(text, reference))
             for (prompt, reference, _), text in zip(self._prompts, texts, strict=True)
         ]
-        self._emit(Answered(epoch, step, rows, time.monotonic() - began))
+        self._ended = time.monotonic()
+        self._seconds = self._ended - began
+        self._emit(Answered(epoch, step, rows, self._seconds))
 
 
 def answers(model: Any, tokenizer: Any, prompts: list[list[int]], should_stop: Callable[[], bool]) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geko_engine.config.declaration import raise_problems
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.excluded_rows import EXCLUDE, flagged_rows
 from geko_engine.data.findings import Finding
 from geko_engine.data.formats import Format, Segment, UnusableRow, column_names, recognise, restore_integers
@@ -48,6 +49,7 @@ from geko_engine.reporting.events import (
 )
 from geko_engine.selection.epoch_plan import steps_per_epoch
 from geko_engine.training.optimizer import require_optimizer
+from geko_engine.training.step_size import few_steps
 
 FIRST_ROWS = 200  # are read for the preview
 SAMPLES_SHOWN = 20
@@ -107,6 +109,8 @@ def _inspect(config: RunConfig, emit: Emit, should_stop: Callable[[], bool]) -> 
     emit(PhaseChanged("scanning", "memory and time"))
     found = estimate(config, model_config, prepared[0].data.lengths, prepared[0].data.targets)
     emit(found or Message("Memory and time cannot be estimated for this architecture.", "warning"))
+    if sentence := few_steps(config.training, len(prepared[0].data), _processes(config.training)):
+        emit(Message(sentence, "warning"))
     emit(PhaseChanged("checking", "label errors, duplicates and personal data"))
     emit(DataIssuesFound(listed(issue_findings(prepared, should_stop))))
 
@@ -211,7 +215,7 @@ def estimate(
         GekoError: for what the user can solve, such as a LoRA target that does not exist.
     """
     args = config.training
-    processes = process_count() if is_launched() else args.process_count(torch.cuda.device_count)
+    processes = _processes(args)
     budget = args.max_tokens_per_batch
     together = max(1, budget // int(lengths.max())) if budget else args.batch_size
     longest = np.argsort(lengths)[::-1][:together]  # the first step of a run trains on these
@@ -243,6 +247,10 @@ def estimate(
         word,
         sentence,
     )
+
+
+def _processes(args: GEKOTrainingArgs) -> int:
+    return process_count() if is_launched() else args.process_count(torch.cuda.device_count)
 
 
 def _speed(parameters: int, hidden_size: int, dtype: torch.dtype) -> Speed:

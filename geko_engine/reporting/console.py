@@ -107,7 +107,9 @@ class Console:
         self._print(f"{event.parameters:,} parameters, {event.trainable:,} trainable. {event.sentence}")
         for name, size in event.parts.items():
             self._print(f"  {name:<12} {size / 1e6:10,.1f} MB")
-        self._print(f"{event.steps:,} steps in about {event.seconds:,.0f} s, less once samples are mastered.")
+        self._print(
+            f"{event.steps:,} steps in about {event.seconds:,.0f} s, less once samples are mastered; evaluation and answers come on top."
+        )
 
     def _on_RunStarted(self, event: RunStarted) -> None:
         self._started = event

@@ -153,7 +153,7 @@ class EpochEnded(Event):
 
     predicted_left_out: samples left out because similar samples are answered correctly; predicted_met: such samples that
     were trained on all the same; predicted_right: of these, answered right. criterion: what is left out from now on,
-    and why, in words.
+    and why, in words. is_last: no other epoch follows, as far as is known before its evaluation.
     """
 
     epoch: int
@@ -163,6 +163,7 @@ class EpochEnded(Event):
     predicted_met: int = 0
     predicted_right: int = 0
     criterion: str = ""
+    is_last: bool = False
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,10 @@ class TokenCounter:
         self.padding += padding
         self.samples_scanned += samples
 
+    def spent(self, backward_cost: float) -> float:
+        """Compute in tokens; a forward pass counts 1."""
+        return self.forwarded + backward_cost * self.backwarded
+
     def saved_ratio(self, uniform: float, backward_cost: float = 2.0) -> float:
         """Share of plain training's compute that was not spent (negative when more was)."""
         return compute_saved_ratio(self.forwarded, self.backwarded, uniform, backward_cost)

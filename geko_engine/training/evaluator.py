@@ -12,7 +12,7 @@ import numpy as np
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import samples_to_judge
 from geko_engine.exceptions import RunError
-from geko_engine.reporting.events import Evaluated, Event
+from geko_engine.reporting.events import Evaluated, Event, Message
 from geko_engine.scoring.evaluation import SampleScores, in_id_order
 from geko_engine.training import reports
 from geko_engine.training.ending import Ending
@@ -20,6 +20,11 @@ from geko_engine.training.scans import Scans
 from geko_engine.training.state import TrainerState
 
 FORGOTTEN = 0.1  # of the loss on general rows: so much more is said
+MOST = 0.1  # of the compute since the last time: where the general rows would take more, they wait
+WAITING = (
+    "The general rows ({tokens:,} tokens) are measured when that is at most a tenth of the compute since the last time, and at the end. "
+    "Fewer rows in data.retention take less."
+)
 
 
 class Evaluator:
@@ -48,17 +53,21 @@ class Evaluator:
         self._seed, self._emit, self._warn = args.seed, emit, warn
         self.general_samples: Any = None
         self.last: SampleScores | None = None
+        self._said = False
 
     def evaluate_if_due(self, state: TrainerState) -> bool:
         """Measure what there is to measure, if it is due; it may end the run. Returns whether it was. Raises Stopped."""
         due = state.evaluation_due and (self._samples is not None or self.general_samples is not None)
         if due:
-            general = self._measure_retention(state)
+            general = self._measure_retention(state) if self._is_retention_due(state) else []
             if self._samples is not None:
                 reason = self._ending.judge_evaluation(state, self.evaluate(state))
                 if reason and not state.finished:
                     state.finished, state.reason = True, reason
-            state.general_losses += general  # only now: a stop in the evaluation leaves both to be repeated
+                    general = general or self._measure_retention(state)
+            if general:  # only now: a stop in the evaluation leaves both to be repeated
+                state.general_losses += general
+                state.general_compute = state.counter.spent(state.backward_cost)
         state.evaluation_due = False  # only now: a stop in the middle leaves it due
         return due
 
@@ -78,6 +87,18 @@ class Evaluator:
         state.evaluations.append(asdict(event))
         self._emit(event)
         return event
+
+    def _is_retention_due(self, state: TrainerState) -> bool:
+        """Whether the general rows cost little beside what was trained since; they are measured first and last in any case."""
+        if self.general_samples is None or state.finished or not state.general_losses:
+            return True
+        tokens = int(self.general_samples.lengths.sum())
+        if tokens <= MOST * (state.counter.spent(state.backward_cost) - state.general_compute):
+            return True
+        if not self._said:
+            self._said = True
+            self._emit(Message(WAITING.format(tokens=tokens)))
+        return False
 
     def _measure_retention(self, state: TrainerState) -> list[float]:
         """The loss on rows that show whether the model forgets, if there are any; not counted as compute."""

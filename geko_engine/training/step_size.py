@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.selection.epoch_plan import steps_per_epoch
 
 FEWEST_TOKENS = 16  # per batch: below that, each sample has one of its own anyway
+
+FEW_STEPS = 100  # by which a small dataset is learnt, at the usual learning rates
+SIZE = "training.batch_size x training.gradient_accumulation_steps"
 
 
 def split_step(samples: int, batch_size: int, processes: int) -> tuple[int, int] | None:
@@ -70,3 +74,22 @@ def batch_sizes(batch_size: int, accumulation_steps: int) -> Iterator[tuple[int,
     while batch_size > 0:
         yield batch_size, step // batch_size
         batch_size = next((size for size in range(batch_size // 2, 0, -1) if step % size == 0), 0)
+
+
+def few_steps(args: GEKOTrainingArgs, samples: int, processes: int = 1) -> str:
+    """The sentence for a run of so few optimizer steps that the model hardly learns, with the way out; "" for others.
+
+    Args:
+        args: of the run. Where max_steps is set, its number of steps was chosen.
+        samples: of an epoch.
+        processes: that share the samples of a step.
+    """
+    size = args.batch_size * args.gradient_accumulation_steps * processes
+    steps = args.planned_steps(steps_per_epoch(samples, size))
+    if args.step_limit or steps >= FEW_STEPS:
+        return ""
+    smaller = args.epochs * samples // FEW_STEPS
+    said = f"Only {steps:,} optimizer steps of {size:,} samples each: a model learns little in so few."
+    if smaller > 0:
+        return f"{said} Steps of {smaller:,} ({SIZE}) would be {FEW_STEPS} or more."
+    return f"{said} Even with one sample each ({SIZE}) there would be only {args.epochs * samples:,}: raise training.num_epochs, too."

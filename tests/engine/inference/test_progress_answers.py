@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from geko_engine.config.sections import DataConfig, ModelConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.inference.answer_metrics import Judged, judge
 from geko_engine.inference.generation import Options, generate
-from geko_engine.inference.progress_answers import LONGEST, answers
-from geko_engine.reporting.events import Answered, Event
+from geko_engine.inference.progress_answers import LONGEST, ProgressAnswers, answers
+from geko_engine.reporting.events import Answered, EpochEnded, Event, Message, RunStarted
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama
@@ -85,3 +86,24 @@ def test_a_run_answers_before_the_training_and_after_each_epoch_and_ends_as_with
     assert not [event for event in none if isinstance(event, Answered)]
     weights = [load_file(f.model_path / "model.safetensors") for f in (asked, silent)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_slow_answers_wait_until_they_are_a_tenth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, events = [0.0], []
+    monkeypatch.setattr("geko_engine.inference.progress_answers.time.monotonic", lambda: clock[0])
+
+    def slow(*_: Any) -> list[str]:
+        clock[0] += 20
+        return ["yes"]
+
+    monkeypatch.setattr("geko_engine.inference.progress_answers.answers", slow)
+    monkeypatch.setattr("geko_engine.inference.progress_answers.prompt_ids", lambda *_: [5, 6])
+    example = SimpleNamespace(prompt="a?", answer="yes", before=[])
+    listener = ProgressAnswers(small_llama(), character_tokenizer(), [example], [], Any, events.append, lambda: False)
+    listener(RunStarted("m", 4, 0, 4, 1, 4, 9, 9, 9, 9, "cpu", "fp32"))
+    for epoch, seconds, is_last in ((1, 199, False), (2, 1, False), (3, 10, False), (4, 10, True)):
+        clock[0] += seconds
+        listener(EpochEnded(epoch, 10 * epoch, 1.0, is_last=is_last))
+    assert [event.epoch for event in events if isinstance(event, Answered)] == [0, 2, 4]
+    (said,) = (event.text for event in events if isinstance(event, Message))
+    assert "took 20 s" in said and "training.answers_per_epoch" in said

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,6 +158,21 @@ def test_what_needs_evaluation_data_says_so() -> None:
     for changes in ({"num_epochs": "auto"}, {"load_best_model_at_end": True}, {"early_stopping_patience": 2}):
         with pytest.raises(ConfigError, match="needs evaluation data"):
             GEKOTrainer(small_llama(), samples(8), args=GEKOTrainingArgs(**changes))
+
+
+def test_many_general_rows_wait_until_they_are_a_tenth_of_what_was_trained(tmp_path: Path) -> None:
+    """Of a small dataset they would take longer than the training; the first and the last measurement are made all the same."""
+    events: list[Event] = []
+    trainer = trainer_for(tmp_path, events, num_epochs=8)
+    trainer.evaluator.general_samples = many = as_samples(samples(60, 2), {})
+    trainer.train()
+    steps = [event.step for event in of_kind(events, RetentionMeasured)]
+    evaluated = [event.step for event in of_kind(events, Evaluated)]
+    assert (steps[0], steps[-1]) == (evaluated[0], evaluated[-1]) and len(steps) < len(evaluated) == 9
+    per_step = trainer.progress.counter.spent(trainer.progress.backward_cost) / trainer.progress.step
+    gaps = np.diff(steps)[:-1] * per_step
+    assert len(gaps) and all(gap >= 10 * many.lengths.sum() for gap in gaps)
+    assert sum("general rows" in event.text for event in of_kind(events, Message)) == 1
 
 
 def test_a_stop_in_an_evaluation_leaves_every_measurement_once(tmp_path: Path) -> None:
