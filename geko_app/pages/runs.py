@@ -134,7 +134,7 @@ def _opened(supervisor: Supervisor, reader: FactsReader, folder: RunFolder) -> d
         "folder": str(folder.path.resolve()),
         "model": model,
         "model_size": format_bytes(folder_size(folder.model_path)),
-        "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
+        "code": loading_code(folder.model_path) if model else "",
         "checkpoint": str(checkpoint.resolve()) if checkpoint else "",
         "command": runs.rerun_command(str(folder.config_path.resolve())),
         "config": reader.config_text(folder),

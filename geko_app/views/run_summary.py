@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from geko_app.form.rerun_options import EndedRun, offered
@@ -20,10 +21,17 @@ from geko_app.samples.correction_log import corrected_rows
 from geko_app.views.core_set import verdict
 from geko_app.views.corrections_worth import worth_sentence
 from geko_app.workers.inference_jobs import models_of
+from geko_engine.models.names import ADAPTER, is_rounded_base
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import says_disk_is_full
 
 FREE_TEXT_BELOW = 0.05  # exact match, at best
+LOAD_IN_4BIT = """\
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, BitsAndBytesConfig
+bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+model = AutoPeftModelForCausalLM.from_pretrained({model!r}, quantization_config=bits)
+tokenizer = AutoTokenizer.from_pretrained({model!r})"""  # an adapter of LoftQ
 
 
 def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         "can_export": any((folder.model_path / name).is_file() for name in ("config.json", "adapter_config.json")),
         "folder": str(folder.path.resolve()),
         "model": model,
-        "code": loading_code(model, adapter=(folder.model_path / "adapter_config.json").exists()) if model else "",
+        "code": loading_code(folder.model_path) if model else "",
         "variants": [] if disk_is_full else _offered(snapshot, folder),
         "worth": verdict(folder) or worth_sentence(folder),
         "room": disk_is_full,
@@ -111,13 +119,15 @@ def before_after(report: dict[str, Any], name: str, last: float | None, shown: C
     return f"{shown(before)} → {shown(after)}"
 
 
-def loading_code(model: str, *, adapter: bool) -> str:
+def loading_code(path: Path) -> str:
     """Python code that loads the trained model.
 
     Args:
-        model: its folder.
-        adapter: whether that holds a LoRA adapter instead of a whole model.
+        path: its folder, with a LoRA adapter or a whole model.
     """
+    model, adapter = str(path.resolve()), (path / ADAPTER).exists()
+    if is_rounded_base(path):
+        return LOAD_IN_4BIT.format(model=model)
     package, kind = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
     imports = f"from {package} import {kind}\nfrom transformers import AutoTokenizer" if adapter else ""
     return (

@@ -15,7 +15,7 @@ import yaml
 
 from geko_engine.config import renames
 from geko_engine.config.declaration import Problem, build, check, raise_problems, shown, unknown_key
-from geko_engine.config.sections import ALL_LINEAR, DEMO, PISSA, DataConfig, LoraSettings, ModelConfig
+from geko_engine.config.sections import ALL_LINEAR, DEMO, LOFTQ, PISSA, DataConfig, LoraSettings, ModelConfig
 from geko_engine.config.selection import (
     GEKO_AGGRESSIVE,
     GEKO_BALANCED,
@@ -56,6 +56,10 @@ QUANTIZED_NEEDS_LORA = (
 PISSA_NEEDS_WEIGHTS = (
     "pissa takes the largest part out of each weight, which quantized weights do not allow: choose default, or set "
     "quantization to none."
+)
+LOFTQ_NEEDS_4BIT = (
+    "loftq makes up for what the rounding to 4 bits changed, so the base model must be loaded in 4 bits: set "
+    "model.quantization to 4bit, or choose default."
 )
 FLOAT16_NEEDS_LORA = (
     "float16 weights cannot be trained directly, because small gradients vanish in them: choose auto or bfloat16, or switch "
@@ -121,6 +125,9 @@ class RunConfig:
             problems.append(("model.quantization", QUANTIZED_NEEDS_LORA))
         if sections["model"].quantization != "none" and sections["lora"].init_lora_weights in PISSA:
             problems.append(("lora.init_lora_weights", PISSA_NEEDS_WEIGHTS))
+        begins_with_loftq = sections["lora"].enabled and sections["lora"].init_lora_weights == LOFTQ
+        if begins_with_loftq and sections["model"].quantization != "4bit":
+            problems.append(("lora.init_lora_weights", LOFTQ_NEEDS_4BIT))
         if sections["model"].dtype == "float16" and not sections["lora"].enabled:
             problems.append(("model.dtype", FLOAT16_NEEDS_LORA))
         if sections["model"].quantization != "none" and sections["training"].fsdp != "none":

@@ -8,6 +8,7 @@ from geko_engine.config.declaration import setting
 
 DEMO = "demo"
 PISSA = ("pissa", "pissa_niter_16")  # initializations that change the base weights
+LOFTQ = "loftq"  # the one that makes up for what 4 bits take away
 GIVEN = "given in Python"  # as data.train: the trainer of a script has the data
 GENERAL = "general"
 ALL_LINEAR = "all-linear"  # as a LoRA target: every linear layer except the output layer
@@ -258,8 +259,8 @@ class LoraSettings:
     init_lora_weights: str = setting(
         "default",
         "What the adapters begin with.",
-        "default changes nothing at first. pissa begins with the largest part of each weight and learns faster, on a base model that is not quantized; pissa_niter_16 approximates it quickly. A PiSSA adapter is saved for the unchanged base model, with twice the rank.",
-        choices=("default", "gaussian", *PISSA),
+        "default changes nothing at first. pissa begins with the largest part of each weight and learns faster, if nothing is quantized; its adapter is saved with twice the rank. pissa_niter_16 is quicker. loftq makes up for part of the rounding to 4 bits; its adapter fits the rounded weights alone.",
+        choices=("default", "gaussian", *PISSA, LOFTQ),
         kw_only=True,
     )
     modules_to_save: list[str] = setting(

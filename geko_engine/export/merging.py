@@ -29,6 +29,8 @@ from geko_engine.models.adapters import starting_adapter
 from geko_engine.models.checks import quantized_with
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
 from geko_engine.models.lora import is_peft_available
+from geko_engine.models.names import is_rounded_base
+from geko_engine.models.precision import weights_dtype
 from geko_engine.models.saving import save_model, saved_bytes, set_end_token
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_folder
@@ -49,7 +51,8 @@ def merge(
 ) -> Exported:
     """Merge the adapter of a run into its base model and save the complete model, for any program that reads transformers'.
 
-    A base model that was quantized for the training is loaded unquantized. A few prompts of the run are answered greedily
+    A base model that was quantized for the training is loaded unquantized, but for an adapter of LoftQ, which makes up for the
+    rounding to 4 bits: beside it, the weights keep the values that they had in 4 bits. A few prompts of the run are answered greedily
     by the tuned model before, and by the saved model after; the result counts equal answers.
 
     Args:
@@ -80,11 +83,15 @@ def merge(
     tokenizer = AutoTokenizer.from_pretrained(folder.model_path, trust_remote_code=base.trust_remote_code)
     asking = prompts_of(asked, tokenizer, settings, prompts, should_stop)
     before = _answers_of_run(asked, tokenizer, asking, say, should_stop) if asking.ids else []
-    _write(folder, base, path, wanted, tokenizer, say, should_stop)
+    _write(asked, base, path, wanted, tokenizer, say, should_stop)
     _free_memory()
     named = str(wanted).removeprefix("torch.")
     sentences = [f"The merged model is in {str(path)!r}, its weights in {named}."]
-    if asked.config.model.quantization != "none":
+    if is_rounded_base(folder.model_path):
+        sentences.append(
+            "The adapter was trained with LoftQ, so it was merged into the values that the base model's weights have in 4 bits."
+        )
+    elif asked.config.model.quantization != "none":
         sentences.append(
             f"The training held the base model in {asked.config.model.quantization}; it was merged unquantized, in {named}, "
             "so answers can differ."
@@ -152,7 +159,7 @@ def _dtype(asked: str, settings: Any, model: ModelConfig) -> torch.dtype:
 
 
 def _write(
-    folder: RunFolder,
+    asked: ModelChoice,
     base: ModelConfig,
     path: Path,
     dtype: torch.dtype,
@@ -164,15 +171,28 @@ def _write(
     say(f"Loading the base model {base.name}")
     model, _ = load_model_and_tokenizer(base, dtype=dtype, should_stop=should_stop)
     require_room(path, saved_bytes(model))
+    adapter = asked.folder.model_path
+    if is_rounded_base(adapter):
+        _round(model, asked, base, say, should_stop)
     say("Merging the adapter")
-    merged = _merged(model, folder.model_path)
+    merged = _merged(model, adapter)
     stop_if(should_stop)
-    if (folder.model_path / "generation_config.json").is_file():
-        merged.generation_config = GenerationConfig.from_pretrained(folder.model_path)
+    if (adapter / "generation_config.json").is_file():
+        merged.generation_config = GenerationConfig.from_pretrained(adapter)
     set_end_token(merged, tokenizer, tokenizer.eos_token or "")
     say("Saving the merged model")
     with explain_disk(path):
         replace_folder(path, lambda temporary: save_model(merged, tokenizer, temporary))
+
+
+def _round(model: Any, asked: ModelChoice, base: ModelConfig, say: Say, should_stop: ShouldStop) -> None:
+    """Give the weights of the base model the values that they had in the training, in 4 bits."""
+    from geko_engine.models.loftq import take_rounding
+
+    say(f"Loading the base model {base.name} in 4 bits")
+    in_training, dtype = replace(base, quantization="4bit"), weights_dtype(asked.config)
+    rounded, _ = load_model_and_tokenizer(in_training, asked.config.training, dtype=dtype, should_stop=should_stop)
+    take_rounding(model, rounded)
 
 
 def _merged(model: Any, adapter: Path) -> Any:

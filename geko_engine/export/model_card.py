@@ -25,6 +25,15 @@ from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained({name})
 tokenizer = AutoTokenizer.from_pretrained({name})
 """
+CODE_ADAPTER_4BIT = """\
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, BitsAndBytesConfig
+
+# It was trained with LoftQ, and fits its base model in these 4 bits alone.
+bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+model = AutoPeftModelForCausalLM.from_pretrained({name}, quantization_config=bits)
+tokenizer = AutoTokenizer.from_pretrained({name})
+"""
 CODE_MODEL = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -44,7 +53,9 @@ print(tokenizer.decode(output[0][inputs["input_ids"].shape[1]:], skip_special_to
 """
 
 
-def model_card(repo: str, config: RunConfig, report: Mapping[str, Any], *, adapter: bool, prompt: str | None) -> str:
+def model_card(
+    repo: str, config: RunConfig, report: Mapping[str, Any], *, adapter: bool, prompt: str | None, in_4bit: bool = False
+) -> str:
     """The card as Markdown with its metadata.
 
     Args:
@@ -53,6 +64,7 @@ def model_card(repo: str, config: RunConfig, report: Mapping[str, Any], *, adapt
         report: of the run; {} if there is none.
         adapter: whether the repository holds an adapter instead of a complete model.
         prompt: how a prompt is written for a model without a chat template, such as "Hello!\\n"; None with one.
+        in_4bit: whether it holds an adapter that fits its base model in 4 bits alone.
     """
     title = repo.rpartition("/")[2]
     kind = "A LoRA adapter for" if adapter else "A model fine-tuned from"
@@ -60,7 +72,7 @@ def model_card(repo: str, config: RunConfig, report: Mapping[str, Any], *, adapt
         f"---\n{yaml.safe_dump(_metadata(config, adapter=adapter), sort_keys=False)}---",
         f"# {title}",
         f"{kind} {_linked(config.model.name, 'model')}, trained with GEKO {geko_engine.__version__}.",
-        f"## How to use it\n\n```python\n{_code(repo, adapter=adapter, prompt=prompt)}```",
+        f"## How to use it\n\n```python\n{_code(repo, adapter=adapter, prompt=prompt, in_4bit=in_4bit)}```",
         "## Training data\n\n" + _data(config, report),
         "## Figures\n\nCounted in the run.\n\n" + _table(_figures(report)),
         "## Settings\n\n" + _table(_settings(config)),
@@ -92,8 +104,8 @@ def _metadata(config: RunConfig, *, adapter: bool) -> dict[str, Any]:
     }
 
 
-def _code(repo: str, *, adapter: bool, prompt: str | None) -> str:
-    load = (CODE_ADAPTER if adapter else CODE_MODEL).format(name=json.dumps(repo))
+def _code(repo: str, *, adapter: bool, prompt: str | None, in_4bit: bool) -> str:
+    load = (CODE_ADAPTER_4BIT if in_4bit else CODE_ADAPTER if adapter else CODE_MODEL).format(name=json.dumps(repo))
     ask = ASK_CHAT if prompt is None else ASK_TEXT.format(prompt=json.dumps(prompt, ensure_ascii=False))
     return load + ask + GENERATE
 

@@ -13,6 +13,7 @@ from geko_engine.export.results import Exported, Say, ShouldStop, never, silent,
 from geko_engine.hub.uploads import require_repo_id, upload_model
 from geko_engine.inference.examples import dataset_format
 from geko_engine.models.adapters import starting_adapter
+from geko_engine.models.names import is_rounded_base
 from geko_engine.runs.folder import RunFolder
 
 CARD = "README.md"
@@ -58,7 +59,14 @@ def push(
     start = starting_adapter(config.model)
     if start is not None:
         config.model = start.base  # what the card names
-    card = model_card(repo, config, folder.report() or {}, adapter=adapter, prompt=_prompt(source, config, should_stop))
+    card = model_card(
+        repo,
+        config,
+        folder.report() or {},
+        adapter=adapter,
+        prompt=_prompt(source, config, should_stop),
+        in_4bit=is_rounded_base(source),
+    )
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(source.iterdir()) if path.is_file()}
     files[CARD] = card.encode()
     stop_if(should_stop)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import PISSA, ModelConfig
+from geko_engine.config.sections import LOFTQ, PISSA, ModelConfig
 from geko_engine.exceptions import CheckpointError, ModelError
 from geko_engine.models.adapters import starting_adapter
 from geko_engine.models.loading import load_config_and_tokenizer, load_model_and_tokenizer
@@ -174,7 +174,12 @@ class RunModels:
             tensors = load_file(str(asked.path / WEIGHTS))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"The checkpoint {asked.which} cannot be read: choose another one.") from error
-        lora = None if hasattr(model, "peft_config") else lora_config_for(asked.config.lora, model)
+        begins = asked.config.lora
+        if (
+            begins.init_lora_weights == LOFTQ
+        ):  # leaves the base weights as they are, and the checkpoint has the adapters
+            begins = replace(begins, init_lora_weights="default")
+        lora = None if hasattr(model, "peft_config") else lora_config_for(begins, model)
         torch.manual_seed(asked.config.training.seed)  # pissa_niter draws: the same as in training
         adapted = model if lora is None else apply_lora(model, lora, lambda text: None)
         wrong = load_trainable_state(adapted, tensors)

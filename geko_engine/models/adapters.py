@@ -17,7 +17,7 @@ from geko_engine.config.sections import DEMO, ModelConfig
 from geko_engine.data.local_files import is_local
 from geko_engine.exceptions import ConfigError, ModelError
 from geko_engine.models.lora import is_peft_available
-from geko_engine.models.names import ADAPTER
+from geko_engine.models.names import ADAPTER, is_rounded_base, needs_4bit
 from geko_engine.models.quantization import is_quantized
 from geko_engine.storage.user_paths import expand
 
@@ -121,7 +121,7 @@ def add_adapter(model: Any, adapter: Adapter, *, trainable: bool) -> Any:
         trainable: whether the adapter is trained on.
 
     Raises:
-        ConfigError: at lora.enabled, if peft is missing. ModelError: if the adapter does not fit the model.
+        ConfigError: if peft is missing, or the adapter is of LoftQ and the model not in 4 bits. ModelError: if the adapter does not fit the model.
     """
     if not is_peft_available():
         raise ConfigError(
@@ -130,6 +130,9 @@ def add_adapter(model: Any, adapter: Adapter, *, trainable: bool) -> Any:
         )
     from peft import PeftModel, prepare_model_for_kbit_training
 
+    fits_4bit_only = is_rounded_base(adapter.path)
+    if fits_4bit_only and not getattr(model, "is_loaded_in_4bit", False):
+        raise ConfigError(needs_4bit(str(adapter.path)), "model.quantization")
     if trainable and is_quantized(model):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
@@ -142,6 +145,7 @@ def add_adapter(model: Any, adapter: Adapter, *, trainable: bool) -> Any:
             f"({str(error).splitlines()[0]}): give the complete model.",
             "model.name",
         ) from error
+    adapted.fits_4bit_only = fits_4bit_only
     if not trainable and is_quantized(model):
         return adapted
     if not trainable:

@@ -201,4 +201,5 @@ def _from_pretrained(
     elif bits is not None:
         options["quantization_config"] = bits
     model, loading = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+    model.loaded_revision = options.get("revision")  # its config names the repository alone
     return model, loading, tokenizer

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from geko_engine.config.run_config import QUANTIZED_NEEDS_LORA
-from geko_engine.config.sections import ALL_LINEAR, LoraSettings
+from geko_engine.config.sections import ALL_LINEAR, LOFTQ, LoraSettings
 from geko_engine.exceptions import ConfigError
 from geko_engine.models.quantization import count_parameters, is_quantized
 from geko_engine.models.saving import keep_initial_adapters
@@ -56,13 +56,14 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
         model: without adapters.
 
     Raises:
-        ConfigError: if peft is missing, a target layer does not exist, or LoRA is off and the weights are quantized.
+        ConfigError: if peft is missing, a target layer does not exist, LoRA is off and the weights are quantized, or the
+            adapters cannot begin with LoftQ.
     """
     if not settings.enabled:
         require_adapters(model)
         return None
     _require_peft()
-    from peft import LoraConfig, TaskType
+    from peft import TaskType
 
     family = getattr(getattr(model, "config", None), "model_type", "")
     targets: Any = settings.target_modules or [t for t in LORA_TARGETS.get(family, []) if _found(model, t)]
@@ -76,7 +77,7 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
     _check_sharing(model, named)
     _check_sharing(model, whole, "lora.modules_to_save")
     chosen = named or model.modules()
-    return LoraConfig(
+    return _config_class(settings, model)(
         task_type=TaskType.CAUSAL_LM,
         r=settings.r,
         lora_alpha=settings.alpha,
@@ -84,7 +85,7 @@ def lora_config_for(settings: LoraSettings, model: Any) -> Any | None:
         target_modules=targets,
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
-        init_lora_weights=True if settings.init_lora_weights == "default" else settings.init_lora_weights,
+        init_lora_weights=True if settings.init_lora_weights in ("default", LOFTQ) else settings.init_lora_weights,
         modules_to_save=settings.modules_to_save or None,
         fan_in_fan_out=any(_is_transposed(module) for module in chosen),
     )
@@ -106,6 +107,8 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
     """
     _require_peft()
     from peft import get_peft_model, prepare_model_for_kbit_training
+
+    from geko_engine.models.loftq import LoftqConfig, begin_with_loftq
 
     targets = lora_config.target_modules
     if targets is not None and not isinstance(targets, str):
@@ -132,7 +135,21 @@ def apply_lora(model: nn.Module, lora_config: Any, log: Callable[[str], None] = 
     log(f"  Trainable params : {trainable:,} ({100 * trainable / total:.2f}%)")
     log(f"  Total params     : {total:,}")
     log(f"  Frozen params    : {total - trainable:,}")
+    if isinstance(lora_config, LoftqConfig):
+        begin_with_loftq(adapted, log)
     return adapted
+
+
+def _config_class(settings: LoraSettings, model: Any) -> Any:
+    """The class of the adapters' configuration. Raises ConfigError if they cannot begin as the settings say."""
+    from peft import LoraConfig
+
+    from geko_engine.models.loftq import LoftqConfig, require_loftq
+
+    if settings.init_lora_weights != LOFTQ:
+        return LoraConfig
+    require_loftq(model)
+    return LoftqConfig
 
 
 def _require_peft() -> None:

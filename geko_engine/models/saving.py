@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from copy import deepcopy as copy_of
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from geko_engine.exceptions import RunError
+from geko_engine.models.names import ROUNDED_BASE
 from geko_engine.models.sharding import own_part, shared_like, whole
 
 
@@ -61,6 +63,11 @@ def keep_initial_adapters(model: Any) -> None:
         model.initial_adapters = {name: p.detach().clone() for name, p in model.named_parameters() if is_low_rank(name)}
 
 
+def fits_4bit_only(model: Any) -> bool:
+    """Whether the adapters of `model` make up for the rounding of their base weights (LoftQ), and fit no others."""
+    return bool(getattr(model, "fits_4bit_only", False))
+
+
 def is_low_rank(name: str) -> bool:
     """Whether a parameter is one of an adapter's two matrices."""
     return ".lora_A." in name or ".lora_B." in name
@@ -71,6 +78,9 @@ def _save_adapters(model: Any, path: Path, state: dict[str, torch.Tensor] | None
 
     PiSSA trains W - s B0 A0 + s B A, so beside W belongs s (B A - B0 A0): an adapter of twice the rank that holds both.
     """
+    if fits_4bit_only(model):
+        values = {"trained_with": "LoftQ", "bits": 4, "type": "nf4", "quantized_scales": True}
+        (path / ROUNDED_BASE).write_text(json.dumps(values) + "\n", encoding="utf-8")
     initial = getattr(model, "initial_adapters", None)
     if initial is None:
         model.save_pretrained(path, state_dict=state)

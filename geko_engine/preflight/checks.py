@@ -13,7 +13,7 @@ from pathlib import Path
 
 from geko_engine.config.declaration import Problem, raise_problems
 from geko_engine.config.run_config import RunConfig
-from geko_engine.config.sections import DEMO, GENERAL, GIVEN
+from geko_engine.config.sections import DEMO, GENERAL, GIVEN, LOFTQ
 from geko_engine.config.training_choices import tracker_problem
 from geko_engine.data.corrections import corrections_problem
 from geko_engine.data.earlier_run import replay_problem
@@ -23,7 +23,7 @@ from geko_engine.exceptions import ConfigError, DataError
 from geko_engine.hub.client import access_error, hub_id_problem
 from geko_engine.hub.downloads import ShouldStop, run_cancellable
 from geko_engine.launch import launcher_problem
-from geko_engine.models.names import model_problem
+from geko_engine.models.names import loftq_problem, model_problem, rounded_base_problem
 from geko_engine.runs.disk_guard import ROOM
 from geko_engine.storage.disk_space import free_bytes, full_sentence
 from geko_engine.storage.user_paths import FILE, expand, kind_of, path_problem, shown_path
@@ -42,6 +42,8 @@ def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
     data = config.data
     return [
         ("model.name", lambda: model_problem(config.model.name)),
+        ("model.quantization", lambda: rounded_base_problem(config.model.name, config.model.quantization)),
+        ("lora.init_lora_weights", lambda: loftq_problem(config.model.name) if _begins_with_loftq(config) else ""),
         ("data.train", lambda: data_problem(data.train, data.train_split)),
         ("data.eval", lambda: data_problem(data.eval, data.eval_split) if data.eval else ""),
         ("data.retention", lambda: retention_problem(data.retention)),
@@ -53,6 +55,10 @@ def checks_of(config: RunConfig) -> list[tuple[str, Callable[[], str]]]:
         ("output_dir", lambda: folder_problem(config.output_dir)),
         ("training.resume_from_checkpoint", lambda: checkpoint_problem(config.training.resume_from_checkpoint)),
     ]
+
+
+def _begins_with_loftq(config: RunConfig) -> bool:
+    return config.lora.enabled and config.lora.init_lora_weights == LOFTQ
 
 
 def data_problem(name: str, split: str = "train") -> str:

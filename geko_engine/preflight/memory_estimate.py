@@ -178,9 +178,9 @@ def _empty_model(config: RunConfig, model_config: Any, dtype: torch.dtype) -> nn
     model: Any = AutoModelForCausalLM.from_config(
         model_config, dtype=dtype, trust_remote_code=config.model.trust_remote_code
     )
-    lora = lora_config_for(config.lora, model)
+    usual = replace(config.lora, init_lora_weights="default")  # there are no values here to begin with another way
+    lora = lora_config_for(usual, model)
     if lora is not None:
-        lora.init_lora_weights = True  # there are no values here to begin with, and sizes do not depend on them
         model = apply_lora(model, lora, lambda text: None)
     empty: nn.Module = model.train()
     return empty

@@ -21,7 +21,7 @@ from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.config.training_choices import ADAMW, ADAMW_8BIT
 from geko_engine.exceptions import CheckpointError, GekoError, is_out_of_memory
 from geko_engine.models.precision import held_in
-from geko_engine.models.saving import load_trainable_state, not_finite, require_finite, trainable_state
+from geko_engine.models.saving import fits_4bit_only, load_trainable_state, not_finite, require_finite, trainable_state
 from geko_engine.models.sharding import reshard, whole
 from geko_engine.selection.policy import SelectionPolicy
 from geko_engine.storage.array_files import load_arrays, save_arrays
@@ -49,7 +49,8 @@ UNREADABLE = (
 )
 STEP = "samples_per_step"  # the part of the identity that a change of settings can restore
 LARGE_PRIME = 1_000_003
-ADDED = ("target_fingerprint", "max_steps")  # part of the identity that earlier checkpoints do not have
+# Part of the identity that earlier checkpoints do not have.
+ADDED = ("target_fingerprint", "max_steps", "fits_4bit_only")
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "max_tokens_per_batch", "group_by_length"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
@@ -257,6 +258,7 @@ def identity(model: torch.nn.Module, samples: Any, args: GEKOTrainingArgs, engin
         "target_fingerprint": fingerprint(samples, "labels"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "frozen_weights": engine.frozen_weights,
+        "fits_4bit_only": fits_4bit_only(model),
         "num_epochs": None if args.step_limit else args.num_epochs,
         "max_steps": args.step_limit,
         STEP: engine.step_size,

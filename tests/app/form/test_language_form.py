@@ -178,6 +178,7 @@ BAD = (None, "", "nonsense", "x\0y", "\ud800", "y" * 5000, -1, 0, 1.5, 10**9, 10
 TOGETHER = [  # settings that do not go together
     *({"model": {"quantization": "4bit"}}, {"model": {"dtype": "float16"}}, {"geko": {"bucket_weights": [0, 0, 0]}}),
     {"model": {"quantization": "4bit"}, "lora": {"enabled": True, "init_lora_weights": "pissa"}},
+    {"model": {"quantization": "8bit"}, "lora": {"enabled": True, "init_lora_weights": "loftq"}},
     {"model": {"quantization": "4bit"}, "training": {"fsdp": "full_shard"}},
     {"training": {"fp16": True, "bf16": True, "padding_free": "on", "compile_model": True, "max_cost": 3}},
     {"training": {"report_to": ["none such"], "webhook_url": "ftp://x", "gpu_ids": "first"}},

@@ -29,6 +29,7 @@ from geko_app.runs.summary import (
     write_note,
 )
 from geko_app.views import charts, runs
+from geko_app.views.run_summary import loading_code
 from geko_app.views.runs import RunTable
 from geko_app.workers.model_downloads import MAX_KEPT, ModelDownloads
 from geko_app.workers.supervisor import Supervisor
@@ -415,3 +416,16 @@ def test_zips_that_nobody_fetches_do_not_pile_up(store: RunStore, modelled: RunF
 def test_a_run_without_a_model_has_no_zip(store: RunStore, config: RunConfig) -> None:
     with pytest.raises(RunError, match="no model yet"):
         ModelDownloads(store.root).pack(store.create(config))
+
+
+def test_the_code_that_loads_a_model_fits_what_was_saved(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    assert loading_code(tmp_path).count("AutoModelForCausalLM.from_pretrained") == 1
+    (tmp_path / "adapter_config.json").touch()
+    adapter = loading_code(tmp_path)
+    assert "AutoPeftModelForCausalLM" in adapter and "BitsAndBytesConfig" not in adapter
+    (tmp_path / "fits_4bit_only.json").touch()  # LoftQ's
+    in_4bit = loading_code(tmp_path)
+    assert f"from_pretrained({str(tmp_path)!r}, quantization_config=bits)" in in_4bit
+    for code in (adapter, in_4bit):
+        compile(code, "code", "exec")

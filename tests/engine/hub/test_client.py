@@ -170,6 +170,16 @@ def test_model_and_data_from_the_hub_are_trained_and_only_what_is_needed_is_fetc
     assert '"downloading", "message": "model tiny/llama"' in events
 
 
+def test_loftq_reads_the_weights_of_the_commit_that_was_loaded(hub: HubServer, tmp_path: Path) -> None:
+    lora = {"lora__enabled": True, "lora__init_lora_weights": "loftq", "model__quantization": "4bit"}
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        done = geko_train(hub, tmp_path, {**lora, "model__revision": "v1", "data__train": "tiny/plain"}, **environment)
+        assert done.returncode == 0, done.stderr
+        events = (last_run(tmp_path) / "events.jsonl").read_text(encoding="utf-8")
+        assert "the adapters of 4 layers make up for" in events
+        assert (last_run(tmp_path) / "model" / "fits_4bit_only.json").is_file()
+
+
 def page(name: str, kind: str = "model") -> str:
     return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{name}"
 
