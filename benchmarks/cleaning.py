@@ -5,7 +5,10 @@ python -m benchmarks.cleaning --data FOLDER [--repetitions 3] [--small]
 25 intents; the labels are changed to those that a naive Bayes classifier confuses with the right ones. The lists are those of
 geko_engine.find_label_issues, made before any training. Every arm takes as many optimizer steps, so that they spend the same
 compute, but for "retrained": it goes on from the model of "as it is" with the corrected rows and a share of the others, as the
-page's "Retrain what changed" does; and once more at the whole learning rate, with a fifth replayed. Plain training without GEKO's skipping, one record an arm and seed in results/cleaning.jsonl.
+page's "Retrain what changed" does; and once more at the whole learning rate, with a fifth replayed. Two lists of others are deleted for
+comparison: cleanlab's own cut on the same probabilities (if it is installed), and the rows with the highest loss of the model of
+"as it is", as many as GEKO's two grades list. Plain training without GEKO's skipping, one record an arm and seed in
+results/cleaning.jsonl.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.utils import logging
 
 from benchmarks.baselines import OFF
@@ -35,6 +39,7 @@ from geko_app.form.rerun_options import OF_RATE, REPLAYED
 from geko_engine import GEKOTrainer
 from geko_engine.data.tokenization import tokenise
 from geko_engine.quality.label_issues import LabelIssues, find_label_issues
+from geko_engine.scoring.evaluation import in_id_order
 from scripts.demo_tasks import Row
 
 MIX, SAMPLES, EPOCHS, SHARE = "banking77, 25 intents", 3000, 4, 0.10
@@ -47,6 +52,7 @@ RETRAINING = {  # share of its rows that are replayed, factor of the learning ra
     RETRAINED_FAST: (0.2, 1.0, EPOCHS),
 }
 DELETED, DELETED_BOTH = "likely mislabeled deleted", "both grades deleted"
+BY_CLEANLAB, BY_LOSS = "cleanlab's list deleted", "highest loss of “as it is” deleted, as many as both grades"
 SUGGESTED, CORRECTED = "likely mislabeled: suggestion accepted", "likely mislabeled: corrected by hand"
 Record = dict[str, Any]
 
@@ -69,14 +75,41 @@ def cleaned(rows: Sequence[Row], true: Sequence[str], found: LabelIssues) -> dic
     ]
     picked = [s if is_likely else g for s, g, is_likely in zip(suggested, given, likely, strict=True)]
     by_hand = [t if is_likely else g for t, g, is_likely in zip(true, given, likely, strict=True)]
+    listed = by_cleanlab(found)
     return {
         AS_IS: list(rows),
-        DELETED: [row for row, out in zip(rows, likely, strict=True) if not out],
-        DELETED_BOTH: [row for row, out in zip(rows, both, strict=True) if not out],
+        DELETED: without(rows, likely),
+        DELETED_BOTH: without(rows, both),
+        **({} if listed is None else {BY_CLEANLAB: without(rows, listed)}),
         SUGGESTED: labelled(rows, picked),
         CORRECTED: labelled(rows, by_hand),
         RIGHT: labelled(rows, true),
     }
+
+
+def without(rows: Sequence[Row], listed: NDArray[Any]) -> list[Row]:
+    """The rows that are not on a list, which is bool [n]."""
+    return [row for row, out in zip(rows, listed, strict=True) if not out]
+
+
+def by_cleanlab(found: LabelIssues) -> NDArray[Any] | None:
+    """cleanlab's own cut on the same probabilities, bool [n]; None where it is not installed. Every row must be judged."""
+    try:
+        from cleanlab.filter import find_label_issues as cut
+    except ImportError:
+        return None
+    assert found.pred_probs is not None and found.judged.all()
+    pred_probs = found.pred_probs.astype(np.float64)
+    return np.asarray(cut(found.given, pred_probs / pred_probs.sum(1, keepdims=True), n_jobs=1))
+
+
+def highest_loss(trainer: GEKOTrainer, rows: int, count: int) -> NDArray[Any]:
+    """The `count` rows of highest loss after a run on them, bool [rows]."""
+    ids = np.arange(rows)
+    scores = in_id_order(trainer.engine.score_samples(trainer.samples, ids, lambda: False, lambda done, total: None))
+    listed = np.zeros(rows, bool)
+    listed[np.argsort(-scores.loss, kind="stable")[:count]] = True
+    return listed
 
 
 def trained(trial: Trial, rows: Sequence[Row], *, steps: int | None = None, epochs: int = EPOCHS) -> GEKOTrainer:
@@ -107,17 +140,25 @@ def one_seed(seed: int) -> list[Record]:
         found = find_label_issues([row["prompt"] for row in rows], given)
         steps = EPOCHS * -(-len(rows) // base.args.batch_size)
         whole = float(base.data.lengths.sum()) * EPOCHS
-        records = []
-        for arm, mine in cleaned(rows, true, found).items():
-            trial = set_up(MIX, seed, SAMPLES, EPOCHS, folder)
-            trainer = trained(trial, mine, steps=steps, epochs=2 * EPOCHS)
+        arms = cleaned(rows, true, found)
+        records: list[Record] = []
+
+        def ended(arm: str, trial: Trial, trainer: GEKOTrainer) -> None:
             records.append({"arm": arm, "seed": seed, **figures(trainer, trial, whole)})
             print(f"seed {seed}, {arm}: {records[-1]}", flush=True)
-            if arm == AS_IS:
-                changes = cleaned(rows, true, found)[SUGGESTED]
-                for how, again in retrained(trial, changes, found, seed):
-                    records.append({"arm": how, "seed": seed, **figures(again, trial, whole)})
-                    print(f"seed {seed}, {how}: {records[-1]}", flush=True)
+
+        def run_arm(arm: str, mine: Sequence[Row]) -> tuple[Trial, GEKOTrainer]:
+            trial = set_up(MIX, seed, SAMPLES, EPOCHS, folder)
+            trainer = trained(trial, mine, steps=steps, epochs=2 * EPOCHS)
+            ended(arm, trial, trainer)
+            return trial, trainer
+
+        trial, trainer = run_arm(AS_IS, arms.pop(AS_IS))
+        arms[BY_LOSS] = without(rows, highest_loss(trainer, len(rows), len(found)))
+        for how, again in retrained(trial, arms[SUGGESTED], found, seed):
+            ended(how, trial, again)
+        for arm, mine in arms.items():
+            run_arm(arm, mine)
     return records
 
 
