@@ -155,7 +155,7 @@ def one_run(data: str, kind: str, seed: int, samples: int) -> Record:
     issues = find_data_issues([row["prompt"] for row in rows], [row["completion"] for row in rows])
     found = from_run(trainer, watch, wrong) | from_texts(issues, wrong, tokens.rows)
     if not issues.labels.reason:
-        ranks = rankdata(issues.labels.probability[tokens.rows]) + rankdata(-watch.smallest)
+        ranks = rankdata(probabilities(issues)[tokens.rows]) + rankdata(-watch.smallest)
         found[TOGETHER] = as_many(ranks, wrong)
     return {"data": data, "kind": kind, "seed": seed, "samples": samples, "arms": found}
 
@@ -191,10 +191,15 @@ def from_texts(issues: DataIssues, wrong: NDArray[Any], rows: NDArray[Any]) -> d
     labels = issues.labels
     if labels.reason:
         return found
-    likely, probability = labels.likely[rows], labels.probability[rows]
+    likely, probability = labels.likely[rows], probabilities(issues)[rows]
     found[LIKELY] = measured(likely, wrong, probability)
     found[BOTH] = measured(likely | labels.look[rows], wrong, probability)
     return found
+
+
+def probabilities(issues: DataIssues) -> NDArray[Any]:
+    """Of each row the probability of being wrong; 0 where it could not be judged."""
+    return np.nan_to_num(issues.labels.probability)
 
 
 def as_many(score: NDArray[Any], wrong: NDArray[Any]) -> Found:
