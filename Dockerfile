@@ -1,5 +1,6 @@
 # The page on port 7860, as an ordinary user. Two images, chosen by VARIANT:
 #   docker build -t geko:cuda .                                                      # for NVIDIA GPUs; runs without one, too
+#                                                                                    # (podman 4 needs --build-arg VARIANT=cuda)
 #   docker build -t geko:cpu --build-arg VARIANT=cpu --build-arg TORCH_INDEX=URL .   # small; URL of the index of PyTorch's
 #                                                                                    # CPU-only wheels (see pytorch.org)
 # compose.yaml and docs/deploy.md say how to run it; scripts/container_check.py builds and tries it.
@@ -31,10 +32,11 @@ FROM base AS torch-cuda
 ARG TORCH_INDEX=
 # URL of a wheel of flash-attn for this Python, PyTorch and CUDA, where there is one; without it PyTorch's own kernels are used.
 ARG FLASH_ATTN_WHEEL=
-# Triton, which torch.compile and bitsandbytes use, needs a C compiler and the headers of Python.
+# Triton, which torch.compile and bitsandbytes use, needs a C compiler and the headers of Python; what torch.compile leaves on the
+# CPU needs a C++ compiler.
 # hadolint ignore=DL3013
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev \
+    && apt-get install --yes --no-install-recommends g++ libc6-dev python3-dev \
     && rm -rf /var/lib/apt/lists/* \
     && grep '^torch==' constraints.txt > torch.txt \
     && pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r torch.txt \

@@ -31,6 +31,18 @@ request.add_header("Authorization", "Bearer " + token)
 request.add_header("Content-Type", "application/json")
 print(urllib.request.urlopen(request, timeout=60).read().decode())
 """
+# The image for CUDA has compilers; that for the CPU has none, and GEKO says so.
+COMPILE = """
+import torch
+from geko_engine.models.precision import missing_for_compilation
+build = f"{torch.__version__}, CUDA {torch.version.cuda}"
+missing = missing_for_compilation()
+if torch.version.cuda and missing:
+    raise SystemExit(missing)
+if not missing:
+    torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(3))
+print(f"{build}; {'needs ' + missing if missing else 'compiled'}")
+"""
 ALONE = (
     "--rm",
     "--network",
@@ -130,10 +142,15 @@ class Check:
         if found:
             raise Wrong(f"The image has files that it does not need: {found}.")
         self.step("no pictures, tests or history of GEKO inside", lambda: "none found")
+        self.step("PyTorch, and a model that is compiled", lambda: self._alone("python", "-c", COMPILE))
         converter = self.call(
             "run", *ALONE, self._image, "sh", "-c", "python $LLAMA_CPP_DIR/convert_hf_to_gguf.py --help | head -1"
         )
         self.step("llama.cpp's converter starts", lambda: f"`{converter}`")
+
+    def _alone(self, *command: str) -> str:
+        """The last line that a command prints in a container of its own, with a folder to write to."""
+        return self.call("run", *ALONE, "--tmpfs", "/cache:mode=1777,exec", self._image, *command).split("\n")[-1]
 
     def start(self) -> None:
         """Start the container as another user, with a read-only root and without a network."""
