@@ -221,10 +221,11 @@ def trained_label_errors() -> list[str]:
     rows = []
     for (data, kind), runs in found.items():
         for arm in runs[-1]:
-            right, listed, wrong = ([run[arm][name] for run in runs] for name in ("right", "listed", "wrong"))
-            precision = f"{statistics.fmean(run[arm]['ap'] for run in runs):.3f}"
+            mine = [run[arm] for run in runs if arm in run]
+            right, listed, wrong = ([one[name] for one in mine] for name in ("right", "listed", "wrong"))
+            precision = f"{statistics.fmean(one['ap'] for one in mine):.3f}"
             cells = [precision, f"{statistics.fmean(listed):.0f}", shares(right, listed), shares(right, wrong)]
-            rows.append([data, f"{kind} ({len(runs)})", arm, *cells])
+            rows.append([data, f"{kind} ({len(mine)})", arm, *cells])
     header = ["data", "changed (seeds)", "list", "average precision", "rows", "of these wrong", "of the wrong found"]
     return table(header, rows)
 
