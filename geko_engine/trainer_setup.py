@@ -171,3 +171,4 @@ def _listen_for_answers(
     if answers.left_out:
         emit(Message(f"{answers.left_out} of the prompts to answer fill the model's whole input and are left out."))
     trainer.listeners.append(answers)
+    trainer.at_end.append(answers.at_end)

@@ -95,6 +95,8 @@ class Walk:
 
     def install(self) -> str:
         """`make app` up to the page."""
+        if is_served():
+            raise RuntimeError(f"A page is served at {URL} already: end it first.")
         self.app = subprocess.Popen(
             ["make", "app"],
             cwd=self._home / "geko",
@@ -105,13 +107,11 @@ class Walk:
         )
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
-            try:
-                urllib.request.urlopen(URL, timeout=5).close()
+            if self.app.poll() is not None:
+                raise RuntimeError((self._home / "app.log").read_text("utf-8"))
+            if is_served():
                 return "make app; the page answers"
-            except (urllib.error.URLError, TimeoutError, ConnectionError):
-                if self.app.poll() is not None:
-                    raise RuntimeError((self._home / "app.log").read_text("utf-8")) from None
-                time.sleep(0.2)
+            time.sleep(0.2)
         raise RuntimeError("The page did not answer.")
 
     def open(self, page: Page) -> str:
@@ -164,13 +164,16 @@ class Walk:
         """End the page."""
         if hasattr(self, "app") and self.app.poll() is None:
             os.killpg(self.app.pid, signal.SIGTERM)
-            self.app.wait(60)
+            try:
+                self.app.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.app.pid, signal.SIGKILL)
 
     def markdown(self, command: str) -> str:
         """The table."""
         total, clicks = sum(row[2] for row in self.rows), sum(row[3] for row in self.rows)
         lines = [f"| {title} | {seen} | {seconds:.0f} s | {number} |" for title, seen, seconds, number in self.rows]
-        machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, no GPU"
+        machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
         return "\n".join(
             [
                 f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine}: **{total:.0f} seconds and {clicks} clicks** from the",
@@ -182,6 +185,15 @@ class Walk:
                 "",
             ]
         )
+
+
+def is_served() -> bool:
+    """Whether a page answers at URL."""
+    try:
+        urllib.request.urlopen(URL, timeout=5).close()
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+    return True
 
 
 def clean_environment() -> dict[str, str]:

@@ -324,5 +324,5 @@ def keep_draft(layout: Layout, blocks: gr.Blocks) -> None:
         _keep_after(chosen, layout)
     restore = script_call("form_draft", "restoreDraft", DRAFTED)
     restored = blocks.load(fn=None, inputs=drafted, outputs=drafted, js=restore, **QUIET)
-    # What is typed in before this is overwritten: tests wait for it.
+    # What is typed in before this is overwritten and not kept: tests wait for it.
     restored.then(fn=None, js="() => { document.body.dataset.form = 'ready'; }", **QUIET)

@@ -267,10 +267,13 @@ class RunState:
         )
 
     def _on_RetentionMeasured(self, event: Mapping[str, Any]) -> None:
-        """Emitted before the evaluation of the same step, if there is one: a tab gets both as one point."""
+        """A tab gets it and the evaluation of the same step, which comes before it only at the end of a run, as one point."""
         self._values.update(general_loss=event["loss"], general_step=event["step"])
         self._note(event, f"Loss on general rows {format_loss(event['loss'])}")
-        if not (self._values.get("started") or {}).get("eval_samples"):
+        last = self.evaluations[-1] if self.evaluations else None
+        if last is not None and last.step == event["step"] and last.loss is not None:
+            self._add_evaluation(event, last.loss, last.exact_match)
+        elif not (self._values.get("started") or {}).get("eval_samples"):
             self._add_evaluation(event, None, None)
 
     def _add_evaluation(self, event: Mapping[str, Any], loss: float | None, exact: float | None) -> None:

@@ -3,7 +3,6 @@
 import { emit, localSetting } from './dom.js';
 
 const KEY = 'geko-draft-2'; // its keys are the settings' names: another number where those change
-let restored = false; // a field that the server fills in before that must not overwrite what was kept
 
 /**
  * Keeps the values of the fields `drafted`, and sends the other parts what the form holds.
@@ -14,8 +13,8 @@ export function keepDraft(keys, drafted) {
   return (/** @type {unknown[]} */ ...now) => {
     const values = Object.fromEntries(keys.map((key, i) => [key, now[i]]));
     emit('geko-form', now);
-    if (!restored) {
-      return [];
+    if (document.body.dataset.form !== 'ready') {
+      return []; // a field that the page fills in while it opens must not overwrite what was kept
     }
     localSetting(KEY, JSON.stringify(Object.fromEntries(drafted.map((key) => [key, values[key]]))));
     return [];
@@ -28,7 +27,6 @@ export function keepDraft(keys, drafted) {
  */
 export function restoreDraft(drafted) {
   return (/** @type {unknown[]} */ ...now) => {
-    restored = true;
     try {
       const draft = JSON.parse(localSetting(KEY) || '{}');
       return drafted.map((key, i) => (key in draft ? draft[key] : now[i]));

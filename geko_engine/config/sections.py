@@ -114,7 +114,7 @@ class DataConfig:
     retention: str | None = setting(
         GENERAL,
         "Rows that show whether the model forgets what it knew; empty for none.",
-        "'general' are 64 built-in questions of general knowledge; or name a local file of your own. Their loss is measured with each evaluation, and nothing is trained on them. The demo's small model has no general knowledge, so it is not asked.",
+        "'general' are 64 built-in questions of general knowledge; or name a local file of your own. Their loss is measured at the start, at the end and at evaluations in between, and nothing is trained on them. The demo's small model has no general knowledge, so it is not asked.",
         kw_only=True,
     )
     replay: str | None = setting(

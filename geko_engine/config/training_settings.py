@@ -226,7 +226,7 @@ class TrainingSettings:
     )
     answers_per_epoch: int = setting(
         8,
-        "Prompts to answer before the training and after each epoch; 0 for none.",
+        "Prompts to answer before the training, after epochs and at the end; 0 for none.",
         "They are the first rows of the evaluation data, or of the training data where there is none. Answers are generated greedily, 64 tokens at most; the time that this takes is shown and does not count as compute.",
         unit="prompts",
         minimum=0,
@@ -235,7 +235,7 @@ class TrainingSettings:
     )
     answer_prompts: str = setting(
         "",
-        "Your own prompts to answer after each epoch, one on each line.",
+        "Your own prompts to answer after epochs, one on each line.",
         "For example a question that the model must not forget how to answer. They come after those of answers_per_epoch.",
         kw_only=True,
     )

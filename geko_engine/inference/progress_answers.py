@@ -29,6 +29,7 @@ from geko_engine.inference.generation import (
 )
 from geko_engine.models.loading import longest_input
 from geko_engine.reporting.events import Answered, EpochEnded, Event, Message, PhaseChanged, RunStarted
+from geko_engine.training.state import TrainerState
 
 LONGEST = 64  # tokens of an answer: enough to see what it is like
 BATCH = 8  # prompts that are answered together
@@ -36,15 +37,15 @@ SHOWN = 2000  # characters of a prompt or an answer that an event holds
 MOST = 0.1  # of the time that has passed since the last answers: where new ones would take more, they wait
 SHORT = 5.0  # seconds that answers may take in any case
 WAITING = (
-    "Answering the prompts took {seconds:.0f} s, so it is done again when that is at most a tenth of the time since, and after the "
-    "last epoch. Fewer prompts (training.answers_per_epoch) take less."
+    "Answering the prompts took {seconds:.0f} s, so it is done again when that is at most a tenth of the time since, and at the "
+    "end. Fewer prompts (training.answers_per_epoch) take less."
 )
 
 
 class ProgressAnswers:
     """Answers the same prompts greedily before the training and after each epoch, and emits Answered.
 
-    Where that would take more than MOST of the time, epochs between the first and the last are left out.
+    Where that would take more than MOST of the time, epochs are left out; `at_end` makes up for the last one.
 
     Args:
         model, tokenizer: those that are trained.
@@ -77,17 +78,23 @@ class ProgressAnswers:
         room = longest_input(model.config)
         self._prompts = [(prompt, answer, ids) for prompt, answer, ids in prompts if len(ids) < room]
         self.left_out = len(prompts) - len(self._prompts)
-        self._seconds, self._ended, self._said = 0.0, time.monotonic(), False  # of the last answers
+        self._seconds, self._ended, self._step = 0.0, time.monotonic(), -1  # of the last answers
+        self._said = False
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted) and event.resumed_from_step == 0:
             self._answer(0, 0)
         elif isinstance(event, EpochEnded):
-            if event.is_last or self._seconds <= max(SHORT, MOST * (time.monotonic() - self._ended)):
+            if self._seconds <= max(SHORT, MOST * (time.monotonic() - self._ended)):
                 self._answer(event.epoch, event.step)
             elif self._prompts and not self._said:
                 self._said = True
                 self._emit(Message(WAITING.format(seconds=self._seconds)))
+
+    def at_end(self, state: TrainerState) -> None:
+        """Answer with the last weights of a run that is complete, unless they have answered already."""
+        if self._step != state.step:
+            self._answer(state.epoch, state.step)
 
     def _answer(self, epoch: int, step: int) -> None:
         if not self._prompts:
@@ -103,7 +110,7 @@ class ProgressAnswers:
             | asdict(judge(text, reference))
             for (prompt, reference, _), text in zip(self._prompts, texts, strict=True)
         ]
-        self._ended = time.monotonic()
+        self._ended, self._step = time.monotonic(), step
         self._seconds = self._ended - began
         self._emit(Answered(epoch, step, rows, self._seconds))
 

@@ -153,7 +153,7 @@ class EpochEnded(Event):
 
     predicted_left_out: samples left out because similar samples are answered correctly; predicted_met: such samples that
     were trained on all the same; predicted_right: of these, answered right. criterion: what is left out from now on,
-    and why, in words. is_last: no other epoch follows, as far as is known before its evaluation.
+    and why, in words.
     """
 
     epoch: int
@@ -163,7 +163,6 @@ class EpochEnded(Event):
     predicted_met: int = 0
     predicted_right: int = 0
     criterion: str = ""
-    is_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,7 +211,7 @@ class LengthChecked(Event):
 
 @dataclass(frozen=True)
 class Answered(Event):
-    """Answers to the same prompts before the training (epoch 0) and after each epoch, generated greedily.
+    """Answers to the same prompts before the training (epoch 0), after epochs and at the end, generated greedily.
 
     answers: for each prompt a mapping with prompt, reference, answer, and what the measures say of it: exact, contains,
     numeric (see inference.answer_metrics). seconds: what it took; it is not counted as compute.

@@ -44,9 +44,10 @@ class TokenCounter:
         self.padding += padding
         self.samples_scanned += samples
 
-    def spent(self, backward_cost: float) -> float:
-        """Compute in tokens; a forward pass counts 1."""
-        return self.forwarded + backward_cost * self.backwarded
+    @property
+    def passed(self) -> int:
+        """Tokens that went through the model, forward and backward: the same number in every process."""
+        return self.forwarded + self.backwarded
 
     def saved_ratio(self, uniform: float, backward_cost: float = 2.0) -> float:
         """Share of plain training's compute that was not spent (negative when more was)."""

@@ -20,9 +20,9 @@ from geko_engine.training.scans import Scans
 from geko_engine.training.state import TrainerState
 
 FORGOTTEN = 0.1  # of the loss on general rows: so much more is said
-MOST = 0.1  # of the compute since the last time: where the general rows would take more, they wait
+MOST = 0.1  # of the tokens that went through the model since the last time: where the general rows are more, they wait
 WAITING = (
-    "The general rows ({tokens:,} tokens) are measured when that is at most a tenth of the compute since the last time, and at the end. "
+    "The general rows ({tokens:,} tokens) are measured when that is at most a tenth of what was trained since the last time, and at the end. "
     "Fewer rows in data.retention take less."
 )
 
@@ -64,10 +64,7 @@ class Evaluator:
                 reason = self._ending.judge_evaluation(state, self.evaluate(state))
                 if reason and not state.finished:
                     state.finished, state.reason = True, reason
-                    general = general or self._measure_retention(state)
-            if general:  # only now: a stop in the evaluation leaves both to be repeated
-                state.general_losses += general
-                state.general_compute = state.counter.spent(state.backward_cost)
+            self._keep(general, state)  # only now: a stop in the evaluation leaves both to be repeated
         state.evaluation_due = False  # only now: a stop in the middle leaves it due
         return due
 
@@ -88,12 +85,22 @@ class Evaluator:
         self._emit(event)
         return event
 
+    def measure_at_end(self, state: TrainerState) -> None:
+        """Measure the general rows where they have waited since weights that are not the last ones. Raises Stopped."""
+        if state.general_losses and state.general_passed != state.counter.passed:
+            self._keep(self._measure_retention(state), state)
+
+    def _keep(self, general: list[float], state: TrainerState) -> None:
+        if general:
+            state.general_losses += general
+            state.general_passed = state.counter.passed
+
     def _is_retention_due(self, state: TrainerState) -> bool:
         """Whether the general rows cost little beside what was trained since; they are measured first and last in any case."""
         if self.general_samples is None or state.finished or not state.general_losses:
             return True
         tokens = int(self.general_samples.lengths.sum())
-        if tokens <= MOST * (state.counter.spent(state.backward_cost) - state.general_compute):
+        if tokens <= MOST * (state.counter.passed - state.general_passed):
             return True
         if not self._said:
             self._said = True

@@ -279,7 +279,6 @@ def epoch_ended(state: TrainerState, summary: EpochSummary) -> list[Event]:
         predicted_met=summary.predicted_met,
         predicted_right=summary.predicted_right,
         criterion=summary.criterion,
-        is_last=state.finished,
     )
     lines = [("info", f"average loss {state.train_loss:.4f}"), *summary.messages]
     return [ended, *(Message(f"Epoch {state.epoch}: {text}", level) for level, text in lines)]

@@ -27,7 +27,7 @@ class TrainerState:
         length_checks: [step, loss] of each check of a length that is found by itself.
         decay_from, decay_until: steps between which the rate of such a run falls to zero; 0 before that is known.
             decay_seconds: of running at its beginning.
-        general_losses: on the rows that show whether the model forgets. general_compute: what the run had spent at the last of them.
+        general_losses: on the rows that show whether the model forgets. general_passed: `counter.passed` at the last of them.
         best_step: whose weights are the best so far, at an evaluation; None where that is not asked. best_value: of the figure that decides, lower
             is better. evaluations_since_best: later ones.
         scan_seconds: of scoring that the policy asked for. step_times: how long steps take.
@@ -56,7 +56,7 @@ class TrainerState:
     decay_until: int = 0
     decay_seconds: float = 0.0
     general_losses: list[float] = field(default_factory=list)
-    general_compute: float = 0.0
+    general_passed: int = 0
     best_step: int | None = None
     best_value: float | None = None
     evaluations_since_best: int = 0

@@ -88,8 +88,10 @@ def few_steps(args: GEKOTrainingArgs, samples: int, processes: int = 1) -> str:
     steps = args.planned_steps(steps_per_epoch(samples, size))
     if args.step_limit or steps >= FEW_STEPS:
         return ""
-    smaller = args.epochs * samples // FEW_STEPS
-    said = f"Only {steps:,} optimizer steps of {size:,} samples each: a model learns little in so few."
+    smaller = args.epochs * samples // FEW_STEPS // processes
+    shared = f" in each of {processes} processes" if processes > 1 else ""
+    epochs = "training.max_epochs" if args.finds_length else "training.num_epochs"
+    said = f"At most {steps:,} optimizer steps of {size:,} samples each: a model learns little in so few."
     if smaller > 0:
-        return f"{said} Steps of {smaller:,} ({SIZE}) would be {FEW_STEPS} or more."
-    return f"{said} Even with one sample each ({SIZE}) there would be only {args.epochs * samples:,}: raise training.num_epochs, too."
+        return f"{said} {SIZE} = {smaller:,}{shared} would give {FEW_STEPS} or more."
+    return f"{said} More of them need smaller steps ({SIZE}) and more epochs ({epochs})."

@@ -90,6 +90,7 @@ class GEKOTrainer:
         self._console = Console(self.config.log_bucket_stats, self.args.logging_steps) if own_console else None
         given: Sequence[Listener | None] = [on_event] if callable(on_event) else on_event or [self._console]
         self.listeners: list[Listener] = [listener for listener in given if listener is not None]
+        self.at_end: list[Callable[[TrainerState], None]] = []  # called in the first process when all is trained
         self.should_stop = should_stop or (lambda: False)
         self.log_position: Callable[[], int | None] = lambda: None  # where events are logged: number of the last one
         set_seed(self.args.seed)
@@ -198,6 +199,7 @@ class GEKOTrainer:
             while not self.progress.finished:
                 self._run_epoch()
                 self.evaluator.evaluate_if_due(self.progress)
+            self._at_end()
         except Stopped:
             self._tick()
             self._save_periodic()  # before the reason: what a resume goes on from has not ended
@@ -212,6 +214,13 @@ class GEKOTrainer:
         self.scans.at_end(self.policy, self.samples, self.progress)
         self._tick()
         return self.get_efficiency_report("complete")
+
+    def _at_end(self) -> None:
+        """Let those who watch the run see the weights that the training ended with. Raises Stopped."""
+        self.evaluator.measure_at_end(self.progress)
+        if self.engine.is_main:
+            for look in self.at_end:
+                look(self.progress)
 
     def _deliver(self) -> bool:
         """Give the model the weights that it is to be saved with; whether these are other ones than the last."""

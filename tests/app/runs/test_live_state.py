@@ -9,7 +9,7 @@ import pytest
 
 from geko_app.runs.live_state import RunState
 from geko_app.views.dashboard import Cursor, payload
-from geko_engine.reporting.events import EVENTS_VERSION, LogOpened
+from geko_engine.reporting.events import EVENTS_VERSION, Evaluated, LogOpened, RetentionMeasured, RunStarted
 from geko_engine.runs.folder import RunFolder
 
 VERSION_1 = Path(__file__).parents[2] / "fixtures" / "version1" / "finished" / "run"
@@ -41,3 +41,13 @@ def test_events_of_a_later_version_are_drawn_with_a_warning(version: int, named:
     state = RunState()
     state.apply({"time": 0.0, **LogOpened(version).to_dict()})
     assert [(level, "newer GEKO" in text) for _, level, text in state.log] == [("warning", True)] * named
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["before the evaluation", "after it"])
+def test_general_rows_and_the_evaluation_of_one_step_are_one_point(order: tuple[int, int]) -> None:
+    state = RunState()
+    events = [RetentionMeasured(7, 1, 0.9, 64, 100, 1.0), Evaluated(7, 1, 0.5, 0.25, 24, 100, 1.0)]
+    for event in (RunStarted("m", 4, 24, 1, 4, 1, 9, 9, 9, 9, "cpu", "fp32"), *(events[at] for at in order)):
+        state.apply({"time": 0.0, **event.to_dict()})
+    (point,) = state.evaluations
+    assert (point.step, point.loss, point.exact_match, point.general) == (7, 0.5, 0.25, 0.9)

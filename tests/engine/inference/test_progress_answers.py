@@ -20,6 +20,7 @@ from geko_engine.inference.progress_answers import LONGEST, ProgressAnswers, ans
 from geko_engine.reporting.events import Answered, EpochEnded, Event, Message, RunStarted
 from geko_engine.run import run
 from geko_engine.runs.folder import RunFolder
+from geko_engine.training.state import TrainerState
 from tests.engine.conftest import character_tokenizer, small_gpt2, small_llama
 
 
@@ -101,9 +102,11 @@ def test_slow_answers_wait_until_they_are_a_tenth_of_the_time(monkeypatch: pytes
     example = SimpleNamespace(prompt="a?", answer="yes", before=[])
     listener = ProgressAnswers(small_llama(), character_tokenizer(), [example], [], Any, events.append, lambda: False)
     listener(RunStarted("m", 4, 0, 4, 1, 4, 9, 9, 9, 9, "cpu", "fp32"))
-    for epoch, seconds, is_last in ((1, 199, False), (2, 1, False), (3, 10, False), (4, 10, True)):
+    for epoch, seconds in ((1, 199), (2, 1), (3, 10), (4, 10)):
         clock[0] += seconds
-        listener(EpochEnded(epoch, 10 * epoch, 1.0, is_last=is_last))
+        listener(EpochEnded(epoch, 10 * epoch, 1.0))
+    for _ in range(2):
+        listener.at_end(TrainerState(epoch=4, step=40))
     assert [event.epoch for event in events if isinstance(event, Answered)] == [0, 2, 4]
     (said,) = (event.text for event in events if isinstance(event, Message))
     assert "took 20 s" in said and "training.answers_per_epoch" in said

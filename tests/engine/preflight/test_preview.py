@@ -63,7 +63,7 @@ def test_a_look_tells_the_first_rows_at_once_then_all_then_memory_and_time(confi
     events = look(config)
     kinds = [type(event) for event in events if not isinstance(event, PhaseChanged)]
     assert kinds == [DataPreviewed, DataChecked, StepEstimated, Message, DataIssuesFound, RunEnded]
-    assert of(events, Message).text.startswith("Only 6 optimizer steps of 32 samples each")
+    assert of(events, Message).text.startswith("At most 6 optimizer steps of 32 samples each")
     preview, data, step = of(events, DataPreviewed), of(events, DataChecked), of(events, StepEstimated)
     assert preview.samples[0] == [("say yes\n", False), ("yes", True), ("<eos>", True)] and len(preview.samples) == 20
     assert (data.rows, data.samples) == (64, 64) and sum(count for _, count in data.lengths) == 64

@@ -169,10 +169,22 @@ def test_many_general_rows_wait_until_they_are_a_tenth_of_what_was_trained(tmp_p
     steps = [event.step for event in of_kind(events, RetentionMeasured)]
     evaluated = [event.step for event in of_kind(events, Evaluated)]
     assert (steps[0], steps[-1]) == (evaluated[0], evaluated[-1]) and len(steps) < len(evaluated) == 9
-    per_step = trainer.progress.counter.spent(trainer.progress.backward_cost) / trainer.progress.step
+    per_step = trainer.progress.counter.passed / trainer.progress.step
     gaps = np.diff(steps)[:-1] * per_step
     assert len(gaps) and all(gap >= 10 * many.lengths.sum() for gap in gaps)
     assert sum("general rows" in event.text for event in of_kind(events, Message)) == 1
+
+
+def test_general_rows_that_wait_are_measured_when_early_stopping_ends_the_run(tmp_path: Path) -> None:
+    events: list[Event] = []
+    trainer = trainer_for(tmp_path, events, num_epochs=9, learning_rate=5.0, early_stopping_patience=1)
+    trainer.evaluator.general_samples = as_samples(samples(60, 2), {})
+    looked: list[int] = []
+    trainer.at_end.append(lambda state: looked.append(state.step))
+    trainer.train()
+    assert trainer.progress.epoch < 9 and looked == [trainer.progress.step]
+    assert [event.step for event in of_kind(events, RetentionMeasured)] == [0, trainer.progress.step]
+    assert len(trainer.progress.general_losses) == 2
 
 
 def test_a_stop_in_an_evaluation_leaves_every_measurement_once(tmp_path: Path) -> None:

@@ -21,13 +21,22 @@ def said(samples: int, processes: int = 1, **changes: Any) -> str:
 def test_the_size_that_is_named_gives_enough_steps(samples: int, accumulation: int) -> None:
     sentence = said(samples, gradient_accumulation_steps=accumulation)
     assert "training.batch_size x training.gradient_accumulation_steps" in sentence
-    size = int(re.search(r"Steps of (\d+)", sentence)[1])
+    size = int(re.search(r" = (\d+) would give", sentence)[1])
     assert 3 * steps_per_epoch(samples, size) >= FEW_STEPS > 3 * steps_per_epoch(samples, 32 * accumulation)
 
 
 def test_where_no_size_is_small_enough_more_epochs_are_named() -> None:
-    assert said(20).endswith("there would be only 60: raise training.num_epochs, too.")
-    assert said(20).startswith("Only 3 optimizer steps of 32 samples each")
+    assert said(20).endswith("and more epochs (training.num_epochs).")
+    assert said(20).startswith("At most 3 optimizer steps of 32 samples each")
+    assert said(9, num_epochs="auto", max_epochs=10).endswith("and more epochs (training.max_epochs).")
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_the_size_that_is_named_is_that_of_each_process(processes: int) -> None:
+    sentence = said(1200, processes, batch_size=64)
+    size = int(re.search(r" = (\d+) in each of \d processes would give", sentence)[1])
+    assert size < 64 and 3 * steps_per_epoch(1200, size * processes) >= FEW_STEPS
+    assert "smaller steps" in said(40, 8)
 
 
 def test_enough_steps_and_a_number_that_was_chosen_are_not_mentioned() -> None:
