@@ -216,6 +216,33 @@ def offered(run: EndedRun) -> list[dict[str, str]]:
     ]
 
 
+def _refusal_reason(run: EndedRun, name: str) -> str:
+    """Why a run cannot be run again with its corrections, or on a part of its rows; "" where it can."""
+    if name in SUBSETS:
+        if run.subset is None:
+            return "No rows are chosen for this run: choose them under Core set on the Samples page."
+        if not can_begin_on_part(run.config):
+            return (
+                "This run cannot be run again on a part of its rows: it went on from another run (data.replay), or its row "
+                "flags say which rows are never frozen."
+            )
+        return "" if run.end == "complete" else "This run is not complete yet: wait for its end, or resume it."
+    if name not in CORRECTED:
+        return ""
+    if run.corrected is None:
+        return "No row of this run is edited or deleted any more: review its samples first."
+    if name == "corrected_anew" and run.config.data.replay:
+        return (
+            "This run went on from another run (data.replay), so its base model has learned the rows that were deleted since: "
+            "retrain what changed instead."
+        )
+    if name == "corrected" and not run.corrected.edited:
+        return "Rows of this run were only deleted, and going on does not unlearn them: retrain it anew instead."
+    if name == "corrected" and not run.corrected.model:
+        return "This run has no model to go on from: wait for its end, or retrain it anew instead."
+    return ""
+
+
 def changed(run: EndedRun, name: str) -> RunConfig:
     """A changed copy of a configuration.
 
@@ -224,19 +251,12 @@ def changed(run: EndedRun, name: str) -> RunConfig:
         name: of the variant.
 
     Raises:
-        RunError: there is no variant of that name.
+        RunError: there is no variant of that name, or it cannot be run in this way.
     """
     if name not in VARIANTS:
         raise RunError(f"There is no way {name!r} to run this again: choose one of {', '.join(VARIANTS)}.")
-    if name in CORRECTED and run.corrected is None:
-        raise RunError("No row of this run is edited or deleted any more: review its samples first.")
-    if name in SUBSETS and run.subset is None:
-        raise RunError("No rows are chosen for this run: choose them under Core set on the Samples page.")
-    if name in SUBSETS and not can_begin_on_part(run.config):
-        raise RunError(
-            "This run cannot be run again on a part of its rows: it went on from another run (data.replay), or its row flags "
-            "say which rows are never frozen."
-        )
+    if reason := _refusal_reason(run, name):
+        raise RunError(reason)
     copy = RunConfig.from_dict(run.config.to_dict())
     VARIANTS[name].change(copy, run)
     copy.training.resume_from_checkpoint = None  # a variant starts from the beginning

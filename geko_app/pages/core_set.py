@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geko_app.form.rerun_options import CORE_SET, SUBSETS, Subset
+from geko_app.form.rerun_options import SUBSETS, Subset
 from geko_app.pages.components import ServerFunction, result_or_sentence, str_arg
 from geko_app.pages.dashboard import start_variant
 from geko_app.samples import core_set as core_sets
 from geko_app.samples.store import Samples, SampleStore
-from geko_app.views.core_set import checks, overview
+from geko_app.views.core_set import file_name, overview
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
 
@@ -22,21 +22,24 @@ def core_set_endpoints(supervisor: Supervisor, store: SampleStore) -> list[Serve
 
     def core_set(query: Any) -> Result:
         """The core set at the size that was chosen, and what runs on it have shown."""
-        return result_or_sentence(lambda: overview(store.samples(str_arg(query, "run")), _share(query)))
+        return result_or_sentence(lambda: _overview(store.samples(str_arg(query, "run")), query))
 
     def train_on_set(query: Any) -> Result:
         """Start a run on the core set or on a random set of its size, or queue it."""
         run, name = str_arg(query, "run"), str_arg(query, "name")
         if name not in SUBSETS:
             return {"error": f"There is no set {name!r} to train on: choose one of {', '.join(SUBSETS)}."}
-        return start_variant(supervisor, run, name, lambda: _written(store.samples(run), query, name))
+        return start_variant(supervisor, run, name, lambda: _chosen(store.samples(run), query, name))
 
     return [core_set, train_on_set]
 
 
-def _written(samples: Samples, query: Any, kind: str) -> Subset:
-    chosen = core_sets.core_set(samples, _share(query))
-    return core_sets.write_subset(samples, core_sets.rows_of_set(samples, chosen, kind), kind)
+def _overview(samples: Samples, query: Any) -> Result:
+    return overview(samples, core_sets.core_set(samples, _share(query)))
+
+
+def _chosen(samples: Samples, query: Any, kind: str) -> Subset:
+    return core_sets.choose_subset(samples, kind, _share(query))
 
 
 def export_core_set(samples: Samples, query: Any, folder: Path) -> tuple[Path, int]:
@@ -49,9 +52,7 @@ def export_core_set(samples: Samples, query: Any, folder: Path) -> tuple[Path, i
         RunError: no core set can be chosen. OSError: the file cannot be written.
     """
     chosen = core_sets.core_set(samples, _share(query))
-    file = core_sets.subset_file(samples, core_sets.rows_of_set(samples, chosen, CORE_SET), CORE_SET)
-    checked = "" if checks(samples.folder, file) else "-not-checked-by-a-run"
-    path = folder / f"{samples.folder.id}-core-set-{file.kept}{checked}.jsonl"
+    path = folder / file_name(samples, chosen)
     return path, core_sets.write_core_set(samples, chosen, path)[1]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from geko_app.form.rerun_options import EndedRun, Subset, changed
+from geko_app.form.rerun_options import Subset
 from geko_app.pages.components import ServerFunction, int_arg, result_or_error, str_arg
 from geko_app.runs.summary import FactsReader, RunFacts
-from geko_app.samples.correction_log import corrected_rows
+from geko_app.samples.reruns import run_again
 from geko_app.telemetry import Telemetry
 from geko_app.views import charts
 from geko_app.views.dashboard import NOTHING, Cursor, payload, queue_line, run_label, with_gpus
@@ -75,8 +75,7 @@ def start_variant(
     def start() -> str:
         folder = supervisor.store.folder(run_id)
         part = subset() if subset is not None else None
-        ended = EndedRun(folder.config(), corrected=corrected_rows(folder), subset=part)
-        return supervisor.start(changed(ended, name))
+        return supervisor.start(run_again(folder, name, part))
 
     return result_or_error(start)
 

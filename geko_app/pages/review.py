@@ -9,9 +9,10 @@ from geko_app.pages.components import ServerFunction, int_arg, result_or_error, 
 from geko_app.pages.dashboard import start_variant
 from geko_app.pages.sample_query import query_of
 from geko_app.samples.correction_log import corrected_rows
-from geko_app.samples.corrections import can_edit, changes, decide, editable
+from geko_app.samples.corrections import can_edit, changes, decide
 from geko_app.samples.exclusions import flagged_rows
 from geko_app.samples.store import Samples, SampleStore
+from geko_app.samples.suggested_answers import accept
 from geko_app.views import corrections as correction_views
 from geko_app.views import review as review_views
 from geko_app.views.corrections import decided_of
@@ -95,8 +96,7 @@ def _card(samples: Samples, index: int) -> Result:
 
 
 def _changes(samples: Samples, page: int) -> Result:
-    ids = {row: index for index, row in reversed(list(enumerate(samples.facts["row"].tolist())))}
-    return correction_views.changes_page(changes(samples), page, ids)
+    return correction_views.changes_page(changes(samples), page, samples.first_of_row)
 
 
 def _bulk(samples: Samples, query: Any) -> review_views.Bulk:
@@ -140,15 +140,10 @@ def _decide_all(samples: Samples, query: Any) -> Result:
     if bulk.key != str_arg(query, "key"):
         raise RunError(CHANGED_MEANWHILE)
     action = str_arg(query, "action")
-    if action != review_views.ACCEPT:
+    if action == review_views.ACCEPT:
+        accept(samples, bulk.ids)
+    else:
         decide(samples, bulk.ids, action)
-        return {"ids": bulk.ids}
-    by_answer: dict[str, list[int]] = {}
-    for index in bulk.ids:
-        new = review_views.spaced(review_views.suggested(samples, index), editable(samples, index)[1])
-        by_answer.setdefault(new, []).append(index)
-    for answer, ids in by_answer.items():
-        decide(samples, ids, REPLACE, answer=answer, origin="suggested")
     return {"ids": bulk.ids}
 
 

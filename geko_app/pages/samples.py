@@ -18,6 +18,7 @@ from geko_app.samples import corrections
 from geko_app.samples.correction_log import file_version, own_decisions
 from geko_app.samples.exclusions import (
     as_settings,
+    dataset_name,
     export_sentence,
     flagged_rows,
     flags_version,
@@ -37,7 +38,6 @@ from geko_app.workers.inference_jobs import InferenceJobs, InferenceRequest, mod
 from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import GekoError, RunError
-from geko_engine.runs.issue_check import issues_path
 
 RUNS_LISTED = 50
 MAX_FLAGGED = 1000  # ids that one call may flag
@@ -131,13 +131,11 @@ def _version(store: SampleStore, run: str) -> str:
 
 
 def _check_state(store: SampleStore, checks: IssueChecks, run: str) -> str:
-    """How far the check of a run's texts is, which the first look at them starts; "" when there is nothing to do."""
+    """How far the check of a run's texts is; "" when there is nothing to do."""
     try:
-        folder = store.folder(run)
+        return checks.look(store.folder(run))
     except GekoError:
         return ""
-    is_ready = folder.rows_path.exists() and folder.texts_path.exists()
-    return checks.start(folder) if is_ready and not issues_path(folder).exists() else ""
 
 
 def _overview(samples: Samples, check_state: str) -> Result:
@@ -187,7 +185,7 @@ def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:
             if str_arg(query, "kind") == "core_set":
                 path, cut = export_core_set(samples, query, Path(folder.name))
             else:
-                path = Path(folder.name) / f"{samples.folder.id}-cleaned.jsonl"
+                path = Path(folder.name) / dataset_name(samples.folder)
                 _, cut = write_dataset(samples, path)
             if cut:
                 gr.Warning(

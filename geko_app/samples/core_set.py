@@ -78,7 +78,7 @@ def core_set(samples: Samples, share: float | None) -> CoreSet:
     out = np.isin(rows, list(flagged_rows(samples.folder) | deleted))
     out |= samples.issues.mask(LIKELY) | (samples.suspects & ~samples.kept)
     out |= np.isin(rows, rows[out])  # a row can be several samples, which are trained on or left out together
-    first = {row: index for index, row in reversed(list(enumerate(rows.tolist())))}
+    first = samples.first_of_row
     originals = samples.facts["equal_to"].tolist()
     return choose_core_set(
         LearningRecord.of(samples.states, samples.history),
@@ -122,6 +122,18 @@ def write_subset(samples: Samples, kept: set[int], kind: str) -> Subset:
     except OSError as error:
         raise RunError(f"The set cannot be saved ({error.strerror}): free some space on the disk.") from error
     return file.as_subset
+
+
+def choose_subset(samples: Samples, kind: str, share: float | None) -> Subset:
+    """Choose the core set of a run, or the random set of its size, and write the file that a run on it begins with.
+
+    Args:
+        samples: of the run. kind: one of SUBSETS. share: as for `core_set`.
+
+    Raises:
+        RunError, DataError: as for `core_set` and `write_subset`.
+    """
+    return write_subset(samples, rows_of_set(samples, core_set(samples, share), kind), kind)
 
 
 def write_core_set(samples: Samples, chosen: CoreSet, path: Path) -> tuple[int, int]:

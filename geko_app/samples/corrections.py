@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -37,19 +37,19 @@ def decide(
     prompt: str | None = None,
     answer: str | None = None,
     origin: str = "",
-) -> None:
-    """Add decisions to the log of a run.
+) -> int:
+    """Add decisions to the log of a run; returns how many rows are decided: a decision holds for a whole row.
 
     Args:
-        samples: of the run. ids: those that are decided alike.
+        samples: of the run. ids: those that are decided alike; of a row one is enough.
         action: KEEP, REPLACE, DELETE or UNDO.
         prompt, answer: the new texts of REPLACE; None for what stays.
         origin: where they come from.
 
     Raises:
-        RunError: a text cannot be used, a sample cannot be edited, or the disk refuses.
+        RunError: a text cannot be used (its field is prompt or answer), a sample cannot be edited, or the disk refuses.
     """
-    chosen, layout = list(ids), samples.texts.layout
+    chosen, layout = one_of_each_row(samples, ids), samples.texts.layout
     kept, counts = samples.texts.many(chosen), Counter(samples.facts["row"].tolist())
     rows = samples.facts["row"][chosen].tolist()
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -61,17 +61,16 @@ def decide(
             made.append(Correction(row, digest, action, *texts, origin, now))
         else:
             made.append(Correction(row, digest, action, at=now))
-    with LOCK:
-        log, started = log_of(samples.folder), current(started_with(samples.folder))
-        added = [
-            _upon(correction, started.get(correction.row), texts_of(values, layout))
-            for correction, values in zip(made, kept, strict=True)
-        ]
-        path = samples.folder.corrections_path
-        try:
-            append(path, added if path.exists() else [*log, *added])
-        except OSError as error:
-            raise RunError(f"The decision cannot be saved ({error.strerror}): free some space on the disk.") from error
+    _save(samples.folder, made, [texts_of(values, layout) for values in kept])
+    return len(made)
+
+
+def one_of_each_row(samples: Samples, ids: Iterable[int]) -> list[int]:
+    """The first sample of each row among some, in their order."""
+    rows, found = samples.facts["row"], dict[int, int]()
+    for index in ids:
+        found.setdefault(int(rows[index]), index)
+    return list(found.values())
 
 
 def can_edit(samples: Samples, index: int) -> str:
@@ -99,12 +98,11 @@ def texts_of(values: dict[str, Any], layout: str) -> tuple[str, str]:
 
 def changes(samples: Samples) -> list[dict[str, Any]]:
     """The decisions on this run's samples, in the order of the source: row, action, origin, at, before and after."""
-    ids = {row: index for index, row in reversed(list(enumerate(samples.facts["row"].tolist())))}
-    found = []
-    for row, made in sorted(own_decisions(samples.folder).items()):
-        if row not in ids:
-            continue
-        prompt, answer = editable(samples, ids[row])
+    ids = samples.first_of_row
+    decided = [(row, made) for row, made in sorted(own_decisions(samples.folder).items()) if row in ids]
+    kept, found = samples.texts.many([ids[row] for row, _ in decided]), []
+    for (row, made), values in zip(decided, kept, strict=True):
+        prompt, answer = texts_of(values, samples.texts.layout)
         after = {
             "prompt": prompt if made.prompt is None else made.prompt,
             "answer": answer if made.answer is None else made.answer,
@@ -120,6 +118,18 @@ def as_settings(folder: RunFolder) -> dict[str, str]:
     """The form fields, by key, with which another run uses the corrections; none where there are none."""
     paths = (folder.corrections_path, folder.used_corrections_path)
     return next(({"data.corrections": str(path.absolute())} for path in paths if path.exists()), {})
+
+
+def _save(folder: RunFolder, made: Sequence[Correction], texts: Sequence[tuple[str, str]]) -> None:
+    """Add decisions to the log; `texts` are prompt and answer of each row in the run."""
+    with LOCK:
+        log, started = log_of(folder), current(started_with(folder))
+        added = [_upon(one, started.get(one.row), before) for one, before in zip(made, texts, strict=True)]
+        path = folder.corrections_path
+        try:
+            append(path, added if path.exists() else [*log, *added])
+        except OSError as error:
+            raise RunError(f"The decision cannot be saved ({error.strerror}): free some space on the disk.") from error
 
 
 def _upon(made: Correction, before: Correction | None, texts: tuple[str, str]) -> Correction:
@@ -160,14 +170,14 @@ def _checked(
     before = texts_of(values, layout)
     prompt, answer = None if prompt == before[0] else prompt, None if answer == before[1] else answer
     if prompt is None and answer is None:
-        raise RunError(UNCHANGED)
+        raise RunError(UNCHANGED, "answer")
     if prompt is not None and layout != "pair" and not before[0]:
-        raise RunError(NO_QUESTION)
-    for text, empty in ((prompt, NO_PROMPT), (answer, NO_ANSWER)):
+        raise RunError(NO_QUESTION, "prompt")
+    for field, text, empty in (("prompt", prompt, NO_PROMPT), ("answer", answer, NO_ANSWER)):
         if text is not None and not text.strip():
-            raise RunError(empty)
+            raise RunError(empty, field)
         if text is not None and text.encode("utf-8", "replace").decode() != text:
-            raise RunError(HALF)
+            raise RunError(HALF, field)
     return prompt, answer
 
 

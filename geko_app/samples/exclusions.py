@@ -88,6 +88,11 @@ def export_sentence(samples: Samples, flagged: int, contents: str = "") -> str:
     )
 
 
+def dataset_name(folder: RunFolder) -> str:
+    """The name of the file that `write_dataset` is to write all rows of a run to."""
+    return f"{folder.id}-cleaned.jsonl"
+
+
 def write_dataset(samples: Samples, path: Path, only: Collection[int] | None = None) -> tuple[int, int]:
     """Write the samples that are neither flagged nor deleted to `path`, as JSONL; edited ones as they were edited.
 

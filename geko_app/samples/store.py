@@ -177,6 +177,11 @@ class Samples:
         return self.states.suspects()
 
     @cached_property
+    def first_of_row(self) -> dict[int, int]:
+        """Number of each row -> id of its first sample."""
+        return {row: index for index, row in reversed(list(enumerate(self.facts["row"].tolist())))}
+
+    @cached_property
     def slices(self) -> dict[str, tuple[list[str], NDArray[Any]]]:
         """Name of each slicing -> (its values, place of each sample's value among them, [count]); {} in older runs."""
         try:

@@ -10,7 +10,6 @@ from geko_app.formatting import format_loss
 from geko_app.runs.saved_config import saved_config
 from geko_app.samples.core_set import (
     SubsetFile,
-    core_set,
     read_subset,
     rows_of_set,
     runs_on,
@@ -22,6 +21,7 @@ from geko_app.views.paired import CAUTION
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import Difference, PairedDifference, compare, load
 from geko_engine.runs.folder import RunFolder
+from geko_engine.selection.core_set import CoreSet
 from geko_engine.storage.user_paths import expand
 
 NAMES = {CORE_SET: "core set", RANDOM_SET: "random set"}
@@ -123,16 +123,8 @@ def _judged(loss: Difference) -> str:
     return "better" if loss.value < 0 else "worse"
 
 
-def overview(samples: Samples, share: float | None) -> dict[str, Any]:
-    """The core set of a run for its card: its size, what is known of it, and the runs that would check it.
-
-    Args:
-        samples: of the run. share: of its rows, in (0, 1]; None for those that carried the training.
-
-    Raises:
-        RunError: no core set can be chosen; the message says why.
-    """
-    chosen = core_set(samples, share)
+def overview(samples: Samples, chosen: CoreSet) -> dict[str, Any]:
+    """A core set of a run for its card: its size, what is known of it, and the runs that would check it."""
     files = {kind: subset_file(samples, rows_of_set(samples, chosen, kind), kind) for kind in SUBSETS}
     checked = checks(samples.folder, files[CORE_SET])
     end = status.end if (status := samples.folder.status()) is not None else ""
@@ -146,6 +138,13 @@ def overview(samples: Samples, share: float | None) -> dict[str, Any]:
         "percent": round(100 * files[CORE_SET].share, 1),
         "runs": runs,
     }
+
+
+def file_name(samples: Samples, chosen: CoreSet) -> str:
+    """The name of the file that a core set is exported to: it says where no run has checked it."""
+    file = subset_file(samples, rows_of_set(samples, chosen, CORE_SET), CORE_SET)
+    checked = "" if checks(samples.folder, file) else "-not-checked-by-a-run"
+    return f"{samples.folder.id}-core-set-{file.kept}{checked}.jsonl"
 
 
 def checks(folder: RunFolder, file: SubsetFile) -> Sequence[str]:

@@ -22,6 +22,7 @@ FROM = {
     "suggested": "suggested by the label check",
     "similar": "answer of a similar row",
     "model": "the model's own answer",
+    "program": "by a program",
 }
 WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 Piece = tuple[str, bool]

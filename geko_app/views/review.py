@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geko_app.samples.corrections import can_edit, editable
+from geko_app.samples.corrections import can_edit, editable, one_of_each_row
 from geko_app.samples.store import Samples
+from geko_app.samples.suggested_answers import new_answer, spaced, suggested
 from geko_app.views.corrections import MARKS, mark_of
 from geko_app.views.sample_filters import Query, matching, ordered
 from geko_app.views.samples import issues_of
@@ -62,7 +63,7 @@ def card(samples: Samples, index: int, decided: Decided) -> dict[str, Any]:
     """One sample to decide: its texts, its issues, and the answers that it could get instead."""
     fixed, made = can_edit(samples, index), decided.get(index)
     prompt, answer = shown_texts(samples, index) if fixed else editable(samples, index)
-    likely = suggested(samples, index)
+    new = new_answer(samples, index)
     return {
         "id": index,
         "row": int(samples.facts["row"][index]),
@@ -73,7 +74,7 @@ def card(samples: Samples, index: int, decided: Decided) -> dict[str, Any]:
         "decision": mark_of(decided, index),
         "asks": bool(prompt.strip()) and not fixed,
         "replaced": _replaced(made, prompt, answer) if made is not None and made.action == REPLACE else None,
-        "suggested": None if fixed or likely in ("", answer.strip()) else {"answer": spaced(likely, answer)},
+        "suggested": {"answer": new} if new else None,
         "similar": None if fixed else similar(samples, index, answer, decided),
     }
 
@@ -89,18 +90,6 @@ def _replaced(made: Correction, prompt: str, answer: str) -> dict[str, str]:
 def shown_texts(samples: Samples, index: int) -> tuple[str, str]:
     """Prompt and answer of a sample that cannot be edited."""
     return prompt_and_answer(samples.texts.one(index), samples.texts.layout)
-
-
-def spaced(text: str, like: str) -> str:
-    """The text with the spaces and line breaks around it that `like` has: they are part of what a run learns."""
-    begin, end = len(like) - len(like.lstrip()), len(like.rstrip())
-    return f"{like[:begin]}{text.strip()}{like[end:] if end > begin else ''}"
-
-
-def suggested(samples: Samples, index: int) -> str:
-    """The answer that the label check expects, as whole as the run's answers are; "" without one."""
-    label = next((issue.note for issue in samples.issues.of(index) if issue.kind in (LIKELY, LOOK)), "")
-    return samples.texts.labels.get(label, "") if label else ""
 
 
 @dataclass(frozen=True)
@@ -163,15 +152,10 @@ def bulk(samples: Samples, ids: list[int], action: str) -> Bulk:
         ids: of those samples.
     """
     if action == ACCEPT:
-        ids = [index for index in ids if suggested(samples, index) and not can_edit(samples, index)]
+        ids = [index for index in ids if new_answer(samples, index)]
     key = blake2b(np.array(ids, np.int64).tobytes(), key=action.encode(), digest_size=8).hexdigest()
-    one_of_each = _one_of_each_row(samples, ids)
+    one_of_each = one_of_each_row(samples, ids)
     return Bulk(one_of_each, key, f"{_would(len(one_of_each), action)} {_expected(samples, ids, action)}".strip())
-
-
-def _one_of_each_row(samples: Samples, ids: list[int]) -> list[int]:
-    _, first = np.unique(samples.facts["row"][ids], return_index=True)
-    return [ids[place] for place in sorted(first.tolist())]
 
 
 def _would(count: int, action: str) -> str:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 
 from geko_engine.runs.folder import RunFolder
+from geko_engine.runs.issue_check import issues_path
 
 CHECK_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.issue_check_worker")  # -P: as in supervisor.py
 RUNNING, WAITING, FAILED = "running", "waiting", "failed"
@@ -31,6 +32,11 @@ class IssueChecks:
         self._run = ""
         self._tried: set[str] = set()  # once is enough: what fails, fails again
         self._lock = threading.Lock()
+
+    def look(self, folder: RunFolder) -> str:
+        """How far the check of a run's texts is, which the first look at them starts: as `start`, "" when nothing is to do."""
+        is_ready = folder.rows_path.exists() and folder.texts_path.exists()
+        return self.start(folder) if is_ready and not issues_path(folder).exists() else ""
 
     def start(self, folder: RunFolder) -> str:
         """Start the check of a run whose texts are there, unless it was tried before or another one is running.

@@ -19,7 +19,7 @@ from geko_engine.storage.user_paths import FILE, expand, kind_of, path_problem, 
 FIELD = "data.corrections"
 KEEP, REPLACE, DELETE, UNDO = "keep", "replace", "delete", "undo"
 ACTIONS = (KEEP, REPLACE, DELETE, UNDO)
-ORIGINS = ("edited", "suggested", "similar", "model")  # where a new text comes from
+ORIGINS = ("edited", "suggested", "similar", "model", "program")  # where a new text comes from
 
 
 MOST_BYTES = 1_000_000_000

@@ -100,3 +100,23 @@ def test_flagged_rows_are_left_out_with_the_deleted_ones() -> None:
     for name in rerun_options.CORRECTED:
         data = changed(RunConfig(), name, flags).data
         assert (data.row_flags, data.flag_action) == ("/runs/a/row_flags.json", "exclude")
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "said"),
+    [
+        ("corrected", {"edited": 0}, "only deleted"),
+        ("corrected", {"model": ""}, "no model to go on from"),
+        ("corrected_anew", {}, "went on from another run"),
+    ],
+)
+def test_what_is_not_offered_is_refused_with_the_way_out(name: str, lacking: dict[str, Any], said: str) -> None:
+    config = RunConfig.from_dict({"data": {"train": "x.jsonl", "replay": "/runs/first"}})
+    with pytest.raises(RunError, match=f"{said}.*retrain"):
+        changed(config, name, dataclasses.replace(CORRECTED, **lacking))
+
+
+def test_a_part_of_the_rows_needs_a_complete_run() -> None:
+    subset = rerun_options.Subset("/runs/a/core_set-1-00.json", 0.25)
+    with pytest.raises(RunError, match="not complete yet"):
+        rerun_options.changed(EndedRun(RunConfig(), "stopped", subset=subset), "core_set")

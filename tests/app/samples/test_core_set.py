@@ -123,7 +123,7 @@ def started(store: RunStore, run: RunFolder, kind: str, change: Callable[[RunCon
     """A complete run on a set of `run`, as the page starts it."""
     samples = samples_of(store, run)
     subset = write_subset(samples, rows_of_set(samples, core_set(samples, None), kind), kind)
-    config = changed(EndedRun(run.config(), subset=subset), kind)
+    config = changed(EndedRun(run.config(), "complete", subset=subset), kind)
     if change:
         change(config)
     later = store.create(config)
@@ -203,7 +203,7 @@ def test_runs_on_a_set_are_offered_where_they_begin_at_the_same_base_model(
     assert ({CORE_SET, RANDOM_SET} <= names) is is_offered
     assert not {CORE_SET, RANDOM_SET} & {v["name"] for v in offered(EndedRun(config, "stopped", subset=subset))}
     if is_offered:
-        assert changed(EndedRun(config, subset=subset), CORE_SET).training.max_steps == 19
+        assert changed(EndedRun(config, "complete", subset=subset), CORE_SET).training.max_steps == 19
     else:
         with pytest.raises(RunError, match="cannot be run again on a part of its rows"):
             changed(EndedRun(config, subset=subset), CORE_SET)
