@@ -62,12 +62,18 @@ def _arguments(call: dict[str, Any]) -> str:
 def _answers(call: dict[str, Any]) -> str:
     """What is answered, in one line: each status with its type."""
     found = [
-        f"<code>{escape(status)}</code> {_type(answer.get('content', {}).get('application/json', {}).get('schema', {}))}"
+        f"<code>{escape(status)}</code> {_content(answer.get('content', {}))}"
         for status, answer in call["responses"].items()
         if status.startswith("2")
     ]
     errors = ", ".join(f"<code>{escape(status)}</code>" for status in call["responses"] if not status.startswith("2"))
     return f"<p>Answers {', '.join(found)}; errors {errors} are an <a href='#ErrorAnswer'>ErrorAnswer</a>.</p>"
+
+
+def _content(content: dict[str, Any]) -> str:
+    """The type of an answer in JSON; of any other answer what kind of file it is."""
+    kinds = [kind for kind in content if kind != "application/json"]
+    return escape(", ".join(kinds)) if kinds else _type(content.get("application/json", {}).get("schema", {}))
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:

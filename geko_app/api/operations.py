@@ -17,11 +17,16 @@ from geko_app.samples.exclusions import flagged_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.services import Services
 from geko_app.views import samples as sample_views
+from geko_app.views.corrections import decided_of, mark_of
+from geko_app.views.review import card as card_of
 from geko_app.views.sample_filters import FILTERS, SORTS, Query, matching, ordered
+from geko_app.views.sample_issues import check_sentence
 from geko_app.workers.export_jobs import ExportOptions
+from geko_app.workers.issue_checks import RUNNING
 from geko_engine.config.declaration import raise_problems, shown
 from geko_engine.config.renames import ignore
-from geko_engine.config.run_config import RunConfig
+from geko_engine.config.run_config import RunConfig, apply_overrides
+from geko_engine.data.corrections import Correction
 from geko_engine.exceptions import ConfigError, GekoError, RunError
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.buckets import Bucket
@@ -79,7 +84,21 @@ class RunOperations:
         Raises:
             GekoError: with the dotted name of every setting that is wrong.
         """
-        made = RunConfig.from_dict(self._complete(config, demo=demo), on_renamed=ignore)
+        begun: dict[str, Any] = RunConfig.demo().to_dict() if demo else {}
+        return self.begin(begun, config, hub_token)
+
+    def begin(self, values: Mapping[str, Any], changes: Mapping[str, Any], hub_token: str = "") -> dict[str, Any]:
+        """Start a run with settings of which some are changed, or queue it; returns its state.
+
+        Args:
+            values: the settings, by section. changes: those that replace them, by section.
+            hub_token: as for `start`.
+
+        Raises:
+            GekoError: with the dotted name of every setting that is wrong.
+        """
+        here = {**values, "output_dir": str(self._supervisor.store.root)}
+        made = RunConfig.from_dict(_changed(here, changes), on_renamed=ignore)
         raise_problems(self._services.checks(made))
         return self.state(self._supervisor.start(made, hub_token))
 
@@ -103,7 +122,7 @@ class RunOperations:
         Raises:
             NotFound: there is no such run.
         """
-        folder = self._folder(run_id)
+        folder = self.folder(run_id)
         self._supervisor.attach_or_close(run_id)
         facts = self._reader.facts(folder)
         waits = facts.phase == QUEUED
@@ -127,7 +146,7 @@ class RunOperations:
             NotFound: there is no such run.
             GekoError: its configuration cannot be read.
         """
-        return hide_webhook(self._folder(run_id).config().to_dict())
+        return hide_webhook(self.folder(run_id).config().to_dict())
 
     def stop(self, run_id: str) -> dict[str, Any]:
         """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; returns its state.
@@ -137,7 +156,7 @@ class RunOperations:
         Raises:
             NotFound: there is no such run.
         """
-        self._folder(run_id)
+        self.folder(run_id)
         self._supervisor.attach_or_close(run_id)  # a run of the command line can be stopped, too
         self._supervisor.stop(run_id)
         return self.state(run_id)
@@ -149,7 +168,7 @@ class RunOperations:
             NotFound: there is no such run.
             RunError: it is active or complete.
         """
-        self._folder(run_id)
+        self.folder(run_id)
         self._supervisor.resume(run_id)
         return self.state(run_id)
 
@@ -177,22 +196,24 @@ class RunOperations:
             offset: how many to leave out.
 
         Returns:
-            total: how many match. samples: those of this page.
+            total: how many match. samples: those of this page. check_state, check: how far the check of the texts is, and
+            what is known of it.
 
         Raises:
             NotFound: there is no such run.
             GekoError: there are no samples yet, or no such filter or column.
         """
-        _check_choice("filter", filter, FILTERS)
-        _check_choice("sort", sort, SORTS)
-        samples = self._samples_of(run_id)
-        flagged = flagged_rows(samples.folder)
+        check_choice("filter", filter, FILTERS)
+        check_choice("sort", sort, SORTS)
+        samples = self.samples_of(run_id)
+        flagged, decided = flagged_rows(samples.folder), decided_of(samples)
         query = Query(filter=filter, text=search.strip(), sort=sort, down=descending)
         ids = ordered(samples, matching(samples, query, flagged), query)
         chosen = ids[max(0, offset) :][: min(max(1, limit), MOST_SAMPLES)]
         texts = ["\n".join(part for part in pair if part) for pair in samples.texts.pairs(chosen)]
         pairs = zip(chosen.tolist(), texts, strict=True)
-        return {"total": len(ids), "samples": [_sample(samples, index, text, flagged) for index, text in pairs]}
+        found = [_sample(samples, index, text, flagged, decided) for index, text in pairs]
+        return {"total": len(ids), **self._check_of(samples), "samples": found}
 
     def sample(self, run_id: str, sample_id: int) -> dict[str, Any]:
         """One training sample: its text, its state after each epoch, and why it is in its bucket.
@@ -200,14 +221,17 @@ class RunOperations:
         Raises:
             NotFound: there is no such run or sample.
         """
-        samples = self._samples_of(run_id)
-        if not 0 <= sample_id < samples.count:
-            raise NotFound(f"The run {run_id} has no sample {sample_id}: it has {samples.count:,}, counted from 0.")
-        flagged = flagged_rows(samples.folder)
+        samples = self.samples_of(run_id)
+        check_sample(samples, sample_id)
+        flagged, decided = flagged_rows(samples.folder), decided_of(samples)
         opened = sample_views.opened(samples, sample_id, flagged)
+        card = card_of(samples, sample_id, decided)
         text = "".join(piece for piece, _ in opened["pieces"])
         return {
-            **_sample(samples, sample_id, text, flagged),
+            **_sample(samples, sample_id, text, flagged, decided),
+            **{name: card[name] for name in ("prompt", "answer")},
+            "cannot_edit": card["fixed"],
+            **{f"{name}_answer": (card[name] or {}).get("answer", "") for name in ("suggested", "similar")},
             "learned": [piece for piece, learned in opened["pieces"] if learned],
             "why": opened["why"],
             "history": opened["path"],
@@ -226,7 +250,7 @@ class RunOperations:
             NotFound: there is no such run.
             RunError: there is no such kind of export, or another export is running.
         """
-        self._folder(run_id)
+        self.folder(run_id)
         self._services.exports.start(run_id, to, options or ExportOptions())
         return self.export_state(run_id)
 
@@ -236,23 +260,15 @@ class RunOperations:
         Raises:
             NotFound: there is no such run, or this page has not exported it.
         """
-        self._folder(run_id)
+        self.folder(run_id)
         job = self._services.exports.job(run_id)
         if job is None:
             raise NotFound(f"The run {run_id} has not been exported since this page was started.")
         return asdict(job)
 
     # ------------------------------------------------------------ helpers
-    def _complete(self, config: Mapping[str, Any], *, demo: bool) -> dict[str, Any]:
-        """The settings to build a configuration from; invalid parts stay in, for the checks to name them."""
-        values: dict[str, Any] = RunConfig.demo().to_dict() if demo else {}
-        values["output_dir"] = str(self._supervisor.store.root)
-        for name, section in config.items():
-            both = isinstance(section, Mapping) and isinstance(values.get(name), dict)
-            values[name] = {**values[name], **section} if both else section
-        return values
-
-    def _folder(self, run_id: str) -> RunFolder:
+    def folder(self, run_id: str) -> RunFolder:
+        """The folder of a run. Raises NotFound."""
         try:
             return self._supervisor.store.folder(run_id)
         except RunError as error:
@@ -264,18 +280,53 @@ class RunOperations:
         except GekoError:
             return None  # just deleted
 
-    def _samples_of(self, run_id: str) -> Samples:
-        self._folder(run_id)
+    def _check_of(self, samples: Samples) -> dict[str, str]:
+        """How far the check of a run's texts is."""
+        state = self._services.issue_checks.look(samples.folder) or RUNNING  # just done, after the samples were read
+        return {
+            "check_state": state if samples.checked is None else "done",
+            "check": check_sentence(samples, state),
+        }
+
+    def samples_of(self, run_id: str) -> Samples:
+        """The samples of a run as its files are now, whose texts are checked from the first look on.
+
+        Raises:
+            NotFound: there is no such run. GekoError: there are no samples yet.
+        """
+        self._services.issue_checks.look(self.folder(run_id))
         return self._samples.samples(run_id)
 
 
-def _check_choice(field: str, value: str, choices: Any) -> None:
+def check_sample(samples: Samples, index: int) -> None:
+    """Raise NotFound if there is no sample `index`."""
+    if not 0 <= index < samples.count:
+        raise NotFound(f"The run {samples.folder.id} has no sample {index}: it has {samples.count:,}, counted from 0.")
+
+
+def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some of them changed; invalid parts stay in, for the checks to name them."""
+    result = dict(values)
+    for name, section in changes.items():
+        before = result.get(name)
+        if isinstance(section, Mapping) and isinstance(before, Mapping) and "preset" not in section:
+            dotted = {f"{name}.{key}": value for key, value in section.items()}
+            result[name] = apply_overrides({name: before}, dotted)[name]
+        else:
+            result[name] = section  # a preset begins its section anew
+    return result
+
+
+def check_choice(field: str, value: str, choices: Any) -> None:
+    """Raise ConfigError at `field` if `value` is none of `choices`."""
     if value not in choices:
         known = ", ".join(choice for choice in choices if choice)
         raise ConfigError(f"{shown(value)} is not one of {known}.", field)
 
 
-def _sample(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[str, Any]:
+def _sample(
+    samples: Samples, index: int, text: str, flagged: set[int], decided: Mapping[int, Correction]
+) -> dict[str, Any]:
     """One sample as plain values; None for what is not known before its first visit."""
     states, row = samples.states, int(samples.facts["row"][index])
     seen = bool(samples.visited[index])
@@ -294,6 +345,7 @@ def _sample(samples: Samples, index: int, text: str, flagged: set[int]) -> dict[
         "q_value": value(samples.q),
         "times_seen": int(states.seen[index]),
         "flagged": row in flagged,
+        "decision": mark_of(decided, index),
         "suspicions": [issue["sentence"] for issue in sample_views.issues_of(samples, index)],
         "text": text,
     }

@@ -5,18 +5,19 @@ Its routes have whole paths and no mounted application of their own: a proxy may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.routing import BaseRoute, Route
 
 from geko_app.api import schemas
+from geko_app.api.corrections import CORRECTED, DATASETS, CorrectionOperations
 from geko_app.api.openapi_page import page
 from geko_app.api.operations import MOST_RUNS, MOST_SAMPLES, NotFound, RunOperations
 from geko_app.api.tokens import NO_TOKEN, ApiToken
@@ -28,9 +29,11 @@ from geko_engine.exceptions import GekoError
 PREFIX = "/api/v1"
 TITLE = "GEKO API"
 ABOUT = (
-    "Starts, watches, stops, resumes and exports the runs of a GEKO page. Every request carries the token of the page: "
-    "`Authorization: Bearer TOKEN`."
+    "Starts, watches, stops, resumes and exports the runs of a GEKO page, and corrects their samples. Every request carries the "
+    "token of the page: `Authorization: Bearer TOKEN`."
 )
+CHUNK = 1 << 16  # bytes
+Share = Annotated[float | None, Query(gt=0, le=1, description=schemas.SHARE.capitalize())]
 Problems = Sequence[tuple[str, str]]
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": schemas.ErrorAnswer, "description": "The token is missing or wrong."},
@@ -62,11 +65,17 @@ class JsonErrors(APIRoute):
         return answer
 
 
+class JsonLines(StreamingResponse):
+    """A file of JSON objects, one a line."""
+
+    media_type = "application/jsonl"
+
+
 class Endpoints:
     """One method for each route."""
 
     def __init__(self, operations: RunOperations) -> None:
-        self._do = operations
+        self._do, self._mend = operations, CorrectionOperations(operations)
 
     def start(self, request: schemas.StartRequest) -> dict[str, Any]:
         """Start a run. While another one is active, it is queued."""
@@ -114,6 +123,45 @@ class Endpoints:
         """One training sample with its text and its state after each epoch."""
         return self._do.sample(run_id, sample_id)
 
+    def decide(self, run_id: str, request: schemas.DecideRequest) -> dict[str, Any]:
+        """Decide samples: what the next run makes of their rows. Nothing in the source is changed, and an undo takes it back."""
+        return self._mend.decide(run_id, request.samples, request.action, prompt=request.prompt, answer=request.answer)
+
+    def decisions(
+        self,
+        run_id: str,
+        limit: Annotated[int, Query(ge=1, le=MOST_SAMPLES)] = 50,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> dict[str, Any]:
+        """What was decided about the rows of a run, by programs and on the page."""
+        return self._mend.decisions(run_id, limit=limit, offset=offset)
+
+    def dataset(
+        self,
+        run_id: str,
+        rows: Annotated[str, Query(description=f"One of {', '.join(DATASETS)}.")] = CORRECTED,
+        share: Share = None,
+    ) -> JsonLines:
+        """The corrected samples, or the core set, as a JSONL file to train on; flagged and deleted rows are not in it. The header
+        `GEKO-Left-Out` says how many more are missing because the run has not kept their whole text."""
+        found = self._mend.dataset(run_id, rows, share)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{found.name}"',
+            "Content-Length": str(found.size),
+            "GEKO-Left-Out": str(found.left_out),
+        }
+        return JsonLines(_chunks(found.file), headers=headers)
+
+    def core_set(self, run_id: str, share: Share = None) -> dict[str, Any]:
+        """The rows that carried the training, and what runs on them have shown."""
+        return self._mend.core_set(run_id, share)
+
+    def retrain(self, run_id: str, request: schemas.RetrainRequest) -> dict[str, Any]:
+        """Train a run again with what was decided about its samples. While another run is active, it is queued."""
+        return self._mend.retrain(
+            run_id, request.rows, share=request.share, changes=request.changes, hub_token=request.hub_token
+        )
+
     def export(self, run_id: str, request: schemas.ExportRequest) -> dict[str, Any]:
         """Begin to export the model of a run. One export at a time."""
         options = ExportOptions(request.repo, request.merged, request.private, request.hub_token)
@@ -122,6 +170,12 @@ class Endpoints:
     def export_state(self, run_id: str) -> dict[str, Any]:
         """How far the last export of a run has come."""
         return self._do.export_state(run_id)
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def routes(operations: RunOperations, token: ApiToken) -> list[BaseRoute]:
@@ -138,8 +192,25 @@ def routes(operations: RunOperations, token: ApiToken) -> list[BaseRoute]:
 
     bearer = HTTPBearer(auto_error=False, description="The token of --api-token or GEKO_API_TOKEN.")
     router = APIRouter(prefix=PREFIX, route_class=JsonErrors, dependencies=[Depends(check), Depends(bearer)])
-    end = Endpoints(operations)
-    table: tuple[tuple[str, str, Callable[..., Any], Any, int], ...] = (
+    for method, path, endpoint, model, status in _table(Endpoints(operations)):
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            response_model=None if model is JsonLines else model,
+            response_class=JsonLines if model is JsonLines else JSONResponse,
+            status_code=status,
+            responses=ERRORS,
+            operation_id=endpoint.__name__,
+            summary=endpoint.__name__.replace("_", " ").capitalize(),
+        )
+    description = get_openapi(title=TITLE, version=__version__, description=ABOUT, routes=router.routes)
+    return [*router.routes, *_documentation(description), _unknown(check)]
+
+
+def _table(end: Endpoints) -> tuple[tuple[str, str, Callable[..., Any], Any, int], ...]:
+    """(method, path, endpoint, model of its answer, status) of each call."""
+    return (
         ("POST", "/runs", end.start, schemas.RunState, 201),
         ("GET", "/runs", end.runs, schemas.RunList, 200),
         ("GET", "/runs/{run_id}", end.state, schemas.RunState, 200),
@@ -148,22 +219,14 @@ def routes(operations: RunOperations, token: ApiToken) -> list[BaseRoute]:
         ("POST", "/runs/{run_id}/resume", end.resume, schemas.RunState, 202),
         ("GET", "/runs/{run_id}/samples", end.samples, schemas.SampleList, 200),
         ("GET", "/runs/{run_id}/samples/{sample_id}", end.sample, schemas.SampleDetail, 200),
+        ("POST", "/runs/{run_id}/decisions", end.decide, schemas.Decided, 200),
+        ("GET", "/runs/{run_id}/decisions", end.decisions, schemas.DecisionList, 200),
+        ("GET", "/runs/{run_id}/dataset", end.dataset, JsonLines, 200),
+        ("GET", "/runs/{run_id}/core-set", end.core_set, schemas.CoreSet, 200),
+        ("POST", "/runs/{run_id}/retrain", end.retrain, schemas.RunState, 201),
         ("POST", "/runs/{run_id}/export", end.export, schemas.ExportState, 202),
         ("GET", "/runs/{run_id}/export", end.export_state, schemas.ExportState, 200),
     )
-    for method, path, endpoint, model, status in table:
-        router.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            response_model=model,
-            status_code=status,
-            responses=ERRORS,
-            operation_id=endpoint.__name__,
-            summary=endpoint.__name__.replace("_", " ").capitalize(),
-        )
-    description = get_openapi(title=TITLE, version=__version__, description=ABOUT, routes=router.routes)
-    return [*router.routes, *_documentation(description), _unknown(check)]
 
 
 def _documentation(description: dict[str, Any]) -> list[BaseRoute]:

@@ -32,11 +32,17 @@ CALLS = [
     ("POST", "/runs/x/resume"),
     ("GET", "/runs/x/samples"),
     ("GET", "/runs/x/samples/0"),
+    ("POST", "/runs/x/decisions"),
+    ("GET", "/runs/x/decisions"),
+    ("GET", "/runs/x/dataset"),
+    ("GET", "/runs/x/core-set"),
+    ("POST", "/runs/x/retrain"),
     ("POST", "/runs/x/export"),
     ("GET", "/runs/x/export"),
     ("GET", "/nothing"),
     ("DELETE", "/runs/x"),
 ]
+BODIES = {"decisions": {"samples": [0], "action": "keep"}, "retrain": {"rows": "changed"}, "export": {"to": "merged"}}
 SHORT: dict[str, Any] = {
     "data": {"sample_count": 64, "eval_count": 16},
     "training": {"num_epochs": 2, "num_processes": 1},
@@ -72,6 +78,7 @@ def test_the_description_lists_every_call_and_no_other(client: httpx.Client) -> 
     called = {(m, PREFIX + p.replace("/0", "/{sample_id}").replace("/x", "/{run_id}")) for m, p in CALLS[:-2]}
     assert listed == called
     page = client.get("/docs").text
+    assert "application/jsonl" in page
     assert all(path in page for path in paths) and "//" not in page.replace("http://localhost:7860", "")
 
 
@@ -152,9 +159,8 @@ def test_a_body_that_is_no_json_is_named(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [call for call in CALLS if "/x" in call[1] or call[1] == "/nothing"])
 def test_what_is_not_there_is_404(client: httpx.Client, method: str, path: str) -> None:
-    answer = client.request(
-        method, path, json={"to": "merged"} if path.endswith("export") and method == "POST" else None
-    )
+    body = BODIES.get(path.rsplit("/", 1)[1]) if method == "POST" else None
+    answer = client.request(method, path, json=body)
     assert answer.status_code == 404 and answer.json()["detail"].startswith("There is no")
 
 
