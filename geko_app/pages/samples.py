@@ -140,9 +140,11 @@ def _check_state(store: SampleStore, checks: IssueChecks, run: str) -> str:
 
 def _overview(samples: Samples, check_state: str) -> Result:
     flagged = flagged_rows(samples.folder)
-    contents = contents_sentence(found.action for found in own_decisions(samples.folder).values())
+    decided = own_decisions(samples.folder)
+    contents = contents_sentence(found.action for found in decided.values())
     return {
         **sample_views.overview(samples, flagged, check_state),
+        "changes": len(decided.keys() & samples.first_of_row.keys()),
         "record": "-".join(map(file_version, (samples.folder.samples_path, samples.folder.history_path))),
         "next_run": {**as_settings(samples.folder), **corrections.as_settings(samples.folder)},
         "export": export_sentence(samples, len(flagged), contents),

@@ -9,8 +9,8 @@ import { button, SERVER_UNREACHABLE, setText, View } from './dom.js';
 
 /** @type {Record<Action, (count: string) => string>} */
 const LABELS = {
-  keep: (count) => `Keep all ${count}`,
-  delete: (count) => `Delete all ${count}`,
+  keep: (count) => `Keep all ${count} rows`,
+  delete: (count) => `Delete all ${count} rows`,
   accept: (count) => `Accept ${count} ${count === '1' ? 'suggestion' : 'suggestions'}`,
 };
 /** @type {Record<Action, (rows: string) => string>} */
@@ -41,17 +41,16 @@ export class ReviewBulk extends View {
     };
   }
 
-  /** @param {{left: number, suggestions: number}} counts */
-  show({ left, suggestions }) {
-    this.q('.v-bulk').hidden = left < 2;
-    const shown = `${left} ${suggestions}`;
+  /** @param {{left_rows: number, suggestions: number}} counts in rows: a decision holds for a whole one */
+  show({ left_rows: rows, suggestions }) {
+    this.q('.v-bulk').hidden = rows < 2;
+    const shown = `${rows} ${suggestions}`;
     if (shown === this.shown) return;
     this.shown = shown;
-    setText(this.q('.v-bulk-title'), `All ${left.toLocaleString('en')} that are left`);
     const counts = /** @type {[Action, number][]} */ ([
       ['accept', suggestions],
-      ['keep', left],
-      ['delete', left],
+      ['keep', rows],
+      ['delete', rows],
     ]);
     this.cancel();
     this.q('.v-bulk-actions').replaceChildren(

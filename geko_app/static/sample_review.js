@@ -25,7 +25,7 @@ import { SampleEditor } from './sample_editor.js';
  * @property {Card[]} cards the next ones
  * @property {number} waiting
  * @property {number} skipped
- * @property {number} left
+ * @property {number} left_rows
  * @property {number} total
  * @property {number} reviewed
  * @property {{kept: number, edited: number, deleted: number}} decided

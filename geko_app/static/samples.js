@@ -33,6 +33,7 @@ import { drawHead, tableRow } from './samples_table.js';
  *   buckets: [string, string, string][],
  *   filters: [string, string][],
  *   counts: Record<string, number>,
+ *   changes: number,
  *   at: string,
  *   record: string,
  *   next_run: Record<string, unknown>,
@@ -356,7 +357,7 @@ class Samples extends View {
     this.hasPrompts = this.review.hasPrompts = data.layout !== 'text';
     this.export.show(data);
     this.coreSet.show(data.run);
-    setText(this.q('.m-changed'), data.counts.reviewed ? data.counts.reviewed.toLocaleString('en') : '');
+    setText(this.q('.m-changed'), data.changes ? data.changes.toLocaleString('en') : '');
     setText(this.q('.m-check'), data.check);
     this.drawChips(data.buckets, data.filters);
     this.drawCounts();

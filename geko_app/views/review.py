@@ -31,6 +31,8 @@ Decided = Mapping[int, Correction]
 def queue(samples: Samples, query: Query, flagged: set[int], decided: Decided, skipped: set[int]) -> dict[str, Any]:
     """The next samples to decide, and how far the review of this filter and search is.
 
+    Decisions, what a bulk action would decide and suggestions are counted in rows, as the log counts them; all else in samples.
+
     Args:
         query: its filter and search select the samples; its order is not used, the most severe come first.
         decided: by id.
@@ -39,16 +41,19 @@ def queue(samples: Samples, query: Query, flagged: set[int], decided: Decided, s
     reviewed = sum(index in decided for index in matching(samples, query, flagged, kept=True).tolist())
     left = undecided(samples, query, flagged, decided)
     shown = [index for index in left.tolist() if index not in skipped]
-    counts = Counter(MARKS[found.action] for found in decided.values())
+    rows = samples.facts["row"]
+    by_row = {row: decided[index] for index, row in enumerate(rows.tolist()) if index in decided}
+    counts = Counter(MARKS[found.action] for found in by_row.values())
+    is_alone = np.bincount(rows)[rows] == 1  # the only sample of its row: no other one can get a new answer
     return {
         "cards": [card(samples, index, decided) for index in shown[:NEXT]],
         "waiting": len(shown),
         "skipped": len(left) - len(shown),
-        "left": len(left),
+        "left_rows": len(np.unique(rows[left])),
         "total": len(left) + reviewed,
         "reviewed": reviewed,
         "decided": {mark: counts[mark] for mark in MARKS.values()},
-        "suggestions": sum(bool(suggested(samples, index)) for index in left.tolist()),
+        "suggestions": sum(bool(suggested(samples, index)) for index in left[is_alone[left]].tolist()),
     }
 
 

@@ -158,7 +158,7 @@ def test_a_bulk_action_is_confirmed_and_undone_in_one_step(page: Page, server: S
     show_review(page)
     page.locator(".m-chip.likely_mislabeled").click()
     is_shown(page, 1)
-    page.get_by_role("button", name="Delete all 2").press("Enter")
+    page.get_by_role("button", name="Delete all 2 rows").press("Enter")
     expect(page.locator(".v-would")).to_have_text(
         "2 rows would be deleted. Expected precision 94 %: less than one of these answers is right as it is."
     )

@@ -72,10 +72,10 @@ def rows(found: dict[str, Any]) -> list[int]:
 
 def test_the_queue_holds_what_is_undecided_the_most_severe_first(ask: Ask) -> None:
     first = ask("review")
-    assert rows(first) == [7, 1, 4] and (first["left"], first["total"], first["reviewed"]) == (5, 5, 0)
+    assert rows(first) == [7, 1, 4] and (first["left_rows"], first["total"], first["reviewed"]) == (5, 5, 0)
     after = ask("decide_sample", id=6, action="keep")
     assert after["sentence"] == "" and rows(after) == [1, 4, 6]
-    assert (after["left"], after["total"], after["reviewed"]) == (4, 5, 1)
+    assert (after["left_rows"], after["total"], after["reviewed"]) == (4, 5, 1)
     assert after["decided"] == {"kept": 1, "edited": 0, "deleted": 0}
     skipping = ask("review", skipped=[0, 3])
     assert rows(skipping) == [6, 3] and (skipping["waiting"], skipping["skipped"]) == (2, 2)
@@ -117,11 +117,11 @@ def test_a_bulk_action_says_what_it_would_do_and_is_undone_in_one_step(ask: Ask)
         found["said"]
         == "2 rows would be deleted. Expected precision 94 %: less than one of these answers is right as it is."
     )
-    assert ask("review", filter="likely_mislabeled")["left"] == 2  # nothing is done yet
+    assert ask("review", filter="likely_mislabeled")["left_rows"] == 2  # nothing is done yet
     done = ask("decide_all", filter="likely_mislabeled", action="delete", key=found["key"])
-    assert sorted(done["ids"]) == [0, 3] and ask("review", filter="likely_mislabeled")["left"] == 0
+    assert sorted(done["ids"]) == [0, 3] and ask("review", filter="likely_mislabeled")["left_rows"] == 0
     assert ask("undo", ids=done["ids"])["ids"] == done["ids"]
-    assert ask("review", filter="likely_mislabeled")["left"] == 2
+    assert ask("review", filter="likely_mislabeled")["left_rows"] == 2
 
 
 def test_rows_without_a_probability_have_no_expected_precision(ask: Ask) -> None:
@@ -166,12 +166,21 @@ def test_of_a_single_answer_its_probability_is_said(ask: Ask) -> None:
 
 def test_a_row_with_several_samples_is_one_row(ask: Ask, run: RunFolder) -> None:
     write_texts(run, [(f"question {i}", "same") for i in range(12)], row=[1, 1, 1, 1, *range(2, 10)])
-    found = ask("preview_all", action="delete")
+    found, shown = ask("preview_all", action="delete"), ask("review")
     assert found["count"] == 3 and found["said"].startswith("3 rows would be deleted. Expected precision 76 %: ")
+    assert (shown["left_rows"], shown["total"]) == (3, 5)
     done = ask("decide_all", action="delete", key=found["key"])
-    assert sorted(done["ids"]) == [0, 5, 6] and ask("review")["left"] == 0
-    assert ask("table", filter="reviewed")["total"] == 6
-    assert ask("undo", ids=done["ids"])["ids"] == done["ids"] and ask("review")["left"] == 5
+    after = ask("review")
+    assert sorted(done["ids"]) == [0, 5, 6] and after["left_rows"] == 0
+    assert after["decided"] == {"kept": 0, "edited": 0, "deleted": 3} and ask("pull")["changes"] == 3
+    assert ask("corrections")["total"] == 3 and ask("table", filter="reviewed")["total"] == 6
+    assert ask("undo", ids=done["ids"])["ids"] == done["ids"] and ask("review")["left_rows"] == 3
+
+
+def test_a_suggestion_for_one_of_several_samples_is_none_that_can_be_accepted(ask: Ask, run: RunFolder) -> None:
+    texts = [(f"question {i}", f"The color is {LABELS[i % 2]}.") for i in range(12)]
+    write_texts(run, texts, row=[1, 1, 1, 1, *range(2, 10)])
+    assert ask("review")["suggestions"] == ask("preview_all", action="accept")["count"] == 1
 
 
 def test_a_confirmation_of_other_samples_than_those_shown_does_nothing(ask: Ask) -> None:
