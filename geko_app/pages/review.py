@@ -15,7 +15,7 @@ from geko_app.samples.store import Samples, SampleStore
 from geko_app.samples.suggested_answers import accept
 from geko_app.views import corrections as correction_views
 from geko_app.views import review as review_views
-from geko_app.views.corrections import decided_of
+from geko_app.views.corrections import decided_of, newest_decisions
 from geko_app.workers.inference_jobs import InferenceJobs, InferenceRequest, models_of
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.data.corrections import DELETE, KEEP, ORIGINS, REPLACE, UNDO
@@ -24,6 +24,7 @@ from geko_engine.exceptions import RunError
 MAX_IDS = 100_000  # that one call may name
 ANSWER_OPTIONS = {"max_new_tokens": 512, "temperature": 0.0, "top_p": 1.0, "seed": 0}  # greedy: the model's own answer
 RETRAINING = ("corrected", "corrected_anew")  # variants of geko_app.form.rerun_options
+ALL_UNDONE = "There is no decision to undo any more: it was undone in another tab."
 CHANGED_MEANWHILE = "Other samples match by now, so nothing was done: look at them, and confirm again."
 Result = dict[str, Any]
 
@@ -63,7 +64,11 @@ def _deciding(store: SampleStore) -> list[ServerFunction]:
     def undo(query: Any) -> Result:
         return result_or_sentence(lambda: _undo(store.samples(str_arg(query, "run")), query))
 
-    return [decide_sample, decide_all, undo]
+    def undo_newest(query: Any) -> Result:
+        """Undo what was decided last, in whichever tab: one sample, or a bulk action as a whole."""
+        return result_or_sentence(lambda: _undo_newest(store.samples(str_arg(query, "run"))))
+
+    return [decide_sample, decide_all, undo, undo_newest]
 
 
 def _working(supervisor: Supervisor, store: SampleStore, jobs: InferenceJobs) -> list[ServerFunction]:
@@ -151,9 +156,18 @@ def _undo(samples: Samples, query: Any) -> Result:
     decided = decided_of(samples)
     ids = [index for index in _ids(query, "ids") if index in decided]
     if not ids:
-        raise RunError("There is no decision to undo any more: it was undone in another tab.")
+        raise RunError(ALL_UNDONE)
     decide(samples, ids, UNDO)
     return {"ids": ids}
+
+
+def _undo_newest(samples: Samples) -> Result:
+    newest = newest_decisions(samples)
+    if not newest:
+        raise RunError(ALL_UNDONE)
+    decide(samples, newest, UNDO)
+    made = next(iter(newest.values()))
+    return {"ids": list(newest), "row": made.row, "action": made.action, "origin": made.origin}
 
 
 def _ids(query: Any, name: str) -> list[int]:

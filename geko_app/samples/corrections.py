@@ -37,6 +37,7 @@ def decide(
     prompt: str | None = None,
     answer: str | None = None,
     origin: str = "",
+    at: str = "",
 ) -> int:
     """Add decisions to the log of a run; returns how many rows are decided: a decision holds for a whole row.
 
@@ -45,6 +46,7 @@ def decide(
         action: KEEP, REPLACE, DELETE or UNDO.
         prompt, answer: the new texts of REPLACE; None for what stays.
         origin: where they come from.
+        at: of `present_time`, for a decision that takes several calls; "" for now.
 
     Raises:
         RunError: a text cannot be used (its field is prompt or answer), a sample cannot be edited, or the disk refuses.
@@ -52,7 +54,7 @@ def decide(
     chosen, layout = one_of_each_row(samples, ids), samples.texts.layout
     kept, counts = samples.texts.many(chosen), Counter(samples.facts["row"].tolist())
     rows = samples.facts["row"][chosen].tolist()
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = at or present_time()
     made = []
     for values, row in zip(kept, rows, strict=True):
         digest = text_digest(values["text"]).hex()
@@ -63,6 +65,11 @@ def decide(
             made.append(Correction(row, digest, action, at=now))
     _save(samples.folder, made, [texts_of(values, layout) for values in kept])
     return len(made)
+
+
+def present_time() -> str:
+    """The time as the log has it: decisions that have the same are undone together."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def one_of_each_row(samples: Samples, ids: Iterable[int]) -> list[int]:

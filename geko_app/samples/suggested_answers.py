@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from geko_app.samples.corrections import can_edit, decide, editable
+from geko_app.samples.corrections import can_edit, decide, editable, present_time
 from geko_app.samples.store import Samples
 from geko_engine.data.corrections import REPLACE
 from geko_engine.quality.label_issues import LIKELY, LOOK
@@ -41,6 +41,9 @@ def accept(samples: Samples, ids: Iterable[int]) -> int:
         RunError: the disk refuses.
     """
     by_answer: dict[str, list[int]] = {}
+    at = present_time()  # one decision, which is undone as one
     for index in ids:
         by_answer.setdefault(new_answer(samples, index), []).append(index)
-    return sum(decide(samples, same, REPLACE, answer=answer, origin="suggested") for answer, same in by_answer.items())
+    return sum(
+        decide(samples, same, REPLACE, answer=answer, origin="suggested", at=at) for answer, same in by_answer.items()
+    )

@@ -1,5 +1,6 @@
 // Decisions on all samples that are left in the review: first what they would do, then, once confirmed, done in one step.
 
+import { rowsDone, rowsOf } from './decision_words.js';
 import { button, SERVER_UNREACHABLE, setText, View } from './dom.js';
 
 /**
@@ -13,18 +14,12 @@ const LABELS = {
   delete: (count) => `Delete all ${count} rows`,
   accept: (count) => `Accept ${count} ${count === '1' ? 'suggestion' : 'suggestions'}`,
 };
-/** @type {Record<Action, (rows: string) => string>} */
-const DONE = {
-  keep: (rows) => `${rows} kept as they are`,
-  delete: (rows) => `${rows} deleted`,
-  accept: (rows) => `${rows} have the suggested answer now`,
-};
 
 export class ReviewBulk extends View {
   /**
    * @param {import('./dom.js').Part} part
    * @param {() => object} query
-   * @param {(ids: number[], done: string) => void} decided
+   * @param {(done: string) => void} decided
    */
   constructor(part, query, decided) {
     super(part);
@@ -76,12 +71,13 @@ export class ReviewBulk extends View {
     } catch {
       // The sentence is there already.
     }
-    const rows = `${found.count.toLocaleString('en')} ${found.count === 1 ? 'row' : 'rows'}`;
+    const rows = rowsOf(found.count);
+    const done = action === 'accept' ? rowsDone(found.count, 'replace', 'suggested') : rowsDone(found.count, action);
     setText(this.q('.v-would'), found.sentence || found.said);
     const yes = this.button('.v-yes');
     yes.hidden = Boolean(found.sentence) || !found.count;
     setText(yes, { keep: `Keep ${rows}`, delete: `Delete ${rows}`, accept: `Change ${rows}` }[action]);
-    yes.onclick = () => this.confirm(action, found.key, DONE[action](rows));
+    yes.onclick = () => this.confirm(action, found.key, done);
     this.q('.v-confirm').hidden = false;
     this.q('.v-no').focus();
   }
@@ -94,7 +90,7 @@ export class ReviewBulk extends View {
   async confirm(action, key, done) {
     const yes = this.button('.v-yes');
     yes.disabled = true;
-    let found = { sentence: SERVER_UNREACHABLE, ids: /** @type {number[]} */ ([]) };
+    let found = { sentence: SERVER_UNREACHABLE };
     try {
       found = (await this.server.decide_all({ ...this.query(), action, key })) ?? found;
     } catch {
@@ -107,6 +103,6 @@ export class ReviewBulk extends View {
       return;
     }
     this.cancel();
-    this.decided(found.ids, done);
+    this.decided(done);
   }
 }

@@ -18,7 +18,7 @@ const KEYS = [
   ['M', 'Ask the newest model of the run. You confirm its answer.'],
   ['J  →', 'Skip: the next one, without a decision.'],
   ['←', 'Back to the last skipped one.'],
-  ['U', 'Undo the last decision of this tab.'],
+  ['U', 'Undo the newest decision.'],
 ];
 
 export class ReviewPage extends View {

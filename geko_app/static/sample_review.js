@@ -1,5 +1,6 @@
 // The review of samples, one after the other: decide with a key or a button, and the next one comes at once.
 
+import { allDone, rowDone } from './decision_words.js';
 import { isVisitor, SERVER_UNREACHABLE, setText, View } from './dom.js';
 import { isVisible } from './poll.js';
 import { ReviewBulk } from './review_bulk.js';
@@ -31,7 +32,7 @@ import { SampleEditor } from './sample_editor.js';
  * @property {{kept: number, edited: number, deleted: number}} decided
  * @property {number} suggestions
  *
- * @typedef {{ids: number[], name: string}} Step what one undo takes back
+ * @typedef {import('./decision_words.js').Decided & {sentence: string}} Undone
  *
  * @typedef {object} Host
  * @property {() => {run: string}} query run, filter and search that select the samples
@@ -39,14 +40,13 @@ import { SampleEditor } from './sample_editor.js';
  * @property {() => void} changed called after a decision
  */
 
-const DONE = { keep: 'kept as it is', delete: 'deleted', replace: 'edited' };
 const NO_PROPOSAL = {
   suggested: 'The label check suggests no other answer for this sample.',
   similar: 'No similar sample has a different answer.',
 };
 const LOOKING = ['j', 'arrowright', 'arrowleft', '?']; // keys that decide nothing
 const NOT_YOURS = 'Only the owner of this Space may decide.';
-const NO_UNDO = 'This tab has decided nothing that it could undo. Changes lists every decision.';
+const NO_UNDO = 'No row has a decision, so there is nothing to undo.';
 const TYPED_INTO = 'input, textarea, select, [contenteditable], [role="tab"]';
 
 export class SampleReview extends View {
@@ -69,8 +69,7 @@ export class SampleReview extends View {
     this.queue = null;
     /** @type {number[]} ids that were passed over, the last one last */
     this.skipped = [];
-    /** @type {Step[]} */
-    this.steps = [];
+    this.failures = 0; // decisions that could not be kept
     /** @type {Map<number, import('./sample_editor.js').Draft>} texts that were typed and not saved, by id */
     this.drafts = new Map();
     /** @type {Set<number>} ids whose decision is on its way */
@@ -86,7 +85,7 @@ export class SampleReview extends View {
     this.bulk = new ReviewBulk(
       part,
       () => this.host.query(),
-      (ids, done) => this.decidedAll(ids, done),
+      (done) => this.decidedAll(done),
     );
     /** @type {Record<string, () => unknown>} */
     this.actions = {
@@ -150,9 +149,9 @@ export class SampleReview extends View {
     this.isEntering = true;
   }
 
-  /** For another run: its decisions cannot be undone here. */
+  /** For another run. */
   forget() {
-    this.steps = [];
+    this.queue = null;
     this.say('');
     this.reset();
     this.drafts.clear();
@@ -201,6 +200,7 @@ export class SampleReview extends View {
     if (!this.editor.isOpen && !this.isChosen) this.card = fresh[0] ?? null;
     this.coming = fresh.filter(({ id }) => id !== this.card?.id);
     this.page.drawProgress(queue);
+    this.drawUndo();
     if (JSON.stringify(this.card) !== before || !this.card || focus || this.isEntering) this.draw({ focus });
   }
 
@@ -235,20 +235,15 @@ export class SampleReview extends View {
 
   /**
    * @param {'keep' | 'delete' | 'replace'} action
-   * @param {object} [more]
-   * @param {string} [done] what was done, for the line below
+   * @param {{origin?: string}} [more] new texts
    */
-  decide(action, more = {}, done = DONE[action]) {
+  decide(action, more = {}) {
     const { card } = this;
     if (!card) return;
     const { run } = this.host.query();
-    const name = `Row ${card.row.toLocaleString('en')} ${done}`;
-    /** @type {Step} */
-    const step = { ids: [card.id], name };
-    this.steps.push(step);
     this.sending.add(card.id);
     this.advance();
-    this.say(`${name}.`);
+    this.say(`${rowDone(card.row, action, more.origin)}.`);
     this.send(async () => {
       const query = { ...this.host.query(), run, skipped: this.skipped, id: card.id, action, ...more };
       /** @type {Queue} */
@@ -260,7 +255,7 @@ export class SampleReview extends View {
       }
       this.sending.delete(card.id);
       if (run !== this.host.query().run) return; // another run is shown by now
-      if (found.sentence) this.takeBack(card, step, { ...found, ...more });
+      if (found.sentence) this.takeBack(card, { ...found, ...more });
       else this.take(found);
       this.host.changed();
     });
@@ -269,11 +264,10 @@ export class SampleReview extends View {
   /**
    * A decision that could not be kept: its sample is the next one again, and its new texts wait in the editor.
    * @param {Card} card
-   * @param {Step} step
    * @param {{sentence: string} & Partial<import('./sample_editor.js').Draft>} failed
    */
-  takeBack(card, step, { sentence, answer, prompt = card.prompt }) {
-    this.steps = this.steps.filter((one) => one !== step);
+  takeBack(card, { sentence, answer, prompt = card.prompt }) {
+    this.failures += 1;
     if (answer !== undefined) this.drafts.set(card.id, { prompt, answer });
     if (this.editor.isOpen) {
       this.coming.unshift(card);
@@ -295,8 +289,8 @@ export class SampleReview extends View {
       this.say(NO_PROPOSAL[origin]);
       return;
     }
-    const whose = origin === 'suggested' ? 'the suggested answer' : 'the answer of the similar sample';
-    this.decide('replace', { answer: proposal.answer, origin }, `has ${whose} now`);
+    const { answer } = proposal;
+    this.decide('replace', /** @type {{origin: string}} */ ({ answer, origin }));
   }
 
   edit() {
@@ -326,29 +320,32 @@ export class SampleReview extends View {
     else this.open(id);
   }
 
+  /** The newest decision on the samples of the run is undone, also one from before a reload: all that was decided with it. */
   undo() {
-    const step = this.steps.pop();
-    if (!step) {
-      this.say(NO_UNDO);
-      return;
-    }
     const { run } = this.host.query();
+    const { failures } = this;
     this.send(async () => {
-      const { sentence } = await this.server.undo({ run, ids: step.ids });
-      this.host.error(sentence);
+      if (failures !== this.failures) return; // the decision that was meant has not been kept
+      if (!this.canUndo()) {
+        this.say(NO_UNDO);
+        return;
+      }
+      /** @type {Undone} */
+      const undone = await this.server.undo_newest({ run });
+      this.host.error(undone.sentence);
       this.host.changed();
-      if (!sentence) this.say(`Undone: ${step.name}.`);
-      if (!sentence && step.ids.length === 1) this.open(step.ids[0]);
+      if (!undone.sentence) this.say(`Undone: ${allDone(undone)}.`);
+      if (!undone.sentence && undone.ids.length === 1) this.open(undone.ids[0]);
       else this.load({ focus: true });
     });
   }
 
-  /**
-   * @param {number[]} ids
-   * @param {string} done
-   */
-  decidedAll(ids, done) {
-    this.steps.push({ ids, name: done });
+  canUndo() {
+    return this.sending.size > 0 || Object.values(this.queue?.decided ?? {}).some(Boolean);
+  }
+
+  /** @param {string} done */
+  decidedAll(done) {
     this.say(`${done}.`);
     this.isChosen = false;
     this.host.changed();
@@ -366,7 +363,7 @@ export class SampleReview extends View {
   /** @param {string} sentence */
   say(sentence) {
     setText(this.q('.v-said'), sentence);
-    this.button('.v-undo').disabled = !this.steps.length;
+    this.drawUndo();
   }
 
   /** @param {{focus: boolean}} options */
@@ -374,7 +371,7 @@ export class SampleReview extends View {
     const { card } = this;
     this.q('.v-sample').hidden = !card;
     this.q('.v-done').hidden = Boolean(card);
-    this.button('.v-undo').disabled = !this.steps.length;
+    this.drawUndo();
     if (card) this.page.drawCard(card, this.hasPrompts);
     else this.page.drawEnd(this.queue, this.isComing);
     this.drawEditing();
@@ -384,6 +381,10 @@ export class SampleReview extends View {
     const isOff = focused instanceof HTMLButtonElement && focused.disabled;
     if (isLost || isOff || this.isEntering) this.q(card ? '.v-title' : '.v-done-title').focus({ preventScroll: true });
     this.isEntering = false;
+  }
+
+  drawUndo() {
+    this.button('.v-undo').disabled = !this.canUndo();
   }
 
   drawEditing() {

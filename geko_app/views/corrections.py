@@ -40,6 +40,19 @@ def decided_of(samples: Samples) -> dict[int, Correction]:
     return {index: found[row] for index, row in enumerate(samples.facts["row"].tolist()) if row in found}
 
 
+def newest_decisions(samples: Samples) -> dict[int, Correction]:
+    """What was decided last about the samples of this run, all at one time: by id, one of each row; {} where nothing was.
+
+    Raises:
+        DataError: the log is damaged.
+    """
+    ids = samples.first_of_row
+    own = {ids[row]: made for row, made in own_decisions(samples.folder).items() if row in ids}
+    at = max((made.at for made in own.values()), default="")
+    newest = {index: made for index, made in own.items() if made.at == at}
+    return newest if at else dict(list(newest.items())[-1:])  # nothing says that undated ones were made together
+
+
 def mark_of(decided: Mapping[int, Correction], index: int) -> str:
     """kept, edited or deleted; "" for a sample without a decision.
 

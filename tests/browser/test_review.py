@@ -169,6 +169,39 @@ def test_a_bulk_action_is_confirmed_and_undone_in_one_step(page: Page, server: S
     assert log_of(run) == {1: "delete", 4: "delete"}
     page.keyboard.press("u")
     is_shown(page, 1)
+    expect(page.locator(".v-said")).to_have_text("Undone: 2 rows deleted.")
+    assert log_of(run) == {}
+
+
+def test_decisions_are_undone_after_a_reload_too(page: Page, server: Server) -> None:
+    run = wrong_labels(server)
+    page.reload()
+    show_review(page)
+    is_shown(page, 7)
+    expect(page.locator(".v-undo")).to_be_disabled()
+    page.keyboard.press("u")
+    expect(page.locator(".v-said")).to_have_text("No row has a decision, so there is nothing to undo.")
+    page.keyboard.press("d")
+    is_shown(page, 1)
+    page.keyboard.press("1")
+    is_shown(page, 4)
+    page.get_by_role("button", name="Keep all 3 rows").press("Enter")
+    page.get_by_role("button", name="Keep 3 rows").press("Enter")
+    expect(page.locator(".v-done-title")).to_have_text("Nothing is left to review")
+    assert log_of(run) == {7: "delete", 1: REPLACE, 4: KEEP, 6: KEEP, 3: KEEP}
+    page.reload()
+    show_review(page)
+    expect(page.locator(".v-done-title")).to_have_text("Nothing is left to review")
+    page.locator(".v-undo").press("Enter")
+    expect(page.locator(".v-said")).to_have_text("Undone: 3 rows kept as they are.")
+    is_shown(page, 4)
+    page.keyboard.press("u")
+    expect(page.locator(".v-said")).to_have_text("Undone: Row 1 has the suggested answer now.")
+    is_shown(page, 1)
+    page.keyboard.press("u")
+    expect(page.locator(".v-said")).to_have_text("Undone: Row 7 deleted.")
+    is_shown(page, 7)
+    expect(page.locator(".v-undo")).to_be_disabled()
     assert log_of(run) == {}
 
 

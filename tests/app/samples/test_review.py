@@ -18,6 +18,7 @@ from geko_app.views import review as review_views
 from geko_app.workers.inference_jobs import InferenceJobs
 from geko_app.workers.issue_checks import IssueChecks
 from geko_app.workers.supervisor import Supervisor
+from geko_engine.data.corrections import KEEP, REPLACE, Correction, append
 from geko_engine.quality.issues import CONFLICT, NEAR_DUPLICATE, Issue
 from geko_engine.quality.label_issues import LIKELY, LOOK
 from geko_engine.runs.folder import RunFolder
@@ -109,6 +110,41 @@ def test_an_undo_brings_the_sample_back(ask: Ask) -> None:
     assert ask("undo", ids=[6])["ids"] == [6]
     assert rows(ask("review"))[0] == 7 and ask("table", filter="reviewed")["total"] == 0
     assert "undone in another tab" in ask("undo", ids=[6])["sentence"]
+
+
+def test_the_newest_decisions_are_undone_one_after_the_other_whoever_made_them(ask: Ask, run: RunFolder) -> None:
+    ask("decide_sample", id=6, action="delete")
+    ask("decide_sample", id=2, action="keep")
+    earlier = Correction(9, "0", KEEP, at="2020-01-01T00:00:00.000+00:00")
+    append(run.corrections_path, [earlier])
+    ask("decide_sample", id=6, action="keep")  # in place of the first decision, which holds again after an undo
+    assert ask("undo_newest") == {"sentence": "", "ids": [6], "row": 7, "action": "keep", "origin": ""}
+    assert [(found["row"], found["action"]) for found in (ask("undo_newest"), ask("undo_newest"))] == [
+        (3, "keep"),
+        (7, "delete"),
+    ]
+    assert ask("undo_newest")["row"] == 9
+    assert "undone in another tab" in ask("undo_newest")["sentence"] and ask("pull")["changes"] == 0
+
+
+@pytest.mark.parametrize(("action", "rows", "origin"), [("delete", 5, ""), ("accept", 3, "suggested")])
+def test_a_bulk_action_is_the_newest_decision_as_a_whole(ask: Ask, action: str, rows: int, origin: str) -> None:
+    ask("decide_sample", id=11, action="keep")
+    ask("decide_all", action=action, key=ask("preview_all", action=action)["key"])  # accept: two different answers
+    undone = ask("undo_newest")
+    assert (len(undone["ids"]), undone["origin"]) == (rows, origin)
+    assert ask("pull")["changes"] == 1 and ask("undo_newest")["row"] == 12
+
+
+def test_what_the_run_was_started_with_is_not_undone(ask: Ask, run: RunFolder) -> None:
+    append(run.used_corrections_path, [Correction(4, "0", REPLACE, answer="blue", at="2999-01-01T00:00:00.000+00:00")])
+    ask("decide_sample", id=0, action="keep")
+    assert ask("undo_newest")["row"] == 1 and "undone in another tab" in ask("undo_newest")["sentence"]
+
+
+def test_of_decisions_without_a_date_one_is_undone_at_a_time(ask: Ask, run: RunFolder) -> None:
+    append(run.corrections_path, [Correction(1, "0", KEEP), Correction(2, "0", KEEP)])
+    assert [ask("undo_newest")["row"] for _ in range(2)] == [2, 1]
 
 
 def test_a_bulk_action_says_what_it_would_do_and_is_undone_in_one_step(ask: Ask) -> None:
