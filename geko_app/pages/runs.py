@@ -12,6 +12,7 @@ from geko_app.pages.components import ServerFunction, int_arg, live_html, result
 from geko_app.runs.labels import NAME_LIMIT, TAG_LIMIT, TAGS_LIMIT, write_label
 from geko_app.runs.queue import QUEUED
 from geko_app.runs.summary import FactsReader, RunFacts, all_settings, folder_size, log_tail, text_file, write_note
+from geko_app.samples.paired_runs import paired_difference
 from geko_app.services import Services
 from geko_app.views import charts, runs
 from geko_app.views.control_run import control_sentence
@@ -21,7 +22,6 @@ from geko_app.views.runs import RunTable
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
-from geko_engine.runs.evaluation_scores import compare, load
 from geko_engine.runs.folder import RunFolder
 
 SIZES_AT_ONCE = 20
@@ -91,10 +91,7 @@ def _paired(folders: Sequence[RunFolder], chosen: Sequence[RunFacts]) -> str:
     """The second one of two runs against the first one, row by row; "" where they did not answer the same rows."""
     if len(folders) != 2:
         return ""
-    try:
-        found = compare(*(load(folder.evaluation_path) for folder in folders))
-    except RunError:
-        return ""  # without an evaluation, or of an earlier version
+    found = paired_difference(*folders)
     return paired_sentence(chosen[0].shown_name, chosen[1].shown_name, found) if found else ""
 
 

@@ -15,11 +15,12 @@ from geko_app.samples.core_set import (
     runs_on,
     subset_file,
 )
+from geko_app.samples.paired_runs import paired_difference
 from geko_app.samples.store import Samples
 from geko_app.views.corrections_worth import APART, changed_settings, compute_share, used_corrections
 from geko_app.views.paired import CAUTION
 from geko_engine.exceptions import GekoError
-from geko_engine.runs.evaluation_scores import Difference, PairedDifference, compare, load
+from geko_engine.runs.evaluation_scores import Difference, PairedDifference
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.core_set import CoreSet
 from geko_engine.storage.user_paths import expand
@@ -57,7 +58,7 @@ def verdict(folder: RunFolder) -> str:
     cost = compute_share(folder, file.source)
     spent = "" if cost is None else f", {100 * cost:.0f} % of the compute of the run on all rows"
     what = f"{NAMES[file.kind].capitalize()} of {_size(file)}{spent}"
-    found = _compared(file.source, folder)
+    found = paired_difference(file.source, folder)
     if found is None:
         return f"{what}. {NOT_COMPARED}"
     against = f"{what}: {_difference(found)}: {_judged(found.loss)}."
@@ -88,20 +89,13 @@ def _beside(folder: RunFolder, file: SubsetFile) -> str:
     found = runs_on(folder.path.parent, file.source.path.glob(f"{OTHER[file.kind]}-{file.kept}-*.json"))
     comparable = [other for other in found if _same_corrections(folder, other)]
     for other in comparable:
-        against_all, against_it = _compared(file.source, other), _compared(other, folder)
+        against_all, against_it = paired_difference(file.source, other), paired_difference(other, folder)
         if against_all is not None and against_it is not None:
             return (
                 f"With the {name} of the same size it is {_change(against_all.loss)}; against that, the loss of this run is "
                 f"{_change(against_it.loss)}: {_judged(against_it.loss)}."
             )
     return (OTHER_CORRECTIONS if found and not comparable else NO_OTHER).format(name)
-
-
-def _compared(first: RunFolder, second: RunFolder) -> PairedDifference | None:
-    try:
-        return compare(load(first.evaluation_path), load(second.evaluation_path))
-    except GekoError:
-        return None
 
 
 def _size(file: SubsetFile) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from geko_app.formatting import format_loss
 from geko_app.runs.saved_config import saved_config
 from geko_app.runs.summary import flat
+from geko_app.samples.paired_runs import paired_difference
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, Correction, current, read_corrections
 from geko_engine.exceptions import GekoError
-from geko_engine.runs.evaluation_scores import PairedDifference, compare, load
+from geko_engine.runs.evaluation_scores import PairedDifference
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.user_paths import expand
 
@@ -53,10 +54,7 @@ def worth_sentence(folder: RunFolder) -> str:
     what = f"{_what(counts[REPLACE], counts[DELETE])}{besides}"
     share = compute_share(folder, earlier)
     cost = "" if share is None else f", for {100 * share:.0f} % of the compute of the run {earlier.id}"
-    try:
-        found = compare(load(earlier.evaluation_path), load(folder.evaluation_path))
-    except GekoError:
-        found = None
+    found = paired_difference(earlier, folder)
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
 
 
