@@ -31,7 +31,12 @@ from geko_engine.reporting.events import Event, Message, PhaseChanged
 from geko_engine.runs import evaluation_scores
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.issue_check import listed_ids
-from geko_engine.runs.sample_record_writer import SampleRecordWriter, write_held_out_rows, write_sample_texts_once
+from geko_engine.runs.sample_record_writer import (
+    SampleRecordWriter,
+    write_applied_corrections,
+    write_held_out_rows,
+    write_sample_texts_once,
+)
 from geko_engine.training.optimizer import require_optimizer
 from geko_engine.training.step_size import few_steps
 from geko_engine.training.trainer import GEKOTrainer
@@ -70,6 +75,7 @@ def prepare_trainer(
         prepared = prepare(config, rendered, longest, emit, stop)
     if is_main_process():
         write_held_out_rows(folder, prepared, emit)
+        write_applied_corrections(folder, prepared, emit)
         write_sample_texts_once(folder, prepared[0], emit, stop)
     _set_end_token(model, tokenizer, prepared[0], lora, emit)
     if lora is not None and config.lora.use_dora:

@@ -83,8 +83,18 @@ def _same(name: str | None, path: Path) -> bool:
 
 def _new_corrections(folder: RunFolder, earlier: RunFolder) -> Counter[str]:
     """How many rows are corrected as they were not in the earlier run, by action: only these can make the difference."""
-    now, before = used_corrections(folder), used_corrections(earlier)
+    now, before = applied_corrections(folder), applied_corrections(earlier)
     return Counter(made.action for row, made in now.items() if made != before.get(row))
+
+
+def applied_corrections(folder: RunFolder) -> dict[int, Correction]:
+    """Those of `used_corrections` that changed the training data; all where the run has not written that down.
+
+    Raises:
+        DataError: the log cannot be read.
+    """
+    used, applied = used_corrections(folder), folder.applied_corrections()
+    return used if applied is None else {row: made for row, made in used.items() if row in applied}
 
 
 def used_corrections(folder: RunFolder) -> dict[int, Correction]:

@@ -11,6 +11,7 @@ row_flags.json        the flags set on this run's samples (version 1: marks.json
 row_flags_used.json   the row flags that this run was started with (version 1: marks-used.json)
 corrections.jsonl     what was decided about this run's samples, one decision a line
 corrections_used.jsonl  the corrections that this run was started with
+corrections_applied.json  the rows that these changed in its training data, or left out of it
 note.txt              the user's note
 label.json            the name and the tags that the user gave the run on the page
 gpus.json             the GPUs that the page gave the run, on a machine with several
@@ -57,6 +58,7 @@ WRITTEN = (
     "report.json",
     "row_flags_used.json",
     "corrections_used.jsonl",
+    "corrections_applied.json",
 )  # replaced by the process that writes the run
 LONGEST_LINE = 1 << 24  # bytes
 TAIL_BYTES = 1 << 16
@@ -254,6 +256,17 @@ class RunFolder:
     @property
     def used_corrections_path(self) -> Path:
         return self.path / "corrections_used.jsonl"
+
+    @property
+    def applied_corrections_path(self) -> Path:
+        return self.path / "corrections_applied.json"
+
+    def applied_corrections(self) -> set[int] | None:
+        """Numbers, from 1, of the rows whose correction changed the training data; None where that was not written down."""
+        try:
+            return {int(row) for row in json.loads(self.applied_corrections_path.read_text(encoding="utf-8"))["rows"]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
     def config_with_saved_flags(self, *, on_renamed: renames.OnRenamed = renames.ignore) -> RunConfig:
         """`config` with the row flags and corrections saved at the start, so that a resumed run trains on the same rows."""

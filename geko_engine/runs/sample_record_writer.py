@@ -18,7 +18,7 @@ from geko_engine.reporting.events import CheckpointSaved, EpochEnded, Evaluated,
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.sample_slices import write_slices
 from geko_engine.runs.sample_texts import write_sample_texts
-from geko_engine.storage.atomic_files import replace_file
+from geko_engine.storage.atomic_files import replace_file, replace_json
 from geko_engine.storage.disk_space import try_twice
 
 FAILURES = (OSError, SafetensorError, pa.ArrowException)
@@ -82,6 +82,25 @@ def write_held_out_rows(folder: RunFolder, parts: Sequence[PreparedDataset], emi
         try_twice(lambda: write_held_out(folder.path, parts[0].rendered, parts[1].data), FAILURES)
     except FAILURES as error:
         emit(Message(f"The rows that are held out cannot be written down: {error}.", "warning"))
+
+
+def write_applied_corrections(folder: RunFolder, parts: Sequence[PreparedDataset], emit: Emit) -> None:
+    """Write down which corrections a run is trained with: not those of rows that have another text, or are held out.
+
+    Args:
+        folder: of the run; nothing is written for one that was started without corrections.
+        parts: the training data and, if there is any, the evaluation data.
+        emit: receives a warning if the file cannot be written.
+    """
+    if not folder.used_corrections_path.is_file():
+        return
+    rendered = parts[0].rendered
+    held = parts[1].data.rows.tolist() if len(parts) > 1 and parts[1].rendered is rendered else []
+    rows = sorted(number + 1 for number in (rendered.corrected - set(held)) | rendered.deleted)
+    try:
+        try_twice(lambda: replace_json(folder.applied_corrections_path, {"rows": rows}), FAILURES)
+    except FAILURES as error:
+        emit(Message(f"The corrections that were applied cannot be written down: {error}.", "warning"))
 
 
 def write_sample_texts_once(

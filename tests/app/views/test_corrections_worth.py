@@ -90,6 +90,37 @@ def test_only_what_the_earlier_run_did_not_have_yet_is_counted(store: RunStore) 
     assert worth_sentence(later).startswith("1 edited row: +10.0 points")
 
 
+def applied(folder: RunFolder, *rows: int) -> None:
+    folder.applied_corrections_path.write_text(json.dumps({"rows": rows}), "utf-8")
+
+
+def test_only_what_was_applied_in_the_training_is_counted(store: RunStore) -> None:
+    earlier, later = retrained(store, EDIT, OTHER, Correction(3, "0", DELETE))
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    applied(later, 2)  # the other rows had another text by then
+    assert worth_sentence(later).startswith("1 edited row: +10.0 points")
+    applied(later)
+    assert worth_sentence(later) == ""
+
+
+def test_what_the_earlier_run_was_given_and_did_not_apply_counts_when_it_is_applied(store: RunStore) -> None:
+    earlier, later = retrained(store, EDIT, OTHER)
+    append(earlier.used_corrections_path, [EDIT, OTHER])
+    evaluate(earlier, 100, 1000)
+    evaluate(later, 120, 120)
+    applied(earlier, 2)
+    applied(later, 1, 2)
+    assert worth_sentence(later).startswith("1 edited row: +10.0 points")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": 1}', '{"rows": ["one"]}'])
+def test_a_damaged_list_of_what_was_applied_is_none(store: RunStore, text: str) -> None:
+    _, later = retrained(store, EDIT)
+    later.applied_corrections_path.write_text(text, "utf-8")
+    assert worth_sentence(later) == f"1 edited row. {NO_EVALUATION}"
+
+
 def test_the_same_corrections_once_more_are_worth_nothing_that_could_be_said(store: RunStore) -> None:
     earlier, later = retrained(store, EDIT)
     append(earlier.used_corrections_path, [EDIT])

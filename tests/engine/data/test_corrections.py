@@ -234,7 +234,9 @@ def test_a_run_that_goes_on_holds_out_the_rows_that_the_earlier_one_held_out(
     assert len(texts) == 45
     edited = Correction(numbers[0], text_digest(texts[0]).hex(), REPLACE, answer="none", origin="edited")
     deleted = Correction(numbers[1], text_digest(texts[1]).hex(), DELETE)
-    append(first.corrections_path, [edited, deleted])
+    outdated = Correction(numbers[2], "0", REPLACE, answer="none", origin="edited")
+    append(first.corrections_path, [edited, deleted, outdated])
+    assert first.applied_corrections() is None
     again, anew = RunConfig.from_dict(values), RunConfig.from_dict(values)
     again.model.name, again.data.replay = str(first.model_path), str(first.path)
     for config, count in ((again, None), (anew, 44)):
@@ -245,5 +247,6 @@ def test_a_run_that_goes_on_holds_out_the_rows_that_the_earlier_one_held_out(
         trained = parquet.read_table(later.texts_path).column("text").to_pylist()
         assert set(trained) <= {*texts, f"{rows[numbers[0] - 1]['prompt']}\nnone"} - {texts[0], texts[1]}
         assert count is None or len(trained) == count
+        assert later.applied_corrections() == {numbers[0], numbers[1]}
         scores = [load(folder.evaluation_path)["digest"] for folder in (first, later)]
         assert sorted(scores[0].tolist()) == sorted(scores[1].tolist()) and len(scores[0]) == 15
