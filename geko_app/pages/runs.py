@@ -19,6 +19,7 @@ from geko_app.views.control_run import control_sentence
 from geko_app.views.paired import paired_sentence
 from geko_app.views.run_summary import loading_code
 from geko_app.views.runs import RunTable
+from geko_app.views.worth import worth_of_two
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.exceptions import RunError
@@ -74,7 +75,7 @@ def _comparison_endpoints(supervisor: Supervisor, reader: FactsReader) -> list[S
             curve = None if str_arg(drawn, folder.id) == key else runs.curve(state)
             found.append({"id": folder.id, "name": facts.shown_name, "key": key, "curve": curve})
         configs = [all_settings(reader.config(folder)) for folder in folders]
-        paired = _paired(folders, chosen)
+        paired = worth_of_two(folders, [facts.shown_name for facts in chosen]) or _paired(folders, chosen)
         control = control_sentence(chosen, configs, is_paired=bool(paired))
         return {
             "runs": found,

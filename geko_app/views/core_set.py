@@ -48,12 +48,11 @@ def verdict(folder: RunFolder) -> str:
         folder: of the ended run.
     """
     try:
-        config = saved_config(folder)
-        file = read_subset(expand(config.data.row_flags)) if config.data.row_flags else None
+        file = _subset_of(folder)
         if file is None:
             return ""
         besides = _besides(folder, file.source)
-    except (GekoError, ValueError):  # the latter for a path that no system has
+    except GekoError:
         return ""
     cost = compute_share(folder, file.source)
     spent = "" if cost is None else f", {100 * cost:.0f} % of the compute of the run on all rows"
@@ -63,6 +62,20 @@ def verdict(folder: RunFolder) -> str:
         return f"{what}. {NOT_COMPARED}"
     against = f"{what}: {_difference(found)}: {_judged(found.loss)}."
     return f"{against}{besides} {_beside(folder, file)} {CAUTION}"
+
+
+def source_run(folder: RunFolder) -> RunFolder | None:
+    """The run on all rows whose core set or random set a run was started with; None for other runs."""
+    file = _subset_of(folder)
+    return None if file is None else file.source
+
+
+def _subset_of(folder: RunFolder) -> SubsetFile | None:
+    try:
+        flags = saved_config(folder).data.row_flags
+        return read_subset(expand(flags)) if flags else None
+    except (GekoError, ValueError):  # the latter for a path that no system has
+        return None
 
 
 def _besides(folder: RunFolder, source: RunFolder) -> str:

@@ -41,13 +41,12 @@ def worth_sentence(folder: RunFolder) -> str:
     Args:
         folder: of the ended run.
     """
+    earlier = corrected_run(folder)
+    if earlier is None:
+        return ""
     try:
-        config = saved_config(folder)
-        earlier = RunFolder(expand(config.data.corrections or "").parent)
-        if not config.data.corrections or earlier.path.resolve() == folder.path.resolve():
-            return ""
-        counts, besides = _new_corrections(folder, earlier), _besides(config, earlier)
-    except (GekoError, ValueError):  # the latter for a path that no system has
+        counts, besides = _new_corrections(folder, earlier), _besides(saved_config(folder), earlier)
+    except GekoError:
         return ""
     if not (counts[REPLACE] or counts[DELETE]):
         return ""
@@ -56,6 +55,17 @@ def worth_sentence(folder: RunFolder) -> str:
     cost = "" if share is None else f", for {100 * share:.0f} % of the compute of the run {earlier.id}"
     found = paired_difference(earlier, folder)
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
+
+
+def corrected_run(folder: RunFolder) -> RunFolder | None:
+    """The run whose corrections a run was started with; None for a run without, or one that cannot be read."""
+    try:
+        config = saved_config(folder)
+        earlier = RunFolder(expand(config.data.corrections or "").parent)
+        is_other = bool(config.data.corrections) and earlier.path.resolve() != folder.path.resolve()
+    except (GekoError, ValueError):  # the latter for a path that no system has
+        return None
+    return earlier if is_other else None
 
 
 def _besides(config: RunConfig, earlier: RunFolder) -> str:

@@ -18,8 +18,7 @@ from geko_app.formatting import (
 from geko_app.runs.live_state import Snapshot
 from geko_app.runs.saved_config import saved_config
 from geko_app.samples.correction_log import corrected_rows
-from geko_app.views.core_set import verdict
-from geko_app.views.corrections_worth import worth_sentence
+from geko_app.views.worth import worth
 from geko_app.workers.inference_jobs import models_of
 from geko_engine.models.names import ADAPTER, is_rounded_base
 from geko_engine.runs.folder import RunFolder
@@ -56,7 +55,7 @@ def summary(snapshot: Snapshot, folder: RunFolder) -> dict[str, Any]:
         "model": model,
         "code": loading_code(folder.model_path) if model else "",
         "variants": [] if disk_is_full else _offered(snapshot, folder),
-        "worth": verdict(folder) or worth_sentence(folder),
+        "worth": worth(folder),
         "room": disk_is_full,
     }
 

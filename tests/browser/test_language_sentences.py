@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from geko_app.languages import catalogue, languages
 from geko_app.pages.components import static_text
 from geko_app.views import answers as answers_view
-from geko_app.views import control_run, core_set, corrections_worth, paired, review
+from geko_app.views import control_run, core_set, corrections_worth, paired, review, worth
 from geko_app.workers.inference_jobs import death_sentence
 from geko_app.workers.run_follower import death_reason
 from geko_engine.config.selection import GEKOConfig
@@ -101,6 +101,8 @@ def comparisons() -> Iterator[str]:
             for besides in ("", " and further training", " and other settings"):
                 what = f"{corrections_worth._what(edited, deleted)}{besides}"
                 yield f"{what}: {corrections_worth._gain(found)}."
+                of_two = f"{what}: {corrections_worth._gain(found)}."
+                yield worth._of_two("my run", "Nov 28, 06:30 · demo · ab12", of_two, is_compared=True)
                 yield f"{what}: {corrections_worth._gain(found)}, for 12 % of the compute of the run 1128-demo."
                 yield f"{what}. {corrections_worth.NO_EVALUATION}"
         for name in core_set.NAMES.values():

@@ -25,6 +25,7 @@ from geko_app.views.core_set import (
     checks,
     verdict,
 )
+from geko_app.views.worth import worth_of_two
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, Correction, append
@@ -276,6 +277,14 @@ def test_corrections_that_only_one_of_the_runs_had_are_named(store: RunStore, ru
     assert CORRECTED_TOO not in verdict(drawn) and OTHER_CORRECTIONS.format("core set") in verdict(drawn)
     append(drawn.used_corrections_path, [Correction(7, digest(6), REPLACE, answer="better", at="later")])
     assert CORRECTED_TOO in verdict(core) and "With the random set of the same size" in verdict(core)
+
+
+def test_a_run_on_a_set_is_compared_with_the_run_on_all_rows(store: RunStore, run: RunFolder) -> None:
+    core, drawn = started(store, run, CORE_SET), started(store, run, RANDOM_SET)
+    for one, loss in ((run, 1.0), (core, 0.9), (drawn, 1.2)):
+        evaluate(one, loss)
+    assert worth_of_two([core, run], ["set", "all"]) == f"set was made from all. {verdict(core)}"
+    assert worth_of_two([core, drawn], ["set", "random"]) == worth_of_two([run], ["all"]) == ""
 
 
 def test_other_runs_have_no_verdict(store: RunStore, run: RunFolder) -> None:

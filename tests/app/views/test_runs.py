@@ -29,6 +29,8 @@ from geko_app.runs.summary import (
     write_note,
 )
 from geko_app.views import charts, runs
+from geko_app.views.corrections_worth import NO_EVALUATION, worth_sentence
+from geko_app.views.paired import CAUTION
 from geko_app.views.run_summary import loading_code
 from geko_app.views.runs import RunTable
 from geko_app.workers.model_downloads import MAX_KEPT, ModelDownloads
@@ -40,6 +42,8 @@ from geko_engine.runs.evaluation_scores import save
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.writer import RunWriter, mark_interrupted
 from geko_engine.storage.atomic_files import replace_json
+from tests.app.sample_runs import new_run
+from tests.app.views.test_corrections_worth import EDIT, evaluate, retrained
 from tests.app.views.test_dashboard import STARTED, fold, step
 
 REPORT = {
@@ -303,6 +307,29 @@ def test_two_runs_on_the_same_evaluation_rows_are_compared_row_by_row(
     )
     newer.evaluation_path.write_bytes(b"")
     assert functions["curves"]({"runs": [older.id, newer.id]})["sentences"] == []
+
+
+def test_a_run_with_corrections_is_compared_with_the_run_that_they_are_from(
+    functions: dict[str, Callable], store: RunStore
+) -> None:
+    earlier, later = retrained(store, EDIT)
+    other = new_run(store)
+    for folder, right, tokens in ((earlier, 100, 1000), (later, 120, 120), (other, 100, 1000)):
+        evaluate(folder, right, tokens)
+    for ids in ([earlier.id, later.id], [later.id, earlier.id]):
+        (said,) = functions["curves"]({"runs": ids})["sentences"]
+        assert said == (f"{run_name(later.id)} was made from {run_name(earlier.id)}. {worth_sentence(later)} {CAUTION}")
+    (said,) = functions["curves"]({"runs": [other.id, later.id]})["sentences"]
+    assert "that both answered" in said and "edited" not in said
+    assert functions["curves"]({"runs": [earlier.id, later.id, other.id]})["sentences"] == []
+
+
+def test_a_run_with_corrections_and_no_evaluation_says_what_is_missing(
+    functions: dict[str, Callable], store: RunStore
+) -> None:
+    earlier, later = retrained(store, EDIT)
+    (said,) = functions["curves"]({"runs": [earlier.id, later.id]})["sentences"]
+    assert said.endswith(f". 1 edited row. {NO_EVALUATION}")
 
 
 def test_the_chart_has_a_colour_for_each_run_in_both_themes() -> None:
