@@ -33,8 +33,8 @@ class Services:
     issue_checks: IssueChecks = field(default_factory=IssueChecks)
 
     def __post_init__(self) -> None:
-        self.inference = InferenceJobs(self.supervisor.store)
-        self.exports = ExportJobs(self.supervisor.store)
+        self.inference = InferenceJobs(self.supervisor.store, choose_gpu=self.supervisor.gpu_beside)
+        self.exports = ExportJobs(self.supervisor.store, choose_gpu=self.supervisor.gpu_beside)
 
     def shutdown(self, *, requeue: bool = False) -> None:
         """End every process of the page; active runs save a checkpoint first.

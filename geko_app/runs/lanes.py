@@ -73,6 +73,23 @@ class Lanes:
             free -= kept
         return found
 
+    def beside(self, busy: Collection[int], now: int | None = None) -> int | None:
+        """The GPU for a process that is no run: the last one without a run, since runs get the first of those; else the first.
+
+        Args:
+            busy: GPUs of the active runs.
+            now: the one that the process has: it moves only from a run to a free one.
+
+        Returns:
+            Its number; None for a computer with a single lane.
+        """
+        if not self.several:
+            return None
+        free = self.all - set(busy)
+        if now in self.all and (now in free or not free):
+            return now
+        return max(free, default=min(self.all))
+
     def waits_for(self, need: Need, holders: Mapping[int, str], before: str = "") -> str:
         """What a queued run waits for: "waits for GPU 0: run NAME"; "" where it starts next.
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from geko_app.runs.store import RunStore
+from geko_app.workers.gpu_lanes import ChooseGpu, no_choice, only
 from geko_app.workers.hub_token import check_token
 from geko_app.workers.inference_jobs import death_sentence
 from geko_engine.exceptions import RunError
@@ -66,10 +67,13 @@ class ExportJobs:
     Args:
         store: the runs.
         command: starts a worker.
+        choose_gpu: which GPU a worker gets.
     """
 
-    def __init__(self, store: RunStore, *, command: Sequence[str] = EXPORT_COMMAND) -> None:
-        self.store, self._command = store, tuple(command)
+    def __init__(
+        self, store: RunStore, *, command: Sequence[str] = EXPORT_COMMAND, choose_gpu: ChooseGpu = no_choice
+    ) -> None:
+        self.store, self._command, self._choose_gpu = store, tuple(command), choose_gpu
         self._jobs: dict[str, ExportJob] = {}
         self._process: subprocess.Popen[str] | None = None
         self._active = ""  # id of the run that is exported
@@ -121,12 +125,18 @@ class ExportJobs:
 
     def _started(self, request: dict[str, Any]) -> subprocess.Popen[str]:
         threads = str(max(1, (os.cpu_count() or 1) // 2))  # the other cores are for a training at the same time
+        gpu = self._choose_gpu(None)
         process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": threads,
+                "TOKENIZERS_PARALLELISM": "false",
+                **only([] if gpu is None else [gpu]),
+            },
             encoding="utf-8",
         )
         with contextlib.suppress(BrokenPipeError):  # its end is noticed by the thread that follows it

@@ -7,7 +7,7 @@ takes what is free then. The file stays when the run ends, and says nothing of a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 
 import psutil
@@ -23,6 +23,8 @@ from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.atomic_files import replace_json
 
 GIVEN = "gpus.json"
+ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # of nvidia-smi, whose numbers the page shows
+ChooseGpu = Callable[[int | None], int | None]  # as Lanes.beside, with what is busy now
 
 
 class GpuLanes(Lanes):
@@ -65,11 +67,10 @@ class GpuLanes(Lanes):
             (folder.path / GIVEN).unlink(missing_ok=True)  # of another computer
             return {}
         replace_json(folder.path / GIVEN, {"gpus": sorted(gpus)})
-        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # of nvidia-smi, whose numbers the page shows
         args = _settings(folder)
         if args.gpu_ids or args.num_processes > len(gpus):  # the worker chooses, or says that they are too few
-            return order
-        return order | {"CUDA_VISIBLE_DEVICES": ",".join(visible_names([str(gpu) for gpu in sorted(gpus)]))}
+            return dict(ORDER)
+        return only(gpus)
 
     def _taken(self, folder: RunFolder) -> Gpus:
         """The GPUs of a run of the command line: those that its process sees and its settings choose.
@@ -89,6 +90,17 @@ class GpuLanes(Lanes):
         if any(name not in numbers and not _is_known(name) for name in seen):
             return self.all
         return frozenset(numbers[name] for name in seen if name in numbers)
+
+
+def only(gpus: Iterable[int]) -> dict[str, str]:
+    """The environment of a process that sees no other GPUs; {} for none, where it sees what the page sees."""
+    names = visible_names([str(gpu) for gpu in sorted(gpus)])
+    return ORDER | {"CUDA_VISIBLE_DEVICES": ",".join(names)} if names else {}
+
+
+def no_choice(_now: int | None) -> int | None:
+    """The `ChooseGpu` of a computer with one GPU or none."""
+    return None
 
 
 def given_gpus(folder: RunFolder) -> Gpus:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from geko_app.runs.store import RunStore
+from geko_app.workers.gpu_lanes import ChooseGpu, no_choice, only
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
 
@@ -94,12 +95,20 @@ class InferenceJobs:
         store: the runs.
         command: starts the process.
         idle_seconds: after so long without a job the process is ended.
+        choose_gpu: which GPU the process gets.
     """
 
     def __init__(
-        self, store: RunStore, *, command: Sequence[str] = INFERENCE_COMMAND, idle_seconds: float = IDLE_SECONDS
+        self,
+        store: RunStore,
+        *,
+        command: Sequence[str] = INFERENCE_COMMAND,
+        idle_seconds: float = IDLE_SECONDS,
+        choose_gpu: ChooseGpu = no_choice,
     ) -> None:
         self.store, self._command, self._idle_seconds = store, tuple(command), idle_seconds
+        self._choose_gpu = choose_gpu
+        self._gpu: int | None = None  # of the process
         self._jobs: dict[str, InferenceJob] = {}
         self._last_number = 0
         self._process: subprocess.Popen[str] | None = None
@@ -211,17 +220,23 @@ class InferenceJobs:
             del self._jobs[key]
 
     def _running_process(self) -> subprocess.Popen[str]:
-        """The process, started if there is none."""
+        """The process, started if there is none, or if a run has begun on its GPU and another one is free."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+        running = self._process if self._process is not None and self._process.poll() is None else None
+        gpu = self._choose_gpu(self._gpu if running else None)
+        if running is not None:
+            if gpu == self._gpu or not all(job.done for job in self._jobs.values()):
+                return running
+            _end(running)
+        self._gpu = gpu
         threads = str(max(1, (os.cpu_count() or 1) // 2))  # the other cores are for a training at the same time
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",
             "TOKENIZERS_PARALLELISM": "false",
+            **only([] if gpu is None else [gpu]),
         }
         self._process = subprocess.Popen(
             self._command,

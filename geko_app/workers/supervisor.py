@@ -155,6 +155,14 @@ class Supervisor:
         follower = self._followers.get(run_id)
         return frozenset() if follower and not follower.own else given_gpus(self.store.folder(run_id))
 
+    def gpu_beside(self, now: int | None = None) -> int | None:
+        """The GPU for a process that is no run, one without a run if there is one; None where there is no choice.
+
+        Args:
+            now: the one that it has.
+        """
+        return self.lanes.beside(self.gpus_in_use(), now)
+
     def queue_place(self, run_id: str) -> tuple[int, str]:
         """(place of a queued run from 1, what it waits for in words, or ""); (0, "") for one that is not queued."""
         if not self.queue.holds(run_id):

@@ -46,6 +46,15 @@ def test_gpus_that_are_not_here_hold_nobody_up() -> None:
     assert ready(2, [0], {"num_processes": 5}, {}) == {}
 
 
+def test_a_process_beside_the_runs_takes_the_last_gpu_without_a_run_else_the_first() -> None:
+    lanes = Lanes([0, 1, 2])
+    assert (lanes.beside([]), lanes.beside([2]), lanes.beside([1, 2]), lanes.beside([0, 1, 2])) == (2, 1, 0, 0)
+    assert lanes.beside([0], now=1) == 1  # it stays while no run is on its GPU, and moves away from one
+    assert lanes.beside([1], now=1) == 2
+    assert lanes.beside([0, 1, 2], now=1) == 1 and lanes.beside([], now=7) == 2
+    assert Lanes([5]).beside([]) is None and Lanes().beside([0], now=0) is None
+
+
 def test_what_a_run_waits_for_is_in_words() -> None:
     lanes, holders = Lanes(range(4)), {0: "first", 1: "first", 2: "second"}
     assert lanes.waits_for(Need(frozenset([0])), holders) == "waits for GPU 0: run first"

@@ -3,11 +3,13 @@
 wait: exports until it is stopped.
 die: exits with code 3 in the middle.
 refuse: ends with a sentence.
+gpu: says which GPUs it sees.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from typing import Any
@@ -24,7 +26,9 @@ def main() -> int:
         return 3
     if asked["repo"] == "wait":
         threading.Event().wait()
-    if asked["repo"] == "refuse":
+    if asked["repo"] == "gpu":
+        send(place=os.environ.get("CUDA_VISIBLE_DEVICES", "all of them"))
+    elif asked["repo"] == "refuse":
         send(error="It cannot be exported.")
     else:
         send(place="there", sentences=[json.dumps(asked)])

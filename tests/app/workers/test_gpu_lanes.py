@@ -16,13 +16,20 @@ from geko_app.pages.train import queue_message
 from geko_app.runs.store import RunStore
 from geko_app.services import Services
 from geko_app.workers import gpu_lanes
+from geko_app.workers.export_jobs import ExportJobs, ExportOptions
 from geko_app.workers.gpu_lanes import given_gpus
+from geko_app.workers.inference_jobs import FINAL, InferenceJobs, InferenceRequest
 from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs.writer import RunWriter
+from geko_engine.storage.atomic_files import replace_json
 from tests.app.runs.test_queue import ORDERED, begun, end
+from tests.app.workers.test_export_jobs import FAKE as EXPORT
+from tests.app.workers.test_export_jobs import ended as exported
+from tests.app.workers.test_inference_jobs import FAKE as INFERENCE
+from tests.app.workers.test_inference_jobs import done as answered
 from tests.app.workers.test_supervisor import status, wait_for
 
 
@@ -279,3 +286,87 @@ def test_two_trainings_go_at_the_same_time(store: RunStore, config: RunConfig) -
     finally:
         supervisor.shutdown()
     assert status(store, both[1]).end == "stopped"
+
+
+def asked(jobs: InferenceJobs) -> str | None:
+    """The GPUs that the inference process sees which answers a question."""
+    job = answered(jobs, jobs.token_losses(InferenceRequest(RUN_WITH_MODEL, FINAL, "hello")))
+    return psutil.Process(job.process.pid).environ().get("CUDA_VISIBLE_DEVICES")
+
+
+RUN_WITH_MODEL = "20260101-120000-asked"
+
+
+@pytest.fixture
+def inference(store: RunStore) -> Iterator[Callable[[Supervisor], InferenceJobs]]:
+    """Opens the playground of a page; there is a run with a model."""
+    model = store.root / RUN_WITH_MODEL / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}", encoding="utf-8")
+    (model.parent / "config.yaml").write_text(RunConfig.demo().to_yaml(), encoding="utf-8")
+    replace_json(model.parent / "status.json", {"end": "complete"})
+    opened: list[InferenceJobs] = []
+
+    def open_one(supervisor: Supervisor) -> InferenceJobs:
+        opened.append(InferenceJobs(store, command=INFERENCE, choose_gpu=supervisor.gpu_beside))
+        return opened[-1]
+
+    yield open_one
+    for jobs in opened:
+        jobs.shutdown()
+
+
+def test_questions_go_to_a_gpu_without_a_run_and_move_there_when_one_begins_on_theirs(
+    page: Callable[..., Supervisor],
+    inference: Callable[[Supervisor], InferenceJobs],
+    store: RunStore,
+    config: RunConfig,
+) -> None:
+    supervisor = page()
+    jobs = inference(supervisor)
+    assert asked(jobs) == "1"
+    first = begin(supervisor, config)
+    assert sees(store, first) == "0" and asked(jobs) == "1"
+    second = begin(supervisor, config)
+    assert sees(store, second) == "1" and asked(jobs) == "1"  # no GPU is free: it stays, with its models
+    waiting = jobs.token_losses(InferenceRequest(RUN_WITH_MODEL, FINAL, "wait"))
+    end(supervisor, first, "complete")
+    wait_for(lambda: not supervisor.alive(first), "the end")
+    assert asked(jobs) == "1"  # not while a question is open
+    jobs.cancel(waiting)
+    answered(jobs, waiting)
+    assert asked(jobs) == "0"
+
+
+def test_an_export_goes_to_a_gpu_without_a_run_or_else_to_the_first(
+    page: Callable[..., Supervisor], store: RunStore, config: RunConfig
+) -> None:
+    supervisor = page()
+    exports = ExportJobs(store, command=EXPORT, choose_gpu=supervisor.gpu_beside)
+    run_id = begin(supervisor, config, "1")
+    begun(store, run_id)
+
+    def place() -> str:
+        exports.start(run_id, "merged", ExportOptions("gpu"))
+        return exported(exports, run_id).place
+
+    assert place() == "0"
+    both = begin(supervisor, config)
+    assert sees(store, both) == "0" and place() == "0"
+    end(supervisor, both, "complete")
+    end(supervisor, run_id, "complete")
+
+
+def test_the_page_gives_its_playground_and_its_exports_the_choice(
+    page: Callable[..., Supervisor], store: RunStore
+) -> None:
+    supervisor = page()
+    services = Services(supervisor, ModelDownloads(store.root))
+    assert services.inference._choose_gpu(None) == services.exports._choose_gpu(None) == 1
+    services.shutdown()
+
+
+def test_with_one_gpu_they_see_what_the_page_sees(
+    page: Callable[..., Supervisor], inference: Callable[[Supervisor], InferenceJobs]
+) -> None:
+    assert asked(inference(page(1))) is None
