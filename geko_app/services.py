@@ -27,12 +27,13 @@ class Services:
     downloads: ModelDownloads
     checks: FormChecks = field(default_factory=FormChecks)
     tables: DataTables = field(default_factory=DataTables)
-    previews: PreviewJobs = field(default_factory=PreviewJobs)
+    previews: PreviewJobs = field(init=False)
     inference: InferenceJobs = field(init=False)
     exports: ExportJobs = field(init=False)
     issue_checks: IssueChecks = field(default_factory=IssueChecks)
 
     def __post_init__(self) -> None:
+        self.previews = PreviewJobs(order_gpus=self.supervisor.gpus_in_order)
         self.inference = InferenceJobs(self.supervisor.store, choose_gpu=self.supervisor.gpu_beside)
         self.exports = ExportJobs(self.supervisor.store, choose_gpu=self.supervisor.gpu_beside)
 

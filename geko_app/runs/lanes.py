@@ -73,6 +73,15 @@ class Lanes:
             free -= kept
         return found
 
+    def in_order(self, busy: Collection[int], need: Need) -> list[int]:
+        """All GPUs, those first that a run would begin on now; [] for a computer with a single lane.
+
+        Args:
+            busy: GPUs of the active runs. need: of the run.
+        """
+        first = need.named or self.all - set(busy)
+        return sorted(self.all, key=lambda gpu: (gpu not in first, gpu)) if self.several else []
+
     def beside(self, busy: Collection[int], now: int | None = None) -> int | None:
         """The GPU for a process that is no run: the last one without a run, since runs get the first of those; else the first.
 

@@ -70,7 +70,7 @@ class GpuLanes(Lanes):
         args = _settings(folder)
         if args.gpu_ids or args.num_processes > len(gpus):  # the worker chooses, or says that they are too few
             return dict(ORDER)
-        return only(gpus)
+        return only(sorted(gpus))
 
     def _taken(self, folder: RunFolder) -> Gpus:
         """The GPUs of a run of the command line: those that its process sees and its settings choose.
@@ -93,8 +93,8 @@ class GpuLanes(Lanes):
 
 
 def only(gpus: Iterable[int]) -> dict[str, str]:
-    """The environment of a process that sees no other GPUs; {} for none, where it sees what the page sees."""
-    names = visible_names([str(gpu) for gpu in sorted(gpus)])
+    """The environment of a process that sees no other GPUs, in this order; {} for none, where it sees what the page sees."""
+    names = visible_names([str(gpu) for gpu in gpus])
     return ORDER | {"CUDA_VISIBLE_DEVICES": ",".join(names)} if names else {}
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geko_app.workers.gpu_lanes import only
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import death_reason
 from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import explain_write_errors
@@ -69,10 +72,16 @@ class PreviewJobs:
 
     Args:
         command: starts a worker; the preview's folder is appended.
+        order_gpus: the GPUs that a worker sees, by the settings of its run: it measures on the first one.
     """
 
-    def __init__(self, command: Sequence[str] = PREVIEW_COMMAND) -> None:
-        self._command = tuple(command)
+    def __init__(
+        self,
+        command: Sequence[str] = PREVIEW_COMMAND,
+        *,
+        order_gpus: Callable[[GEKOTrainingArgs], Sequence[int]] = lambda _args: (),
+    ) -> None:
+        self._command, self._order_gpus = tuple(command), order_gpus
         self._jobs: dict[str, PreviewJob] = {}
         self._lock = threading.Lock()
 
@@ -99,7 +108,9 @@ class PreviewJobs:
                 folder = RunFolder(tempfile.mkdtemp(prefix="geko-preview-"))
                 folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
             with folder.log_path.open("ab") as log:
-                process = start_worker([*self._command, str(folder.path)], token, stdout=log, stderr=log)
+                environment = {**os.environ, **only(self._order_gpus(config.training))}
+                arguments = [*self._command, str(folder.path)]
+                process = start_worker(arguments, token, stdout=log, stderr=log, env=environment)
             self._jobs[folder.id] = PreviewJob(folder, process, config)
             return folder.id
 

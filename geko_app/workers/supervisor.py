@@ -22,6 +22,7 @@ from geko_app.workers.gpu_lanes import GpuLanes, given_gpus, names_of_holders
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
+from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
 from geko_engine.runs.lock import RunLock
@@ -162,6 +163,10 @@ class Supervisor:
             now: the one that it has.
         """
         return self.lanes.beside(self.gpus_in_use(), now)
+
+    def gpus_in_order(self, args: GEKOTrainingArgs) -> list[int]:
+        """All GPUs, those first that a run with these settings would begin on now; [] where there is no choice."""
+        return self.lanes.in_order(self.gpus_in_use(), self.lanes.need(args))
 
     def queue_place(self, run_id: str) -> tuple[int, str]:
         """(place of a queued run from 1, what it waits for in words, or ""); (0, "") for one that is not queued."""

@@ -55,6 +55,14 @@ def test_a_process_beside_the_runs_takes_the_last_gpu_without_a_run_else_the_fir
     assert Lanes([5]).beside([]) is None and Lanes().beside([0], now=0) is None
 
 
+def test_a_preview_sees_the_gpu_first_that_its_run_would_begin_on() -> None:
+    lanes = Lanes([0, 1, 2])
+    assert lanes.in_order([], Need()) == [0, 1, 2] and lanes.in_order([0], Need()) == [1, 2, 0]
+    assert lanes.in_order([], Need(frozenset([2]))) == lanes.in_order([2], Need(frozenset([2]))) == [2, 0, 1]
+    assert lanes.in_order([0, 1, 2], Need(count=2)) == lanes.in_order([], Need(frozenset([7]))) == [0, 1, 2]
+    assert Lanes([5]).in_order([], Need()) == []
+
+
 def test_what_a_run_waits_for_is_in_words() -> None:
     lanes, holders = Lanes(range(4)), {0: "first", 1: "first", 2: "second"}
     assert lanes.waits_for(Need(frozenset([0])), holders) == "waits for GPU 0: run first"

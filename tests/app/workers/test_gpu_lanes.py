@@ -20,6 +20,7 @@ from geko_app.workers.export_jobs import ExportJobs, ExportOptions
 from geko_app.workers.gpu_lanes import given_gpus
 from geko_app.workers.inference_jobs import FINAL, InferenceJobs, InferenceRequest
 from geko_app.workers.model_downloads import ModelDownloads
+from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import RunEnded
@@ -113,6 +114,7 @@ def test_a_run_taken_out_of_the_queue_lets_those_pass_that_waited_behind_it(
 KILLED_PAGE = """
 import sys, threading
 from geko_app.runs.store import RunStore
+from geko_app.workers.preview_jobs import PreviewJobs
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 store, config = RunStore(sys.argv[1]), RunConfig.demo()
@@ -357,11 +359,23 @@ def test_an_export_goes_to_a_gpu_without_a_run_or_else_to_the_first(
     end(supervisor, run_id, "complete")
 
 
-def test_the_page_gives_its_playground_and_its_exports_the_choice(
-    page: Callable[..., Supervisor], store: RunStore
+def test_a_preview_measures_on_the_gpu_that_its_run_would_get(
+    page: Callable[..., Supervisor],
+    store: RunStore,
+    config: RunConfig,
+    worker_command: Callable[[str], tuple[str, ...]],
 ) -> None:
     supervisor = page()
-    services = Services(supervisor, ModelDownloads(store.root))
+    previews = PreviewJobs(worker_command("wait"), order_gpus=supervisor.gpus_in_order)
+    begun(store, begin(supervisor, config))
+    key = previews.start(config)
+    assert psutil.Process(previews._jobs[key].process.pid).environ()["CUDA_VISIBLE_DEVICES"] == "1,0"
+    previews.shutdown()
+
+
+def test_the_page_gives_all_its_processes_the_choice(page: Callable[..., Supervisor], store: RunStore) -> None:
+    services = Services(page(), ModelDownloads(store.root))
+    assert services.previews._order_gpus(RunConfig.demo().training) == [0, 1]
     assert services.inference._choose_gpu(None) == services.exports._choose_gpu(None) == 1
     services.shutdown()
 
