@@ -11,9 +11,10 @@ from typing import Any
 from geko_app.formatting import format_loss
 from geko_app.runs.saved_config import saved_config
 from geko_app.runs.summary import flat
+from geko_app.samples.correction_log import started_with
 from geko_app.samples.paired_runs import paired_difference
 from geko_engine.config.run_config import RunConfig
-from geko_engine.data.corrections import DELETE, REPLACE, Correction, current, read_corrections
+from geko_engine.data.corrections import DELETE, REPLACE, Correction, current
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import PairedDifference
 from geko_engine.runs.folder import RunFolder
@@ -113,7 +114,7 @@ def used_corrections(folder: RunFolder) -> dict[int, Correction]:
     Raises:
         DataError: the log cannot be read.
     """
-    log = current(read_corrections(folder.used_corrections_path))
+    log = current(started_with(folder))
     return {row: replace(made, at="") for row, made in log.items() if made.action in (REPLACE, DELETE)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -119,6 +120,19 @@ def test_a_damaged_list_of_what_was_applied_is_none(store: RunStore, text: str) 
     _, later = retrained(store, EDIT)
     later.applied_corrections_path.write_text(text, "utf-8")
     assert worth_sentence(later) == f"1 edited row. {NO_EVALUATION}"
+
+
+def test_the_log_is_read_again_only_when_it_has_changed(store: RunStore) -> None:
+    _, later = retrained(store, EDIT, OTHER)
+    assert worth_sentence(later).startswith("2 edited rows. ")
+    known = later.used_corrections_path.stat()
+    with later.used_corrections_path.open("r+b") as file:  # not to be noticed: whoever reads it again finds it damaged
+        file.write(b"\0" * known.st_size)
+    os.utime(later.used_corrections_path, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert worth_sentence(later).startswith("2 edited rows. ")
+    later.used_corrections_path.unlink()
+    append(later.used_corrections_path, [EDIT])
+    assert worth_sentence(later).startswith("1 edited row. ")
 
 
 def test_the_same_corrections_once_more_are_worth_nothing_that_could_be_said(store: RunStore) -> None:
