@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+APP_STAMP := $(VENV)/.app-installed
 LOWER := .venv-lower
 AUDIT := .venv-audit
 WHEEL := .venv-wheel
@@ -14,16 +15,22 @@ NODE_STAMP := node_modules/.installed
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,trl]"
-	touch $(STAMP)
+	touch $(APP_STAMP) $(STAMP)
+
+# What a user needs, without the tools of the developers: half as many packages.
+$(APP_STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	touch $(APP_STAMP)
 
 $(NODE_STAMP): package.json package-lock.json .npmrc
 	npm ci --silent
 	touch $(NODE_STAMP)
 
-app: $(STAMP)          ## the page at http://localhost:7860
+app: $(APP_STAMP)      ## the page at http://localhost:7860
 	$(BIN)/geko-app
 
-demo: $(STAMP)         ## the built-in run on the command line
+demo: $(APP_STAMP)     ## the built-in run on the command line
 	$(BIN)/geko-train --demo
 
 test: $(STAMP)         ## everything, the real browser included
