@@ -4,7 +4,8 @@ python -m benchmarks.auto [--data DIR] [--mixes demo wrong ...] [--seeds 5] [--j
 
 For each mix and seed: plain training of 1, 2, 3, 5 and 10 epochs, each with its own schedule down to zero, and
 num_epochs = auto (at most 10): once with 5 % of the rows held out, as GEKO does where there are no evaluation rows, and
-once with evaluation rows of its own, so that it trains on all that the others train on. Compute is in epochs of plain training over all
+once with evaluation rows of its own, so that it trains on all that the others train on. Whoever looks for the best fixed length
+needs held-out rows, too: the arms "N, 5 % held out" are plain training on what these leave. Compute is in epochs of plain training over all
 rows: (forwarded + 2 x backwarded tokens, checks included) / (3 x tokens). All are judged on test rows that none of them saw.
 Records go to results/auto.jsonl, one for each run; what is recorded is not run again.
 """
@@ -40,6 +41,7 @@ LENGTHS, LONGEST = (1, 2, 3, 5, 10), 10
 GIVEN = "auto, evaluation rows given"
 AUTOS = (AUTO, GIVEN)
 MOST_GIVEN, FRESH = 512, 5000  # evaluation rows, and what their seeds begin at
+LESS = tuple(f"{n}, 5 % held out" for n in LENGTHS)
 DEFAULT = (*REAL, "demo", "wrong", "new", "long")
 DEARER, WORSE = 1.1, 1.01  # of the best fixed run's compute and loss: what is still as good
 SMALL_SAMPLES = 1000
@@ -48,16 +50,17 @@ Run = tuple[str, str, int, int]  # mix, arm, seed, samples
 
 
 def one_run(mix: str, arm: str, seed: int, samples: int) -> Record:
-    """Train once and return what was counted; `arm` is a number of epochs or one of AUTOS."""
+    """Train once and return what was counted; `arm` is a number of epochs, one of LESS or one of AUTOS."""
     with tempfile.TemporaryDirectory() as folder:
-        trial = set_up(mix, seed, samples, LONGEST if arm in AUTOS else int(arm), folder)
+        trial = set_up(mix, seed, samples, LONGEST if arm in AUTOS else int(arm.split(",")[0]), folder)
         data, held, args = trial.data, None, trial.args
-        if arm == AUTO:
+        if arm == AUTO or arm in LESS:
             data, held = hold_out(trial.data, held_out_ratio(len(trial.data)), seed)
         elif arm == GIVEN:
             held = given_rows(mix, seed, trial)
         if arm in AUTOS:
             args = dataclasses.replace(args, num_epochs=AUTO, max_epochs=LONGEST)
+        held = held if arm in AUTOS else None  # a fixed length asks nothing of them
         trainer = GEKOTrainer(trial.model, data, trial.tokenizer, held, OFF, args, on_event=lambda event: None)
         trainer.train()
     counter, progress = trainer.progress.counter, trainer.progress
@@ -102,7 +105,7 @@ def run_all(runs: Sequence[Run], path: Path, jobs: int) -> list[Record]:
 
 
 def _place(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    arms = [*map(str, LENGTHS), *AUTOS]
+    arms = [*map(str, LENGTHS), *LESS, *AUTOS]
     return list(MIXES).index(record["mix"]), record["samples"], arms.index(record["arm"]), record["seed"]
 
 
@@ -113,7 +116,7 @@ def figures(records: Sequence[Record]) -> str:
 
 
 def tables(records: Iterable[Record]) -> str:
-    """A row for each mix: every length, the best of them, and auto against it."""
+    """Rows for each mix: every length, the best of them, and auto against it; with 5 % held out alike."""
     groups: dict[tuple[str, int], dict[str, list[Record]]] = {}
     for record in records:
         groups.setdefault((record["mix"], record["samples"]), {}).setdefault(record["arm"], []).append(record)
@@ -130,15 +133,28 @@ def tables(records: Iterable[Record]) -> str:
 
 
 def _rows(mix: str, samples: int, arms: dict[str, list[Record]]) -> list[list[str]]:
-    fixed = [arm for arm in map(str, LENGTHS) if arm in arms]
+    seeds = len(next(iter(arms.values())))
+    what = f"{MIXES[mix].what}, {samples:,} rows, {seeds} seed{'s' * (seeds > 1)}"
+    return [
+        *_against(arms, what, [*map(str, LENGTHS)], AUTOS),
+        *_against(arms, "the same with 5 % of the rows held out", LESS, (AUTO,)),
+    ]
+
+
+def _against(
+    arms: Mapping[str, Sequence[Record]], what: str, lengths: Sequence[str], autos: Sequence[str]
+) -> list[list[str]]:
+    """A row for each of `autos` against the best of `lengths`; none where no length was run."""
+    fixed = [arm for arm in lengths if arm in arms]
+    if not fixed:
+        return []
     best = min(fixed, key=lambda arm: _mean(arms[arm], "eval_loss"))
-    seeds = len(arms[best])
-    cells = [f"{MIXES[mix].what}, {samples:,} rows, {seeds} seed{'s' * (seeds > 1)}"]
-    for arm in map(str, LENGTHS):
+    cells = [what]
+    for arm in lengths:
         cell = figures(arms[arm]) if arm in arms else "–"
         cells.append(f"**{cell}**" if arm == best else cell)
     found = []
-    for arm in AUTOS:
+    for arm in autos:
         if arm in arms:
             found.append([*cells, arm, figures(arms[arm]), *_verdict(arms[arm], arms[best])])
             cells = [""] * len(cells)  # said once
@@ -165,7 +181,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the real rows (see real_data.py), for their mixes")
     parser.add_argument("--seeds", type=int, default=FEWEST_SEEDS)
     parser.add_argument(
-        "--arms", nargs="+", default=[*map(str, LENGTHS), *AUTOS], help="numbers of epochs, and kinds of auto"
+        "--arms",
+        nargs="+",
+        default=[*map(str, LENGTHS), *AUTOS],
+        help='numbers of epochs, such as "3" or "3, 5 % held out"; kinds of auto',
     )
     parser.add_argument("--samples", type=int, help="default: what the mix says")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")

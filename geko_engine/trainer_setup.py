@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,13 @@ def _listen_for_answers(
         return
     part = prepared[-1]  # the evaluation data where there is some
     examples = examples_of_rows(part.rendered, dict.fromkeys(part.data.rows.tolist()), args.answers_per_epoch)
-    answers = ProgressAnswers(
-        trainer.model, tokenizer, examples, own, part.rendered.format, emit, stop, trainer.engine.accelerator.autocast
-    )
+
+    @contextmanager
+    def as_delivered() -> Iterator[None]:
+        with trainer.engine.accelerator.autocast(), trainer.ending.weights(trainer.progress):
+            yield
+
+    answers = ProgressAnswers(trainer.model, tokenizer, examples, own, part.rendered.format, emit, stop, as_delivered)
     if answers.left_out:
         emit(Message(f"{answers.left_out} of the prompts to answer fill the model's whole input and are left out."))
     trainer.listeners.append(answers)

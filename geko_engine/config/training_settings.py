@@ -26,7 +26,7 @@ class TrainingSettings:
     num_epochs: int | Literal["auto"] = setting(
         3,
         "Passes over the training data, or auto to end when more would not help.",
-        "auto watches the loss on the evaluation data, or on rows that it holds out, and ends with the best weights when that loss no longer falls. With a number, use more epochs while the evaluation loss still falls, fewer if it rises again.",
+        "auto watches the loss on the evaluation data, or on rows that it holds out, and ends with the average of the latest weights when that loss no longer falls. With a number, use more epochs while the evaluation loss still falls, fewer if it rises again.",
         unit="epochs",
         minimum=1,
         maximum=10_000,

@@ -196,7 +196,7 @@ class LengthChecked(Event):
 
     epochs: of plain training, that `step` stands for. loss: on held-out samples, nats per target token. lowest_at: the step at
     which it is expected to be lowest; gain: share of it to be won by then; None while unknown. goes_on: False
-    where the learning rate begins to fall. sentence: why.
+    where the run ends. sentence: why.
     """
 
     step: int

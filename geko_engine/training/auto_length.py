@@ -1,8 +1,9 @@
 """When a run has trained enough, from its losses on held-out samples. Pure; knows no model and no loop.
 
-The rate is constant at first. At each check the averaged weights show what the run would come to; a parabola through the
-last checks, in the logarithms of step and loss, says when their loss will be lowest. The rate begins to fall when that point
-is near, over half as many steps again. With fewer checks behind the parabola, a step in a staircase looks like the end of it.
+The learning rate stays constant after its warm-up. At each check the averaged weights, which the run would deliver, are scored;
+a parabola through the last checks, in the logarithms of step and loss, says when their loss will be lowest. The run ends when
+that point is near at two checks in a row, as one can be chance. With fewer checks behind the parabola, a step in a staircase
+looks like the end of it.
 
 Each check comes when the run is a fixed factor longer than at the one before, so the checks cost the same share of every run.
 """
@@ -17,10 +18,9 @@ import numpy as np
 
 FIRST_CHECK = 0.3  # epochs
 GROWTH = 1.12  # of the run from one check to the next
-FITTED = 9  # checks that the parabola goes through; nothing is decided before there are so many
+FITTED = 9  # checks that the parabola goes through; nothing is known before there are so many
+IN_A_ROW = 2  # checks that find the lowest point near
 REACH = 1.1  # of the run: a lowest point that is no further ahead is near
-DECAY = 0.5  # steps of the decay, as a share of those before it
-RATE = 0.7  # of the peak learning rate, until the decay
 RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance
 FARTHEST = 1000.0  # of the run: what lies beyond counts as never
 USELESS = 1e9  # nats: stands for a loss that is not finite, in what a checkpoint writes as JSON
@@ -34,18 +34,20 @@ class LengthCheck:
         step: optimizer steps done. loss: on the held-out samples, nats per target.
         lowest_at: the step at which the loss of the averaged weights is expected to be lowest, as far as is known.
         gain: share of the loss that is still to be won by then; None while unknown.
-        goes_on: whether the rate stays where it is; False begins the decay.
+        is_near: whether that step is near, or was passed.
+        goes_on: whether more training is likely to help; False ends the run.
     """
 
     step: int
     loss: float
     lowest_at: int | None
     gain: float | None
+    is_near: bool
     goes_on: bool
 
 
 class AutoLength:
-    """Decides after each check whether the decay begins.
+    """Decides after each check whether the run ends.
 
     Args:
         checks: [step, loss] of each check so far; kept and added to.
@@ -63,14 +65,15 @@ class AutoLength:
         return step >= max(last + 1, math.ceil(GROWTH * last))
 
     def judge(self, step: int, loss: float) -> LengthCheck:
-        """Add a check; a loss that is not finite ends the constant rate at once."""
+        """Add a check; a loss that is not finite ends the run at once."""
         self.checks.append([step, loss if math.isfinite(loss) else USELESS])
-        goes_on = math.isfinite(loss) and not _is_near(self.checks)
+        near = [_is_near(self.checks[: len(self.checks) - back]) for back in range(IN_A_ROW)]
+        goes_on = math.isfinite(loss) and not all(near)
         lowest = _lowest(self.checks)
         if lowest is None:
-            return LengthCheck(step, loss, None if goes_on else step, None if goes_on else 0.0, goes_on)
+            return LengthCheck(step, loss, None if goes_on else step, None if goes_on else 0.0, near[0], goes_on)
         at, gain = lowest
-        return LengthCheck(step, loss, round(step * math.exp(at)), gain, goes_on)
+        return LengthCheck(step, loss, round(step * math.exp(at)), gain, near[0], goes_on)
 
 
 def _is_near(checks: Sequence[Sequence[float]]) -> bool:

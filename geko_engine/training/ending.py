@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.config.training_choices import EXACT_MATCH
 from geko_engine.reporting.events import Evaluated, LengthChecked
-from geko_engine.training.auto_length import DECAY, RATE, AutoLength, LengthCheck
+from geko_engine.training.auto_length import AutoLength, LengthCheck
 from geko_engine.training.state import TrainerState
 from geko_engine.training.weight_average import BestWeights, WeightAverage
 
 AVERAGE, BEST = "average.", "best."  # begin the names of the tensors in a checkpoint
 TIME_IS_UP = "The time limit of {minutes:g} minutes is reached."
-ENOUGH = "More training would not help: the held-out loss has reached its lowest point, and the learning rate has fallen to zero."
+ENOUGH = "More training would not help: the held-out loss has reached its lowest point."
+ALL = "The most that the run may take is reached, and the held-out loss was still falling."
+AVERAGED = "The average of the latest weights is delivered, as it was measured on the held-out samples."
 
 
 class Ending:
@@ -30,6 +32,7 @@ class Ending:
         model: with its adapters. args: of the run. steps_per_epoch: of plain training.
 
     Attributes:
+        averages: whether the average of the weights is what is evaluated and delivered.
         expected_bytes: of what `tensors` will be, at most.
     """
 
@@ -37,6 +40,7 @@ class Ending:
         self._args, self._steps_per_epoch = args, steps_per_epoch
         self._most_steps = args.planned_steps(steps_per_epoch)
         self._average = WeightAverage(model) if args.finds_length else None
+        self.averages = args.finds_length
         self._best = BestWeights(model) if args.load_best_model_at_end and not args.finds_length else None
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.expected_bytes = 4 * count * ((self._average is not None) + (self._best is not None))
@@ -58,46 +62,26 @@ class Ending:
 
     # ------------------------------------------------------------ a length found by itself
     def share_done(self, state: TrainerState) -> float:
-        """Share of a run that finds its length by itself, in [0, 1]; of the most that it may take, until its decay begins."""
-        if not state.decay_from:
-            return max(state.step / self._most_steps, self.time_share(state.seconds)) * (1 - DECAY / (1 + DECAY))
-        begun = 1 / (1 + DECAY)
-        return begun + (1 - begun) * self._decayed(state)
-
-    def rate(self, state: TrainerState) -> float:
-        """Share of the peak learning rate, warm-up aside."""
-        return RATE * (1.0 - self._decayed(state))
-
-    def _decayed(self, state: TrainerState) -> float:
-        if not state.decay_from:
-            return 0.0
-        by_steps = (state.step - state.decay_from) / max(1, state.decay_until - state.decay_from)
-        limit, began = self._args.time_limit, state.decay_seconds
-        by_time = (state.seconds - began) / (limit - began) if limit > began else float(limit > 0)
-        return min(1.0, max(by_steps, by_time))
+        """Share of the most that a run which finds its length by itself may take, in [0, 1]."""
+        return min(1.0, max(state.step / self._most_steps, self.time_share(state.seconds)))
 
     def after_step(self, state: TrainerState) -> None:
-        """Take the weights of the last step into the average, and begin the decay where none later would end in time."""
-        if self._average is None or state.decay_from:
-            return
-        self._average.update(state.step)
-        latest = 1 / (1 + DECAY)
-        if state.step >= latest * self._most_steps or self.time_share(state.seconds) >= latest:
-            self._begin_decay(state)
+        """Take the weights of the last step into the average."""
+        if self._average is not None:
+            self._average.update(state.step)
 
     def is_check_due(self, state: TrainerState) -> bool:
         """Whether the length is to be judged now."""
-        return self._args.finds_length and not state.decay_from and self._lengths(state).is_due(state.step)
+        return self._args.finds_length and not state.is_enough and self._lengths(state).is_due(state.step)
 
     def judge_length(self, state: TrainerState, loss: float, seconds: float) -> LengthChecked:
-        """What a check has found; begins the decay where more would not help.
+        """What a check has found; notes in `state` where more would not help.
 
         Args:
             loss: of the averaged weights on the held-out samples, nats per target. seconds: that the check took.
         """
         found = self._lengths(state).judge(state.step, loss)
-        if not found.goes_on:
-            self._begin_decay(state)
+        state.is_enough = not found.goes_on
         return LengthChecked(
             step=found.step,
             epochs=found.step / self._steps_per_epoch,
@@ -106,30 +90,23 @@ class Ending:
             gain=found.gain,
             goes_on=found.goes_on,
             seconds=seconds,
-            sentence=self._sentence(found, state),
+            sentence=self._sentence(found),
         )
 
-    def is_decayed(self, state: TrainerState) -> bool:
-        """Whether the rate of a run that finds its length has fallen to zero, which ends it."""
-        return bool(state.decay_from) and state.step >= state.decay_until
-
-    def decay_reason(self, state: TrainerState) -> str:
-        """Why a run ends whose rate has fallen to zero."""
-        if state.decay_until < self._most_steps and not self.is_time_up(state.seconds):
+    def length_reason(self, state: TrainerState) -> str:
+        """Why a run that finds its length by itself ends here; "" where it goes on."""
+        if state.is_enough:
             return ENOUGH
-        return "The most that the run may take is reached, and the held-out loss was still falling."
-
-    def _begin_decay(self, state: TrainerState) -> None:
-        state.decay_from, state.decay_seconds = state.step, state.seconds
-        state.decay_until = min(self._most_steps, state.step + max(1, round(DECAY * state.step)))
+        return ALL if self._args.finds_length and state.step >= self._most_steps else ""
 
     def _lengths(self, state: TrainerState) -> AutoLength:
         return AutoLength(state.length_checks, self._steps_per_epoch)
 
-    def _sentence(self, found: LengthCheck, state: TrainerState) -> str:
+    def _sentence(self, found: LengthCheck) -> str:
         if not found.goes_on:
-            until = state.decay_until / self._steps_per_epoch
-            return f"Trained nearly enough: the learning rate now falls to zero, by step {state.decay_until:,} ({until:.1f} epochs)."
+            return ENOUGH
+        if found.is_near:
+            return "The held-out loss seems to have reached its lowest point: the next check decides."
         if found.lowest_at is None or found.gain is None or found.lowest_at > self._most_steps:
             return "The held-out loss still falls as fast as before: going on."
         return (
@@ -161,7 +138,7 @@ class Ending:
     @contextmanager
     def weights(self, state: TrainerState) -> Iterator[None]:
         """Inside, the model has the weights that it would be delivered with if the run ended now."""
-        if self._average is None or state.decay_from or not state.step:
+        if self._average is None or not state.step:
             yield
         else:
             with self._average.in_place():
@@ -172,9 +149,9 @@ class Ending:
         if self._best is not None and state.best_step not in (None, state.step):
             self._best.deliver()
             return f"The weights of step {state.best_step:,} are delivered, where {self._args.metric_for_best_model} was best."
-        if self._average is not None and state.step and not state.decay_from:
+        if self._average is not None and state.step:
             self._average.deliver()
-            return "The run was stopped at a constant learning rate: the average of its weights is delivered."
+            return AVERAGED
         return ""
 
     def tensors(self) -> dict[str, Tensor]:

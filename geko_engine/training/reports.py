@@ -27,7 +27,7 @@ from geko_engine.scoring.evaluation import SampleScores
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.policy import EpochSummary, SelectionPolicy
 from geko_engine.training.engine import TrainingEngine
-from geko_engine.training.schedule import CONSTANT
+from geko_engine.training.schedule import CONSTANT_WITH_WARMUP
 from geko_engine.training.state import TrainerState
 
 OPEN_ENDS = {
@@ -35,7 +35,6 @@ OPEN_ENDS = {
     "max_minutes",
     "early_stopping_patience",
 }  # options of a run that may end before its last epoch
-LENGTH_SCHEDULE = "constant, then linear to zero"  # of a run that finds its length by itself
 ROWS_SHOWN = 8  # numbers in one sentence
 
 
@@ -85,10 +84,10 @@ def run_info(
     eval_samples: int,
     args: GEKOTrainingArgs,
     engine: TrainingEngine,
-    warmup: float,
+    warmup_steps: int,
     options: dict[str, Any],
 ) -> RunInfo:
-    """What a run is made of. `warmup`: share of the run. `options`: more entries for the header."""
+    """What a run is made of. `warmup_steps`: of the learning rate. `options`: more entries for the header."""
     total, trainable = count_parameters(model)
     steps = steps_per_epoch(len(samples), engine.step_size)
     return RunInfo(
@@ -114,8 +113,8 @@ def run_info(
             "weights": held_in(model),
             **({"attn_implementation": attention_of(model)} if attention_of(model) else {}),
             "optim": args.optimizer,
-            "lr_scheduler_type": LENGTH_SCHEDULE if args.finds_length else args.lr_scheduler_type,
-            "warmup_steps": 0 if args.lr_scheduler_type == CONSTANT else round(warmup * args.planned_steps(steps)),
+            "lr_scheduler_type": CONSTANT_WITH_WARMUP if args.finds_length else args.lr_scheduler_type,
+            "warmup_steps": warmup_steps,
             **options,
             **args.open_end,
         },

@@ -5,8 +5,8 @@ from __future__ import annotations
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.selection.epoch_plan import Plan
 from geko_engine.training import reports
-from geko_engine.training.ending import Ending
-from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
+from geko_engine.training.ending import ALL, Ending
+from geko_engine.training.schedule import CONSTANT, learning_rate_at, warmup_cut, warmup_share
 from geko_engine.training.state import TrainerState
 
 WARMUP_EPOCHS = 3  # the warm-up of a run that finds its length is at most a tenth of so many
@@ -19,7 +19,7 @@ class RunSchedule:
         args: of the run. ending: decides where a run of open length ends. steps_per_epoch: of plain training.
 
     Attributes:
-        warmup: share of the run that is warm-up. warmup_cut: a sentence where that is less than was asked for, or "".
+        warmup_steps: optimizer steps of warm-up. warmup_cut: a sentence where that is less than was asked for, or "".
     """
 
     def __init__(self, args: GEKOTrainingArgs, ending: Ending, steps_per_epoch: int) -> None:
@@ -27,9 +27,10 @@ class RunSchedule:
         total_steps = args.planned_steps(steps_per_epoch)
         if args.finds_length:  # of a run whose length is open, a tenth may be more than all that it takes
             total_steps = min(total_steps, WARMUP_EPOCHS * steps_per_epoch)
-        self.warmup = warmup_share(args.warmup_steps, total_steps, args.warmup_ratio)
+        self._warmup = warmup_share(args.warmup_steps, total_steps, args.warmup_ratio)
         self.warmup_cut = warmup_cut(args, total_steps)
-        self._warmup_steps = self.warmup * total_steps
+        has_none = args.lr_scheduler_type == CONSTANT and not args.finds_length
+        self.warmup_steps = 0 if has_none else round(self._warmup * total_steps)
 
     def share_done(self, state: TrainerState, plan: Plan | None) -> float:
         """Share of the run in [0, 1], by steps; `plan`: of the present epoch, None before the first one."""
@@ -46,22 +47,24 @@ class RunSchedule:
     def steps_planned(self, info: reports.RunInfo, state: TrainerState, plan: Plan) -> int:
         """Optimizer steps of the run, as far as is known now."""
         share = self.share_done(state, plan)
-        steps = state.decay_until or reports.steps_planned(info, state, plan)
+        steps = reports.steps_planned(info, state, plan)
         return min(steps, round(state.step / share)) if self._args.time_limit and share else steps
 
     def end_if_due(self, state: TrainerState) -> bool:
         """Whether the run ends at this step, which may be in the middle of an epoch; noted in `state` with the reason."""
-        if self._has_all_steps(state):
+        if reason := self._ending.length_reason(state):
+            state.finished, state.reason = True, reason
+        elif self._has_all_steps(state):
             state.finished = True
-        elif self._ending.is_decayed(state):
-            state.finished, state.reason = True, self._ending.decay_reason(state)
         elif self._ending.is_time_up(state.seconds):
             state.finished, state.reason = True, self._ending.time_is_up
         return state.finished
 
-    def has_all_epochs(self, state: TrainerState) -> bool:
-        """Whether the run ends with this epoch: the last one, or that of the last step of max_steps."""
-        return self._has_all_steps(state) if self._args.step_limit else state.epoch >= self._args.epochs
+    def end_with_epoch(self, state: TrainerState) -> bool:
+        """Whether the run ends with the epoch that is done: the last one, or that of the last step; noted in `state`."""
+        if not self.end_if_due(state) and not self._args.step_limit and state.epoch >= self._args.epochs:
+            state.finished, state.reason = True, ALL if self._args.finds_length else state.reason
+        return state.finished
 
     def _has_all_steps(self, state: TrainerState) -> bool:
         """Whether max_steps ends the run here, which may be in the middle of an epoch."""
@@ -75,6 +78,6 @@ class RunSchedule:
         """
         args = self._args
         if args.finds_length:
-            risen = min(1.0, state.step / self._warmup_steps) if self._warmup_steps else 1.0
-            return args.learning_rate * factor * risen * self._ending.rate(state)
-        return learning_rate_at(share_done, args.learning_rate, self.warmup, factor, args.lr_scheduler_type)
+            risen = min(1.0, state.step / self.warmup_steps) if self.warmup_steps else 1.0
+            return args.learning_rate * factor * risen
+        return learning_rate_at(share_done, args.learning_rate, self._warmup, factor, args.lr_scheduler_type)

@@ -10,13 +10,14 @@ from geko_engine.config.training_args import GEKOTrainingArgs
 LONGEST_WARMUP = 0.1  # of the run, so that a short run with the default 100 warm-up steps still trains
 DECAY = 1 / 3  # of the run, at the end of warmup_stable_decay
 CONSTANT = "constant"  # has no warm-up, as in transformers
+CONSTANT_WITH_WARMUP = "constant_with_warmup"
 
 # Share of the peak at `progress` in (warmup, 1]; names and curves of transformers.
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "linear": lambda progress, warmup: (1.0 - progress) / (1.0 - warmup),
     "cosine": lambda progress, warmup: 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup))),
     CONSTANT: lambda progress, warmup: 1.0,
-    "constant_with_warmup": lambda progress, warmup: 1.0,
+    CONSTANT_WITH_WARMUP: lambda progress, warmup: 1.0,
     "warmup_stable_decay": lambda progress, warmup: min(1.0, (1.0 - progress) / DECAY),
 }
 

@@ -25,8 +25,7 @@ class TrainerState:
         skipped_in_a_row: latest steps whose update was skipped because the gradient was not finite.
         backward_cost: of a backward pass, the forward pass being 1; 0 before the first step, which it is counted in.
         length_checks: [step, loss] of each check of a length that is found by itself.
-        decay_from, decay_until: steps between which the rate of such a run falls to zero; 0 before that is known.
-            decay_seconds: of running at its beginning.
+        is_enough: whether the last of them has found that more training would not help.
         general_losses: on the rows that show whether the model forgets. general_passed: `counter.passed` at the last of them.
         best_step: whose weights are the best so far, at an evaluation; None where that is not asked. best_value: of the figure that decides, lower
             is better. evaluations_since_best: later ones.
@@ -52,9 +51,7 @@ class TrainerState:
     skipped_in_a_row: int = 0
     backward_cost: float = 0.0
     length_checks: list[list[float]] = field(default_factory=list)
-    decay_from: int = 0
-    decay_until: int = 0
-    decay_seconds: float = 0.0
+    is_enough: bool = False
     general_losses: list[float] = field(default_factory=list)
     general_passed: int = 0
     best_step: int | None = None

@@ -143,7 +143,7 @@ class GEKOTrainer:
         }
         self.info = reports.run_info(
             *(self.model, self.model_name, self.samples, len(self.eval_samples or ())),
-            *(self.args, engine, self.schedule.warmup, options),
+            *(self.args, engine, self.schedule.warmup_steps, options),
         )
 
     @property
@@ -209,7 +209,7 @@ class GEKOTrainer:
         self._tick()
         if self.args.save_at_end:
             self._save_periodic()
-        if self._deliver() and self.eval_samples is not None:
+        if self._deliver() and not self.ending.averages and self.eval_samples is not None:
             self.evaluate()
         self.scans.at_end(self.policy, self.samples, self.progress)
         self._tick()
@@ -270,7 +270,7 @@ class GEKOTrainer:
             self._scan_if_asked(When.EPOCH_END)  # first: a stop in the middle leaves the epoch unended
         summary = self.policy.end_epoch()
         progress.end_epoch()
-        progress.finished = self.schedule.end_if_due(progress) or self.schedule.has_all_epochs(progress)
+        self.schedule.end_with_epoch(progress)
         progress.evaluation_due = not progress.is_evaluated
         for event in reports.epoch_ended(progress, summary):
             self._emit(event)

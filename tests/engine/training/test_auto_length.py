@@ -16,8 +16,8 @@ from geko_engine.training.weight_average import MEMORY, BestWeights, WeightAvera
 from tests.engine.conftest import small_llama
 
 
-def decay_at(loss_at: list[float], steps_per_epoch: int = 100) -> int | None:
-    """The step at which the decay of a run begins whose held-out loss after step s is loss_at[s]; None for never."""
+def end_at(loss_at: list[float], steps_per_epoch: int = 100) -> int | None:
+    """The last step of a run whose held-out loss after step s is loss_at[s]; None for never."""
     length = AutoLength([], steps_per_epoch)
     for step in range(1, len(loss_at)):
         if length.is_due(step) and not length.judge(step, loss_at[step]).goes_on:
@@ -31,14 +31,14 @@ def valley(lowest: int, steps: int = 5000) -> list[float]:
 
 
 @pytest.mark.parametrize("lowest", [150, 400, 1200])
-def test_the_decay_begins_where_it_leads_to_the_lowest_point(lowest: int) -> None:
-    begun = decay_at(valley(lowest))
-    assert begun is not None and lowest / REACH <= begun + 1 <= lowest * GROWTH
+def test_a_run_ends_near_the_lowest_point(lowest: int) -> None:
+    end = end_at(valley(lowest))
+    assert end is not None and lowest / REACH <= end + 1 <= lowest * GROWTH**2
 
 
 def test_a_loss_that_keeps_falling_is_trained_on() -> None:
-    assert decay_at([1 / (1 + step) for step in range(5000)]) is None
-    assert decay_at([(1 + step) ** -0.05 for step in range(5000)]) is None
+    assert end_at([1 / (1 + step) for step in range(5000)]) is None
+    assert end_at([(1 + step) ** -0.05 for step in range(5000)]) is None
 
 
 def falling(checks: int) -> AutoLength:
@@ -48,9 +48,18 @@ def falling(checks: int) -> AutoLength:
     return length
 
 
-def test_a_loss_that_has_risen_begins_the_decay() -> None:
-    assert not falling(FITTED).judge(90, 1.5).goes_on
+def test_a_loss_that_has_risen_ends_the_run() -> None:
+    length = falling(FITTED)
+    assert length.judge(90, 1.5).goes_on and not length.judge(101, 1.5).goes_on
     assert falling(FITTED).judge(90, 1.2).goes_on
+
+
+def test_one_check_that_has_risen_can_be_chance() -> None:
+    length = falling(FITTED)
+    risen = length.judge(90, 1.5)
+    assert risen.is_near and risen.goes_on
+    for step, loss in ((101, 1.1), (113, 1.05), (127, 1.3)):
+        assert length.judge(step, loss).goes_on
 
 
 def test_nothing_is_decided_by_the_first_few_checks() -> None:
@@ -59,7 +68,7 @@ def test_nothing_is_decided_by_the_first_few_checks() -> None:
     assert all(length.judge(72 + 10 * n, loss).goes_on for n, loss in enumerate(losses))
 
 
-def test_a_loss_that_is_not_finite_begins_the_decay_at_once() -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_at_once() -> None:
     for loss in (math.nan, math.inf):
         length = AutoLength([], 100)
         assert length.judge(30, 2.0).goes_on and not length.judge(40, loss).goes_on

@@ -13,9 +13,16 @@ import torch
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.data.batches import as_samples
 from geko_engine.exceptions import ConfigError
-from geko_engine.reporting.events import Evaluated, Event, LengthChecked, Message, RetentionMeasured, StepCompleted
+from geko_engine.reporting.events import (
+    Evaluated,
+    Event,
+    LengthChecked,
+    Message,
+    RetentionMeasured,
+    RunStarted,
+    StepCompleted,
+)
 from geko_engine.training import trainer as trainer_module
-from geko_engine.training.auto_length import RATE
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
 
 PLAIN = GEKOConfig(enabled=False)
@@ -54,29 +61,39 @@ def of_kind(events: list[Event], kind: Any) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
-def test_a_run_finds_its_length_and_ends_with_a_rate_of_zero(tmp_path: Path) -> None:
+def averaged(trainer: GEKOTrainer) -> bool:
+    """Whether the model has the averaged weights."""
+    average = trainer.ending.tensors()
+    return all(torch.equal(p.detach(), average[f"average.{n}"]) for n, p in trainer.model.named_parameters())
+
+
+def test_a_run_finds_its_length_and_delivers_what_it_has_measured(tmp_path: Path) -> None:
     events: list[Event] = []
     trainer = trainer_for(tmp_path, events, num_epochs="auto", max_epochs=40)
     report = trainer.train()
     steps, checks = of_kind(events, StepCompleted), of_kind(events, LengthChecked)
     assert report["end"] == "complete" and "would not help" in report["reason"]
-    begun = checks[-1].step
     assert [check.goes_on for check in checks] == [True] * (len(checks) - 1) + [False]
-    assert len(steps) == trainer.progress.decay_until == begun + round(begun / 2) < 40 * 8
+    assert len(steps) == checks[-1].step < 40 * 8
     rates = [step.learning_rate for step in steps]
-    assert rates[4:begun] == pytest.approx([RATE * 1e-2] * (begun - 4))
-    assert rates[-1] == pytest.approx(RATE * 1e-2 / round(begun / 2))
+    assert rates[:2] == [0, 0.5e-2] and set(rates[2:]) == {1e-2}
+    assert of_kind(events, RunStarted)[0].options["warmup_steps"] == 2  # a tenth of three epochs
     assert trainer.progress.counter.scanned > 0  # the checks cost compute
     assert report["plain_training_tokens"] == report["tokens_backwarded"]  # nothing was skipped, nothing is said to be
     assert [step.progress for step in steps] == sorted(step.progress for step in steps)
+    evaluated = of_kind(events, Evaluated)
+    assert averaged(trainer) and report["eval_loss_after"] == evaluated[-1].eval_loss
+    assert [event.step for event in evaluated].count(len(steps)) == 1  # the last one was of these weights already
+    assert trainer.evaluate().eval_loss == evaluated[-1].eval_loss
 
 
-def test_a_ceiling_ends_the_run_with_a_decayed_rate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ceiling", [{"max_epochs": 2}, {"max_steps": 16}])
+def test_a_ceiling_ends_the_run_and_says_so(tmp_path: Path, ceiling: dict[str, int]) -> None:
     events: list[Event] = []
-    report = trainer_for(tmp_path, events, num_epochs="auto", max_epochs=2).train()
-    steps = of_kind(events, StepCompleted)
-    assert len(steps) == 16 and "The most that the run may take" in report["reason"]
-    assert steps[-1].learning_rate < 0.2 * RATE * 1e-2
+    trainer = trainer_for(tmp_path, events, num_epochs="auto", **ceiling)
+    report = trainer.train()
+    assert len(of_kind(events, StepCompleted)) == 16 and "The most that the run may take" in report["reason"]
+    assert averaged(trainer)
 
 
 @pytest.mark.parametrize("stopped_at", [3, 17, 40])
@@ -102,10 +119,7 @@ def test_a_stopped_run_is_delivered_with_the_average_of_its_weights(tmp_path: Pa
         tmp_path, events, num_epochs="auto", should_stop=lambda: len(of_kind(events, StepCompleted)) >= 20
     )
     trainer.train()
-    assert "the average of its weights" in of_kind(events, Message)[-1].text
-    assert all(
-        torch.equal(p.detach(), trainer.ending.tensors()[f"average.{n}"]) for n, p in trainer.model.named_parameters()
-    )
+    assert "average of the latest weights" in of_kind(events, Message)[-1].text and averaged(trainer)
 
 
 def test_the_clock_ends_a_run_with_a_rate_that_has_fallen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
