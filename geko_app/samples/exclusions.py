@@ -81,7 +81,8 @@ def export_sentence(samples: Samples, flagged: int, contents: str = "") -> str:
     """
     begin = f"{contents} The dataset is saved as JSONL" if contents else "The dataset is saved as JSONL"
     everything = "" if contents else ", with all samples, as none is flagged"
-    without = f", without the {flagged:,} flagged" if flagged else everything
+    rows = "row" if flagged == 1 else "rows"
+    without = f", without the {flagged:,} flagged {rows}" if flagged else everything
     return (
         f"{begin}{without}; {EXPORTED_AS.get(samples.texts.layout, EXPORTED_AS['pair'])}. You can "
         "train on it as it is. Rows that were not trained on (empty, unusable, held out) are not included."

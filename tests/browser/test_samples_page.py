@@ -91,7 +91,7 @@ def test_sort_filter_search_open_mark_and_take_the_cleaned_dataset_along(
     assert flagged_rows(run) == {114}
     page.reload()  # flags are the run's, not the tab's
     show_samples(page)
-    expect(page.locator(".m-export-note")).to_contain_text("without the 1 flagged")
+    expect(page.locator(".m-export-note")).to_contain_text("without the 1 flagged row;")
     with page.expect_download() as download:
         page.locator(".m-dataset").click()
     exported = [json.loads(line) for line in Path(download.value.path()).read_text(encoding="utf-8").splitlines()]

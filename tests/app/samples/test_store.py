@@ -327,9 +327,10 @@ def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab
     assert "counts" not in again and again["version"] == first["version"]
     assert functions["flag_samples"]({"run": folder.id, "ids": [1, 99, -1], "flagged": True})["count"] == 1
     news = functions["pull"]({"version": first["version"]})
-    assert news["counts"]["flagged"] == 1 and "without the 1 flagged" in news["export"]
+    assert news["counts"]["flagged"] == 1 and "without the 1 flagged row;" in news["export"]
     functions["flag_samples"]({"run": folder.id, "all": True, "filter": "freeze", "flagged": True})
     assert flagged_rows(folder) == {1, 2, 5}
+    assert "without the 3 flagged rows;" in functions["pull"]({})["export"]
     functions["flag_samples"]({"run": folder.id, "all": True, "text": "question 0", "flagged": False})
     assert flagged_rows(folder) == {2, 5}
 
