@@ -51,6 +51,11 @@ STEP = "samples_per_step"  # the part of the identity that a change of settings 
 LARGE_PRIME = 1_000_003
 # Part of the identity that earlier checkpoints do not have.
 ADDED = ("target_fingerprint", "max_steps", "fits_4bit_only")
+DECAYING = (
+    "The checkpoint {path!r} is of a run that found its length by an earlier rule, and its learning rate had begun to fall: resume it "
+    "with the version that wrote it, or start a new run."
+)
+CONSTANT_NOW = "with num_epochs = auto the learning rate stays at its peak now (was 0.7 of it)"
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "max_tokens_per_batch", "group_by_length"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
@@ -192,6 +197,8 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     values.setdefault("events", None)  # earlier versions did not save it
     if not values["finished"]:
         values["reason"] = ""  # why it stopped then; why it ended stays true
+    if values.get("decay_from"):
+        raise CheckpointError(DECAYING.format(path=str(path)))
     snapshot.state = TrainerState.from_dict(values)
     states = torch.load(path / "states.pt", map_location="cpu", weights_only=True)
     written = manifest.get("settings", {})
@@ -201,7 +208,9 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     if "scaler" in states and engine.accelerator.scaler is not None:
         engine.accelerator.scaler.load_state_dict(states["scaler"])
     _restore_random_states(states["random"], snapshot)  # last: everything above may draw
-    different = _other_processes(len(states["random"]), engine.processes) + [
+    different = _other_processes(len(states["random"]), engine.processes)
+    different += [CONSTANT_NOW] if args.finds_length and "decay_from" in values else []
+    different += [
         f"{key} is {value!r} (was {written[key]!r})"
         for key, value in json.loads(json.dumps(snapshot.settings)).items()
         if key in written and written[key] != value

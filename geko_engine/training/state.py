@@ -8,6 +8,8 @@ from typing import Any
 from geko_engine.training.compute import TokenCounter
 from geko_engine.training.step_times import StepTimes
 
+DROPPED = ("decay_from", "decay_until", "decay_seconds")  # of earlier versions
+
 
 @dataclass
 class TrainerState:
@@ -81,5 +83,6 @@ class TrainerState:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainerState:
         """The state that `asdict` made `values` of; what earlier versions did not save has its default."""
+        values = {name: value for name, value in values.items() if name not in DROPPED}
         counter, times = TokenCounter(**values["counter"]), StepTimes(**values.get("step_times", {}))
         return cls(**{**values, "counter": counter, "step_times": times})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.data.batches import as_samples
-from geko_engine.exceptions import ConfigError
+from geko_engine.exceptions import CheckpointError, ConfigError
 from geko_engine.reporting.events import (
     Evaluated,
     Event,
@@ -22,6 +23,7 @@ from geko_engine.reporting.events import (
     RunStarted,
     StepCompleted,
 )
+from geko_engine.training import checkpoint_files
 from geko_engine.training import trainer as trainer_module
 from tests.engine.conftest import character_tokenizer, small_llama, sum_rows
 
@@ -111,6 +113,31 @@ def test_a_run_that_finds_its_length_resumes_bit_for_bit(tmp_path: Path, stopped
     second.train()
     assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(second), strict=True))
     assert whole.progress.length_checks == second.progress.length_checks
+
+
+@pytest.mark.parametrize(
+    ("options", "decay_from", "said"),
+    [({}, 0, ""), ({"num_epochs": "auto"}, 0, "stays at its peak now"), ({"num_epochs": "auto"}, 5, "earlier rule")],
+)
+def test_a_checkpoint_of_the_earlier_rule_is_read_or_refused(
+    tmp_path: Path, options: dict[str, Any], decay_from: int, said: str
+) -> None:
+    first = trainer_for(tmp_path, [], should_stop=lambda: first.progress.step >= 6, **options)
+    first.train()
+    manifest = tmp_path / "checkpoint-6" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["state"] |= {"decay_from": decay_from, "decay_until": 9, "decay_seconds": 0.0}
+    del values["checksum"]
+    manifest.write_text(json.dumps(values | {"checksum": checkpoint_files._checksum(values)}))
+    events: list[Event] = []
+    second = trainer_for(tmp_path, events, **options)
+    if decay_from:
+        with pytest.raises(CheckpointError, match=said):
+            second.load_checkpoint(tmp_path / "checkpoint-6")
+        return
+    second.load_checkpoint(tmp_path / "checkpoint-6")
+    assert second.progress.step == 6
+    assert any(said in event.text for event in of_kind(events, Message)) if said else not events
 
 
 def test_a_stopped_run_is_delivered_with_the_average_of_its_weights(tmp_path: Path) -> None:
