@@ -20,7 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 # What a user needs, without the tools of the developers: half as many packages.
 $(APP_STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	test $(STAMP) -nt pyproject.toml -a $(STAMP) -nt constraints.txt || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $(APP_STAMP)
 
 $(NODE_STAMP): package.json package-lock.json .npmrc

@@ -16,36 +16,30 @@ import argparse
 import dataclasses
 import multiprocessing
 import os
-import statistics
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
+from benchmarks.auto_table import AUTO, AUTOS, GIVEN, LENGTHS, LESS, Record, figures, place, tables
 from benchmarks.baselines import OFF
 from benchmarks.common import RESULTS, SMALL, read_lines, write_lines
 from benchmarks.datasets import MIXES, REAL
 from benchmarks.held_out import held_out_figures
 from benchmarks.real_data import VARIABLE
+from benchmarks.report import write_page
 from benchmarks.savings import settle
 from benchmarks.single_run import COLUMNS, Trial, set_up
-from benchmarks.tables import FEWEST_SEEDS, mean_and_spread, table
+from benchmarks.tables import FEWEST_SEEDS
 from geko_engine import GEKOTrainer
-from geko_engine.config.training_choices import AUTO
 from geko_engine.data.batches import TokenizedData, hold_out
 from geko_engine.data.preparation import held_out_ratio
 from geko_engine.data.tokenization import tokenise
 
-LENGTHS, LONGEST = (1, 2, 3, 5, 10), 10
-GIVEN = "auto, evaluation rows given"
-AUTOS = (AUTO, GIVEN)
+LONGEST = 10  # epochs
 MOST_GIVEN, FRESH = 512, 5000  # evaluation rows, and what their seeds begin at
-LESS = tuple(f"{n}, 5 % held out" for n in LENGTHS)
 DEFAULT = (*REAL, "demo", "wrong", "new", "long")
-DEARER, WORSE = 1.1, 1.01  # of the best fixed run's compute and loss: what is still as good
 SMALL_SAMPLES = 1000
-Record = dict[str, Any]
 Run = tuple[str, str, int, int]  # mix, arm, seed, samples
 
 
@@ -100,78 +94,8 @@ def run_all(runs: Sequence[Run], path: Path, jobs: int) -> list[Record]:
             record = future.result()
             done[key(record)] = record
             print(f"{record['mix']}, seed {record['seed']}, {record['arm']}: {figures([record])}", flush=True)
-            write_lines(path, sorted(done.values(), key=_place))
-    return sorted(done.values(), key=_place)
-
-
-def _place(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    arms = [*map(str, LENGTHS), *LESS, *AUTOS]
-    return list(MIXES).index(record["mix"]), record["samples"], arms.index(record["arm"]), record["seed"]
-
-
-def figures(records: Sequence[Record]) -> str:
-    """Loss and compute of an arm."""
-    losses = mean_and_spread([r["eval_loss"] for r in records], ".4f")
-    return f"{losses} ({statistics.fmean(r['compute'] for r in records):.2f})"
-
-
-def tables(records: Iterable[Record]) -> str:
-    """Rows for each mix: every length, the best of them, and auto against it; with 5 % held out alike."""
-    groups: dict[tuple[str, int], dict[str, list[Record]]] = {}
-    for record in records:
-        groups.setdefault((record["mix"], record["samples"]), {}).setdefault(record["arm"], []).append(record)
-    rows = [row for (mix, samples), arms in groups.items() if len(arms) > 1 for row in _rows(mix, samples, arms)]
-    header = ["data", *(f"{n} epoch{'s' * (n > 1)}" for n in LENGTHS), "run", "its loss", "share", "compute", "as good"]
-    return "\n".join(
-        [
-            "Loss on test rows, mean and standard deviation over the seeds (compute in epochs of plain training). *share* and",
-            "*compute* are those of auto's loss and compute to the best fixed length's, found by looking at the test rows.",
-            "",
-            *table(header, rows),
-        ]
-    )
-
-
-def _rows(mix: str, samples: int, arms: dict[str, list[Record]]) -> list[list[str]]:
-    seeds = len(next(iter(arms.values())))
-    what = f"{MIXES[mix].what}, {samples:,} rows, {seeds} seed{'s' * (seeds > 1)}"
-    return [
-        *_against(arms, what, [*map(str, LENGTHS)], AUTOS),
-        *_against(arms, "the same with 5 % of the rows held out", LESS, (AUTO,)),
-    ]
-
-
-def _against(
-    arms: Mapping[str, Sequence[Record]], what: str, lengths: Sequence[str], autos: Sequence[str]
-) -> list[list[str]]:
-    """A row for each of `autos` against the best of `lengths`; none where no length was run."""
-    fixed = [arm for arm in lengths if arm in arms]
-    if not fixed:
-        return []
-    best = min(fixed, key=lambda arm: _mean(arms[arm], "eval_loss"))
-    cells = [what]
-    for arm in lengths:
-        cell = figures(arms[arm]) if arm in arms else "–"
-        cells.append(f"**{cell}**" if arm == best else cell)
-    found = []
-    for arm in autos:
-        if arm in arms:
-            found.append([*cells, arm, figures(arms[arm]), *_verdict(arms[arm], arms[best])])
-            cells = [""] * len(cells)  # said once
-    return found
-
-
-def _verdict(auto: Sequence[Record], best: Sequence[Record]) -> tuple[str, str, str]:
-    loss, compute = _mean(auto, "eval_loss"), _mean(auto, "compute")
-    lowest, cheapest = _mean(best, "eval_loss"), _mean(best, "compute")
-    spread = statistics.stdev([r["eval_loss"] for r in best]) if len(best) > 1 else 0.0
-    is_level, is_cheap = loss <= max(WORSE * lowest, lowest + spread), compute <= DEARER * cheapest
-    missed = [word for word, ok in (("loss", is_level), ("compute", is_cheap)) if not ok]
-    return f"{loss / lowest:.3f}", f"{compute / cheapest:.2f}", f"no: {', '.join(missed)}" if missed else "yes"
-
-
-def _mean(records: Sequence[Record], name: str) -> float:
-    return statistics.fmean(record[name] for record in records)
+            write_lines(path, sorted(done.values(), key=place))
+    return sorted(done.values(), key=place)
 
 
 def main() -> None:
@@ -205,6 +129,8 @@ def main() -> None:
     found = tables(run_all(wanted, path, options.jobs))
     path.with_suffix(".md").write_text(f"`python -m benchmarks.auto`\n\n{found}\n", encoding="utf-8")
     print(found)
+    if not options.small:
+        write_page()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms import PLAIN, Record, read_records
+from benchmarks.auto_table import rows_of
 from benchmarks.common import RESULTS, read_lines
 from benchmarks.compute_budgets import LOSS, RIGHT, reaches
 from benchmarks.datasets import MIXES
@@ -264,6 +265,7 @@ TABLES: dict[str, Callable[[Sequence[Record]], list[str]]] = {
     "label_noise": lambda _: label_noise(),
     "label_errors": lambda _: label_errors(),
     "trained_label_errors": lambda _: trained_label_errors(),
+    "auto": lambda _: rows_of(read_lines(RESULTS / "auto.jsonl")),
     "gpu": lambda _: gpu(),
 }
 

@@ -223,7 +223,7 @@ def _with_same_steps(checkpoint: Path, config: RunConfig, emit: OnEvent) -> RunC
     from geko_engine.training.checkpoint_files import MANIFEST, read_manifest
 
     args, processes = config.training, process_count()
-    samples = read_manifest(checkpoint, only=MANIFEST)["identity"]["samples_per_step"]
+    samples = read_manifest(checkpoint, MANIFEST)["identity"]["samples_per_step"]
     found = split_step(samples, args.batch_size, processes)
     if found in (None, (args.batch_size, args.gradient_accumulation_steps)):
         return config  # the checkpoint says why it does not fit, if it does not

@@ -204,6 +204,7 @@ def test_the_page_of_results_shows_what_is_recorded() -> None:
     shown = [
         "label_errors",
         "trained_label_errors",
+        "auto",
         "gpu",
         "main",
         "saves",

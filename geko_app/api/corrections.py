@@ -30,6 +30,7 @@ from geko_engine.exceptions import ConfigError, RunError
 
 MOST_DECIDED = 100_000  # samples that one call may name
 NAMED = 10  # samples in a sentence
+NOTHING_LEFT = "No row is left: all are flagged, deleted or not kept. Undo some of these decisions first."
 ACTIONS = (KEEP, REPLACE, ACCEPT, DELETE, UNDO)
 CORRECTED = "corrected"
 DATASETS = (CORRECTED, CORE_SET)
@@ -106,10 +107,10 @@ class CorrectionOperations:
             NotFound: there is no such run. GekoError: there are no samples yet, or the log is damaged.
         """
         samples = self._runs.samples_of(run_id)
-        found = changes(samples)
-        chosen = found[max(0, offset) :][: min(max(1, limit), MOST_SAMPLES)]
+        begin, log = max(0, offset), _log(samples)
+        chosen = changes(samples, slice(begin, begin + min(max(1, limit), MOST_SAMPLES)))
         decisions = [{"sample": samples.first_of_row[change["row"]], **change} for change in chosen]
-        return {"total": len(found), "log": _log(samples), "decisions": decisions}
+        return {"total": sum(log.values()), "log": log, "decisions": decisions}
 
     def dataset(self, run_id: str, rows: str = CORRECTED, share: float | None = None) -> Dataset:
         """The samples that a next run is to learn, as they were corrected.
@@ -236,7 +237,9 @@ def _written(name: str, write: Callable[[Path], tuple[int, int]]) -> Dataset:
     try:
         with tempfile.TemporaryDirectory(prefix="geko-dataset-") as folder:
             path = Path(folder) / "dataset.jsonl"
-            _, left_out = write(path)
+            written, left_out = write(path)
+            if not written:
+                raise RunError(NOTHING_LEFT)
             return Dataset(name, path.open("rb"), path.stat().st_size, left_out)
     except OSError as error:
         raise RunError(f"The dataset cannot be written ({error.strerror}): free some space on the disk.") from error

@@ -103,10 +103,14 @@ def texts_of(values: dict[str, Any], layout: str) -> tuple[str, str]:
     return text[:begin].removesuffix("\n"), text[begin:]  # rendering adds the line break
 
 
-def changes(samples: Samples) -> list[dict[str, Any]]:
-    """The decisions on this run's samples, in the order of the source: row, action, origin, at, before and after."""
+def changes(samples: Samples, part: slice = slice(None)) -> list[dict[str, Any]]:
+    """The decisions on this run's samples, in the order of the source: row, action, origin, at, before and after.
+
+    Args:
+        samples: of the run. part: of the decisions; the texts of the others are not read.
+    """
     ids = samples.first_of_row
-    decided = [(row, made) for row, made in sorted(own_decisions(samples.folder).items()) if row in ids]
+    decided = [(row, made) for row, made in sorted(own_decisions(samples.folder).items()) if row in ids][part]
     kept, found = samples.texts.many([ids[row] for row, _ in decided]), []
     for (row, made), values in zip(decided, kept, strict=True):
         prompt, answer = texts_of(values, samples.texts.layout)

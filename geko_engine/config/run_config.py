@@ -171,7 +171,8 @@ class RunConfig:
                 f.name for f in dataclasses.fields(LoraSettings) if getattr(self.lora, f.name) != getattr(usual, f.name)
             ]
             found += [f"lora.{name} has no effect, because lora.enabled is off." for name in names]
-        if self.training.warmup_ratio and self.training.lr_scheduler_type == "constant":
+        constant = self.training.lr_scheduler_type == "constant" and not self.training.finds_length
+        if self.training.warmup_ratio and constant:
             found.append("training.warmup_ratio has no effect, because the schedule constant has no warm-up.")
         if self.training.step_limit and self.training.num_epochs not in (GEKOTrainingArgs().num_epochs, AUTO):
             found.append("training.num_epochs has no effect, because training.max_steps is set.")

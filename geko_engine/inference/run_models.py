@@ -30,9 +30,10 @@ from geko_engine.models.saving import load_trainable_state
 from geko_engine.preflight.memory_estimate import in_gigabytes, weight_bytes
 from geko_engine.runs.folder import RunFolder
 from geko_engine.training.checkpoint_files import read_manifest
+from geko_engine.training.ending import AVERAGE
 
 FINAL = "final"
-WEIGHTS = "weights.safetensors"
+WEIGHTS, ENDING = "weights.safetensors", "ending.safetensors"
 NEEDED_PER_WEIGHT = 1.15  # memory for generation as a factor on the weights
 NEEDED_ALWAYS = 200_000_000  # bytes, for any model
 ShouldStop = Callable[[], bool]
@@ -70,7 +71,7 @@ class ModelChoice:
     @property
     def tuned_key(self) -> tuple[Any, ...]:
         """Changes when the weights are rewritten."""
-        files = (self.path / name for name in (WEIGHTS, "config.json", "adapter_config.json"))
+        files = (self.path / name for name in (WEIGHTS, ENDING, "config.json", "adapter_config.json"))
         return (self.path.resolve(), [file.stat().st_mtime_ns for file in files if file.is_file()])
 
     @property
@@ -143,7 +144,7 @@ class RunModels:
     def _load_tuned(self, asked: ModelChoice, should_stop: ShouldStop | None) -> _Loaded:
         adapts = asked.config.lora.enabled
         if asked.which != FINAL:
-            read_manifest(asked.path, WEIGHTS)
+            read_manifest(asked.path, WEIGHTS, ENDING)
             continued = starting_adapter(asked.config.model) is not None
             shares = (
                 adapts and not continued and asked.config.lora.init_lora_weights not in PISSA
@@ -172,6 +173,9 @@ class RunModels:
         """`model`, built as the run built it, with the trainable tensors of the checkpoint."""
         try:
             tensors = load_file(str(asked.path / WEIGHTS))
+            if (asked.path / ENDING).is_file():  # the average is what the run evaluates, and would deliver
+                kept = load_file(str(asked.path / ENDING))
+                tensors |= {name.removeprefix(AVERAGE): kept[name] for name in kept if name.startswith(AVERAGE)}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"The checkpoint {asked.which} cannot be read: choose another one.") from error
         begins = asked.config.lora

@@ -1,9 +1,10 @@
 """When a run has trained enough, from its losses on held-out samples. Pure; knows no model and no loop.
 
 The learning rate stays constant after its warm-up. At each check the averaged weights, which the run would deliver, are scored;
-a parabola through the last checks, in the logarithms of step and loss, says when their loss will be lowest. The run ends when
-that point is near at two checks in a row, as one can be chance. With fewer checks behind the parabola, a step in a staircase
-looks like the end of it.
+a parabola through the last checks but the one that fits worst, in the logarithms of step and loss, says when their loss will be
+lowest. The run ends when that point is near at two checks in a row, as one can be chance, and not before every sample came up
+once: until then nothing can be learned by heart. With fewer checks behind the parabola, a step in a staircase looks like the end
+of it.
 
 Each check comes when the run is a fixed factor longer than at the one before, so the checks cost the same share of every run.
 """
@@ -18,7 +19,7 @@ import numpy as np
 
 FIRST_CHECK = 0.3  # epochs
 GROWTH = 1.12  # of the run from one check to the next
-FITTED = 9  # checks that the parabola goes through; nothing is known before there are so many
+FITTED = 9  # checks, of which the parabola leaves out one; nothing is known before there are so many
 IN_A_ROW = 2  # checks that find the lowest point near
 REACH = 1.1  # of the run: a lowest point that is no further ahead is near
 RISEN = 0.005  # of the lowest loss: so much above it is a rise and no chance
@@ -67,7 +68,7 @@ class AutoLength:
     def judge(self, step: int, loss: float) -> LengthCheck:
         """Add a check; a loss that is not finite ends the run at once."""
         self.checks.append([step, loss if math.isfinite(loss) else USELESS])
-        near = [_is_near(self.checks[: len(self.checks) - back]) for back in range(IN_A_ROW)]
+        near = [self._is_near(self.checks[: len(self.checks) - back]) for back in range(IN_A_ROW)]
         goes_on = math.isfinite(loss) and not all(near)
         lowest = _lowest(self.checks)
         if lowest is None:
@@ -75,14 +76,14 @@ class AutoLength:
         at, gain = lowest
         return LengthCheck(step, loss, round(step * math.exp(at)), gain, near[0], goes_on)
 
-
-def _is_near(checks: Sequence[Sequence[float]]) -> bool:
-    """Whether the lowest point is near after the last of `checks`, or was passed."""
-    if len(checks) < FITTED:
-        return False
-    lowest = _lowest(checks)
-    has_risen = checks[-1][1] > (1 + RISEN) * min(check[1] for check in checks)
-    return has_risen or (lowest is not None and lowest[0] <= math.log(REACH))
+    def _is_near(self, checks: Sequence[Sequence[float]]) -> bool:
+        """Whether the lowest point is near after the last of `checks`, or was passed."""
+        if len(checks) < FITTED or checks[-1][0] < self._steps_per_epoch:
+            return False
+        lowest = _lowest(checks)
+        before, last = checks[-2][1], checks[-1][1]
+        has_risen = last >= before and last > (1 + RISEN) * min(check[1] for check in checks)
+        return has_risen or (lowest is not None and lowest[0] <= math.log(REACH))
 
 
 def _lowest(checks: Sequence[Sequence[float]]) -> tuple[float, float] | None:
@@ -91,8 +92,9 @@ def _lowest(checks: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     if len(recent) < FITTED or min(check[1] for check in recent) <= 0:
         return None
     x = np.log([check[0] for check in recent])
-    y = np.log([check[1] for check in recent])
-    curvature, slope, _ = np.polyfit(x - x[-1], y, 2)
+    x, y = x - x[-1], np.log([check[1] for check in recent])
+    farthest = np.argmax(np.abs(np.polyval(np.polyfit(x, y, 2), x) - y))  # is chance, and would be so for nine checks
+    curvature, slope, _ = np.polyfit(np.delete(x, farthest), np.delete(y, farthest), 2)
     if curvature <= 0:
         return None
     at = float(min(max(0.0, -slope / (2 * curvature)), math.log(FARTHEST)))

@@ -58,11 +58,11 @@ def write_checkpoint(path: Path, write: Callable[[Path], None], facts: dict[str,
         ) from error
 
 
-def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
+def read_manifest(path: Path, *only: str) -> dict[str, Any]:
     """The facts of a checkpoint whose files are all there and unharmed.
 
     Args:
-        only: the one file to check, where the others are not needed.
+        only: the files to check, where the others are not needed; all of them by default.
 
     Raises:
         CheckpointNotFoundError: when there is no checkpoint at `path`.
@@ -80,7 +80,7 @@ def read_manifest(path: Path, only: str = "") -> dict[str, Any]:
     if not version_1 and checksum != _checksum(manifest):
         raise CheckpointError(f"The {MANIFEST} of the checkpoint {str(path)!r} is damaged: resume from another one.")
     for name, fingerprint in listed:
-        if only and name != only:
+        if only and name not in only:
             continue
         file = path / name
         if not file.is_file() or _fingerprint(file) != fingerprint:

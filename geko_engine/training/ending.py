@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.config.training_choices import EXACT_MATCH
 from geko_engine.reporting.events import Evaluated, LengthChecked
-from geko_engine.training.auto_length import AutoLength, LengthCheck
+from geko_engine.training.auto_length import USELESS, AutoLength, LengthCheck
 from geko_engine.training.state import TrainerState
 from geko_engine.training.weight_average import BestWeights, WeightAverage
 
 AVERAGE, BEST = "average.", "best."  # begin the names of the tensors in a checkpoint
 TIME_IS_UP = "The time limit of {minutes:g} minutes is reached."
 ENOUGH = "More training would not help: the held-out loss has reached its lowest point."
-ALL = "The most that the run may take is reached, and the held-out loss was still falling."
-AVERAGED = "The average of the latest weights is delivered, as it was measured on the held-out samples."
+ALL = "The most that the run may take is reached."
+NOT_FINITE = "The held-out loss is not finite: lower training.learning_rate, or warm up for longer."
+AVERAGED = "The average of the latest weights is delivered."
 
 
 class Ending:
@@ -96,7 +97,7 @@ class Ending:
     def length_reason(self, state: TrainerState) -> str:
         """Why a run that finds its length by itself ends here; "" where it goes on."""
         if state.is_enough:
-            return ENOUGH
+            return ENOUGH if state.length_checks[-1][1] < USELESS else NOT_FINITE
         return ALL if self._args.finds_length and state.step >= self._most_steps else ""
 
     def _lengths(self, state: TrainerState) -> AutoLength:
@@ -104,7 +105,7 @@ class Ending:
 
     def _sentence(self, found: LengthCheck) -> str:
         if not found.goes_on:
-            return ENOUGH
+            return ENOUGH if math.isfinite(found.loss) else NOT_FINITE
         if found.is_near:
             return "The held-out loss seems to have reached its lowest point: the next check decides."
         if found.lowest_at is None or found.gain is None or found.lowest_at > self._most_steps:

@@ -122,7 +122,7 @@ class Evaluator:
         return [measured.loss]
 
     def check_length(self, state: TrainerState) -> None:
-        """Judge from held-out samples whether the decay begins; counted as compute, as plain training needs none of it."""
+        """Judge from held-out samples whether the run ends; counted as compute, as plain training needs none of it."""
         began, samples = time.monotonic(), self._samples
         assert samples is not None, "a run without evaluation data cannot find its length"
         count = samples_to_judge(self._trained + len(samples))

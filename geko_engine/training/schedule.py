@@ -37,7 +37,8 @@ def warmup_cut(args: GEKOTrainingArgs, total_steps: int) -> str:
     """The sentence for a run that is too short for its warm-up steps, or ""."""
     share = warmup_share(args.warmup_steps, total_steps)
     taken = round(share * total_steps)
-    if args.warmup_ratio is not None or args.lr_scheduler_type == CONSTANT or args.warmup_steps <= taken + 1:
+    has_none = args.lr_scheduler_type == CONSTANT and not args.finds_length
+    if args.warmup_ratio is not None or has_none or args.warmup_steps <= taken + 1:
         return ""
     return (
         f"Warm-up takes {taken:,} steps instead of warmup_steps = {args.warmup_steps:,}: it is at most a tenth of the run. "

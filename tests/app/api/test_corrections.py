@@ -186,6 +186,12 @@ def test_the_dataset_has_the_corrected_rows(client: httpx.Client, run: RunFolder
     assert left_over() == before
 
 
+def test_a_dataset_of_no_rows_is_refused_with_the_way_out(client: httpx.Client, run: RunFolder, decide: Decide) -> None:
+    decide(list(range(12)), "delete")
+    answer = client.get(f"/runs/{run.id}/dataset")
+    assert answer.status_code == 409 and "Undo some of these decisions first" in answer.json()["detail"]
+
+
 def test_the_core_set_has_its_rows_and_what_is_known_of_it(client: httpx.Client, run: RunFolder) -> None:
     found = client.get(f"/runs/{run.id}/core-set").json()
     assert found["rows"] == [3, 7, 11] and (found["kept"], found["of"], found["share"]) == (3, 12, 0.25)

@@ -149,5 +149,10 @@ def test_settings_without_effect_are_named() -> None:
         "lora.use_dora has no effect, because lora.enabled is off.",
         "training.warmup_ratio has no effect, because the schedule constant has no warm-up.",
     ]
+    # A length that is found has a warm-up in any case: what has no effect is the schedule.
+    auto = {"training": values["training"] | {"num_epochs": "auto"}}
+    assert RunConfig.from_dict(auto).without_effect() == [
+        "training.lr_scheduler_type has no effect, because num_epochs is auto."
+    ]
     values["lora"]["enabled"], values["training"]["lr_scheduler_type"] = True, "linear"
     assert RunConfig.from_dict(values).without_effect() == [] == RunConfig().without_effect()

@@ -43,7 +43,7 @@ def test_a_loss_that_keeps_falling_is_trained_on() -> None:
 
 def falling(checks: int) -> AutoLength:
     """After so many checks of a loss that falls ever faster, so that no lowest point is in sight."""
-    length = AutoLength([], 100)
+    length = AutoLength([], 60)
     assert all(length.judge(30 + 5 * n, 2.0 - 0.01 * n * n).goes_on for n in range(checks))
     return length
 
@@ -66,6 +66,42 @@ def test_nothing_is_decided_by_the_first_few_checks() -> None:
     length = AutoLength([], 100)  # the demo's mix: its held-out loss rises for a moment in the first half of an epoch
     losses = (0.798, 0.788, 0.795, 0.796, 0.764, 0.753, 0.742, 0.729)
     assert all(length.judge(72 + 10 * n, loss).goes_on for n, loss in enumerate(losses))
+
+
+@pytest.mark.parametrize(("power", "factor"), [(0.1, 1.1), (0.3, 1.4), (0.5, 2.0)])
+def test_one_outlier_ends_no_run_whose_loss_falls(power: float, factor: float) -> None:
+    length, checks = AutoLength([], 60), 0
+    for step in range(1, 2000):
+        if length.is_due(step):
+            checks += 1
+            assert length.judge(step, (step / 30) ** -power * (factor if checks == 21 else 1)).goes_on
+    assert checks > 30
+
+
+def test_nothing_is_decided_before_every_sample_came_up() -> None:
+    """Of a run on the demo's mix, whose held-out loss rises at 0.87 of an epoch and falls for many more: it ended there once."""
+    at = (0.3, 0.34, 0.38, 0.43, 0.48, 0.54, 0.61, 0.69, 0.77, 0.87, 0.98, 1.1, 1.23, 1.38, 1.54, 1.73)
+    losses = (
+        0.762,
+        0.743,
+        0.748,
+        0.725,
+        0.708,
+        0.69,
+        0.672,
+        0.668,
+        0.652,
+        0.658,
+        0.658,
+        0.617,
+        0.591,
+        0.588,
+        0.549,
+        0.529,
+    )
+    length = AutoLength([], 1000)
+    assert all(length.judge(round(1000 * epochs), loss).goes_on for epochs, loss in zip(at, losses, strict=True))
+    assert not AutoLength(length.checks[:10], 600).judge(980, 0.658).goes_on  # in the second epoch it would be the end
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_a_run_finds_its_length_and_delivers_what_it_has_measured(tmp_path: Path
     assert averaged(trainer) and report["eval_loss_after"] == evaluated[-1].eval_loss
     assert [event.step for event in evaluated].count(len(steps)) == 1  # the last one was of these weights already
     assert trainer.evaluate().eval_loss == evaluated[-1].eval_loss
+
+
+def test_a_loss_that_is_not_finite_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    trainer = trainer_for(tmp_path, events, num_epochs="auto")
+    found = SimpleNamespace(mean_loss=float("nan"), tokens=1, padding=0)
+    monkeypatch.setattr(trainer.evaluator._scans, "scores", lambda samples, ids, phase, *names: found)
+    monkeypatch.setattr(trainer.evaluator, "evaluate_if_due", lambda state: False)
+    monkeypatch.setattr(trainer, "evaluate", lambda: None)
+    report = trainer.train()
+    assert "is not finite" in report["reason"] and "is not finite" in of_kind(events, LengthChecked)[0].sentence
+    assert len(of_kind(events, LengthChecked)) == 1
 
 
 @pytest.mark.parametrize("ceiling", [{"max_epochs": 2}, {"max_steps": 16}])
