@@ -265,9 +265,15 @@ def error_answer(status: int, problems: Problems, headers: Any = None) -> JSONRe
         problems: (dotted field or "", message) of each.
         headers: of the answer.
     """
+    problems = [(_whole(field), _whole(text)) for field, text in problems]
     detail = "\n".join(f"{field}: {text}" if field else text for field, text in problems)
     found = [{"field": field, "message": text} for field, text in problems]
     return JSONResponse({"detail": detail, "problems": found}, status, headers)
+
+
+def _whole(text: str) -> str:
+    """`text` without halves of characters (lone surrogates), which an answer in UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _problem(found: dict[str, Any]) -> tuple[str, str]:

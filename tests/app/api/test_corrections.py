@@ -219,6 +219,12 @@ def test_what_is_asked_for_wrongly_is_named(client: httpx.Client, run: RunFolder
 
 
 # ------------------------------------------------------------ training again
+def test_half_a_character_as_a_name_is_refused(client: httpx.Client, run: RunFolder) -> None:
+    body = rb'{"rows": "corrected", "changes": {"\ud800": 1}}'
+    answer = client.post(f"/runs/{run.id}/retrain", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (409, 422) and answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "wrong", "said"),
     [
