@@ -25,6 +25,9 @@ MAX_IDS = 100_000  # that one call may name
 ANSWER_OPTIONS = {"max_new_tokens": 512, "temperature": 0.0, "top_p": 1.0, "seed": 0}  # greedy: the model's own answer
 RETRAINING = ("corrected", "corrected_anew")  # variants of geko_app.form.rerun_options
 ALL_UNDONE = "There is no decision to undo any more: it was undone in another tab."
+MADE_ELSEWHERE = (
+    "The newest decision was made elsewhere, by a program or in another tab: press U again to undo it all the same."
+)
 CHANGED_MEANWHILE = "Other samples match by now, so nothing was done: look at them, and confirm again."
 Result = dict[str, Any]
 
@@ -66,7 +69,7 @@ def _deciding(store: SampleStore) -> list[ServerFunction]:
 
     def undo_newest(query: Any) -> Result:
         """Undo what was decided last, in whichever tab: one sample, or a bulk action as a whole."""
-        return result_or_sentence(lambda: _undo_newest(store.samples(str_arg(query, "run"))))
+        return result_or_sentence(lambda: _undo_newest(store.samples(str_arg(query, "run")), _text(query, "newest")))
 
     return [decide_sample, decide_all, undo, undo_newest]
 
@@ -161,12 +164,15 @@ def _undo(samples: Samples, query: Any) -> Result:
     return {"ids": ids}
 
 
-def _undo_newest(samples: Samples) -> Result:
+def _undo_newest(samples: Samples, seen: str | None) -> Result:
+    """`seen`: when the newest decision was made that the tab knows of; a later one is not undone unseen."""
     newest = newest_decisions(samples)
     if not newest:
         raise RunError(ALL_UNDONE)
-    decide(samples, newest, UNDO)
     made = next(iter(newest.values()))
+    if seen is not None and seen != made.at:
+        raise RunError(MADE_ELSEWHERE)
+    decide(samples, newest, UNDO)
     return {"ids": list(newest), "row": made.row, "action": made.action, "origin": made.origin}
 
 

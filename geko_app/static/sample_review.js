@@ -30,6 +30,7 @@ import { SampleEditor } from './sample_editor.js';
  * @property {number} total
  * @property {number} reviewed
  * @property {{kept: number, edited: number, deleted: number}} decided
+ * @property {string} newest when the newest decision was made
  * @property {number} suggestions
  *
  * @typedef {import('./decision_words.js').Decided & {sentence: string}} Undone
@@ -331,8 +332,8 @@ export class SampleReview extends View {
         return;
       }
       /** @type {Undone} */
-      const undone = await this.server.undo_newest({ run });
-      this.host.error(undone.sentence);
+      const undone = await this.server.undo_newest({ run, newest: this.queue?.newest ?? '' });
+      if (undone.sentence) this.say(undone.sentence);
       this.host.changed();
       if (!undone.sentence) this.say(`Undone: ${allDone(undone)}.`);
       if (!undone.sentence && undone.ids.length === 1) this.open(undone.ids[0]);

@@ -53,6 +53,7 @@ def queue(samples: Samples, query: Query, flagged: set[int], decided: Decided, s
         "total": len(left) + reviewed,
         "reviewed": reviewed,
         "decided": {mark: counts[mark] for mark in MARKS.values()},
+        "newest": max((found.at for found in decided.values()), default=""),
         "suggestions": sum(bool(suggested(samples, index)) for index in left[is_alone[left]].tolist()),
     }
 

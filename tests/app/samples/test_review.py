@@ -127,6 +127,20 @@ def test_the_newest_decisions_are_undone_one_after_the_other_whoever_made_them(a
     assert "undone in another tab" in ask("undo_newest")["sentence"] and ask("pull")["changes"] == 0
 
 
+def test_a_decision_that_the_tab_has_not_seen_is_not_undone(ask: Ask) -> None:
+    ask("decide_sample", id=6, action="keep")
+    seen = ask("review")["newest"]
+    ask("decide_all", action="delete", key=ask("preview_all", action="delete")["key"])  # by a program, or another tab
+    refused = ask("undo_newest", newest=seen)
+    assert "made elsewhere" in refused["sentence"] and ask("review")["decided"] == {
+        "kept": 1,
+        "edited": 0,
+        "deleted": 4,
+    }
+    assert len(ask("undo_newest", newest=ask("review")["newest"])["ids"]) == 4
+    assert ask("undo_newest", newest=seen)["row"] == 7
+
+
 @pytest.mark.parametrize(("action", "rows", "origin"), [("delete", 5, ""), ("accept", 3, "suggested")])
 def test_a_bulk_action_is_the_newest_decision_as_a_whole(ask: Ask, action: str, rows: int, origin: str) -> None:
     ask("decide_sample", id=11, action="keep")
