@@ -128,7 +128,8 @@ def _continue_with_corrections(config: RunConfig, run: EndedRun) -> None:
         config.data.eval_ratio = HELD_OUT  # the same rows as before are held out, whatever the share
     config.data.replay_share = max(REPLAYED, config.data.replay_share)
     config.training.num_epochs, config.training.max_steps = EPOCHS, None
-    config.training.learning_rate *= OF_RATE
+    rate = config.training.learning_rate * OF_RATE
+    config.training.learning_rate = float(f"{rate:.6g}")  # 7e-05, not 7.000000000000001e-05
 
 
 def can_begin_on_part(config: RunConfig) -> bool:

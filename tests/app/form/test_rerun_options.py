@@ -76,6 +76,8 @@ def test_corrections_offer_training_again_on_what_changed_or_anew() -> None:
     assert again.data.corrections == "/runs/a/corrections.jsonl" and again.data.eval_ratio == 0.05
     assert (again.training.num_epochs, again.data.replay_share) == (2, 0.8)
     assert again.training.learning_rate == pytest.approx(config.training.learning_rate / 10)
+    config.training.learning_rate = 7e-4
+    assert changed(config, "corrected", CORRECTED).training.learning_rate == 7e-5  # not 7.000000000000001e-05
     anew = changed(config, "corrected_anew", CORRECTED)
     assert anew.data.corrections == "/runs/a/corrections.jsonl" and anew.data.replay is None
     assert (anew.model, anew.training) == (config.model, config.training)
