@@ -71,6 +71,7 @@ export class SampleReview extends View {
     /** @type {number[]} ids that were passed over, the last one last */
     this.skipped = [];
     this.failures = 0; // decisions that could not be kept
+    this.moves = 0; // samples that were skipped or decided
     /** @type {Map<number, import('./sample_editor.js').Draft>} texts that were typed and not saved, by id */
     this.drafts = new Map();
     /** @type {Set<number>} ids whose decision is on its way */
@@ -206,14 +207,16 @@ export class SampleReview extends View {
   }
 
   /**
-   * Shows one sample, wherever it is in the queue.
+   * Shows one sample, wherever it is in the queue, unless another one is skipped or decided before it is here.
    * @param {number} id
    */
   open(id) {
+    const { moves } = this;
     return this.send(async () => {
       const query = this.host.query();
       /** @type {{sentence: string, card: Card}} */
       const found = await this.server.review_one({ ...query, id });
+      if (moves !== this.moves) return;
       this.host.error(found.sentence);
       if (found.sentence) return;
       this.card = found.card;
@@ -225,6 +228,7 @@ export class SampleReview extends View {
 
   /** The next sample, which is there already. */
   advance() {
+    this.moves += 1;
     this.editor.close();
     this.isChosen = false;
     this.card = this.coming.shift() ?? null;

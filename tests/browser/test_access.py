@@ -40,7 +40,11 @@ def finished_run(root: Path) -> None:
 
 
 def violations(page: Page, theme: str) -> list[str]:
-    """What axe calls serious or critical, one line for each place."""
+    """What axe calls serious or critical, one line for each place; colors are looked at when they have settled."""
+    # Inside a closed <details> a transition never runs, and nobody sees it.
+    page.wait_for_function(
+        "document.getAnimations().every((one) => !(one instanceof CSSTransition) || !one.effect.target.checkVisibility())"
+    )
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return [
         f"{theme}: {rule['id']} at {node['target']}: {node['html'][:160]} {node['failureSummary']}"
@@ -145,9 +149,5 @@ def test_axe_finds_nothing_serious(page: Page, show: Callable[[Page], None]) -> 
     found = violations(page, "light")
     page.locator("#geko-theme").evaluate("button => button.click()")  # the panel of a run may lie over it
     expect(page.locator("body")).to_contain_class("dark")
-    # Inside a closed <details> a transition never runs, and nobody sees it.
-    page.wait_for_function(
-        "document.getAnimations().every((one) => !(one instanceof CSSTransition) || !one.effect.target.checkVisibility())"
-    )
     found += violations(page, "dark")
     assert not found, "\n".join(found)
