@@ -97,7 +97,9 @@ def test_scripts_that_look_for_a_text_find_it(chinese: Page) -> None:
     group = chinese.locator("#geko-form button.label-wrap", has_text="优化")
     group.click()
     field = chinese.locator("#field-training-weight_decay input")
-    expect(field).to_have_value("0.01")  # a group is built when it is first unfolded: what is typed before is overwritten
+    expect(field).to_have_value(
+        "0.01"
+    )  # a group is built when it is first unfolded: what is typed before is overwritten
     field.fill("much")
     group.click()
     expect(field).to_be_hidden()
