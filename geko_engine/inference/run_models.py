@@ -29,11 +29,12 @@ from geko_engine.models.quantization import is_quantized
 from geko_engine.models.saving import load_trainable_state
 from geko_engine.preflight.memory_estimate import in_gigabytes, weight_bytes
 from geko_engine.runs.folder import RunFolder
+from geko_engine.training.checkpoint import ENDING
 from geko_engine.training.checkpoint_files import read_manifest
 from geko_engine.training.ending import AVERAGE
 
 FINAL = "final"
-WEIGHTS, ENDING = "weights.safetensors", "ending.safetensors"
+WEIGHTS = "weights.safetensors"
 NEEDED_PER_WEIGHT = 1.15  # memory for generation as a factor on the weights
 NEEDED_ALWAYS = 200_000_000  # bytes, for any model
 ShouldStop = Callable[[], bool]

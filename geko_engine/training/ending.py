@@ -33,7 +33,6 @@ class Ending:
         model: with its adapters. args: of the run. steps_per_epoch: of plain training.
 
     Attributes:
-        averages: whether the average of the weights is what is evaluated and delivered.
         expected_bytes: of what `tensors` will be, at most.
     """
 
@@ -41,10 +40,14 @@ class Ending:
         self._args, self._steps_per_epoch = args, steps_per_epoch
         self._most_steps = args.planned_steps(steps_per_epoch)
         self._average = WeightAverage(model) if args.finds_length else None
-        self.averages = args.finds_length
         self._best = BestWeights(model) if args.load_best_model_at_end and not args.finds_length else None
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.expected_bytes = 4 * count * ((self._average is not None) + (self._best is not None))
+
+    @property
+    def averages(self) -> bool:
+        """Whether the average of the weights is what is evaluated and delivered."""
+        return self._average is not None
 
     # ------------------------------------------------------------ time
     def time_share(self, seconds: float) -> float:
