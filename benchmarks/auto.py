@@ -2,8 +2,8 @@
 
 python -m benchmarks.auto [--data DIR] [--mixes demo wrong ...] [--seeds 5] [--jobs 2] [--small]
 
-For each mix and seed: plain training of 1, 2, 3, 5 and 10 epochs, each with its own schedule down to zero, and
-num_epochs = auto (at most 10): once with 5 % of the rows held out, as GEKO does where there are no evaluation rows, and
+For each mix and seed: plain training of 1, 2, 3, 5 and 10 epochs, each with its own schedule down to zero; the same lengths with
+average_weights ("N, averaged"), which is what auto delivers, too; and num_epochs = auto (at most 10): once with 5 % of the rows held out, as GEKO does where there are no evaluation rows, and
 once with evaluation rows of its own, so that it trains on all that the others train on. Whoever looks for the best fixed length
 needs held-out rows, too: the arms "N, 5 % held out" are plain training on what these leave. Compute is in epochs of plain training over all
 rows: (forwarded + 2 x backwarded tokens, checks included) / (3 x tokens). All are judged on test rows that none of them saw.
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from benchmarks.auto_table import AUTO, AUTOS, GIVEN, LENGTHS, LESS, Record, figures, place, tables
+from benchmarks.auto_table import AUTO, AUTOS, AVERAGED, GIVEN, LENGTHS, LESS, Record, figures, place, tables
 from benchmarks.baselines import OFF
 from benchmarks.common import RESULTS, SMALL, read_lines, write_lines
 from benchmarks.datasets import MIXES, REAL
@@ -44,7 +44,7 @@ Run = tuple[str, str, int, int]  # mix, arm, seed, samples
 
 
 def one_run(mix: str, arm: str, seed: int, samples: int) -> Record:
-    """Train once and return what was counted; `arm` is a number of epochs, one of LESS or one of AUTOS."""
+    """Train once and return what was counted; `arm` is a number of epochs, one of AVERAGED, of LESS or of AUTOS."""
     with tempfile.TemporaryDirectory() as folder:
         trial = set_up(mix, seed, samples, LONGEST if arm in AUTOS else int(arm.split(",")[0]), folder)
         data, held, args = trial.data, None, trial.args
@@ -54,6 +54,8 @@ def one_run(mix: str, arm: str, seed: int, samples: int) -> Record:
             held = given_rows(mix, seed, trial)
         if arm in AUTOS:
             args = dataclasses.replace(args, num_epochs=AUTO, max_epochs=LONGEST)
+        elif arm in AVERAGED:
+            args = dataclasses.replace(args, average_weights=True)
         held = held if arm in AUTOS else None  # a fixed length asks nothing of them
         trainer = GEKOTrainer(trial.model, data, trial.tokenizer, held, OFF, args, on_event=lambda event: None)
         trainer.train()
@@ -107,8 +109,8 @@ def main() -> None:
     parser.add_argument(
         "--arms",
         nargs="+",
-        default=[*map(str, LENGTHS), *AUTOS],
-        help='numbers of epochs, such as "3" or "3, 5 % held out"; kinds of auto',
+        default=[*map(str, LENGTHS), *AVERAGED, *AUTOS],
+        help='numbers of epochs, such as "3", "3, averaged" or "3, 5 %% held out"; kinds of auto',
     )
     parser.add_argument("--samples", type=int, help="default: what the mix says")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")

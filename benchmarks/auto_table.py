@@ -13,13 +13,16 @@ LENGTHS = (1, 2, 3, 5, 10)
 AUTO, GIVEN = "auto", "auto, evaluation rows given"
 AUTOS = (AUTO, GIVEN)
 LESS = tuple(f"{n}, 5 % held out" for n in LENGTHS)
+AVERAGED = tuple(
+    f"{n}, averaged" for n in LENGTHS
+)  # a constant learning rate, and the average of the weights delivered
 DEARER, WORSE = 1.1, 1.01  # of the best fixed run's compute and loss: what is still as good
 Record = dict[str, Any]
 
 
 def place(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """Where a record stands in the file."""
-    arms = [*map(str, LENGTHS), *LESS, *AUTOS]
+    arms = [*map(str, LENGTHS), *AVERAGED, *LESS, *AUTOS]
     return list(MIXES).index(record["mix"]), record["samples"], arms.index(record["arm"]), record["seed"]
 
 
@@ -39,7 +42,7 @@ def tables(records: Iterable[Record]) -> str:
 
 
 def rows_of(records: Iterable[Record]) -> list[str]:
-    """Rows for each mix: every length, the best of them, and auto against it; with 5 % held out alike."""
+    """Rows for each mix: every length, the best of them, and auto against it; with averaged weights and 5 % held out alike."""
     groups: dict[tuple[str, int], dict[str, list[Record]]] = {}
     for record in records:
         groups.setdefault((record["mix"], record["samples"]), {}).setdefault(record["arm"], []).append(record)
@@ -53,6 +56,7 @@ def _rows(mix: str, samples: int, arms: dict[str, list[Record]]) -> list[list[st
     what = f"{MIXES[mix].what}, {samples:,} rows, {seeds} seed{'s' * (seeds > 1)}"
     return [
         *_against(arms, what, [*map(str, LENGTHS)], AUTOS),
+        *_against(arms, "the same lengths with averaged weights", AVERAGED, (GIVEN,)),
         *_against(arms, "the same with 5 % of the rows held out", LESS, (AUTO,)),
     ]
 

@@ -222,6 +222,7 @@ FIELDS: tuple[FormField, ...] = (
         ("training.cost_per_hour", "Cost per hour", "text", *NUMBER_PAIR),
         ("training.early_stopping_patience", "Early stopping patience", "integer", *NUMBER_PAIR),
         ("training.load_best_model_at_end", "Keep the best model", "check"),
+        ("training.average_weights", "Average the weights", "check"),
         ("training.metric_for_best_model", "Best by", "choice"),
         ("training.answers_per_epoch", "Answers per epoch", "integer", *NUMBER_PAIR),
         ("training.save_total_limit", "Max checkpoints", "integer", *NUMBER_PAIR),

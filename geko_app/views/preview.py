@@ -25,6 +25,7 @@ MEMORY_PARTS = {
     "optimizer": "Optimizer",
     "activations": "Activations",
     "logits": "Logits",
+    "average": "Average of the weights",
 }
 
 

@@ -25,7 +25,7 @@ from geko_engine.config.selection import (
     GEKOConfig,
 )
 from geko_engine.config.training_args import GEKOTrainingArgs
-from geko_engine.config.training_choices import ALL_GPUS, AUTO
+from geko_engine.config.training_choices import ALL_GPUS, AUTO, CONSTANT
 from geko_engine.config.yaml_text import MAX_TEXT, parse_yaml
 from geko_engine.exceptions import ConfigError
 from geko_engine.launch import is_launched
@@ -171,8 +171,7 @@ class RunConfig:
                 f.name for f in dataclasses.fields(LoraSettings) if getattr(self.lora, f.name) != getattr(usual, f.name)
             ]
             found += [f"lora.{name} has no effect, because lora.enabled is off." for name in names]
-        constant = self.training.lr_scheduler_type == "constant" and not self.training.finds_length
-        if self.training.warmup_ratio and constant:
+        if self.training.warmup_ratio and self.training.schedule == CONSTANT:
             found.append("training.warmup_ratio has no effect, because the schedule constant has no warm-up.")
         if self.training.step_limit and self.training.num_epochs not in (GEKOTrainingArgs().num_epochs, AUTO):
             found.append("training.num_epochs has no effect, because training.max_steps is set.")
@@ -204,7 +203,9 @@ def _without_effect_on_length(args: GEKOTrainingArgs) -> list[str]:
         names = ("lr_scheduler_type", "load_best_model_at_end", "early_stopping_patience")
         ignored = [name for name in names if getattr(args, name) != getattr(usual, name)]
         found = [f"training.{name} has no effect, because num_epochs is auto." for name in ignored]
-    elif args.max_epochs != usual.max_epochs:
+    elif args.average_weights and args.lr_scheduler_type != usual.lr_scheduler_type:
+        found.append("training.lr_scheduler_type has no effect, because average_weights is on.")
+    if not args.finds_length and args.max_epochs != usual.max_epochs:
         found.append("training.max_epochs has no effect, because num_epochs is a number.")
     if args.cost_per_hour and not args.max_cost:
         found.append("training.cost_per_hour has no effect without training.max_cost.")

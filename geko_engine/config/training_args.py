@@ -13,6 +13,7 @@ from geko_engine.config.training_choices import (
     ADAMW_8BIT,
     ALL_GPUS,
     AUTO,
+    CONSTANT_WITH_WARMUP,
     ON,
     SHARDED_OPTIMIZERS,
     TRACKERS,
@@ -44,6 +45,16 @@ class GEKOTrainingArgs(TrainingSettings):
     def finds_length(self) -> bool:
         """Whether the run ends by itself when more training would not help."""
         return self.num_epochs == AUTO
+
+    @property
+    def averages(self) -> bool:
+        """Whether the average of the weights is what the run evaluates and delivers."""
+        return self.average_weights or self.finds_length
+
+    @property
+    def schedule(self) -> str:
+        """The learning rate schedule that is used: an average wants a rate that stays."""
+        return CONSTANT_WITH_WARMUP if self.averages else self.lr_scheduler_type
 
     @property
     def epochs(self) -> int:
@@ -142,6 +153,8 @@ class GEKOTrainingArgs(TrainingSettings):
                 "num_epochs",
                 "auto averages whole weights, which fsdp shares out: give a number, or set fsdp to none.",
             )
+        if self.average_weights:
+            yield "average_weights", "the average is of whole weights, which fsdp shares out: switch one of them off."
         if self.load_best_model_at_end:
             yield "load_best_model_at_end", "fsdp shares out the weights, so no copy is kept: switch one of them off."
         if self.optimizer not in SHARDED_OPTIMIZERS:

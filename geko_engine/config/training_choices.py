@@ -27,7 +27,8 @@ AUTO = "auto"  # num_epochs: the run finds its length by itself; padding_free: i
 ON = "on"
 PADDING_FREE = (AUTO, ON, "off")
 EVAL_LOSS, EXACT_MATCH = "eval_loss", "exact_match"
-SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay")
+CONSTANT, CONSTANT_WITH_WARMUP = "constant", "constant_with_warmup"  # the first has no warm-up, as in transformers
+SCHEDULES = ("linear", "cosine", CONSTANT, CONSTANT_WITH_WARMUP, "warmup_stable_decay")
 
 
 def tracker_problem(names: list[str]) -> str:

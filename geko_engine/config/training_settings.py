@@ -119,7 +119,7 @@ class TrainingSettings:
     load_best_model_at_end: bool = setting(
         False,
         "Deliver the weights of the best evaluation instead of the last ones.",
-        "Needs evaluation data, and main memory for a copy of the trained weights. num_epochs = auto always does it.",
+        "Needs evaluation data, and main memory for a copy of the trained weights. With num_epochs = auto their average is delivered instead.",
         kw_only=True,
     )
     metric_for_best_model: str = setting(
@@ -268,6 +268,12 @@ class TrainingSettings:
         "How the learning rate falls, by its name in transformers.",
         "cosine stays high longer. constant has no warm-up. warmup_stable_decay stays at the peak and falls to zero over the last third.",
         choices=SCHEDULES,
+        kw_only=True,
+    )
+    average_weights: bool = setting(
+        False,
+        "Deliver the average of the latest weights; the learning rate stays constant.",
+        "lr_scheduler_type has no effect then; there is a warm-up. The newest weights count most. Evaluations and answers show the average, too. Needs memory for a float32 copy of the trained weights. Always on with num_epochs = auto.",
         kw_only=True,
     )
     max_steps: int | None = setting(

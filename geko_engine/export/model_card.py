@@ -163,7 +163,7 @@ def _settings(config: RunConfig) -> list[tuple[str, str]]:
     rows = [
         ("Epochs", f"{training.num_epochs}"),
         ("Batch size", f"{training.batch_size} with {training.gradient_accumulation_steps} accumulation steps"),
-        ("Learning rate", f"{training.learning_rate:g}, {training.lr_scheduler_type}"),
+        ("Learning rate", f"{training.learning_rate:g}, {training.schedule}"),
         ("Optimizer", training.optimizer),
         ("Precision", "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"),
         ("Seed", f"{training.seed}"),

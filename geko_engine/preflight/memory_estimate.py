@@ -49,7 +49,7 @@ OVERHEAD = 3.0  # time of an operation of a step, beside its arithmetic, in unit
 class Footprint:
     """What one training step needs, counted on fake tensors; bytes, operations and floating-point operations.
 
-    weights, gradients, optimizer: of the model. activations: kept for the backward pass at the longest batch.
+    weights, gradients, optimizer: of the model. average: of the weights, where the run keeps it. activations: kept for the backward pass at the longest batch.
     recomputed: of them, those of the one layer that is recomputed, and their gradients; 0 without gradient checkpointing.
     logits: what the loss takes: logits of a chunk of the batch's target rows and the gradients that are computed with
     them, or of all rows where head and loss are not computed together. flops: of the matrix products of its forward pass on
@@ -70,13 +70,14 @@ class Footprint:
     accumulates: bool
     recomputed: int
     layers: int = 1
+    average: int = 0
 
     @property
     def peak(self) -> int:
         """Bytes at the worst moment of a step: gradients grow while activations are let go of."""
         passing = self.activations + self.logits
         moving = self.gradients + passing if self.accumulates else max(self.gradients + self.recomputed, passing)
-        return round((1 + WORKSPACE) * (self.weights + self.optimizer + moving))
+        return round((1 + WORKSPACE) * (self.weights + self.optimizer + self.average + moving))
 
     def shared_out(self, processes: int) -> Footprint:
         """What each of `processes` needs with FSDP: its part, and of weights and gradients one layer whole and the next."""
@@ -93,8 +94,8 @@ class Footprint:
 
     def parts(self) -> dict[str, int]:
         """Bytes by part, in the order in which they come to be."""
-        names = ("weights", "gradients", "optimizer", "activations", "logits")
-        return {name: getattr(self, name) for name in names}
+        names = ("weights", "gradients", "optimizer", "average", "activations", "logits")
+        return {name: getattr(self, name) for name in names if name != "average" or self.average}
 
     def seconds(self, tokens: int, steps: int, speed: Speed) -> float:
         """Time that `steps` training steps on `tokens` real tokens take at `speed`, evaluation and loading left out."""
@@ -143,6 +144,7 @@ def footprint(config: RunConfig, model_config: Any, batch_size: int, length: int
         accumulates=config.training.gradient_accumulation_steps > 1 or config.training.max_tokens_per_batch > 0,
         recomputed=recomputed,
         layers=layers,
+        average=4 * trainable if config.training.averages else 0,
     )
 
 

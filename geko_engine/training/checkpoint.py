@@ -56,11 +56,12 @@ DECAYING = (
     "with the version that wrote it, or start a new run."
 )
 CONSTANT_NOW = "with num_epochs = auto the learning rate stays at its peak now (was 0.7 of it)"
+AVERAGE_NOW = "the average of the weights begins at those of the checkpoint, which has none"
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "max_tokens_per_batch", "group_by_length"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
     *("max_epochs", "max_minutes", "max_cost", "cost_per_hour"),
-    *("load_best_model_at_end", "metric_for_best_model", "early_stopping_patience"),
+    *("average_weights", "load_best_model_at_end", "metric_for_best_model", "early_stopping_patience"),
 )
 
 
@@ -192,8 +193,8 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     else:
         values, policy = version_1.read(path, manifest["progress"])
     snapshot.policy.load_state_dict(policy)
-    if (path / ENDING).is_file():
-        snapshot.ending.load_tensors(load_file(str(path / ENDING)))
+    kept = load_file(str(path / ENDING)) if (path / ENDING).is_file() else {}
+    begins_anew = snapshot.ending.load_tensors(kept)
     values.setdefault("events", None)  # earlier versions did not save it
     if not values["finished"]:
         values["reason"] = ""  # why it stopped then; why it ended stays true
@@ -209,6 +210,7 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
         engine.accelerator.scaler.load_state_dict(states["scaler"])
     _restore_random_states(states["random"], snapshot)  # last: everything above may draw
     different = _other_processes(len(states["random"]), engine.processes)
+    different += [AVERAGE_NOW] if begins_anew else []
     different += [CONSTANT_NOW] if args.finds_length and "decay_from" in values else []
     different += [
         f"{key} is {value!r} (was {written[key]!r})"

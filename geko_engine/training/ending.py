@@ -39,15 +39,15 @@ class Ending:
     def __init__(self, model: nn.Module, args: GEKOTrainingArgs, steps_per_epoch: int) -> None:
         self._args, self._steps_per_epoch = args, steps_per_epoch
         self._most_steps = args.planned_steps(steps_per_epoch)
-        self._average = WeightAverage(model) if args.finds_length else None
+        self._average = WeightAverage(model) if args.averages else None
         self._best = BestWeights(model) if args.load_best_model_at_end and not args.finds_length else None
+        self._is_delivered = False
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.expected_bytes = 4 * count * ((self._average is not None) + (self._best is not None))
 
-    @property
-    def averages(self) -> bool:
-        """Whether the average of the weights is what is evaluated and delivered."""
-        return self._average is not None
+    def delivers_best(self, state: TrainerState) -> bool:
+        """Whether the weights of an earlier evaluation are what the run ends with."""
+        return self._best is not None and state.best_step not in (None, state.step)
 
     # ------------------------------------------------------------ time
     def time_share(self, seconds: float) -> float:
@@ -128,7 +128,8 @@ class Ending:
         if math.isfinite(value) and (state.best_value is None or value < state.best_value):
             state.best_step, state.best_value, state.evaluations_since_best = found.step, value, 0
             if self._best is not None:
-                self._best.keep()
+                with self.weights(state):
+                    self._best.keep()
             return ""
         state.evaluations_since_best += 1
         if not 0 < args.early_stopping_patience <= state.evaluations_since_best:
@@ -141,8 +142,8 @@ class Ending:
     # ------------------------------------------------------------ weights
     @contextmanager
     def weights(self, state: TrainerState) -> Iterator[None]:
-        """Inside, the model has the weights that it would be delivered with if the run ended now."""
-        if self._average is None or not state.step:
+        """Inside, the model has the weights that it would be delivered with if the run ended now: the average, where it is kept."""
+        if self._average is None or not state.step or self._is_delivered:
             yield
         else:
             with self._average.in_place():
@@ -150,7 +151,8 @@ class Ending:
 
     def deliver(self, state: TrainerState) -> str:
         """Give the model the weights that the run is to end with; a sentence where these are not the last ones."""
-        if self._best is not None and state.best_step not in (None, state.step):
+        self._is_delivered = True
+        if self._best is not None and self.delivers_best(state):
             self._best.deliver()
             return f"The weights of step {state.best_step:,} are delivered, where {self._args.metric_for_best_model} was best."
         if self._average is not None and state.step:
@@ -164,12 +166,23 @@ class Ending:
         best = self._best.state_dict() if self._best is not None else {}
         return {AVERAGE + name: t for name, t in average.items()} | {BEST + name: t for name, t in best.items()}
 
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave. Raises KeyError where the average lacks a weight."""
-        if self._average is not None:
-            self._average.load_state_dict(_part(tensors, AVERAGE))
+    def load_tensors(self, tensors: dict[str, Tensor]) -> bool:
+        """Go on from what `tensors` gave, for a model that has the weights of the checkpoint.
+
+        Returns:
+            Whether the average begins at the model's weights, as the checkpoint has none.
+
+        Raises:
+            KeyError: where the average lacks a weight.
+        """
+        self._is_delivered = False
         if self._best is not None:
             self._best.load_state_dict(_part(tensors, BEST))
+        average = _part(tensors, AVERAGE)
+        if self._average is None:
+            return False
+        self._average.load_state_dict(average or self._average.weights())
+        return not average
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

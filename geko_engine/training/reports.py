@@ -27,7 +27,6 @@ from geko_engine.scoring.evaluation import SampleScores
 from geko_engine.selection.epoch_plan import Plan, steps_per_epoch
 from geko_engine.selection.policy import EpochSummary, SelectionPolicy
 from geko_engine.training.engine import TrainingEngine
-from geko_engine.training.schedule import CONSTANT_WITH_WARMUP
 from geko_engine.training.state import TrainerState
 
 OPEN_ENDS = {
@@ -113,7 +112,8 @@ def run_info(
             "weights": held_in(model),
             **({"attn_implementation": attention_of(model)} if attention_of(model) else {}),
             "optim": args.optimizer,
-            "lr_scheduler_type": CONSTANT_WITH_WARMUP if args.finds_length else args.lr_scheduler_type,
+            "lr_scheduler_type": args.schedule,
+            **({"average_weights": True} if args.average_weights else {}),
             "warmup_steps": warmup_steps,
             **options,
             **args.open_end,

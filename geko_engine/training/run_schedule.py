@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import CONSTANT
 from geko_engine.selection.epoch_plan import Plan
 from geko_engine.training import reports
 from geko_engine.training.ending import ALL, Ending
-from geko_engine.training.schedule import CONSTANT, learning_rate_at, warmup_cut, warmup_share
+from geko_engine.training.schedule import learning_rate_at, warmup_cut, warmup_share
 from geko_engine.training.state import TrainerState
 
 WARMUP_EPOCHS = 3  # the warm-up of a run that finds its length is at most a tenth of so many
@@ -29,8 +30,7 @@ class RunSchedule:
             total_steps = min(total_steps, WARMUP_EPOCHS * steps_per_epoch)
         self._warmup = warmup_share(args.warmup_steps, total_steps, args.warmup_ratio)
         self.warmup_cut = warmup_cut(args, total_steps)
-        has_none = args.lr_scheduler_type == CONSTANT and not args.finds_length
-        self.warmup_steps = 0 if has_none else round(self._warmup * total_steps)
+        self.warmup_steps = 0 if args.schedule == CONSTANT else round(self._warmup * total_steps)
 
     def share_done(self, state: TrainerState, plan: Plan | None) -> float:
         """Share of the run in [0, 1], by steps; `plan`: of the present epoch, None before the first one."""
@@ -80,4 +80,4 @@ class RunSchedule:
         if args.finds_length:
             risen = min(1.0, state.step / self.warmup_steps) if self.warmup_steps else 1.0
             return args.learning_rate * factor * risen
-        return learning_rate_at(share_done, args.learning_rate, self._warmup, factor, args.lr_scheduler_type)
+        return learning_rate_at(share_done, args.learning_rate, self._warmup, factor, args.schedule)

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.config.training_choices import CONSTANT, CONSTANT_WITH_WARMUP
 
 LONGEST_WARMUP = 0.1  # of the run, so that a short run with the default 100 warm-up steps still trains
 DECAY = 1 / 3  # of the run, at the end of warmup_stable_decay
-CONSTANT = "constant"  # has no warm-up, as in transformers
-CONSTANT_WITH_WARMUP = "constant_with_warmup"
 
 # Share of the peak at `progress` in (warmup, 1]; names and curves of transformers.
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -37,8 +36,7 @@ def warmup_cut(args: GEKOTrainingArgs, total_steps: int) -> str:
     """The sentence for a run that is too short for its warm-up steps, or ""."""
     share = warmup_share(args.warmup_steps, total_steps)
     taken = round(share * total_steps)
-    has_none = args.lr_scheduler_type == CONSTANT and not args.finds_length
-    if args.warmup_ratio is not None or has_none or args.warmup_steps <= taken + 1:
+    if args.warmup_ratio is not None or args.schedule == CONSTANT or args.warmup_steps <= taken + 1:
         return ""
     return (
         f"Warm-up takes {taken:,} steps instead of warmup_steps = {args.warmup_steps:,}: it is at most a tenth of the run. "

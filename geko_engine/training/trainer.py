@@ -209,7 +209,8 @@ class GEKOTrainer:
         self._tick()
         if self.args.save_at_end:
             self._save_periodic()
-        if self._deliver() and not self.ending.averages and self.eval_samples is not None:
+        self._deliver()
+        if self.ending.delivers_best(self.progress) and self.eval_samples is not None:
             self.evaluate()
         self.scans.at_end(self.policy, self.samples, self.progress)
         self._tick()
@@ -222,11 +223,10 @@ class GEKOTrainer:
             for look in self.at_end:
                 look(self.progress)
 
-    def _deliver(self) -> bool:
-        """Give the model the weights that it is to be saved with; whether these are other ones than the last."""
+    def _deliver(self) -> None:
+        """Give the model the weights that it is to be saved with."""
         if sentence := self.ending.deliver(self.progress):
             self._log(sentence)
-        return bool(sentence)
 
     def _run_epoch(self) -> None:
         if not self.progress.planned and not self._begin_epoch():

@@ -36,13 +36,22 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = trained(model)
-        self._average = {name: p.detach().float().clone() for name, p in self._parameters.items()}
+        self._average = {name: p.detach().to(torch.float32, copy=True) for name, p in self._parameters.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights of optimizer step `step` (from 1)."""
-        weights = [p.detach().float() for p in self._parameters.values()]
-        torch._foreach_lerp_(list(self._average.values()), weights, (MEMORY + 1) / (step + MEMORY))
+        share, averages = (MEMORY + 1) / (step + MEMORY), list(self._average.values())
+        weights = list(self.weights().values())
+        if all(weight.dtype == torch.float32 for weight in weights):
+            torch._foreach_lerp_(averages, weights, share)
+            return
+        for average, weight in zip(averages, weights, strict=True):  # one float32 copy at a time
+            average.lerp_(weight.float(), share)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that the model has now, not copied, by the names of the parameters."""
+        return {name: p.detach() for name, p in self._parameters.items()}
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -231,7 +231,9 @@ def test_notes_on_settings_are_translated(texts) -> None:
     by_itself = RunConfig()
     by_itself.training.num_epochs, by_itself.training.lr_scheduler_type = "auto", "cosine"
     by_itself.training.early_stopping_patience = 2
-    notes += [*ignored.without_effect(), *by_itself.without_effect()]
+    averaged = RunConfig()
+    averaged.training.average_weights, averaged.training.lr_scheduler_type = True, "cosine"
+    notes += [*ignored.without_effect(), *by_itself.without_effect(), *averaged.without_effect()]
     assert len(notes) > 10
     assert texts.left(notes) == []
 

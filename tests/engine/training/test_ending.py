@@ -257,3 +257,58 @@ def test_a_stop_in_an_evaluation_leaves_every_measurement_once(tmp_path: Path) -
     second.train()
     assert second.progress.general_losses == whole.progress.general_losses and len(whole.progress.general_losses) == 3
     assert [e["eval_loss"] for e in second.progress.evaluations] == [e["eval_loss"] for e in whole.progress.evaluations]
+
+
+def test_a_fixed_length_with_averaged_weights_evaluates_and_delivers_them_at_a_constant_rate(tmp_path: Path) -> None:
+    events: list[Event] = []
+    trainer = trainer_for(tmp_path, events, num_epochs=3, average_weights=True)
+    report = trainer.train()
+    rates = [event.learning_rate for event in of_kind(events, StepCompleted)]
+    assert len(rates) == 24 and rates[-1] == max(rates) == 1e-2 and rates[0] < 1e-2
+    assert averaged(trainer) and "average of the latest weights" in of_kind(events, Message)[-1].text
+    assert report["eval_loss_after"] == of_kind(events, Evaluated)[-1].eval_loss
+    assert trainer.evaluate().eval_loss == pytest.approx(report["eval_loss_after"], rel=1e-6)
+
+
+def test_the_best_of_the_averages_is_delivered(tmp_path: Path) -> None:
+    """The average is what was evaluated, so it is also what is kept."""
+    events: list[Event] = []
+    options = {"average_weights": True, "load_best_model_at_end": True, "early_stopping_patience": 3}
+    trainer = trainer_for(tmp_path, events, num_epochs=60, learning_rate=0.03, **options)
+    report = trainer.train()
+    found = of_kind(events, Evaluated)
+    values = [event.eval_loss for event in found[:-1]]
+    best = values.index(min(values))
+    assert len(values) == best + 4 and report["best_step"] == found[best].step and not averaged(trainer)
+    assert found[-1].eval_loss == pytest.approx(values[best], rel=1e-6)
+
+
+def test_a_run_with_averaged_weights_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    whole = trainer_for(tmp_path / "a", [], num_epochs=3, average_weights=True)
+    whole.train()
+    events: list[Event] = []
+    first = trainer_for(
+        tmp_path / "b",
+        events,
+        num_epochs=3,
+        average_weights=True,
+        should_stop=lambda: len(of_kind(events, StepCompleted)) >= 11,
+    )
+    first.train()
+    second = trainer_for(tmp_path / "b", [], num_epochs=3, average_weights=True)
+    second.load_checkpoint(tmp_path / "b" / "checkpoint-11")
+    second.train()
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(second), strict=True))
+
+
+def test_a_checkpoint_without_an_average_begins_one_at_its_weights(tmp_path: Path) -> None:
+    """Begun at those of the base model, the average would still hold much of them at the end of a run that is resumed late."""
+    events: list[Event] = []
+    options: dict[str, Any] = {"num_epochs": 3, "lr_scheduler_type": "constant_with_warmup"}
+    trainer_for(tmp_path, events, should_stop=lambda: len(of_kind(events, StepCompleted)) >= 5, **options).train()
+    again: list[Event] = []
+    second = trainer_for(tmp_path, again, average_weights=True, **options)
+    second.load_checkpoint(tmp_path / "checkpoint-5")
+    assert averaged(second) and any("average of the weights begins" in event.text for event in of_kind(again, Message))
+    second.train()
+    assert averaged(second)
