@@ -55,6 +55,7 @@ from geko_engine.data.tokenization import tokenise
 from geko_engine.quality.issues import MEDIUM, DataIssues, find_data_issues
 from geko_engine.reporting.events import EpochEnded, Event
 from geko_engine.scoring.evaluation import in_id_order
+from geko_engine.selection.policy import SampleSignals, When
 from scripts.demo_tasks import Row
 
 SEEDS, SMALL_SEEDS, SMALL_SAMPLES = 5, 1, 600
@@ -65,6 +66,7 @@ KINDS = {BANKING: (UNIFORM, CONFUSABLE), GSM8K: (NUMBER, SWAPPED), DEMO: (OWN,),
 NAME = "trained_label_errors"
 ISSUES = "GEKO, all issues of high and medium severity"
 SUSPECTS = "GEKO, suspects of the run"
+SCANNED = "the same with final_scan, all samples scored once more"
 BEFORE = "the same before they were scored once more"
 FINAL = "highest loss of the trained model"
 RECORD = "loss of the record, mean over the epochs"
@@ -172,7 +174,7 @@ def from_run(trainer: GEKOTrainer, watch: Watch, wrong: NDArray[Any]) -> dict[st
     """What the run says."""
     ids = np.arange(len(wrong))
     final = in_id_order(trainer.engine.score_samples(trainer.samples, ids, lambda: False, lambda done, total: None))
-    return {
+    found = {
         SUSPECTS: measured(trainer.states.suspects(), wrong, trainer.states.loss),
         BEFORE: measured(watch.suspects, wrong, watch.last),
         FINAL: as_many(final.loss, wrong),
@@ -180,6 +182,13 @@ def from_run(trainer: GEKOTrainer, watch: Watch, wrong: NDArray[Any]) -> dict[st
         SMALLEST: as_many(-watch.smallest, wrong),
         MEAN: as_many(-watch.means, wrong),
     }
+    policy, states = trainer.policy, trainer.states
+    policy.config = replace(policy.config, final_scan=True)
+    request = policy.scan_request(When.RUN_END)
+    assert request is not None
+    seen = SampleSignals(final.loss, final.correct, final.confidence, final.min_target_probability, final.probability)
+    policy.scanned(request, seen)
+    return found | {SCANNED: measured(states.suspects(), wrong, states.loss)}
 
 
 def from_texts(issues: DataIssues, wrong: NDArray[Any], rows: NDArray[Any]) -> dict[str, Found]:

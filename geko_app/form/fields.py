@@ -166,6 +166,7 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.bucket_weights", "Loss weights of HARD, FOCUS, LIGHT", "text"),
         ("geko.noise_guard", "Noise guard", "check"),
         ("geko.initial_scan", "Initial scan", "check"),
+        ("geko.final_scan", "Final scan", "check"),
         ("geko.use_curriculum", "Mountain curriculum", "check"),
         ("geko.mastery", "Mastery criterion", "choice"),
         ("geko.repartition_every", "Re-partition every (epochs)", "integer", *NUMBER_PAIR),

@@ -155,6 +155,12 @@ class GEKOConfig:
         "Score every sample before the first epoch.",
         "Samples that the model already knows are skipped at once. Worth it if the model knows much of the data; costs a third of an epoch.",
     )
+    final_scan: bool = setting(
+        False,
+        "Score every sample once more with the final model.",
+        "The list of probably wrong answers then knows samples that were skipped before their first visit, too, and every figure of a sample is that of the final model. Costs a third of an epoch; worth it if you want to clean the data.",
+        kw_only=True,
+    )
     mastery: str = setting(
         "exact_match",
         "What counts as mastered.",

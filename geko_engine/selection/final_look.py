@@ -17,8 +17,11 @@ from geko_engine.selection.policy import ScanRequest
 from geko_engine.selection.sample_records import SampleStates
 
 
-def final_request(states: SampleStates, listed: NDArray[np.int64]) -> ScanRequest | None:
-    """The suspects as the record stands, and the samples of `listed` [n]; None where there are none."""
+def final_request(states: SampleStates, listed: NDArray[np.int64], everything: bool) -> ScanRequest | None:
+    """The suspects as the record stands, and the samples of `listed` [n], or all samples; None where there are none."""
+    if everything:
+        ids = np.arange(states.count, dtype=np.int64)
+        return ScanRequest(ids, at_end=True, phase="scanning", message="scoring every sample with the final model")
     ids = np.union1d(np.flatnonzero(states.suspects()), listed).astype(np.int64)
     if not len(ids):
         return None

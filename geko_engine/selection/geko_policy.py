@@ -37,7 +37,7 @@ class BucketPolicy(UniformPolicy):
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
         if when is When.RUN_END:
-            return final_request(self.states, self.listed) if self.epoch else None
+            return final_request(self.states, self.listed, self.config.final_scan) if self.epoch else None
         if when is not When.EPOCH_START:
             return None
         ids = choose_rechecks(self.states, self.config, epoch=self.epoch, seed=self.seed)
@@ -48,6 +48,8 @@ class BucketPolicy(UniformPolicy):
         ids, found = request.ids[finite], signals.of(finite)
         with looked_at_again(self.states, ids) if request.at_end else nullcontext():
             self._record(ids, found, trained=False)
+        if request.at_end and self.config.final_scan and self.config.noise_guard:
+            self._mark_outliers(ids)
 
     def _plan(self, epoch: EpochInfo) -> Plan | None:
         config, states = self.config, self.states
@@ -95,12 +97,16 @@ class BucketPolicy(UniformPolicy):
     def _conclude(self) -> None:
         if not self.config.noise_guard:
             return
-        states, met = self.states, self.states.met_since(self.epoch_start_step)
+        self._mark_outliers(self.states.met_since(self.epoch_start_step))
+        self.noise.conclude(self.states.suspects(), self.epoch)
+
+    def _mark_outliers(self, met: NDArray[Any]) -> None:
+        """Note which of the samples `met` [n], in the order in which they came up, have a loss far above that of similar ones."""
+        states = self.states
         ids, outlier = loss_outliers(
             self.samples, met, states.bucket[met], states.loss[met], states.min_target_probability[met]
         )
         states.loss_outlier[ids] = self.agree(outlier)
-        self.noise.conclude(states.suspects(), self.epoch)
 
     def _epoch_summary(self, left_out: int = 0, met: int = 0, right: int = 0) -> EpochSummary:
         criterion = self.criterion()

@@ -256,3 +256,24 @@ def test_a_record_of_an_earlier_version_is_read_and_predicts_only_what_was_never
     found = SampleStates(4)
     found.load(tmp_path / "record.safetensors")
     assert found.predicted_status.tolist() == [0, 0, 1, 1] and not found.loss_outlier.any()
+
+
+def test_a_wrong_answer_that_was_skipped_before_its_first_visit_is_found_by_the_final_scan(tmp_path: Path) -> None:
+    rows = sum_rows(600)
+    wrong = np.arange(600) % 40 == 20  # of the kind that is learned in no time, and then skipped unseen
+    for i in np.flatnonzero(wrong):
+        rows[i]["completion"] = "99"
+    data = tokenise(rows, PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
+    found: dict[bool, GEKOTrainer] = {}
+    for scans in (False, True):
+        config = GEKOConfig(final_scan=scans, min_known_share=0.0)
+        args = {"num_epochs": 2, "learning_rate": 3e-3}
+        found[scans] = trainer_for(tmp_path / str(scans), small_gpt2(), config, data=data, args=args)
+        found[scans].train()
+    skipped = found[False].states.seen == 0
+    assert (skipped & wrong).sum() >= 3 and not found[False].states.suspects()[skipped].any()
+    suspects = found[True].states.suspects()
+    assert suspects[skipped & wrong].mean() > 0.8 and wrong[suspects].mean() > 0.8
+    assert (found[True].states.visits() > 0).all()
+    assert_same_weights(weights(found[False]), weights(found[True]))  # forward only
+    assert found[True].progress.counter.samples_scanned == 600
