@@ -17,11 +17,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,trl]"
 	touch $(APP_STAMP) $(STAMP)
 
-# What a user needs, without the tools of the developers: half as many packages.
+# What a user needs, without the tools of the developers: half as many packages. Compiled when they are first imported: most
+# of their files never are.
 $(APP_STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test $(STAMP) -nt pyproject.toml -a $(STAMP) -nt constraints.txt || \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	  $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $(APP_STAMP)
 
 $(NODE_STAMP): package.json package-lock.json .npmrc
