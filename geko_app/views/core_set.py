@@ -25,6 +25,7 @@ from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.core_set import CoreSet
 from geko_engine.storage.user_paths import expand
 
+DRAWN = " Drawn at random: {drawn:,} of the {of:,}. So small a set of only the samples that took longest was worse than a random one."
 NAMES = {CORE_SET: "core set", RANDOM_SET: "random set"}
 OTHER = {CORE_SET: RANDOM_SET, RANDOM_SET: CORE_SET}
 # In which a run on a set may differ; corrections are compared by what they change, not by the path of their log.
@@ -115,6 +116,12 @@ def _size(file: SubsetFile) -> str:
     return f"{file.kept:,} rows ({100 * file.share:.0f} % of the data)"
 
 
+def _drawn(chosen: CoreSet) -> str:
+    """How many samples of a small set are there by chance, or ""."""
+    drawn = len(chosen.ids) - chosen.by_record
+    return DRAWN.format(drawn=drawn, of=len(chosen.ids)) if drawn else ""
+
+
 def _difference(found: PairedDifference) -> str:
     return f"evaluation loss {_change(found.loss, ', 95 % interval')} on {found.rows:,} evaluation rows"
 
@@ -139,7 +146,8 @@ def overview(samples: Samples, chosen: CoreSet) -> dict[str, Any]:
     runs = [variant for variant in offered(run) if variant["name"] in SUBSETS]
     note = "" if samples.checked is not None else NO_TEXT_CHECK
     return {
-        "size": f"{_size(files[CORE_SET])}; by the record, {chosen.carried:,} of {samples.count:,} samples carried the training.{note}",
+        "size": f"{_size(files[CORE_SET])}; by the record, {chosen.carried:,} of {samples.count:,} samples carried the training."
+        f"{_drawn(chosen)}{note}",
         "verdict": " ".join(checked) or UNCHECKED,
         "checked": bool(checked),
         "percent": round(100 * files[CORE_SET].share, 1),
