@@ -85,7 +85,7 @@ class CorrectionOperations:
         _check_texts(action, prompt, answer)
         samples = self._runs.samples_of(run_id)
         for index in ids:
-            check_sample(samples, index)
+            check_sample(samples, index, "samples")
         if not ids:
             raise ConfigError("No sample is given: give the ids of those to decide.", "samples")
         if action == REPLACE and len(set(ids)) > 1:

@@ -222,7 +222,7 @@ class RunOperations:
             NotFound: there is no such run or sample.
         """
         samples = self.samples_of(run_id)
-        check_sample(samples, sample_id)
+        check_sample(samples, sample_id, "sample_id")
         flagged, decided = flagged_rows(samples.folder), decided_of(samples)
         opened = sample_views.opened(samples, sample_id, flagged)
         card = card_of(samples, sample_id, decided)
@@ -298,10 +298,12 @@ class RunOperations:
         return self._samples.samples(run_id)
 
 
-def check_sample(samples: Samples, index: int) -> None:
-    """Raise NotFound if there is no sample `index`."""
+def check_sample(samples: Samples, index: int, field: str) -> None:
+    """Raise NotFound at the argument `field` if there is no sample `index`."""
     if not 0 <= index < samples.count:
-        raise NotFound(f"The run {samples.folder.id} has no sample {index}: it has {samples.count:,}, counted from 0.")
+        raise NotFound(
+            f"The run {samples.folder.id} has no sample {index}: it has {samples.count:,}, counted from 0.", field
+        )
 
 
 def _changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

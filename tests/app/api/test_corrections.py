@@ -128,8 +128,15 @@ def test_a_sample_that_is_not_there_is_named_and_nothing_is_decided(
     client: httpx.Client, run: RunFolder, decide: Decide, unknown: int
 ) -> None:
     answer = decide([0, unknown], "delete")
-    assert answer.status_code == 404 and f"has no sample {unknown}: it has 12" in answer.json()["detail"]
+    assert (answer.status_code, fields(answer)) == (404, ["samples"])
+    assert f"has no sample {unknown}: it has 12" in answer.json()["detail"]
     assert client.get(f"/runs/{run.id}/decisions").json()["total"] == 0
+
+
+def test_a_sample_that_is_asked_for_and_not_there_is_named(client: httpx.Client, run: RunFolder) -> None:
+    for unknown in ("12", "-1", "first"):
+        answer = client.get(f"/runs/{run.id}/samples/{unknown}")
+        assert answer.status_code in (404, 422) and fields(answer) == ["sample_id"]
 
 
 def test_a_row_with_several_samples_is_decided_once_and_as_a_whole(client: httpx.Client, api_server: Server) -> None:
