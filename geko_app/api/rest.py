@@ -5,15 +5,17 @@ Its routes have whole paths and no mounted application of their own: a proxy may
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Annotated, Any, BinaryIO
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
 from geko_app.api import schemas
@@ -33,6 +35,7 @@ ABOUT = (
     "token of the page: `Authorization: Bearer TOKEN`."
 )
 CHUNK = 1 << 16  # bytes
+NO_OBJECT = f"The body must be a JSON object: {PREFIX}/docs lists what it may hold."
 Share = Annotated[float | None, Query(gt=0, le=1, description=schemas.SHARE.capitalize())]
 Problems = Sequence[tuple[str, str]]
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -41,6 +44,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     409: {"model": schemas.ErrorAnswer, "description": "The state of the run does not allow it."},
     422: {"model": schemas.ErrorAnswer, "description": "A setting or an argument is wrong; `problems` names each."},
 }
+
+
+class JsonRequest(Request):
+    """A request whose body says why it cannot be read."""
+
+    async def json(self) -> Any:
+        """The body as values; raises HTTPException for whatever the parser refuses."""
+        try:
+            return await super().json()
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(422, f"The body cannot be read as JSON ({_why(error)}). {NO_OBJECT}") from error
 
 
 class JsonErrors(APIRoute):
@@ -52,7 +66,7 @@ class JsonErrors(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                return await handler(request)
+                return await handler(JsonRequest(request.scope, request.receive))
             except HTTPException as error:
                 return error_answer(error.status_code, [("", str(error.detail))], error.headers)
             except RequestValidationError as error:
@@ -276,7 +290,17 @@ def _whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def _why(error: ValueError | RecursionError) -> str:
+    """Why a body is no JSON; what Python says of long numbers and of deep nesting is about Python."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1:,}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start + 1:,}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "it holds a number of too many digits"
+
+
 def _problem(found: dict[str, Any]) -> tuple[str, str]:
     """(field, message) of one error of a validation; the first part of its place is only body, query or path."""
     place = [str(part) for part in found["loc"][1:]]
-    return ".".join(place) if found["type"] != "json_invalid" else "", str(found["msg"])
+    is_no_object = not place and found["type"] in ("missing", "model_attributes_type")
+    return ".".join(place), NO_OBJECT if is_no_object else str(found["msg"])

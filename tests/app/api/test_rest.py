@@ -152,9 +152,28 @@ def test_a_start_names_every_field_that_is_wrong(client: httpx.Client, body: Any
     assert client.get("/runs").json()["total"] == 0
 
 
-def test_a_body_that_is_no_json_is_named(client: httpx.Client) -> None:
-    answer = client.post("/runs", content="{", headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422 and answer.json()["problems"]
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "Expecting property name enclosed in double quotes at character 2"),
+        (b'{"config": {}} {}', "Extra data at character 16"),
+        (b'{"hub_token": "caf\xe9"}', "it is not UTF-8 at byte 19"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b'{"config": {"training": {"seed": ' + b"1" * 5000 + b"}}}", "it holds a number of too many digits"),
+        (b"[1]", "The body must be a JSON object"),
+        (b'"text"', "The body must be a JSON object"),
+        (b"null", "The body must be a JSON object"),
+        (b"", "The body must be a JSON object"),
+    ],
+    ids=["cut off", "two", "other encoding", "deep", "long number", "list", "text", "null", "empty"],
+)
+@pytest.mark.parametrize("path", ["runs", "runs/x/decisions", "runs/x/retrain", "runs/x/export"])
+def test_a_body_that_cannot_be_read_is_refused_as_every_other(
+    client: httpx.Client, path: str, body: bytes, said: str
+) -> None:
+    answer = client.post(f"/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, fields(answer)) == (422, [""])
+    assert said in answer.json()["problems"][0]["message"] and "/api/v1/docs" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("method", "path"), [call for call in CALLS if "/x" in call[1] or call[1] == "/nothing"])
