@@ -30,7 +30,7 @@ class Corrected:
 
     Attributes:
         run: its folder. model: of its result; "" without one. log: its corrections.jsonl.
-        edited, deleted: rows that were edited, and those that were deleted.
+        edited, deleted: rows that were edited, and those that were deleted or, once edited, flagged.
         flags: of flagged rows, which are left out with the deleted ones; "" for none.
     """
 
@@ -238,7 +238,7 @@ def _refusal_reason(run: EndedRun, name: str) -> str:
             "retrain what changed instead."
         )
     if name == "corrected" and not run.corrected.edited:
-        return "Rows of this run were only deleted, and going on does not unlearn them: retrain it anew instead."
+        return "Rows of this run were only deleted or flagged, and going on does not unlearn them: retrain it anew instead."
     if name == "corrected" and not run.corrected.model:
         return "This run has no model to go on from: wait for its end, or retrain it anew instead."
     return ""

@@ -8,9 +8,9 @@ from geko_app.form.rerun_options import EndedRun, offered
 from geko_app.pages.components import ServerFunction, int_arg, result_or_error, result_or_sentence, str_arg
 from geko_app.pages.dashboard import start_variant
 from geko_app.pages.sample_query import query_of
-from geko_app.samples.correction_log import corrected_rows
 from geko_app.samples.corrections import can_edit, changes, decide
 from geko_app.samples.exclusions import flagged_rows
+from geko_app.samples.reruns import corrected_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.samples.suggested_answers import accept
 from geko_app.views import corrections as correction_views

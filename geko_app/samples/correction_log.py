@@ -6,15 +6,12 @@ that was ever changed in the source.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from geko_app.form.rerun_options import Corrected
-from geko_engine.data.corrections import DELETE, KEEP, REPLACE, Correction, current, read_corrections
-from geko_engine.exceptions import GekoError
+from geko_engine.data.corrections import KEEP, Correction, current, read_corrections
 from geko_engine.runs.folder import RunFolder
 
 
@@ -55,20 +52,6 @@ def own_decisions(folder: RunFolder) -> dict[int, Correction]:
         is_kept = old is not None and replace(made, at=old.at) == old
         found[row] = Correction(row, made.digest, KEEP, at=made.at) if is_kept else made
     return found
-
-
-def corrected_rows(folder: RunFolder) -> Corrected | None:
-    """The corrections of a run, for training again; None where they change nothing or cannot be read."""
-    try:
-        actions = Counter(found.action for found in own_decisions(folder).values())
-    except GekoError:
-        return None
-    if not actions[REPLACE] + actions[DELETE]:
-        return None
-    model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
-    log = str(folder.corrections_path.absolute())
-    flags = str(folder.saved_row_flags().absolute()) if folder.saved_row_flags().is_file() else ""
-    return Corrected(str(folder.path.resolve()), model, log, actions[REPLACE], actions[DELETE], flags)
 
 
 @lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ from geko_app.formatting import (
 )
 from geko_app.runs.live_state import Snapshot
 from geko_app.runs.saved_config import saved_config
-from geko_app.samples.correction_log import corrected_rows
+from geko_app.samples.reruns import corrected_rows
 from geko_app.views.worth import worth
 from geko_app.workers.inference_jobs import models_of
 from geko_engine.models.names import ADAPTER, is_rounded_base

@@ -303,6 +303,15 @@ def test_a_set_of_rows_needs_a_complete_run(store: RunStore, operations: Correct
         operations.retrain(run.id, "core_set")
 
 
+def test_a_run_whose_rows_are_all_deleted_is_not_started(store: RunStore, operations: CorrectionOperations) -> None:
+    run = labeled_run(store)
+    operations.decide(run.id, range(12), "delete")
+    for rows, said in (("corrected", "nothing is left to train on"), ("core_set", "No row is left for a core set")):
+        with pytest.raises(RunError, match=said):
+            operations.retrain(run.id, rows)
+    assert store.ids() == [run.id]
+
+
 def test_a_preset_among_the_changes_takes_the_place_of_its_section(
     store: RunStore, operations: CorrectionOperations
 ) -> None:

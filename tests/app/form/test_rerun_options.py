@@ -107,7 +107,7 @@ def test_flagged_rows_are_left_out_with_the_deleted_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "lacking", "said"),
     [
-        ("corrected", {"edited": 0}, "only deleted"),
+        ("corrected", {"edited": 0}, "only deleted or flagged"),
         ("corrected", {"model": ""}, "no model to go on from"),
         ("corrected_anew", {}, "went on from another run"),
     ],

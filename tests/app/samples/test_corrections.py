@@ -10,10 +10,11 @@ import pytest
 
 from geko_app.runs.store import RunStore
 from geko_app.samples import corrections
-from geko_app.samples.correction_log import corrected_rows, log_of, version
+from geko_app.samples.correction_log import log_of, version
 from geko_app.samples.corrections import as_settings, can_edit, changes, decide, editable
 from geko_app.samples.exclusions import as_settings as flag_settings
 from geko_app.samples.exclusions import set_flags, write_dataset
+from geko_app.samples.reruns import corrected_rows
 from geko_app.samples.store import Samples, SampleStore
 from geko_app.views.corrections import decided_of
 from geko_engine.data.corrections import DELETE, KEEP, REPLACE, UNDO, Correction, append, current
