@@ -82,6 +82,13 @@ def format_percent(ratio: float | None) -> str:
     return UNKNOWN if ratio is None else f"{100 * ratio:.1f} %"
 
 
+def format_share(ratio: float) -> str:
+    """A share of a whole in whole percent, never as nothing or all where it is not: "28 %", "less than 1 %"."""
+    if 0 < ratio < 0.005:
+        return "less than 1 %"
+    return "more than 99 %" if 0.995 <= ratio < 1 else f"{100 * ratio:.0f} %"
+
+
 def format_count(count: float) -> str:
     """A count in three digits: "812", "41.2 k", "3.05 M"."""
     return _scaled(count, COUNT_UNITS, "")

@@ -8,8 +8,8 @@ const SIZE_NAME = /^(?:count|size)\d*$/; // {count}, {size2} for one with a unit
 const OURS = new Set(
   (
     'asked bucket change changes completion difference differences different error field figures finding gpu_words gpus judged kind language ' +
-    'message more new next note numbers one otherwise p phase place problem question range reason reasons role rows sentence set status ' +
-    'step time title tried type values verdict ways what when whose'
+    'message more new next note numbers one otherwise p phase place problem question range reason reasons role rows sentence set share ' +
+    'status step time title tried type values verdict ways what when whose'
   ).split(' '),
 ); // placeholders for words of ours, which are translated, too; what the others stand for may be a user's own
 const LONGEST = 2000; // characters of a text that is translated

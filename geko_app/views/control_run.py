@@ -33,10 +33,11 @@ def control_sentence(
 
 def _cost(geko: RunFacts, plain: RunFacts) -> str:
     saved = geko.compute_saved_ratio or 0.0
-    difference = f"{format_percent(abs(saved))} {'less' if saved >= 0 else 'more'} compute than the baseline"
+    share = format_percent(abs(saved))
+    difference = f"{share} {'less' if saved > 0 else 'more'} compute than" if share != "0.0 %" else "as much compute as"
     tokens = f"{format_count(geko.tokens or 0)} trained tokens instead of {format_count(plain.tokens or 0)}"
     time = f"{format_duration(geko.seconds)} instead of {format_duration(plain.seconds)}"
-    return f"GEKO used {difference}: {tokens}, {time}."
+    return f"GEKO used {difference} the baseline: {tokens}, {time}."
 
 
 def _quality(geko: RunFacts, plain: RunFacts, is_paired: bool) -> list[str]:

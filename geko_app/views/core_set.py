@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from geko_app.form.rerun_options import CORE_SET, RANDOM_SET, SUBSETS, EndedRun, offered
-from geko_app.formatting import format_loss
+from geko_app.formatting import format_share
 from geko_app.runs.saved_config import saved_config
 from geko_app.samples.core_set import (
     SubsetFile,
@@ -18,7 +18,7 @@ from geko_app.samples.core_set import (
 from geko_app.samples.paired_runs import paired_difference
 from geko_app.samples.store import Samples
 from geko_app.views.corrections_worth import APART, changed_settings, compute_share, used_corrections
-from geko_app.views.paired import CAUTION
+from geko_app.views.paired import CAUTION, INTERVAL, NO_DIFFERENCE, is_clear_loss, loss_change
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import Difference, PairedDifference
 from geko_engine.runs.folder import RunFolder
@@ -56,7 +56,7 @@ def verdict(folder: RunFolder) -> str:
     except GekoError:
         return ""
     cost = compute_share(folder, file.source)
-    spent = "" if cost is None else f", {100 * cost:.0f} % of the compute of the run on all rows"
+    spent = "" if cost is None else f", {format_share(cost)} of the compute of the run on all rows"
     what = f"{NAMES[file.kind].capitalize()} of {_size(file)}{spent}"
     found = paired_difference(file.source, folder)
     if found is None:
@@ -106,14 +106,14 @@ def _beside(folder: RunFolder, file: SubsetFile) -> str:
         against_all, against_it = paired_difference(file.source, other), paired_difference(other, folder)
         if against_all is not None and against_it is not None:
             return (
-                f"With the {name} of the same size it is {_change(against_all.loss)}; against that, the loss of this run is "
-                f"{_change(against_it.loss)}: {_judged(against_it.loss)}."
+                f"With the {name} of the same size it is {loss_change(against_all.loss)}; against that, the loss of this run is "
+                f"{loss_change(against_it.loss)}: {_judged(against_it.loss)}."
             )
     return (OTHER_CORRECTIONS if found and not comparable else NO_OTHER).format(name)
 
 
 def _size(file: SubsetFile) -> str:
-    return f"{file.kept:,} rows ({100 * file.share:.0f} % of the data)"
+    return f"{file.kept:,} rows ({format_share(file.share)} of the data)"
 
 
 def _drawn(chosen: CoreSet) -> str:
@@ -123,17 +123,12 @@ def _drawn(chosen: CoreSet) -> str:
 
 
 def _difference(found: PairedDifference) -> str:
-    return f"evaluation loss {_change(found.loss, ', 95 % interval')} on {found.rows:,} evaluation rows"
-
-
-def _change(loss: Difference, interval: str = "") -> str:
-    change = "lower" if loss.value < 0 else "higher"
-    return f"{format_loss(abs(loss.value))} {change} (± {format_loss(loss.margin)}{interval})"
+    return f"evaluation loss {loss_change(found.loss, INTERVAL)} on {found.rows:,} evaluation rows"
 
 
 def _judged(loss: Difference) -> str:
-    if not loss.is_clear:
-        return "no clear difference"
+    if not is_clear_loss(loss):
+        return NO_DIFFERENCE
     return "better" if loss.value < 0 else "worse"
 
 

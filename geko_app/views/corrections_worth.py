@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from geko_app.formatting import format_loss
+from geko_app.formatting import format_share
 from geko_app.runs.saved_config import saved_config
 from geko_app.runs.summary import flat
 from geko_app.samples.correction_log import started_with
 from geko_app.samples.paired_runs import paired_difference
+from geko_app.views.paired import NO_DIFFERENCE, exact_change, is_clear_exact, is_clear_loss, loss_change
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, Correction, current
 from geko_engine.exceptions import GekoError
@@ -53,7 +54,7 @@ def worth_sentence(folder: RunFolder) -> str:
         return ""
     what = f"{_what(counts[REPLACE], counts[DELETE])}{besides}"
     share = compute_share(folder, earlier)
-    cost = "" if share is None else f", for {100 * share:.0f} % of the compute of the run {earlier.id}"
+    cost = "" if share is None else f", for {format_share(share)} of the compute of the run {earlier.id}"
     found = paired_difference(earlier, folder)
     return f"{what}: {_gain(found)}{cost}." if found else f"{what}. {NO_EVALUATION}"
 
@@ -127,13 +128,8 @@ def _what(edited: int, deleted: int) -> str:
 
 
 def _gain(found: PairedDifference) -> str:
-    exact, loss = found.exact_match, found.loss
-    change = "lower" if loss.value < 0 else "higher"
-    clear = "" if exact.is_clear or loss.is_clear else "; no clear difference"
-    return (
-        f"{100 * exact.value:+.1f} points of exact match (\u00b1 {100 * exact.margin:.1f}, 95 % interval), loss "
-        f"{format_loss(abs(loss.value))} {change} (\u00b1 {format_loss(loss.margin)}) on {found.rows:,} evaluation rows{clear}"
-    )
+    clear = "" if is_clear_exact(found.exact_match) or is_clear_loss(found.loss) else f"; {NO_DIFFERENCE}"
+    return f"{exact_change(found.exact_match)}, loss {loss_change(found.loss)} on {found.rows:,} evaluation rows{clear}"
 
 
 def compute_share(folder: RunFolder, earlier: RunFolder) -> float | None:

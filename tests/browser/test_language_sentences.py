@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from geko_app.formatting import format_share
 from geko_app.languages import catalogue, languages
 from geko_app.pages.components import static_text
 from geko_app.views import answers as answers_view
@@ -89,7 +90,7 @@ def criteria() -> Iterator[str]:
 
 def comparisons() -> Iterator[str]:
     """What corrections, core sets and GEKO itself were worth."""
-    signs = itertools.product((0.1, -0.1), (0.1, -0.1), (True, False), (True, False))
+    signs = itertools.product((0.1, -0.1, 0.0), (0.1, -0.1, 0.0), (True, False), (True, False))
     for exact, loss, exact_is_clear, loss_is_clear in signs:
         found: Any = SimpleNamespace(
             exact_match=SimpleNamespace(value=exact, margin=0.01, is_clear=exact_is_clear),
@@ -103,14 +104,18 @@ def comparisons() -> Iterator[str]:
                 yield f"{what}: {corrections_worth._gain(found)}."
                 of_two = f"{what}: {corrections_worth._gain(found)}."
                 yield worth._of_two("my run", "Nov 28, 06:30 · demo · ab12", of_two, is_compared=True)
-                yield f"{what}: {corrections_worth._gain(found)}, for 12 % of the compute of the run 1128-demo."
+                for share in map(format_share, (0.12, 0.001)):
+                    yield f"{what}: {corrections_worth._gain(found)}, for {share} of the compute of the run 1128-demo."
                 yield f"{what}. {corrections_worth.NO_EVALUATION}"
-        for name in core_set.NAMES.values():
-            yield (
-                f"{name.capitalize()} of 1,200 rows (20 % of the data): {core_set._difference(found)}: "
-                f"{core_set._judged(found.loss)}. {core_set.NO_OTHER.format(name)} {core_set.CAUTION}"
-            )
-    for saved, loss in itertools.product((0.3, -0.1), (0.3, 0.5, None)):
+        for name, share in itertools.product(core_set.NAMES.values(), (0.2, 0.001, 0.999)):
+            spent = f", {format_share(share)} of the compute of the run on all rows"
+            of_it = f"{core_set._difference(found)}: {core_set._judged(found.loss)}."
+            for cost in ("", spent):
+                yield (
+                    f"{name.capitalize()} of 1,200 rows ({format_share(share)} of the data){cost}: {of_it} "
+                    f"{core_set.NO_OTHER.format(name)} {core_set.CAUTION}"
+                )
+    for saved, loss in itertools.product((0.3, -0.1, 0.0), (0.3, 0.5, None)):
         geko: Any = SimpleNamespace(
             compute_saved_ratio=saved, tokens=123_456, seconds=12.0, eval_loss_after=loss, exact_match_after=0.9
         )

@@ -39,7 +39,7 @@ def test_a_run_whose_rows_are_all_deleted_or_flagged_is_not_trained_again(store:
     decide_all(store, run, DELETE, range(5))
     assert run_again(run, "corrected_anew").data.corrections == str(run.corrections_path)
     set_flags(run, [6, 7, 8], flagged=True)
-    with pytest.raises(RunError, match="All 8 rows of this run are flagged or deleted.*undo some"):
+    with pytest.raises(RunError, match=r"All 8 rows of this run are flagged or deleted.*undo some"):
         run_again(run, "corrected_anew")
     assert run_again(run, "control").data == run.config().data  # it is trained on the rows as they were
     decide_all(store, run, UNDO, [0])
@@ -62,7 +62,7 @@ def test_edited_rows_that_are_flagged_are_left_out_so_there_is_nothing_to_go_on_
     found = corrected_rows(run)
     assert found is not None and (found.edited, found.deleted) == (1, 1) and run_again(run, "corrected")
     set_flags(run, [2], flagged=True)
-    with pytest.raises(RunError, match="only deleted or flagged.*retrain it anew"):
+    with pytest.raises(RunError, match=r"only deleted or flagged.*retrain it anew"):
         run_again(run, "corrected")
     assert run_again(run, "corrected_anew")
 

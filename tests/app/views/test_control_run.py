@@ -39,6 +39,14 @@ def test_worse_quality_and_more_compute_are_said_too() -> None:
     assert "cannot be compared" in control_sentence(blind, [ON, OFF])
 
 
+def test_compute_that_differs_by_nothing_that_is_shown_is_the_same() -> None:
+    for saved in (0.0, 0.0004, -0.0004):
+        alike = dataclasses.replace(GEKO, compute_saved_ratio=saved)
+        assert control_sentence([alike, PLAIN], [ON, OFF]).startswith(
+            "GEKO used as much compute as the baseline: 118 k"
+        )
+
+
 def test_where_answers_are_compared_row_by_row_the_figures_give_no_verdict() -> None:
     said = control_sentence([GEKO, PLAIN], [ON, OFF], is_paired=True)
     assert said.endswith("0.420 with GEKO and 0.431 without, its exact match 67.3 % and 66.0 %.")

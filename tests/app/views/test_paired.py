@@ -31,3 +31,11 @@ def test_a_clear_gain_is_said_with_its_interval() -> None:
 )
 def test_what_is_within_chance_is_no_gain(exact: tuple[float, float], loss: tuple[float, float], verdict: str) -> None:
     assert verdict in said(exact, loss)
+
+
+@pytest.mark.parametrize("loss", [(0.0004, 0.0001), (-0.0004, 0.02), (0.0, 0.0)])
+@pytest.mark.parametrize("exact", [(0.0004, 0.0001), (-0.0004, 0.02), (0.0, 0.0)])
+def test_a_difference_that_no_figure_shows_is_none(exact: tuple[float, float], loss: tuple[float, float]) -> None:
+    text = said(exact, loss)
+    assert "new answers as many exactly as old (95 % interval" in text and ": no clear difference." in text
+    assert f"its loss is equal to three decimals (± {loss[1]:.3f})" in text
