@@ -20,7 +20,7 @@ from geko_app.samples.corrections import changes, decide
 from geko_app.samples.exclusions import dataset_name, write_dataset
 from geko_app.samples.reruns import run_again
 from geko_app.samples.store import Samples
-from geko_app.samples.suggested_answers import accept, new_answer
+from geko_app.samples.suggested_answers import accept, new_answers
 from geko_app.views.core_set import file_name, overview
 from geko_app.views.corrections import decided_of
 from geko_app.views.review import ACCEPT
@@ -205,7 +205,8 @@ def _decided(samples: Samples, ids: Sequence[int], action: str, prompt: str | No
     if action == REPLACE:
         return decide(samples, ids, action, prompt=prompt, answer=answer, origin="program")
     if action == ACCEPT:
-        without = [index for index in dict.fromkeys(ids) if not new_answer(samples, index)]
+        answers = new_answers(samples, ids)
+        without = [index for index in dict.fromkeys(ids) if index not in answers]
         if without:
             raise ConfigError(
                 f"There is no suggested answer for {_named(without)}: leave them out, or replace their answers.",

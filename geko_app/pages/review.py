@@ -28,7 +28,7 @@ ALL_UNDONE = "There is no decision to undo any more: it was undone in another ta
 MADE_ELSEWHERE = (
     "The newest decision was made elsewhere, by a program or in another tab: press U again to undo it all the same."
 )
-CHANGED_MEANWHILE = "Other samples match by now, so nothing was done: look at them, and confirm again."
+CHANGED_MEANWHILE = "Other samples match by now, so nothing was done: look at them, and try again."
 Result = dict[str, Any]
 
 

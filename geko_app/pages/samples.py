@@ -11,7 +11,7 @@ import gradio as gr
 
 from geko_app.pages.components import ServerFunction, int_arg, live_html, result_or_sentence, str_arg
 from geko_app.pages.core_set import core_set_endpoints, export_core_set
-from geko_app.pages.review import offered_retraining, review_endpoints
+from geko_app.pages.review import CHANGED_MEANWHILE, offered_retraining, review_endpoints
 from geko_app.pages.sample_query import query_of
 from geko_app.pages.token_losses import token_loss_endpoints
 from geko_app.samples import corrections
@@ -161,14 +161,17 @@ def _sample(samples: Samples, index: int) -> Result:
 
 
 def _flag(samples: Samples, query: Any) -> Result:
-    """Flag or unflag `ids`, or with `all` everything that filter and search select."""
-    flagged = isinstance(query, dict) and query.get("flagged") is True
+    """Flag or unflag `ids`, or with `all` everything that filter and search select, as the button with its `key` has said."""
+    flag = isinstance(query, dict) and query.get("flagged") is True
     if isinstance(query, dict) and query.get("all") is True:
-        ids = matching(samples, query_of(query), flagged_rows(samples.folder)).tolist()
-    else:
-        given = query.get("ids") if isinstance(query, dict) else None
-        ids = [i for i in given[:MAX_FLAGGED] if type(i) is int] if isinstance(given, list) else []
-    return {"count": set_flags(samples.folder, sample_views.rows_of(samples, ids), flagged=flagged)}
+        flagged = flagged_rows(samples.folder)
+        found = sample_views.bulk_flags(samples, matching(samples, query_of(query), flagged), flagged, flag=flag)
+        if found.key != str_arg(query, "key"):
+            raise RunError(CHANGED_MEANWHILE)
+        return {"count": set_flags(samples.folder, found.rows, flagged=flag)}
+    given = query.get("ids") if isinstance(query, dict) else None
+    ids = [i for i in given[:MAX_FLAGGED] if type(i) is int] if isinstance(given, list) else []
+    return {"count": set_flags(samples.folder, sample_views.rows_of(samples, ids), flagged=flag)}
 
 
 def _exporter(store: SampleStore) -> Callable[[gr.EventData], str]:

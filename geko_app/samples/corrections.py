@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from geko_app.samples.correction_log import log_of, own_decisions, started_with, version
 from geko_app.samples.store import Samples
 from geko_engine.data.corrections import KEEP, REPLACE, UNDO, Correction, append, current
@@ -90,6 +92,18 @@ def can_edit(samples: Samples, index: int) -> str:
 def editable(samples: Samples, index: int) -> tuple[str, str]:
     """(prompt, answer) of a sample as an editor shows them; the answer of a plain text is all of it."""
     return texts_of(samples.texts.one(index), samples.texts.layout)
+
+
+def editable_answers(samples: Samples, ids: Sequence[int]) -> dict[int, str | None]:
+    """The answers of some samples as an editor shows them, by id; None for one that cannot be edited."""
+    rows, layout = samples.facts["row"], samples.texts.layout
+    counts = np.bincount(rows)
+    return {
+        index: None
+        if _fixed(values, layout, row := int(rows[index]), int(counts[row]))
+        else texts_of(values, layout)[1]
+        for index, values in zip(ids, samples.texts.many(ids), strict=True)
+    }
 
 
 def texts_of(values: dict[str, Any], layout: str) -> tuple[str, str]:

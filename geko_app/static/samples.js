@@ -1,6 +1,7 @@
 // The Samples page: asks whether anything has changed, and draws only then. Holds nothing but what this tab shows.
 
 import { DataMap } from './data_map.js';
+import { rowsOf } from './decision_words.js';
 import { fillSelect, node, SERVER_UNREACHABLE, sessionSetting, setText, View } from './dom.js';
 import { pollWhileVisible } from './poll.js';
 import { SampleChanges } from './sample_changes.js';
@@ -49,6 +50,7 @@ import { drawHead, tableRow } from './samples_table.js';
  * @property {number} total
  * @property {number} page
  * @property {number} pages
+ * @property {Record<'flag' | 'unflag', {count: number, key: string}>} bulk rows that a button for all changes
  */
 
 const ALWAYS_SHOWN = ['', 'freeze', 'light', 'focus', 'hard', 'suspicious', 'likely_mislabeled', 'flagged'];
@@ -105,8 +107,6 @@ class Samples extends View {
     };
     this.q('.m-before').onclick = () => this.change({ page: this.view.page - 1 });
     this.q('.m-after').onclick = () => this.change({ page: this.view.page + 1 });
-    this.q('.m-all').onclick = () => this.flag({ all: true }, true);
-    this.q('.m-unflag').onclick = () => this.flag({ all: true }, false);
     for (const view of VIEWS) this.q(`[data-view="${view}"]`).onclick = () => this.turnTo(view);
     this.q('.m-no-group').onclick = () => this.change(NO_GROUP);
     const picker = this.select('.geko-runs');
@@ -276,7 +276,7 @@ class Samples extends View {
   }
 
   /** @param {Page} data */
-  drawTurning({ total, page, pages }) {
+  drawTurning({ total, page, pages, bulk }) {
     const count = total.toLocaleString('en');
     this.q('.m-scroll').hidden = !total;
     this.q('.m-none').hidden = Boolean(total);
@@ -286,14 +286,18 @@ class Samples extends View {
     this.button('.m-before').disabled = !page;
     this.button('.m-after').disabled = page + 1 >= pages;
     const isNarrowed = Boolean(this.view.filter || this.view.text || this.view.slicing) && total > 0;
-    setText(this.q('.m-all'), `Flag all ${count}`);
-    this.q('.m-all').hidden = !isNarrowed || this.view.filter === 'flagged';
-    this.q('.m-unflag').hidden = !isNarrowed || !this.counts.flagged;
+    const [all, unflag] = [this.q('.m-all'), this.q('.m-unflag')];
+    setText(all, bulk.flag.count === 1 ? 'Flag 1 row' : `Flag all ${rowsOf(bulk.flag.count)}`);
+    setText(unflag, bulk.unflag.count === 1 ? 'Unflag 1 row' : `Unflag all ${rowsOf(bulk.unflag.count)}`);
+    all.onclick = () => this.flag({ all: true, key: bulk.flag.key }, true);
+    unflag.onclick = () => this.flag({ all: true, key: bulk.unflag.key }, false);
+    all.hidden = !isNarrowed || this.view.filter === 'flagged';
+    unflag.hidden = !isNarrowed || !bulk.unflag.count;
   }
 
   /**
    * Flags samples, or takes their flags away.
-   * @param {{ids?: number[], all?: boolean}} which
+   * @param {{ids?: number[], all?: boolean, key?: string}} which with `all` the key of the button
    * @param {boolean} flagged
    */
   async flag(which, flagged) {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geko_app.samples.corrections import can_edit, editable, one_of_each_row
 from geko_app.samples.store import Samples
-from geko_app.samples.suggested_answers import new_answer, spaced, suggested
+from geko_app.samples.suggested_answers import new_answer, new_answers, spaced
 from geko_app.views.corrections import MARKS, mark_of
 from geko_app.views.sample_filters import Query, matching, ordered
 from geko_app.views.samples import issues_of
@@ -44,7 +44,6 @@ def queue(samples: Samples, query: Query, flagged: set[int], decided: Decided, s
     rows = samples.facts["row"]
     by_row = {row: decided[index] for index, row in enumerate(rows.tolist()) if index in decided}
     counts = Counter(MARKS[found.action] for found in by_row.values())
-    is_alone = np.bincount(rows)[rows] == 1  # the only sample of its row: no other one can get a new answer
     return {
         "cards": [card(samples, index, decided) for index in shown[:NEXT]],
         "waiting": len(shown),
@@ -54,7 +53,7 @@ def queue(samples: Samples, query: Query, flagged: set[int], decided: Decided, s
         "reviewed": reviewed,
         "decided": {mark: counts[mark] for mark in MARKS.values()},
         "newest": max((found.at for found in decided.values()), default=""),
-        "suggestions": sum(bool(suggested(samples, index)) for index in left[is_alone[left]].tolist()),
+        "suggestions": len(new_answers(samples, left.tolist())),
     }
 
 
@@ -142,7 +141,7 @@ class Bulk:
 
     Attributes:
         ids: of the samples that it decides, one of each row: a decision holds for the whole row.
-        key: changes with them, so that a confirmation never means others than those that were shown.
+        key: changes with them and with what they would get, so that a confirmation never means anything else than was shown.
         sentence: for the person who confirms.
     """
 
@@ -157,9 +156,9 @@ def bulk(samples: Samples, ids: list[int], action: str) -> Bulk:
     Args:
         ids: of those samples.
     """
-    if action == ACCEPT:
-        ids = [index for index in ids if new_answer(samples, index)]
-    key = blake2b(np.array(ids, np.int64).tobytes(), key=action.encode(), digest_size=8).hexdigest()
+    answers = new_answers(samples, ids) if action == ACCEPT else {}
+    ids = list(answers) if action == ACCEPT else ids
+    key = blake2b(json.dumps([ids, list(answers.values())]).encode(), key=action.encode(), digest_size=8).hexdigest()
     one_of_each = one_of_each_row(samples, ids)
     return Bulk(one_of_each, key, f"{_would(len(one_of_each), action)} {_expected(samples, ids, action)}".strip())
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geko_app.formatting import BUCKET_LABELS, UNKNOWN
 from geko_app.samples.store import Samples
@@ -60,6 +63,7 @@ def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
     page = min(query.page, pages - 1)
     shown = ids[page * PAGE : (page + 1) * PAGE]
     pairs, decided = samples.texts.pairs(shown), decided_of(samples)
+    bulk = {name: bulk_flags(samples, ids, flagged, flag=name == "flag") for name in ("flag", "unflag")}
     return {
         "lines": [
             line(samples, index, pair, flagged, decided) for index, pair in zip(shown.tolist(), pairs, strict=True)
@@ -67,7 +71,29 @@ def lines(samples: Samples, query: Query, flagged: set[int]) -> dict[str, Any]:
         "total": len(ids),
         "page": page,
         "pages": pages,
+        "bulk": {name: {"count": len(found.rows), "key": found.key} for name, found in bulk.items()},
     }
+
+
+@dataclass(frozen=True)
+class BulkFlags:
+    """What flagging all samples of a filter and a search would change, or taking their flags away.
+
+    Attributes:
+        rows: their numbers, ascending: a flag holds for the whole row. key: changes with them, so that a button never means
+            others than it says.
+    """
+
+    rows: list[int]
+    key: str
+
+
+def bulk_flags(samples: Samples, ids: NDArray[Any], flagged: set[int], *, flag: bool) -> BulkFlags:
+    """The rows of samples, `ids` [n], that are to be flagged, or those of them that are flagged and are not to be any more."""
+    rows = np.unique(samples.facts["row"][ids])
+    if not flag:
+        rows = rows[np.isin(rows, list(flagged))]
+    return BulkFlags(rows.tolist(), blake2b(rows.astype(np.int64).tobytes(), digest_size=8).hexdigest())
 
 
 def line(

@@ -300,4 +300,4 @@ def test_what_changed_is_retrained_and_it_says_what_that_was_worth(page: Page, s
     worth = page.locator("#geko-live .geko-worth")
     expect(worth).to_contain_text("5 edited rows and further training: ", timeout=4 * WAIT)
     expect(worth).to_contain_text(f"of the compute of the run {run.id}.")
-    expect(worth).to_contain_text("points of exact match (±")
+    expect(worth).to_contain_text("exact match (±")

@@ -233,6 +233,21 @@ def test_a_suggestion_for_one_of_several_samples_is_none_that_can_be_accepted(as
     assert ask("review")["suggestions"] == ask("preview_all", action="accept")["count"] == 1
 
 
+def test_a_suggestion_that_would_change_nothing_is_not_counted(ask: Ask, run: RunFolder) -> None:
+    write_issues(run, 12, [*ISSUES, Issue(1, LOOK, 0.4, note="blue")])  # it is blue already
+    assert ask("review")["suggestions"] == ask("preview_all", action="accept")["count"] == 3
+
+
+def test_a_confirmation_of_other_suggestions_than_those_shown_does_nothing(ask: Ask, run: RunFolder) -> None:
+    texts = [(f"question {i}", f"The color is {LABELS[i % 2]}.") for i in range(11)]
+    write_texts(run, [*texts, ("question 11", "The color is green.")])
+    found = ask("preview_all", action="accept")
+    write_issues(run, 12, [Issue(0, LIKELY, 0.96, note="green"), *ISSUES[1:]])  # the check has run once more
+    assert ask("preview_all", action="accept")["count"] == found["count"] == 3
+    assert ask("decide_all", action="accept", key=found["key"])["sentence"] == CHANGED_MEANWHILE
+    assert ask("review")["decided"]["edited"] == 0
+
+
 def test_a_confirmation_of_other_samples_than_those_shown_does_nothing(ask: Ask) -> None:
     found = ask("preview_all", action="delete")
     ask("decide_sample", id=0, action="keep")  # in another tab

@@ -42,6 +42,7 @@ from geko_engine.selection.sample_reasons import NOT_REACHED
 from geko_engine.selection.sample_records import SampleStates
 from geko_engine.storage.atomic_files import replace_json
 from tests.app.sample_runs import new_run, write_issues, write_record, write_texts
+from tests.app.samples.test_flags import flag_all
 from tests.engine.conftest import character_tokenizer
 
 
@@ -159,7 +160,8 @@ def test_pages_hold_fifty_lines_and_a_page_beyond_the_end_is_the_last_one(store:
     found = [ask(samples, page=page) for page in (0, 1, 2, 10**9)]
     assert [len(part["lines"]) for part in found] == [50, 50, 20, 20]
     assert (found[0]["pages"], found[3]["page"], found[0]["total"]) == (3, 2, 120)
-    assert ask(samples, text="nowhere") == {"lines": [], "total": 0, "page": 0, "pages": 1}
+    nothing = ask(samples, text="nowhere")
+    assert (nothing["lines"], nothing["total"], nothing["page"], nothing["pages"]) == ([], 0, 0, 1)
 
 
 def test_an_opened_sample_has_its_path_and_the_visit_since_the_last_epoch(store: RunStore) -> None:
@@ -328,10 +330,10 @@ def test_a_poll_reads_nothing_while_nothing_has_changed_and_flags_of_another_tab
     assert functions["flag_samples"]({"run": folder.id, "ids": [1, 99, -1], "flagged": True})["count"] == 1
     news = functions["pull"]({"version": first["version"]})
     assert news["counts"]["flagged"] == 1 and "without the 1 flagged row;" in news["export"]
-    functions["flag_samples"]({"run": folder.id, "all": True, "filter": "freeze", "flagged": True})
+    flag_all(functions, folder, flagged=True, filter="freeze")
     assert flagged_rows(folder) == {1, 2, 5}
     assert "without the 3 flagged rows;" in functions["pull"]({})["export"]
-    functions["flag_samples"]({"run": folder.id, "all": True, "text": "question 0", "flagged": False})
+    flag_all(functions, folder, flagged=False, text="question 0")
     assert flagged_rows(folder) == {2, 5}
 
 
