@@ -10,15 +10,16 @@ Knows no page.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from geko_app.form.rerun_options import CORE_SET, SUBSETS, Subset
-from geko_app.samples.correction_log import own_decisions
+from geko_app.samples.correction_log import file_version, own_decisions
 from geko_app.samples.exclusions import flagged_rows, write_dataset
 from geko_app.samples.store import Samples
 from geko_engine.data.corrections import DELETE
@@ -143,6 +144,11 @@ def write_core_set(samples: Samples, chosen: CoreSet, path: Path) -> tuple[int, 
 
 def read_subset(path: Path) -> SubsetFile | None:
     """What `write_subset` wrote; None for any other file."""
+    return _subset_in(path, file_version(path))
+
+
+@lru_cache(maxsize=64)
+def _subset_in(path: Path, _version: str) -> SubsetFile | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         kind, kept, of = found["kind"], found["kept"], found["of"]
@@ -155,26 +161,40 @@ def read_subset(path: Path) -> SubsetFile | None:
 def runs_on(root: Path, files: Iterable[Path]) -> list[RunFolder]:
     """The complete runs in `root` that were started with one of the files of sets; the newest first.
 
-    Sets of two runs can have files of the same name: a file is known by its folder, too.
+    Sets of two runs can have files of the same name: a file is known by its folder, too. A page asks with every poll, so the folder
+    is listed anew only when one is added or gone, and a configuration read anew only when it changes.
 
     Args:
         root: folder of the runs. files: paths such as runs/20260101-120000-model/core_set-120-0a1b2c3d.json.
     """
     wanted = {file.resolve() for file in files}
-    folders = [RunFolder(config.parent) for config in sorted(root.glob("*/config.yaml"), reverse=True)]
-    return [folder for folder in folders if _begins_with(folder, wanted) and _is_complete(folder)]
+    if not wanted:
+        return []
+    folders = [RunFolder(path) for path in _folders_in(root, file_version(root))]
+    return [folder for folder in folders if _set_of(folder) in wanted and _is_complete(folder)]
 
 
-def _begins_with(folder: RunFolder, files: Set[Path]) -> bool:
-    """Whether the row flags of a run are one of the files. Only a configuration that has one of their names is parsed."""
-    text = _text(folder.config_path)
-    if not any(file.name in text for file in files):
-        return False
+@lru_cache(maxsize=8)
+def _folders_in(root: Path, _version: str) -> Sequence[Path]:
+    """All folders in `root`, also those that are no runs (yet), the newest run first."""
+    return tuple(sorted((path for path in root.iterdir() if path.is_dir()), reverse=True))
+
+
+def _set_of(folder: RunFolder) -> Path | None:
+    """The file of a set that a run was started with; None for other runs."""
+    return _set_named_in(folder.config_path, file_version(folder.config_path))
+
+
+@lru_cache(maxsize=4096)
+def _set_named_in(config_path: Path, _version: str) -> Path | None:
+    text = _text(config_path)
+    if not any(f"{kind}-" in text for kind in SUBSETS):  # most runs have none: their configuration need not be parsed
+        return None
     try:
-        row_flags = folder.config().data.row_flags
-        return row_flags is not None and expand(row_flags).resolve() in files
+        row_flags = RunFolder(config_path.parent).config().data.row_flags
+        return expand(row_flags).resolve() if row_flags else None
     except (GekoError, OSError, ValueError):  # the latter two for a path that no system has
-        return False
+        return None
 
 
 def _is_complete(folder: RunFolder) -> bool:

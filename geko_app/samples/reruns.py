@@ -41,7 +41,6 @@ def run_again(folder: RunFolder, name: str, subset: Subset | None = None) -> Run
 
 def corrected_rows(folder: RunFolder) -> Corrected | None:
     """The corrections of a run, for training again; None where they change nothing or cannot be read."""
-    flagged = flagged_rows(folder)  # these are left out, whatever was made of them
     try:
         decided = own_decisions(folder).items()
     except GekoError:
@@ -49,6 +48,7 @@ def corrected_rows(folder: RunFolder) -> Corrected | None:
     changing = [(row, made.action) for row, made in decided if made.action in (REPLACE, DELETE)]
     if not changing:
         return None
+    flagged = flagged_rows(folder)  # these are left out, whatever was made of them
     actions = Counter(DELETE if row in flagged else action for row, action in changing)
     model = str(folder.model_path.resolve()) if folder.model_path.is_dir() else ""
     log = str(folder.corrections_path.absolute())

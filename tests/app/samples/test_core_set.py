@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,39 @@ def test_runs_on_several_sets_come_with_the_newest_first(store: RunStore, run: R
     newest_first = [f"2026010{day}-120000-demo-0000" for day in (3, 2, 1)]
     assert [found.id for found in runs_on(store.root, sorted(files))] == newest_first
     assert [found.id for found in runs_on(store.root, sorted(files, reverse=True))] == newest_first
+
+
+def unnoticed(path: Path, change: Callable[[], object]) -> None:
+    """Make a change that a path's version does not show: whoever looks again sees it all the same."""
+    before = path.stat()
+    change()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
+
+
+def test_folders_and_files_are_read_again_only_when_they_have_changed(store: RunStore, run: RunFolder) -> None:
+    first = started(store, run, CORE_SET)
+    file, config = file_of(first), first.config_path
+    assert [found.id for found in runs_on(store.root, [file])] == [first.id]
+    unnoticed(store.root, lambda: started(store, run, CORE_SET))
+    subset = read_subset(file)
+    for path in (config, file):
+        unnoticed(path, partial(overwrite, path))
+    assert [found.id for found in runs_on(store.root, [file])] == [first.id]
+    assert subset is not None and read_subset(file) == subset
+
+
+def test_a_run_is_found_although_its_folder_was_seen_before_its_configuration(store: RunStore, run: RunFolder) -> None:
+    later = started(store, run, CORE_SET)
+    file, text = file_of(later), later.config_path.read_text(encoding="utf-8")
+    later.config_path.unlink()
+    assert runs_on(store.root, [file]) == []
+    later.config_path.write_text(text, encoding="utf-8")
+    assert [found.id for found in runs_on(store.root, [file])] == [later.id]
 
 
 @pytest.mark.parametrize(
