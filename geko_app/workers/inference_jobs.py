@@ -6,6 +6,7 @@ A job is submitted, gets a key, and is polled by that key until it is done. Noth
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from geko_app.runs.store import RunStore
+from geko_app.workers.endings import Endings
 from geko_app.workers.gpu_lanes import ChooseGpu, no_choice, only
 from geko_engine.exceptions import RunError
 from geko_engine.runs.folder import RunFolder
@@ -113,6 +115,7 @@ class InferenceJobs:
         self._last_number = 0
         self._process: subprocess.Popen[str] | None = None
         self._idle_timer: threading.Timer | None = None
+        self._endings = Endings()
         self._lock = threading.RLock()
 
     @property
@@ -186,8 +189,9 @@ class InferenceJobs:
             process, self._process = self._process, None
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
-        if process is not None:
-            _end(process)
+            if process is not None:
+                self._endings.begin(functools.partial(_end, process))
+        self._endings.wait()
 
     def _submit_request(self, kind: str, request: InferenceRequest, **more: Any) -> str:
         folder = self.store.folder(request.run_id)
@@ -228,7 +232,7 @@ class InferenceJobs:
         if running is not None:
             if gpu == self._gpu or not all(job.done for job in self._jobs.values()):
                 return running
-            _end(running)
+            self._endings.begin(functools.partial(_end, running))  # on its own GPU, so the new one need not wait
         self._gpu = gpu
         threads = str(max(1, (os.cpu_count() or 1) // 2))  # the other cores are for a training at the same time
         environment = {
@@ -289,7 +293,7 @@ class InferenceJobs:
             if self._process is not process or not all(job.done for job in self._jobs.values()):
                 return
             self._process = None
-        _end(process)
+            self._endings.begin(functools.partial(_end, process))
 
 
 def _known(sides: Sequence[str]) -> list[str]:

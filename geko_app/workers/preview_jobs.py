@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geko_app.workers.endings import Endings
 from geko_app.workers.gpu_lanes import only
 from geko_app.workers.hub_token import check_token, start_worker
 from geko_app.workers.run_follower import death_reason
@@ -66,6 +67,17 @@ class PreviewJob:
             self.events.append(RunEnded("failed", reason, {}).to_dict())
         return self.events
 
+    def end(self) -> None:
+        """End the process, by force if it does not react, and remove the folder."""
+        if self.alive:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(Path(self.folder.path), ignore_errors=True)
+
 
 class PreviewJobs:
     """Starts previews and hands out their events. A configuration that was previewed completely is not previewed again.
@@ -83,6 +95,7 @@ class PreviewJobs:
     ) -> None:
         self._command, self._order_gpus = tuple(command), order_gpus
         self._jobs: dict[str, PreviewJob] = {}
+        self._endings = Endings()
         self._lock = threading.Lock()
 
     def start(self, config: RunConfig, token: str = "") -> str:
@@ -127,6 +140,7 @@ class PreviewJobs:
                 job.process.kill()
             for key in list(self._jobs):
                 self._remove(key)
+        self._endings.wait()
 
     def _make_room(self) -> None:
         active = [key for key, job in self._jobs.items() if job.alive]
@@ -136,12 +150,4 @@ class PreviewJobs:
             self._remove(key)
 
     def _remove(self, key: str) -> None:
-        job = self._jobs.pop(key)
-        if job.alive:
-            job.process.terminate()
-            try:
-                job.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                job.process.kill()
-                job.process.wait()
-        shutil.rmtree(Path(job.folder.path), ignore_errors=True)
+        self._endings.begin(self._jobs.pop(key).end)

@@ -4,6 +4,7 @@ wait: generates until it is stopped.
 die: exits with code 3 in the middle of a job.
 half: is killed while writing a line.
 ignore: does not notice the end of its input.
+stay: answers, and does not notice the end of its input either.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def main() -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         elif job.get("prompt") == "ignore":
             send(job, part="base", state="loading")
+            threading.Event().wait()
+        elif job.get("prompt") == "stay":
+            send(job, done=True, error="")
             threading.Event().wait()
         elif job.get("prompt") == "wait":
             waiting[job["id"]] = job

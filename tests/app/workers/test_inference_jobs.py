@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from geko_app.runs.store import RunStore
+from geko_app.workers import inference_jobs
 from geko_app.workers.inference_jobs import (
     FINAL,
     MAX_CHARACTERS,
@@ -119,6 +120,35 @@ def test_shutdown_ends_a_process_that_does_not_react(store: RunStore, run_id: st
     pid = jobs.pid
     jobs.shutdown()
     assert pid is not None and not psutil.pid_exists(pid)
+
+
+def test_nobody_waits_for_a_process_that_another_one_takes_the_place_of(
+    store: RunStore, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_jobs, "STOP_SECONDS", 60.0)  # so long it may still be there
+    gpus = iter([0, 1, 1])
+    jobs = InferenceJobs(store, command=FAKE, choose_gpu=lambda _now: next(gpus))
+    stays = ask(jobs, run_id, "stay")
+    old = jobs.pid
+    done(jobs, stays)
+    assert done(jobs, ask(jobs, run_id, "elsewhere")).parts["base"]["pid"] == jobs.pid != old
+    assert old is not None and psutil.pid_exists(old)
+    os.kill(old, signal.SIGKILL)
+    jobs.shutdown()
+    assert not psutil.pid_exists(old)
+
+
+def test_a_shutdown_waits_for_a_process_that_is_being_ended(
+    store: RunStore, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_jobs, "STOP_SECONDS", 0.2)
+    gpus = iter([0, 1])
+    jobs = InferenceJobs(store, command=FAKE, choose_gpu=lambda _now: next(gpus))
+    done(jobs, ask(jobs, run_id, "stay"))
+    old = jobs.pid
+    done(jobs, ask(jobs, run_id, "elsewhere"))
+    jobs.shutdown()
+    assert old is not None and not psutil.pid_exists(old)
 
 
 def refuse(jobs: InferenceJobs, text: InferenceRequest) -> str:

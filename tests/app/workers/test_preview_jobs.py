@@ -12,12 +12,14 @@ import pytest
 
 from geko_app.formatting import format_estimated_duration
 from geko_app.views.preview import card
+from geko_app.workers import preview_jobs
 from geko_app.workers.form_checks import CHECK_COMMAND
 from geko_app.workers.inference_jobs import INFERENCE_COMMAND
 from geko_app.workers.preview_jobs import MAX_ACTIVE, PreviewJobs
 from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
 from geko_engine.reporting.events import DataChecked, DataPreviewed, Message, PhaseChanged, RunEnded, StepEstimated
+from tests.app.workers.test_supervisor import wait_for
 
 EVENTS = [
     PhaseChanged("tokenising", "training rows", 2000, 10000),
@@ -99,7 +101,26 @@ def test_the_same_configuration_is_previewed_once_and_few_at_a_time(previews: Pr
         other = RunConfig.from_dict(config.to_dict())
         other.training.seed = seed
         previews.start(other)
-    assert previews.events(first) is None and process.poll() is not None and not Path(folder).exists()
+    assert previews.events(first) is None
+    wait_for(lambda: process.poll() is not None and not Path(folder).exists(), "the end of the first one")
+
+
+def test_nobody_waits_for_a_preview_that_makes_room(
+    worker_command: Callable[[str], tuple[str, ...]], config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview_jobs, "STOP_SECONDS", 60.0)  # so long it may still be there
+    previews, begun = PreviewJobs(worker_command("ignore-all")), []
+    for seed in range(MAX_ACTIVE + 1):
+        other = RunConfig.from_dict(config.to_dict())
+        other.training.seed = seed
+        begun.append(previews.start(other))
+        if not seed:
+            first = previews._jobs[begun[0]]
+            wait_for(lambda: bool(previews.events(begun[0])), "its first event")  # from then on it ignores SIGTERM
+    assert previews.events(begun[0]) is None and previews.events(begun[-1]) is not None and first.alive
+    first.process.kill()
+    previews.shutdown()
+    assert not first.folder.path.exists()
 
 
 @pytest.mark.parametrize(
