@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psutil
 
@@ -82,29 +83,48 @@ class Feed:
             self._unwritten = [event]
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long a worker may take to stop.
+
+    Attributes:
+        grace_seconds: from the stop request to SIGTERM, or from the end of a checkpoint that was being written by then.
+        kill_seconds: from SIGTERM to SIGKILL.
+        save_seconds: how long after the stop request a checkpoint may still be written.
+    """
+
+    grace_seconds: float
+    kill_seconds: float
+    save_seconds: float
+
+
 class RunFollower(threading.Thread):
     """Follows one worker to its end; once a stop is requested, terminates and then kills a worker that does not react.
 
     Args:
         feed: receives the events.
         process: the worker if this page started it; None for a worker found at work.
-        patience: seconds from the stop request to SIGTERM, and from SIGTERM to SIGKILL.
+        patience: how long it may take to stop.
         on_end: called last, in this thread.
+        clock: gives the seconds by which patience is measured.
     """
 
     def __init__(
         self,
         feed: Feed,
         process: subprocess.Popen[bytes] | None,
-        patience: tuple[float, float],
+        patience: Patience,
         on_end: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name=f"follow-{feed.folder.id}", daemon=True)
         self.own = process is not None or is_page_worker((feed.folder.status() or Status()).pid)
         self.feed, self._process, self._on_end = feed, process, on_end
-        self._grace_seconds, self._kill_seconds = patience
+        self._patience, self._clock = patience, clock
         self.finished = False
         self._stop_requested_at: float | None = None
+        self._last_saving_at = 0.0
         self._forced_reason = ""
 
     def run(self) -> None:
@@ -123,7 +143,7 @@ class RunFollower(threading.Thread):
             self.feed.folder.request_stop()
         except OSError:  # the disk has no room for the flag; the worker treats SIGTERM the same way
             self._signal(signal.SIGTERM)
-        self._stop_requested_at = self._stop_requested_at or time.monotonic()
+        self._stop_requested_at = self._stop_requested_at or self._clock()
 
     def _process_is_alive(self) -> bool:
         if self._process is not None:
@@ -135,11 +155,15 @@ class RunFollower(threading.Thread):
     def _enforce_stop(self) -> None:
         if self._stop_requested_at is None:
             return
-        waited = time.monotonic() - self._stop_requested_at
-        if waited > self._grace_seconds + self._kill_seconds:
+        now, patience = self._clock(), self._patience
+        waited = now - self._stop_requested_at
+        if waited <= patience.save_seconds and self.feed.folder.is_saving():
+            self._last_saving_at = now  # what it is busy with is what the stop is to keep
+        idle = now - max(self._stop_requested_at, self._last_saving_at)
+        if idle > patience.grace_seconds + patience.kill_seconds:
             self._forced_reason = f"The worker did not react to the stop request for {waited:.0f} s and was killed."
             self._signal(signal.SIGKILL)
-        elif waited > self._grace_seconds and not self._forced_reason:
+        elif idle > patience.grace_seconds and not self._forced_reason:
             self._forced_reason = f"The worker did not react to the stop request for {waited:.0f} s and was terminated."
             self._signal(signal.SIGTERM)
 

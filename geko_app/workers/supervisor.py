@@ -20,7 +20,7 @@ from geko_app.runs.queue import MARKER, RunQueue, is_queued
 from geko_app.runs.store import RunStore
 from geko_app.workers.gpu_lanes import GpuLanes, given_gpus, names_of_holders
 from geko_app.workers.hub_token import check_token, start_worker
-from geko_app.workers.run_follower import TRAINING_WORKER, Feed, RunFollower, death_reason
+from geko_app.workers.run_follower import TRAINING_WORKER, Feed, Patience, RunFollower, death_reason
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.exceptions import RunError
@@ -40,8 +40,7 @@ class Supervisor:
     Args:
         store: the runs.
         command: starts a worker; the run's folder (and --resume) is appended.
-        grace_seconds: from the stop request to SIGTERM.
-        kill_seconds: from SIGTERM to SIGKILL.
+        grace_seconds, kill_seconds, save_seconds: of the patience with a worker that is to stop.
         gpus: numbers of the GPUs of this computer, counted among those that this process may use.
     """
 
@@ -52,10 +51,11 @@ class Supervisor:
         command: Sequence[str] = TRAINING_COMMAND,
         grace_seconds: float = 30.0,
         kill_seconds: float = 10.0,
+        save_seconds: float = 3600.0,
         gpus: Sequence[int] = (),
     ) -> None:
         self.store, self._command = store, tuple(command)
-        self._patience = (grace_seconds, kill_seconds)
+        self._patience = Patience(grace_seconds, kill_seconds, save_seconds)
         self.queue, self.lanes = RunQueue(store), GpuLanes(store, gpus)
         self._feeds: dict[str, Feed] = {}
         self._followers: dict[str, RunFollower] = {}

@@ -157,6 +157,10 @@ class RunFolder:
             else:
                 left.unlink(missing_ok=True)
 
+    def is_saving(self) -> bool:
+        """Whether a checkpoint or the model is being written, or a killed writer has left one that is half written."""
+        return any(True for folder in (self.checkpoints_path, self.path) for _ in folder.glob(".*.writing"))
+
     @property
     def id(self) -> str:
         return self.path.name

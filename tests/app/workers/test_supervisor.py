@@ -6,11 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from geko_app.runs.store import RunStore
+from geko_app.workers.run_follower import Feed, RunFollower
 from geko_app.workers.supervisor import Supervisor
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import RunError
@@ -86,6 +89,53 @@ def test_a_worker_that_does_not_answer_is_terminated_then_killed(
     supervisor.stop(run_id)
     wait_for(lambda: supervisor.active() is None, "the end")
     assert status(store, run_id).end == "interrupted" and word in status(store, run_id).reason
+
+
+def test_a_checkpoint_that_is_being_written_is_finished(
+    start: Callable, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, enforce = [], RunFollower._enforce_stop
+    monkeypatch.setattr(RunFollower, "_enforce_stop", lambda follower: looks.append(enforce(follower)))
+    supervisor, run_id = start("save", grace=0.0, kill=0.5)
+    supervisor.stop(run_id)
+    looks.clear()
+    wait_for(lambda: len(looks) > 10, "as many looks as kill a worker that writes nothing")
+    (store.folder(run_id).path / "end").touch()
+    wait_for(lambda: supervisor.active() is None, "the end")
+    assert status(store, run_id).end == "stopped" and (store.folder(run_id).checkpoints_path / "checkpoint-1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_writing", "sent"),
+    [
+        ("checkpoints/.checkpoint-7.writing", lambda second: second < 600, {630: "SIGTERM", 640: "SIGKILL"}),
+        (".model.writing", lambda second: 20 < second < 35, {65: "SIGTERM", 75: "SIGKILL"}),
+        ("checkpoints/.checkpoint-7.writing", lambda second: True, {3631: "SIGTERM", 3641: "SIGKILL"}),
+        ("checkpoints/checkpoint-7", lambda second: True, {31: "SIGTERM", 41: "SIGKILL"}),
+    ],
+    ids=["a large checkpoint", "the model", "a writer that hangs", "a whole checkpoint"],
+)
+def test_a_worker_that_is_to_stop_is_given_time_for_what_it_writes(
+    store: RunStore,
+    config: RunConfig,
+    name: str,
+    is_writing: Callable[[int], bool],
+    sent: dict[int, str],
+) -> None:
+    folder, second, found = store.create(config), 0, dict[int, str]()
+    process: Any = SimpleNamespace(send_signal=lambda number: found.setdefault(second, number.name))
+    patience = Supervisor(store)._patience
+    follower = RunFollower(Feed(folder), process, patience, lambda: None, clock=lambda: 1000.0 + second)
+    follower.request_stop()
+    for second in range(3700):
+        if is_writing(second):
+            (folder.path / name).mkdir(parents=True, exist_ok=True)
+        elif (folder.path / name).exists():
+            (folder.path / name).rmdir()
+        follower._enforce_stop()
+        if "SIGKILL" in found.values():
+            break
+    assert found == sent
 
 
 @pytest.mark.parametrize("behaviour", ["crash", "silent"])
