@@ -169,10 +169,10 @@ FIELDS: tuple[FormField, ...] = (
         ("geko.final_scan", "Final scan", "check"),
         ("geko.use_curriculum", "Mountain curriculum", "check"),
         ("geko.mastery", "Mastery criterion", "choice"),
-        ("geko.repartition_every", "Re-partition every (epochs)", "integer", *NUMBER_PAIR),
+        ("geko.repartition_every", "Partition every (epochs)", "integer", *NUMBER_PAIR),
         ("geko.max_times_seen", "Max visits per sample", "integer", *NUMBER_PAIR),
         ("geko.prune_frozen_after", "Prune after (epochs)", "integer", *NUMBER_PAIR),
-        ("geko.log_bucket_stats", "Print bucket counts", "check", *NUMBER_PAIR),
+        ("geko.log_bucket_stats", "Print bucket counts", "check"),
         ("geko.pruned_replay", "Replay share of pruned samples", "slider"),
     ),
     *_group(

@@ -36,6 +36,28 @@ def test_a_preset_sets_every_threshold_and_a_change_makes_it_custom(page: Page) 
     expect(page.locator("#field-geko-preset input[value=recommended]")).to_be_checked()
 
 
+CUT_OFF = """() => {
+  const cut = [];
+  for (const input of document.querySelectorAll('#geko-form :is(input, textarea, select)')) {
+    const box = input.getBoundingClientRect();
+    if (!box.height || input.type === 'file' || getComputedStyle(input).opacity === '0') continue;
+    for (let around = input.parentElement; around && around.id !== 'geko-form'; around = around.parentElement) {
+      const outer = around.getBoundingClientRect();
+      if (getComputedStyle(around).overflowY === 'hidden' && outer.height && box.bottom > outer.bottom + 1)
+        cut.push(input.closest('[id^=field-]')?.id + ': ' + Math.round(box.bottom - outer.bottom) + ' px');
+    }
+  }
+  return cut;
+}"""
+
+
+def test_no_field_is_cut_off_by_the_box_around_it(page: Page) -> None:
+    for group in ("GEKO", "Optimization", "Efficiency", "Advanced"):
+        unfold(page, group)
+    expect(page.locator(SLIDER)).to_be_visible()
+    assert page.evaluate(CUT_OFF) == []
+
+
 FRESH_DRAFT = """async () => {
   const loaded = performance.getEntriesByType('resource').map((entry) => entry.name);
   const script = loaded.find((name) => name.endsWith('/form_draft.js'));
