@@ -177,6 +177,9 @@ class RunConfig:
             found.append("training.num_epochs has no effect, because training.max_steps is set.")
         if self.training.gpu_ids == ALL_GPUS and self.training.num_processes > 1:
             found.append("training.num_processes has no effect, because gpu_ids is all.")
+        if not self.geko.enabled:
+            scans = [name for name in ("initial_scan", "final_scan") if getattr(self.geko, name)]
+            found += [f"geko.{name} has no effect, because geko.enabled is off." for name in scans]
         if not self.data.replay and self.data.replay_share != DataConfig().replay_share:
             found.append("data.replay_share has no effect without data.replay.")
         args = self.training

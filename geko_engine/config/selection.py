@@ -158,7 +158,7 @@ class GEKOConfig:
     final_scan: bool = setting(
         False,
         "Score every sample once more with the final model.",
-        "The list of probably wrong answers then knows samples that were skipped before their first visit, too, and every figure of a sample is that of the final model. Costs a third of an epoch; worth it if you want to clean the data.",
+        "The list of probably wrong answers then knows samples that were skipped before their first visit, too, and every figure of a sample is that of the final model. Costs a third of an epoch, beyond max_minutes, too; worth it if you want to clean the data. A stopped run is not scanned.",
         kw_only=True,
     )
     mastery: str = setting(

@@ -94,7 +94,7 @@ class TrainingSettings:
     max_minutes: float = setting(
         0.0,
         "Minutes after which the training ends; 0 for no limit.",
-        "The learning rate falls so that it is zero by then. Counted from the beginning of the training, with evaluations; loading the model and the data comes before it.",
+        "The learning rate falls so that it is zero by then; averaged weights need no fall. Counted from the beginning of the training, with evaluations; loading the model and the data comes before it.",
         unit="minutes",
         minimum=0,
         maximum=1_000_000,
@@ -132,7 +132,7 @@ class TrainingSettings:
     early_stopping_patience: int = setting(
         0,
         "End after so many evaluations without improvement; 0 for never.",
-        "With eval_steps, evaluations come more often than once an epoch. The learning rate has then not fallen to zero: num_epochs = auto ends better.",
+        "With eval_steps, evaluations come more often than once an epoch. The learning rate has then not fallen to zero: with average_weights that costs nothing.",
         unit="evaluations",
         minimum=0,
         maximum=10_000,

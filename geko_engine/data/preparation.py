@@ -160,6 +160,9 @@ def _formats(config: DataConfig, rows: dict[str, LoadedRows], tokenizer: Any) ->
     return found
 
 
+ONLY_HELD_OUT = "All rows that are left were held out by the earlier run, so nothing is left to train on: remove some flags or corrections."
+
+
 def prepare(
     config: RunConfig,
     rendered: dict[str, RenderedRows],
@@ -198,7 +201,9 @@ def prepare(
         what = "in the training data too, so the evaluation flatters"
         names = parts[1].rendered.names
         parts[1].findings.extend([finding("overlap", common, what, names)] if common else [])
-    elif (held := among(parts[0].data.rows, rendered["training"].held_out)).any() and not held.all():
+    elif (held := among(parts[0].data.rows, rendered["training"].held_out)).any():
+        if held.all():
+            raise DataError(ONLY_HELD_OUT, ROW_FLAGS if config.data.row_flags else "data.train")
         return _split(parts[0], *split(parts[0].data, held), AS_BEFORE)
     elif config.data.eval_ratio:
         return _held_out(parts[0], config.data.eval_ratio, config.training.seed)

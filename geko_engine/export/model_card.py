@@ -18,6 +18,7 @@ from geko_engine.config.run_config import DEMO, RunConfig
 from geko_engine.data.local_files import is_local
 
 LIBRARIES = ("torch", "transformers", "peft")
+AVERAGED = ", the average of the latest weights"
 CODE_ADAPTER = """\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
@@ -163,7 +164,7 @@ def _settings(config: RunConfig) -> list[tuple[str, str]]:
     rows = [
         ("Epochs", f"{training.num_epochs}"),
         ("Batch size", f"{training.batch_size} with {training.gradient_accumulation_steps} accumulation steps"),
-        ("Learning rate", f"{training.learning_rate:g}, {training.schedule}"),
+        ("Learning rate", f"{training.learning_rate:g}, {training.schedule}{AVERAGED * training.averages}"),
         ("Optimizer", training.optimizer),
         ("Precision", "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"),
         ("Seed", f"{training.seed}"),

@@ -43,6 +43,7 @@ OPTION_NAMES = {
     "optim": "Optimizer",
     "lr_scheduler_type": "Schedule",
     "dataloader_workers": "DataLoader workers",
+    "average_weights": "Averaged weights",
     "warmup_steps": "Warmup steps",
     "num_epochs": "Length",
     "max_minutes": "Time limit (min)",

@@ -1,7 +1,7 @@
 """What the list of suspicious samples is based on at the end of a run: the final model, not each sample's last visit. Numpy only.
 
 A sample was last scored when it was last trained on, by weights that have changed since. So the suspects are scored once more
-when the run is over.
+when the run is over; with final_scan all samples are, and outliers are looked for among all of them.
 """
 
 from __future__ import annotations

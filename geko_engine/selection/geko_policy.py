@@ -37,7 +37,8 @@ class BucketPolicy(UniformPolicy):
 
     def scan_request(self, when: When, steps_done: int = 0) -> ScanRequest | None:
         if when is When.RUN_END:
-            return final_request(self.states, self.listed, self.config.final_scan) if self.epoch else None
+            has_trained = bool(self.states.seen.any())
+            return final_request(self.states, self.listed, self.config.final_scan) if has_trained else None
         if when is not When.EPOCH_START:
             return None
         ids = choose_rechecks(self.states, self.config, epoch=self.epoch, seed=self.seed)
@@ -48,7 +49,7 @@ class BucketPolicy(UniformPolicy):
         ids, found = request.ids[finite], signals.of(finite)
         with looked_at_again(self.states, ids) if request.at_end else nullcontext():
             self._record(ids, found, trained=False)
-        if request.at_end and self.config.final_scan and self.config.noise_guard:
+        if request.at_end and self.config.final_scan:
             self._mark_outliers(ids)
 
     def _plan(self, epoch: EpochInfo) -> Plan | None:
@@ -106,7 +107,9 @@ class BucketPolicy(UniformPolicy):
         ids, outlier = loss_outliers(
             self.samples, met, states.bucket[met], states.loss[met], states.min_target_probability[met]
         )
-        states.loss_outlier[ids] = self.agree(outlier)
+        states.loss_outlier[ids] |= self.agree(
+            outlier
+        )  # the last visit may have been a final look, where one stays an outlier
 
     def _epoch_summary(self, left_out: int = 0, met: int = 0, right: int = 0) -> EpochSummary:
         criterion = self.criterion()

@@ -56,7 +56,8 @@ DECAYING = (
     "with the version that wrote it, or start a new run."
 )
 CONSTANT_NOW = "with num_epochs = auto the learning rate stays at its peak now (was 0.7 of it)"
-AVERAGE_NOW = "the average of the weights begins at those of the checkpoint, which has none"
+AVERAGE_NOW = "the learning rate stays constant now, and the average of the weights begins at those of the checkpoint, which has none"
+BEST_NOW = "the checkpoint has no best weights, so the best evaluation is looked for anew"
 THAT_CHANGE_THE_RESULT = (
     *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "max_tokens_per_batch", "group_by_length"),
     *("bf16", "fp16", "use_8bit_optimizer", "optim", "lr_scheduler_type", "warmup_ratio", "neftune_noise_alpha"),
@@ -211,6 +212,7 @@ def _load(snapshot: TrainingSnapshot, path: Path) -> list[str]:
     _restore_random_states(states["random"], snapshot)  # last: everything above may draw
     different = _other_processes(len(states["random"]), engine.processes)
     different += [AVERAGE_NOW] if begins_anew else []
+    different += [BEST_NOW] if snapshot.ending.forget_lost_best(snapshot.state) else []
     different += [CONSTANT_NOW] if args.finds_length and "decay_from" in values else []
     different += [
         f"{key} is {value!r} (was {written[key]!r})"

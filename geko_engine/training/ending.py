@@ -47,7 +47,12 @@ class Ending:
 
     def delivers_best(self, state: TrainerState) -> bool:
         """Whether the weights of an earlier evaluation are what the run ends with."""
-        return self._best is not None and state.best_step not in (None, state.step)
+        return self._best is not None and self._best.is_kept and state.best_step != state.step
+
+    @property
+    def has_changed_weights(self) -> bool:
+        """Whether the model has been given other weights than those that training would go on from."""
+        return self._is_delivered and (self._average is not None or self._best is not None)
 
     # ------------------------------------------------------------ time
     def time_share(self, seconds: float) -> float:
@@ -183,6 +188,13 @@ class Ending:
             return False
         self._average.load_state_dict(average or self._average.weights())
         return not average
+
+    def forget_lost_best(self, state: TrainerState) -> bool:
+        """Look for the best evaluation anew where its weights were not kept; whether that is so."""
+        if self._best is None or self._best.is_kept or state.best_step is None:
+            return False
+        state.best_step, state.best_value, state.evaluations_since_best = None, None, 0
+        return True
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -72,4 +72,6 @@ class Scans:
         try:
             self.for_policy(policy, samples, progress, When.RUN_END)
         except Stopped:
-            self._emit(Message("Stopped before the listed samples were scored once more: they show their last visit."))
+            self._emit(
+                Message("Stopped before samples were scored once more: the record shows the last visit of each.")
+            )

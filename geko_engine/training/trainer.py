@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
 from geko_engine.data.batches import as_samples
-from geko_engine.exceptions import CheckpointError, ConfigError, Stopped
+from geko_engine.exceptions import CheckpointError, ConfigError, RunError, Stopped
 from geko_engine.launch import is_main_process
 from geko_engine.models.lora import apply_lora, require_adapters
 from geko_engine.models.quantization import prepare_quantized_for_training
@@ -46,6 +46,11 @@ from geko_engine.training.step import StepRunner
 from geko_engine.training.trackers import Trackers
 
 Listener = Callable[[Event], None]
+
+NOT_THE_LAST_WEIGHTS = (
+    "The model has the weights that the stopped run delivered, not those that training would go on from: load the checkpoint "
+    "{path} first."
+)
 
 
 class GEKOTrainer:
@@ -185,6 +190,8 @@ class GEKOTrainer:
         return report
 
     def _train(self) -> dict[str, Any]:
+        if self.ending.has_changed_weights and not self.progress.finished:
+            raise RunError(NOT_THE_LAST_WEIGHTS.format(path=self.checkpoints_path / f"checkpoint-{self.progress.step}"))
         self._clock = time.monotonic()
         self.engine.scored.train()  # from_pretrained gives a model without dropout
         self._emit(reports.run_started(self.info, self.progress, self.policy))
@@ -232,13 +239,11 @@ class GEKOTrainer:
         if not self.progress.planned and not self._begin_epoch():
             return
         progress, policy = self.progress, self.policy
-        number = progress.epoch + 1
-        training = PhaseChanged("training", f"epoch {number} of {max(self.info.epochs, number)}")
-        self._emit(training)
+        self._show_training()
         batches = self.loader.start(self._current_plan(), progress.step_in_plan, progress.epoch)
         while progress.step_in_plan < self._current_plan().steps and not self.schedule.end_if_due(progress):
             if self.evaluator.evaluate_if_due(progress):
-                self._emit(training)
+                self._show_training()
                 if progress.finished:
                     break
             if self.engine.any(self.should_stop()):
@@ -293,6 +298,11 @@ class GEKOTrainer:
             progress.evaluation_due = True  # before a checkpoint, so that a resume from it evaluates too
         if args.save_steps and progress.step % args.save_steps == 0:
             self._save_periodic()
+            self._show_training()
+
+    def _show_training(self) -> None:
+        number = self.progress.epoch + 1
+        self._emit(PhaseChanged("training", f"epoch {number} of {max(self.info.epochs, number)}"))
 
     # ------------------------------------------------------------ scoring without training
     def _scan_if_asked(self, when: When) -> None:

@@ -84,6 +84,11 @@ class BestWeights:
         self._parameters = trained(model)
         self._kept: dict[str, Tensor] = {}
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a copy."""
+        return bool(self._kept)
+
     def keep(self) -> None:
         """Copy the weights that the model has now."""
         self._kept = {name: p.detach().to("cpu", copy=True) for name, p in self._parameters.items()}

@@ -233,6 +233,7 @@ def test_notes_on_settings_are_translated(texts) -> None:
     by_itself.training.early_stopping_patience = 2
     averaged = RunConfig()
     averaged.training.average_weights, averaged.training.lr_scheduler_type = True, "cosine"
+    averaged.geko.enabled, averaged.geko.final_scan = False, True
     notes += [*ignored.without_effect(), *by_itself.without_effect(), *averaged.without_effect()]
     assert len(notes) > 10
     assert texts.left(notes) == []

@@ -250,3 +250,9 @@ def test_a_run_that_goes_on_holds_out_the_rows_that_the_earlier_one_held_out(
         assert later.applied_corrections() == {numbers[0], numbers[1]}
         scores = [load(folder.evaluation_path)["digest"] for folder in (first, later)]
         assert sorted(scores[0].tolist()) == sorted(scores[1].tolist()) and len(scores[0]) == 15
+    nothing = RunConfig.from_dict(values)
+    nothing.data.row_flags = str(first.path / "flags.json")
+    (first.path / "flags.json").write_text(json.dumps({"rows": numbers}), encoding="utf-8")
+    seen = []
+    assert run(RunFolder.create(nothing), on_event=seen.append)["end"] == "failed"  # and not: trained on these
+    assert any("held out by the earlier run" in getattr(event, "reason", "") for event in seen)

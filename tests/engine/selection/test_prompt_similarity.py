@@ -258,7 +258,10 @@ def test_a_record_of_an_earlier_version_is_read_and_predicts_only_what_was_never
     assert found.predicted_status.tolist() == [0, 0, 1, 1] and not found.loss_outlier.any()
 
 
-def test_a_wrong_answer_that_was_skipped_before_its_first_visit_is_found_by_the_final_scan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guard", [True, False])
+def test_a_wrong_answer_that_was_skipped_before_its_first_visit_is_found_by_the_final_scan(
+    tmp_path: Path, guard: bool
+) -> None:
     rows = sum_rows(600)
     wrong = np.arange(600) % 40 == 20  # of the kind that is learned in no time, and then skipped unseen
     for i in np.flatnonzero(wrong):
@@ -266,7 +269,7 @@ def test_a_wrong_answer_that_was_skipped_before_its_first_visit_is_found_by_the_
     data = tokenise(rows, PromptCompletion("prompt", "completion"), character_tokenizer(), 64)
     found: dict[bool, GEKOTrainer] = {}
     for scans in (False, True):
-        config = GEKOConfig(final_scan=scans, min_known_share=0.0)
+        config = GEKOConfig(final_scan=scans, min_known_share=0.0, noise_guard=guard)
         args = {"num_epochs": 2, "learning_rate": 3e-3}
         found[scans] = trainer_for(tmp_path / str(scans), small_gpt2(), config, data=data, args=args)
         found[scans].train()

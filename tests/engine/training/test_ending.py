@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from geko_engine import GEKOConfig, GEKOTrainer, GEKOTrainingArgs
 from geko_engine.data.batches import as_samples
-from geko_engine.exceptions import CheckpointError, ConfigError
+from geko_engine.exceptions import CheckpointError, ConfigError, RunError
 from geko_engine.reporting.events import (
     Evaluated,
     Event,
@@ -312,3 +313,40 @@ def test_a_checkpoint_without_an_average_begins_one_at_its_weights(tmp_path: Pat
     assert averaged(second) and any("average of the weights begins" in event.text for event in of_kind(again, Message))
     second.train()
     assert averaged(second)
+
+
+def stopped_after(steps: int, events: list[Event]) -> Callable[[], bool]:
+    return lambda: len(of_kind(events, StepCompleted)) >= steps
+
+
+def test_a_resume_that_wants_the_best_weights_of_a_checkpoint_without_them_looks_for_the_best_anew(
+    tmp_path: Path,
+) -> None:
+    """Otherwise it would end with neither the best weights nor the average."""
+    events: list[Event] = []
+    options: dict[str, Any] = {"num_epochs": 5, "average_weights": True, "early_stopping_patience": 50}
+    trainer_for(tmp_path, events, should_stop=stopped_after(17, events), **options).train()
+    again: list[Event] = []
+    second = trainer_for(tmp_path, again, load_best_model_at_end=True, **options | {"learning_rate": 1.0})
+    second.load_checkpoint(tmp_path / "checkpoint-17")
+    assert any("has no best weights" in event.text for event in of_kind(again, Message))
+    report = second.train()
+    evaluated = {event.step: event.eval_loss for event in of_kind(again, Evaluated)}
+    best = min(evaluated, key=lambda step: evaluated[step])
+    assert best > 17 and report["best_step"] == best and report["eval_loss_after"] == pytest.approx(evaluated[best])
+
+
+@pytest.mark.parametrize("changes", [{"average_weights": True}, {"num_epochs": "auto"}, {}])
+def test_a_stopped_run_goes_on_only_from_its_last_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
+    events: list[Event] = []
+    options: dict[str, Any] = {"num_epochs": 2} | changes
+    trainer = trainer_for(tmp_path, events, should_stop=lambda: len(of_kind(events, StepCompleted)) == 5, **options)
+    assert trainer.train()["end"] == "stopped"
+    trainer.should_stop = lambda: False
+    if not changes:
+        assert trainer.train()["end"] == "complete"
+        return
+    with pytest.raises(RunError, match=r"load the checkpoint .*checkpoint-5"):
+        trainer.train()
+    trainer.load_checkpoint(tmp_path / "checkpoint-5")
+    assert trainer.train()["end"] == "complete" and averaged(trainer)

@@ -11,8 +11,10 @@ import pytest
 from geko_engine import GEKOConfig, GEKOTrainer
 from geko_engine.reporting.events import Event, Message, PhaseChanged
 from geko_engine.scoring.evaluation import in_id_order
+from geko_engine.selection import geko_policy
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.final_look import final_request, looked_at_again
+from geko_engine.selection.policy import SampleSignals, When
 from geko_engine.selection.sample_records import SampleStates
 from tests.engine.conftest import small_llama
 from tests.engine.training.test_trainer import OFF, sum_data, trainer_for
@@ -153,3 +155,28 @@ def test_a_look_without_training_clears_suspicion_and_raises_none() -> None:
     with looked_at_again(states, ids):
         visit(0.01, 0.99, correct=True)
     assert not states.suspects().any() and states.hard_streak.tolist() == [0] * 4
+
+
+def test_an_outlier_that_is_still_hard_stays_a_suspect_in_a_final_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the losses of the final model are spread so widely that it would be none among them."""
+    trainer = trainer_for(tmp_path, small_llama(), GEKOConfig(final_scan=True))
+    policy, states, count = trainer.policy, trainer.states, len(trainer.samples)
+    make_hard(trainer, [7])
+    states.seen[:], states.hard_streak[7], states.loss_outlier[7] = 1, 1, 1
+    monkeypatch.setattr(geko_policy, "loss_outliers", lambda samples, met, *arrays: (met, np.zeros(len(met), bool)))
+    request = policy.scan_request(When.RUN_END)
+    assert request is not None and request.ids.tolist() == list(range(count))
+    loss, confidence, smallest = np.full(count, 9.0), np.full(count, 0.95), np.full(count, 1e-4)
+    policy.scanned(request, SampleSignals(loss, np.zeros(count, bool), confidence, smallest, smallest))
+    assert np.flatnonzero(states.suspects()).tolist() == [7]
+
+
+def test_a_final_scan_comes_only_after_training_but_needs_no_whole_epoch(
+    tmp_path: Path,
+) -> None:
+    trainer = trainer_for(tmp_path, small_llama(), GEKOConfig(final_scan=True, noise_guard=False))
+    assert trainer.policy.scan_request(When.RUN_END) is None
+    trainer.states.seen[0] = 1  # the first epoch need not be over: max_steps may end the run in it
+    assert trainer.policy.scan_request(When.RUN_END) is not None

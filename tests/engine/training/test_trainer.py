@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from geko_engine.data.batches import Collator, TokenizedData
 from geko_engine.data.formats import PromptCompletion
 from geko_engine.data.tokenization import tokenise
 from geko_engine.exceptions import CheckpointError, ConfigError, RunError
-from geko_engine.reporting.events import EpochEnded, Evaluated, Message, Partitioned, RunStarted, StepCompleted
+from geko_engine.reporting.events import (
+    EpochEnded,
+    Evaluated,
+    Message,
+    Partitioned,
+    PhaseChanged,
+    RunStarted,
+    StepCompleted,
+)
 from geko_engine.scoring.own_loss import probe
 from geko_engine.selection.epoch_plan import plan_epoch
 from geko_engine.selection.sample_records import SampleStates
@@ -546,6 +555,18 @@ def test_the_header_tells_of_no_warm_up_where_the_schedule_has_none(tmp_path: Pa
     for schedule, has_one in (("constant", False), ("constant_with_warmup", True)):
         trainer = trainer_for(tmp_path, args={"lr_scheduler_type": schedule, "warmup_ratio": 0.5, "num_epochs": 1})
         assert (trainer.info.options["warmup_steps"] > 0) == has_one
+
+
+def test_after_a_checkpoint_in_an_epoch_the_run_says_that_it_trains(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    trainer_for(tmp_path, args={"save_steps": 2, "num_epochs": 1}, on_event=seen.append).train()
+    shown = [event for event in seen if isinstance(event, (PhaseChanged, StepCompleted))]
+    after = [
+        b.phase
+        for a, b in pairwise(shown)
+        if isinstance(a, PhaseChanged) and a.phase == "saving" and isinstance(b, PhaseChanged)
+    ]
+    assert len(after) >= 2 and set(after) == {"training"}
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adafactor"])
