@@ -1,7 +1,7 @@
 """What the list of suspicious samples is based on at the end of a run: the final model, not each sample's last visit. Numpy only.
 
 A sample was last scored when it was last trained on, by weights that have changed since. So the suspects are scored once more
-when the run is over; with final_scan all samples are, and outliers are looked for among all of them.
+when the run is over. With final_scan all samples are, and then outliers are judged anew, among the final losses of all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def looked_at_again(states: SampleStates, ids: NDArray[np.int64]) -> Iterator[No
     """Inside, visits of `ids` [n] are recorded that came without any training since the last ones.
 
     They can clear a sample of suspicion, but raise none: an outlier that is still HARD stays one, and HARD a second time
-    in a row means after more training.
+    in a row means after more training. A final scan of all samples judges outliers anew afterwards.
     """
     streak, outlier = states.hard_streak[ids], states.loss_outlier[ids]
     yield

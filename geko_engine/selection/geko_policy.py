@@ -107,9 +107,7 @@ class BucketPolicy(UniformPolicy):
         ids, outlier = loss_outliers(
             self.samples, met, states.bucket[met], states.loss[met], states.min_target_probability[met]
         )
-        states.loss_outlier[ids] |= self.agree(
-            outlier
-        )  # the last visit may have been a final look, where one stays an outlier
+        states.loss_outlier[ids] = self.agree(outlier)
 
     def _epoch_summary(self, left_out: int = 0, met: int = 0, right: int = 0) -> EpochSummary:
         criterion = self.criterion()

@@ -157,20 +157,19 @@ def test_a_look_without_training_clears_suspicion_and_raises_none() -> None:
     assert not states.suspects().any() and states.hard_streak.tolist() == [0] * 4
 
 
-def test_an_outlier_that_is_still_hard_stays_a_suspect_in_a_final_scan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Even where the losses of the final model are spread so widely that it would be none among them."""
+@pytest.mark.parametrize("is_outlier", [True, False])
+def test_a_final_scan_judges_outliers_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_outlier: bool) -> None:
     trainer = trainer_for(tmp_path, small_llama(), GEKOConfig(final_scan=True))
     policy, states, count = trainer.policy, trainer.states, len(trainer.samples)
     make_hard(trainer, [7])
     states.seen[:], states.hard_streak[7], states.loss_outlier[7] = 1, 1, 1
-    monkeypatch.setattr(geko_policy, "loss_outliers", lambda samples, met, *arrays: (met, np.zeros(len(met), bool)))
+    found = np.arange(count) == 5 if is_outlier else np.zeros(count, bool)
+    monkeypatch.setattr(geko_policy, "loss_outliers", lambda samples, met, *arrays: (met, found))
     request = policy.scan_request(When.RUN_END)
     assert request is not None and request.ids.tolist() == list(range(count))
     loss, confidence, smallest = np.full(count, 9.0), np.full(count, 0.95), np.full(count, 1e-4)
     policy.scanned(request, SampleSignals(loss, np.zeros(count, bool), confidence, smallest, smallest))
-    assert np.flatnonzero(states.suspects()).tolist() == [7]
+    assert np.flatnonzero(states.suspects()).tolist() == ([5] if is_outlier else [])
 
 
 def test_a_final_scan_comes_only_after_training_but_needs_no_whole_epoch(
