@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 
@@ -28,8 +29,16 @@ class EndSignal:
         return self
 
     def wait(self) -> None:
-        """Wait until one of the signals has come."""
+        """Wait until one of the signals has come, since the last call or `forget`."""
         self._woken.recv(1)
+
+    def forget(self) -> None:
+        """Do not count the signals that have come so far."""
+        self._woken.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self._woken.recv(64):
+                pass
+        self._woken.setblocking(True)
 
 
 def _ignore(_number: int, _frame: object) -> None:

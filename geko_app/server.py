@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from geko_app.workers.model_downloads import ModelDownloads
 from geko_app.workers.supervisor import Supervisor
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+HOW_LONG = "This can take up to an hour while a large checkpoint is written. Press Ctrl-C or send SIGTERM once more to end now."
 CACHED = {"Cache-Control": "max-age=31536000, immutable"}  # the address of a script changes with its text
 SCRIPTS = {path.name: path for path in STATIC.glob("*.js")}
 THEME_ON_LOAD = "() => { const t = localStorage.getItem('geko-theme'); if (t) document.body.classList.toggle('dark', t === 'dark'); }"
@@ -106,11 +108,23 @@ def serve(options: ServerOptions) -> None:
     if pushes:
         pushes.stop()
     if active := supervisor.all_active():
+        end_at_second_signal(ended, supervisor)
         what, it = ("the active run", "it") if len(active) == 1 else (f"{len(active)} active runs", "them")
         then = f"the next start goes on with {it}" if options.requeue else f"resume {it} to go on"
-        print(f"Saving {what} before exit; {then}.", flush=True)
+        print(f"Saving {what} before exit; {then}. {HOW_LONG}", flush=True)
     services.shutdown(requeue=options.requeue)
     page.close(verbose=False)
+
+
+def end_at_second_signal(ended: EndSignal, supervisor: Supervisor) -> None:
+    """Let one more signal from now on end the active runs without their checkpoint."""
+
+    def wait() -> None:
+        ended.wait()
+        supervisor.request_shutdown(now=True)
+
+    ended.forget()  # some programs send a signal twice
+    threading.Thread(target=wait, name="second-signal", daemon=True).start()
 
 
 def _launch(page: gr.Blocks, services: Services, options: ServerOptions) -> None:

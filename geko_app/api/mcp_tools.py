@@ -70,9 +70,10 @@ class Tools:
         the whole address again, or leave it out."""
         return self._do.config(run_id)
 
-    def stop_run(self, run_id: RunId) -> Result:
-        """Stop an active run (it saves a checkpoint first), or take a queued one out of the queue."""
-        return self._do.stop(run_id)
+    def stop_run(self, run_id: RunId, now: bool = False) -> Result:
+        """Stop an active run (it saves a checkpoint first), or take a queued one out of the queue. `now` ends it by force, which
+        may lose the checkpoint that it is writing."""
+        return self._do.stop(run_id, now=now)
 
     def resume_run(self, run_id: RunId) -> Result:
         """Continue a stopped, failed or interrupted run from its newest checkpoint."""

@@ -148,17 +148,21 @@ class RunOperations:
         """
         return hide_webhook(self.folder(run_id).config().to_dict())
 
-    def stop(self, run_id: str) -> dict[str, Any]:
+    def stop(self, run_id: str, *, now: bool = False) -> dict[str, Any]:
         """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; returns its state.
 
         A run that has ended is left as it is.
+
+        Args:
+            run_id: the run.
+            now: whether an active one is ended by force, also in the middle of a checkpoint.
 
         Raises:
             NotFound: there is no such run.
         """
         self.folder(run_id)
         self._supervisor.attach_or_close(run_id)  # a run of the command line can be stopped, too
-        self._supervisor.stop(run_id)
+        self._supervisor.stop(run_id, now=now)
         return self.state(run_id)
 
     def resume(self, run_id: str) -> dict[str, Any]:

@@ -110,9 +110,10 @@ class Endpoints:
         `training.webhook_url` is hidden: give the whole address again, or leave it out."""
         return self._do.config(run_id)
 
-    def stop(self, run_id: str) -> dict[str, Any]:
-        """Stop a run: it saves a checkpoint and ends soon after. A queued run leaves the queue."""
-        return self._do.stop(run_id)
+    def stop(self, run_id: str, now: bool = False) -> dict[str, Any]:
+        """Stop a run: it saves a checkpoint and ends soon after. A queued run leaves the queue. While a large checkpoint is
+        written, this can take up to an hour; with `now=true` the run ends within seconds and may lose that checkpoint."""
+        return self._do.stop(run_id, now=now)
 
     def resume(self, run_id: str) -> dict[str, Any]:
         """Continue a stopped, failed or interrupted run from its newest checkpoint."""

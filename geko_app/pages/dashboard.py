@@ -47,7 +47,7 @@ def dashboard_endpoints(supervisor: Supervisor, telemetry: Telemetry) -> list[Se
         return [[entry.id, run_label(entry)] for entry in supervisor.store.entries(RUNS_LISTED)]
 
     def stop(query: Any) -> dict[str, str]:
-        return result_or_error(lambda: supervisor.stop(str_arg(query, "run")))
+        return result_or_error(lambda: supervisor.stop(str_arg(query, "run"), now=query.get("now") is True))
 
     def resume(query: Any) -> dict[str, str]:
         return result_or_error(lambda: supervisor.resume(str_arg(query, "run")))

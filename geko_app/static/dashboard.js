@@ -69,6 +69,7 @@ class Dashboard extends View {
     this.runAtStart = undefined;
     /** @type {string | null} a run that this tab saw running, whose end it announces */
     this.followed = null;
+    this.stopping = false;
     this.listed = '';
     this.cursor = START;
     /** @type {Charts | null} */
@@ -100,7 +101,7 @@ class Dashboard extends View {
     const stop = this.button('.b-stop');
     stop.onclick = () => {
       stop.disabled = true;
-      this.act('stop');
+      this.act('stop', { now: this.stopping });
     };
     this.q('.b-start').onclick = () => document.getElementById('geko-start')?.click();
     this.q('.b-resume').onclick = () => this.act('resume');
@@ -270,7 +271,9 @@ class Dashboard extends View {
     setText(this.q('.b-start'), data.active ? 'Start another' : 'Start');
     this.q('.b-start').classList.toggle('next', Boolean(data.active));
     this.q('.b-stop').hidden = !data.running && !data.queued;
-    this.button('.b-stop').disabled = data.stopping;
+    setText(this.q('.b-stop'), data.stopping ? 'End now' : 'Stop');
+    this.button('.b-stop').disabled = data.stopping && !this.stopping; // the second click of a double click is no wish
+    this.stopping = data.stopping;
     this.q('.b-resume').hidden = !data.resumable;
     this.q('.b-clear').hidden = data.running || data.queued || !data.run;
     this.q('.geko-progress span').style.width = `${100 * data.progress}%`;

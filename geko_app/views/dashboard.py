@@ -37,6 +37,7 @@ from geko_engine.selection.explanation import in_past_tense
 POINT_LIMIT = 2000  # points of a history that a tab draws at first
 QUIET_SECONDS = 10  # without a heartbeat for longer, the page says so
 EARLY = ("starting", "downloading", "tokenising")  # nothing is trained yet, so there is nothing to save
+SAVING = "Saving a checkpoint: a large one may take up to an hour. End now does not wait for it."
 STARTS_NEXT = "starts next"  # a queued run that waits for nothing
 NOTHING: dict[str, Any] = {  # what a poll gets while there is no run to show
     "run": None,
@@ -168,7 +169,7 @@ def status_line(snapshot: Snapshot, status: Status | None, *, alive: bool, stopp
     if snapshot.end:
         title, detail = end_words(snapshot.end, detail)
     if stopping and not snapshot.end:
-        title, detail = "Stopping", "Ends in a moment." if snapshot.phase in EARLY else "Saving a checkpoint."
+        title, detail = "Stopping", "Ends in a moment." if snapshot.phase in EARLY else SAVING
     return {"title": title, "detail": detail, "life": life}
 
 

@@ -27,6 +27,7 @@ HINTS = {
     "SIGKILL": " This usually means that memory ran out: halve the batch size.",
     **dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGABRT"), DAMAGED),
 }
+ENDED_ON_REQUEST = "The worker was ended at once, as requested, before it had saved. Press Resume to continue."
 TRAINING_WORKER = "geko_app.workers.training_worker"
 
 
@@ -88,14 +89,41 @@ class Patience:
     """How long a worker may take to stop.
 
     Attributes:
-        grace_seconds: from the stop request to SIGTERM, or from the end of a checkpoint that was being written by then.
+        grace_seconds: from the stop request to SIGTERM, or from the end of a checkpoint or model that was being written.
         kill_seconds: from SIGTERM to SIGKILL.
-        save_seconds: how long after the stop request a checkpoint may still be written.
+        save_seconds: how long after the stop request a checkpoint or model may still be written.
+        flush_seconds: how long its files may stay as they are, while they are checked and flushed to the disk.
     """
 
     grace_seconds: float
     kill_seconds: float
     save_seconds: float
+    flush_seconds: float
+
+
+class SavingWatch:
+    """Whether a run writes a checkpoint or model: one in which nothing changes any more was left by a killed writer.
+
+    Args:
+        folder: of the run.
+        flush_seconds: as in Patience.
+        clock: gives seconds.
+    """
+
+    def __init__(self, folder: RunFolder, flush_seconds: float, clock: Callable[[], float]) -> None:
+        self._folder, self._flush_seconds, self._clock = folder, flush_seconds, clock
+        self._seen: dict[str, tuple[int, float]] | None = None
+        self._changed_at = 0.0
+
+    def is_saving(self) -> bool:
+        """Whether something is half written, and has changed not long ago."""
+        now, seen = self._clock(), self._folder.half_written()
+        if self._seen is None and seen:  # the first look: only the files know when they changed
+            self._changed_at = now - max(0.0, time.time() - max(changed for _, changed in seen.values()))
+        elif self._seen is not None and seen != self._seen:
+            self._changed_at = now
+        self._seen = seen
+        return bool(seen) and now - self._changed_at <= self._flush_seconds
 
 
 class RunFollower(threading.Thread):
@@ -123,7 +151,9 @@ class RunFollower(threading.Thread):
         self.feed, self._process, self._on_end = feed, process, on_end
         self._patience, self._clock = patience, clock
         self.finished = False
+        self._saving = SavingWatch(feed.folder, patience.flush_seconds, clock)
         self._stop_requested_at: float | None = None
+        self._end_requested_at: float | None = None
         self._last_saving_at = 0.0
         self._forced_reason = ""
 
@@ -137,13 +167,19 @@ class RunFollower(threading.Thread):
         self.finished = True
         self._on_end()
 
-    def request_stop(self) -> None:
-        """Raise the stop flag; the grace period begins with the first call."""
+    def request_stop(self, *, now: bool = False) -> None:
+        """Raise the stop flag; the grace period begins with the first call.
+
+        Args:
+            now: whether to end the worker without more patience, also in the middle of a checkpoint.
+        """
         try:
             self.feed.folder.request_stop()
         except OSError:  # the disk has no room for the flag; the worker treats SIGTERM the same way
             self._signal(signal.SIGTERM)
         self._stop_requested_at = self._stop_requested_at or self._clock()
+        if now:
+            self._end_requested_at = self._end_requested_at or self._clock()
 
     def _process_is_alive(self) -> bool:
         if self._process is not None:
@@ -155,16 +191,27 @@ class RunFollower(threading.Thread):
     def _enforce_stop(self) -> None:
         if self._stop_requested_at is None:
             return
+        if self._end_requested_at is not None:
+            self._force(self._clock() - self._end_requested_at, ENDED_ON_REQUEST, ENDED_ON_REQUEST)
+            return
         now, patience = self._clock(), self._patience
         waited = now - self._stop_requested_at
-        if waited <= patience.save_seconds and self.feed.folder.is_saving():
+        if waited <= patience.save_seconds and self._saving.is_saving():
             self._last_saving_at = now  # what it is busy with is what the stop is to keep
-        idle = now - max(self._stop_requested_at, self._last_saving_at)
-        if idle > patience.grace_seconds + patience.kill_seconds:
-            self._forced_reason = f"The worker did not react to the stop request for {waited:.0f} s and was killed."
+        overdue = now - max(self._stop_requested_at, self._last_saving_at) - patience.grace_seconds
+        self._force(
+            overdue,
+            f"The worker did not react to the stop request for {waited:.0f} s and was terminated.",
+            f"The worker did not react to the stop request for {waited:.0f} s and was killed.",
+        )
+
+    def _force(self, overdue: float, terminated: str, killed: str) -> None:
+        """Terminate a worker that is `overdue` by some seconds, or kill it; the reasons are for the user."""
+        if overdue > self._patience.kill_seconds:
+            self._forced_reason = killed
             self._signal(signal.SIGKILL)
-        elif idle > patience.grace_seconds and not self._forced_reason:
-            self._forced_reason = f"The worker did not react to the stop request for {waited:.0f} s and was terminated."
+        elif overdue > 0 and not self._forced_reason:
+            self._forced_reason = terminated
             self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:

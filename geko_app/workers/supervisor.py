@@ -40,7 +40,7 @@ class Supervisor:
     Args:
         store: the runs.
         command: starts a worker; the run's folder (and --resume) is appended.
-        grace_seconds, kill_seconds, save_seconds: of the patience with a worker that is to stop.
+        grace_seconds, kill_seconds, save_seconds, flush_seconds: of the patience with a worker that is to stop.
         gpus: numbers of the GPUs of this computer, counted among those that this process may use.
     """
 
@@ -52,10 +52,11 @@ class Supervisor:
         grace_seconds: float = 30.0,
         kill_seconds: float = 10.0,
         save_seconds: float = 3600.0,
+        flush_seconds: float = 300.0,
         gpus: Sequence[int] = (),
     ) -> None:
         self.store, self._command = store, tuple(command)
-        self._patience = Patience(grace_seconds, kill_seconds, save_seconds)
+        self._patience = Patience(grace_seconds, kill_seconds, save_seconds, flush_seconds)
         self.queue, self.lanes = RunQueue(store), GpuLanes(store, gpus)
         self._feeds: dict[str, Feed] = {}
         self._followers: dict[str, RunFollower] = {}
@@ -107,11 +108,15 @@ class Supervisor:
             self._start_or_queue(folder, resume=True)
             return run_id
 
-    def stop(self, run_id: str) -> None:
-        """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; else do nothing."""
+    def stop(self, run_id: str, *, now: bool = False) -> None:
+        """Ask an active run to save a checkpoint and end, or take a queued one out of the queue; else do nothing.
+
+        Args:
+            now: whether an active one is ended by force, also in the middle of a checkpoint.
+        """
         with self._lock, explain_write_errors(self.store.root):
             if self.alive(run_id):
-                self._followers[run_id].request_stop()
+                self._followers[run_id].request_stop(now=now)
             elif run_id in [run.id for run in self.queue.waiting()]:
                 self.queue.leave(run_id)
                 self._start_ready()  # it may have kept GPUs that others wait for
@@ -217,13 +222,17 @@ class Supervisor:
         for follower in self.request_shutdown():
             follower.join()
 
-    def request_shutdown(self) -> list[RunFollower]:
-        """Ask the active workers to save and end, and start no other; returns the followers to wait for."""
+    def request_shutdown(self, *, now: bool = False) -> list[RunFollower]:
+        """Ask the active workers to save and end, and start no other; returns the followers to wait for.
+
+        Args:
+            now: whether to end them by force, also in the middle of a checkpoint.
+        """
         with self._lock:
             self._closing = True
             own = [follower for follower in self._active() if follower.own]
         for follower in own:
-            follower.request_stop()
+            follower.request_stop(now=now)
         return own
 
     def _active(self) -> list[RunFollower]:

@@ -30,6 +30,7 @@ samples.safetensors, history.safetensors   the sample record and its history, re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
@@ -157,9 +158,18 @@ class RunFolder:
             else:
                 left.unlink(missing_ok=True)
 
-    def is_saving(self) -> bool:
-        """Whether a checkpoint or the model is being written, or a killed writer has left one that is half written."""
-        return any(True for folder in (self.checkpoints_path, self.path) for _ in folder.glob(".*.writing"))
+    def half_written(self) -> dict[str, tuple[int, float]]:
+        """(bytes, time of the last change) of each file of a checkpoint or model that is being written, by its path.
+
+        It has those, too, that a killed writer has left: their times stay as they are.
+        """
+        found = {}
+        for folder in [*self.checkpoints_path.glob(".checkpoint-*.writing"), *self.path.glob(".model.writing")]:
+            for path in (folder, *folder.rglob("*")):
+                with contextlib.suppress(OSError):  # just renamed
+                    facts = path.stat()
+                    found[str(path)] = (facts.st_size, facts.st_mtime)
+        return found
 
     @property
     def id(self) -> str:

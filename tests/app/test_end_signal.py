@@ -29,6 +29,32 @@ print("ended", flush=True)
 """
 
 
+TWICE = """
+import os, signal
+from types import SimpleNamespace
+from geko_app.end_signal import EndSignal
+from geko_app.server import end_at_second_signal
+
+def request_shutdown(*, now):
+    print("now:", now, flush=True)
+    os._exit(0)
+
+ended = EndSignal().install()
+os.kill(os.getpid(), signal.SIGTERM)
+ended.wait()
+os.kill(os.getpid(), signal.SIGTERM)  # before anything was said: some programs send it twice
+end_at_second_signal(ended, SimpleNamespace(request_shutdown=request_shutdown))
+print("said", flush=True)
+os.kill(os.getpid(), signal.SIGINT)
+signal.pause()
+"""
+
+
+def test_a_second_signal_ends_the_runs_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "said\nnow: True\n"), done.stderr
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_that_another_thread_receives_ends_the_wait(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", WAITS, name], capture_output=True, text=True, timeout=60)

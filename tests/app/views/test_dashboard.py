@@ -6,13 +6,17 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from geko_app import formatting
 from geko_app.pages.components import static_text
+from geko_app.pages.dashboard import dashboard_endpoints
 from geko_app.runs.live_state import ANSWERS_KEPT, LOG_LINES, RunState, Snapshot
 from geko_app.runs.store import RunStore
+from geko_app.telemetry import Telemetry
 from geko_app.views import charts, dashboard, run_summary
 from geko_engine.config.run_config import RunConfig
 from geko_engine.exceptions import GekoError, RunError
@@ -340,3 +344,15 @@ def test_only_the_first_and_the_newest_answers_are_kept() -> None:
     state = fold(STARTED, *[Answered(epoch, 10 * epoch, [], 1.0) for epoch in range(60)])
     assert len(state.answers) == ANSWERS_KEPT
     assert [answered["epoch"] for answered in (state.answers[0], state.answers[1], state.answers[-1])] == [0, 37, 59]
+
+
+@pytest.mark.parametrize(("query", "now"), [({"run": "a"}, False), ({"run": "a", "now": True}, True)])
+def test_stop_and_end_now_are_two_requests(query: dict[str, Any], now: bool) -> None:
+    asked: list[tuple[str, bool]] = []
+    supervisor: Any = SimpleNamespace(
+        store=SimpleNamespace(folder=lambda run_id: None),
+        attach_or_close=lambda run_id: None,
+        stop=lambda run_id, *, now: asked.append((run_id, now)),
+    )
+    (stop,) = [f for f in dashboard_endpoints(supervisor, Telemetry()) if f.__name__ == "stop"]
+    assert stop(query) == {"error": ""} and asked == [("a", now)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from geko_engine.exceptions import RunError
 from geko_engine.runs.status import Status
 
 Command = Callable[[str], tuple[str, ...]]
+HANGS = {31: "SIGTERM", 41: "SIGKILL"}  # what a worker gets that does nothing, by seconds after the stop
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -106,36 +108,65 @@ def test_a_checkpoint_that_is_being_written_is_finished(
 
 
 @pytest.mark.parametrize(
-    ("name", "is_writing", "sent"),
+    ("name", "is_there", "grows", "sent"),
     [
-        ("checkpoints/.checkpoint-7.writing", lambda second: second < 600, {630: "SIGTERM", 640: "SIGKILL"}),
-        (".model.writing", lambda second: 20 < second < 35, {65: "SIGTERM", 75: "SIGKILL"}),
-        ("checkpoints/.checkpoint-7.writing", lambda second: True, {3631: "SIGTERM", 3641: "SIGKILL"}),
-        ("checkpoints/checkpoint-7", lambda second: True, {31: "SIGTERM", 41: "SIGKILL"}),
+        ("checkpoints/.checkpoint-7.writing", (0, 599), (0, 599), {630: "SIGTERM", 640: "SIGKILL"}),
+        (".model.writing", (21, 34), (21, 34), {65: "SIGTERM", 75: "SIGKILL"}),
+        ("checkpoints/.checkpoint-7.writing", (0, 299), (0, 9), {330: "SIGTERM", 340: "SIGKILL"}),
+        ("checkpoints/.checkpoint-7.writing", (0, 9999), (0, 99), {430: "SIGTERM", 440: "SIGKILL"}),
+        ("checkpoints/.checkpoint-7.writing", (0, 9999), (0, 9999), {3631: "SIGTERM", 3641: "SIGKILL"}),
+        ("checkpoints/.checkpoint-7.writing", (-900, 9999), (), HANGS),
+        (".model.writing", (-900, 9999), (), HANGS),
+        ("checkpoints/checkpoint-7", (0, 9999), (0, 9999), HANGS),
+        (".live_state.jsonl.writing", (0, 9999), (0, 9999), HANGS),
+        (".texts.parquet.writing", (0, 9999), (0, 9999), HANGS),
     ],
-    ids=["a large checkpoint", "the model", "a writer that hangs", "a whole checkpoint"],
-)
+    ids=[
+        "a large checkpoint", "the model", "a checkpoint that is flushed", "a writer that hangs", "one that never ends",
+        "a leftover", "a model left over", "a whole checkpoint", "a file of the page", "a small file",
+    ],
+)  # fmt: skip
 def test_a_worker_that_is_to_stop_is_given_time_for_what_it_writes(
     store: RunStore,
     config: RunConfig,
     name: str,
-    is_writing: Callable[[int], bool],
+    is_there: tuple[int, int],
+    grows: tuple[int, int] | tuple[()],
     sent: dict[int, str],
 ) -> None:
     folder, second, found = store.create(config), 0, dict[int, str]()
+    written = folder.path / name / "weights.safetensors"
     process: Any = SimpleNamespace(send_signal=lambda number: found.setdefault(second, number.name))
     patience = Supervisor(store)._patience
     follower = RunFollower(Feed(folder), process, patience, lambda: None, clock=lambda: 1000.0 + second)
     follower.request_stop()
     for second in range(3700):
-        if is_writing(second):
-            (folder.path / name).mkdir(parents=True, exist_ok=True)
-        elif (folder.path / name).exists():
-            (folder.path / name).rmdir()
+        if second == max(0, is_there[0]):
+            written.parent.mkdir(parents=True)
+            written.touch()
+            for path in (written, written.parent):
+                os.utime(path, (time.time() + is_there[0],) * 2)
+        if grows and grows[0] <= second <= grows[1]:
+            os.truncate(written, second)
+        if second == is_there[1] + 1:
+            shutil.rmtree(written.parent)
         follower._enforce_stop()
         if "SIGKILL" in found.values():
             break
     assert found == sent
+
+
+@pytest.mark.parametrize("by_page", [False, True])
+def test_a_stop_can_be_forced_in_the_middle_of_a_checkpoint(start: Callable, store: RunStore, by_page: bool) -> None:
+    supervisor, run_id = start("save", kill=0.2)
+    supervisor.stop(run_id)
+    if by_page:
+        supervisor.request_shutdown(now=True)
+    else:
+        supervisor.stop(run_id, now=True)
+    wait_for(lambda: supervisor.active() is None, "the end")
+    found = status(store, run_id)
+    assert found.end == "interrupted" and "ended at once, as requested" in found.reason
 
 
 @pytest.mark.parametrize("behaviour", ["crash", "silent"])
