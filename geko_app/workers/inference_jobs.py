@@ -28,6 +28,8 @@ INFERENCE_COMMAND = (sys.executable, "-P", "-m", "geko_app.workers.inference_wor
 SIDES = ("base", "tuned")
 IDLE_SECONDS = 300.0  # without a job for so long, the process is ended to free its memory
 STOP_SECONDS = 5.0
+KILL_SECONDS = 5.0  # from SIGKILL on; a process that is not gone by then hangs in the system
+STILL_ENDING = "The process of the last model is still being ended: try again in a moment."
 MAX_PENDING = 16  # jobs that are not done; one more is refused
 MAX_KEPT = 128  # as many answers of conversations are shown again after a reload
 MAX_CHARACTERS = 20_000  # of a prompt, and of an answer
@@ -117,6 +119,7 @@ class InferenceJobs:
         self._idle_timer: threading.Timer | None = None
         self._endings = Endings()
         self._lock = threading.RLock()
+        self._submitting = threading.Lock()  # taken before the other one; who only reads answers does not wait for it
 
     @property
     def pid(self) -> int | None:
@@ -190,7 +193,7 @@ class InferenceJobs:
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
             if process is not None:
-                self._endings.begin(functools.partial(_end, process))
+                self._endings.begin(functools.partial(_end, process), self._gpu)
         self._endings.wait()
 
     def _submit_request(self, kind: str, request: InferenceRequest, **more: Any) -> str:
@@ -208,23 +211,34 @@ class InferenceJobs:
         return self._submit({"do": kind, "run": str(folder.path), **values, **more}, request)
 
     def _submit(self, message: dict[str, Any], request: InferenceRequest | None) -> str:
-        with self._lock:
-            if sum(not job.done for job in self._jobs.values()) >= MAX_PENDING:
-                raise RunError("Too many questions are pending: wait for an answer, then try again.")
-            self._forget_old()
-            self._last_number += 1
-            key = secrets.token_hex(8)
-            self._jobs[key] = InferenceJob(self._last_number, message["do"], request, self._running_process())
-            self._send({"id": self._last_number, **message})
-            return key
+        with self._submitting:
+            while True:
+                with self._lock:
+                    if sum(not job.done for job in self._jobs.values()) >= MAX_PENDING:
+                        raise RunError("Too many questions are pending: wait for an answer, then try again.")
+                    running = self._process_in_place()
+                    gpu = self._gpu
+                    if running is not None or not self._endings.holds(gpu):
+                        return self._add(message, request, running or self._start())
+                # Two processes at once may not fit into its memory.
+                if not self._endings.wait_for(gpu, STOP_SECONDS + KILL_SECONDS):
+                    raise RunError(STILL_ENDING)
+
+    def _add(self, message: dict[str, Any], request: InferenceRequest | None, process: subprocess.Popen[str]) -> str:
+        self._forget_old()
+        self._last_number += 1
+        key = secrets.token_hex(8)
+        self._jobs[key] = InferenceJob(self._last_number, message["do"], request, process)
+        self._send({"id": self._last_number, **message})
+        return key
 
     def _forget_old(self) -> None:
         done = [key for key, job in self._jobs.items() if job.done]
         for key in done[: max(0, len(self._jobs) - MAX_KEPT + 1)]:
             del self._jobs[key]
 
-    def _running_process(self) -> subprocess.Popen[str]:
-        """The process, started if there is none, or if a run has begun on its GPU and another one is free."""
+    def _process_in_place(self) -> subprocess.Popen[str] | None:
+        """The process, or None where one must be started: there is none, or a run has begun on its GPU and another is free."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         running = self._process if self._process is not None and self._process.poll() is None else None
@@ -232,15 +246,19 @@ class InferenceJobs:
         if running is not None:
             if gpu == self._gpu or not all(job.done for job in self._jobs.values()):
                 return running
-            self._endings.begin(functools.partial(_end, running))  # on its own GPU, so the new one need not wait
+            self._process = None
+            self._endings.begin(functools.partial(_end, running), self._gpu)
         self._gpu = gpu
+        return None
+
+    def _start(self) -> subprocess.Popen[str]:
         threads = str(max(1, (os.cpu_count() or 1) // 2))  # the other cores are for a training at the same time
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",
             "TOKENIZERS_PARALLELISM": "false",
-            **only([] if gpu is None else [gpu]),
+            **only([] if self._gpu is None else [self._gpu]),
         }
         self._process = subprocess.Popen(
             self._command,
@@ -293,7 +311,7 @@ class InferenceJobs:
             if self._process is not process or not all(job.done for job in self._jobs.values()):
                 return
             self._process = None
-            self._endings.begin(functools.partial(_end, process))
+            self._endings.begin(functools.partial(_end, process), self._gpu)
 
 
 def _known(sides: Sequence[str]) -> list[str]:

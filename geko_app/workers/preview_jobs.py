@@ -20,18 +20,20 @@ from geko_app.workers.run_follower import death_reason
 from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
 from geko_engine.config.training_args import GEKOTrainingArgs
+from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import RunEnded
 from geko_engine.runs.folder import RunFolder
 from geko_engine.storage.disk_space import explain_write_errors
 
 PREVIEW_COMMAND = (*TRAINING_COMMAND, "--preview")
-MAX_ACTIVE = 2  # a further preview ends the oldest active one
+MAX_ACTIVE = 2  # processes, those that are being ended among them; a further preview ends the oldest one
 MAX_KEPT = 8
-STOP_SECONDS = 5.0
+STOP_SECONDS = 5.0  # a killed process is gone sooner, unless it hangs on a dead disk
 MAX_SECONDS = 3600.0  # of a preview; one that hangs on a dead disk ends too
 TOO_LONG = (
     "The preview took longer than {:.0f} minutes: preview the first rows only (Training samples), or start the run."
 )
+STILL_ENDING = "An earlier preview is still being ended: try again in a moment."
 
 
 @dataclass
@@ -68,14 +70,9 @@ class PreviewJob:
         return self.events
 
     def end(self) -> None:
-        """End the process, by force if it does not react, and remove the folder."""
-        if self.alive:
-            self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        """End the process and remove the folder. It has nothing to save, and another one waits for its memory."""
+        self.process.kill()
+        self.process.wait()
         shutil.rmtree(Path(self.folder.path), ignore_errors=True)
 
 
@@ -97,6 +94,7 @@ class PreviewJobs:
         self._jobs: dict[str, PreviewJob] = {}
         self._endings = Endings()
         self._lock = threading.Lock()
+        self._starting = threading.Lock()  # taken before the other one; who only reads events does not wait for it
 
     def start(self, config: RunConfig, token: str = "") -> str:
         """Start a preview of `config`, or find the one that exists.
@@ -109,23 +107,35 @@ class PreviewJobs:
             The key of the job.
 
         Raises:
-            RunError: the disk is full, or the token cannot be one.
+            RunError: the disk is full, the token cannot be one, or an earlier preview does not end.
         """
         check_token(token)
-        with self._lock:
-            for key, job in self._jobs.items():
-                if job.config == config and (job.alive or job.read()[-1].get("end") == "complete"):
+        with self._starting:
+            with self._lock:
+                if (key := self._find(config)) is not None:
                     return key
-            self._make_room()
-            with explain_write_errors(Path(tempfile.gettempdir())):
-                folder = RunFolder(tempfile.mkdtemp(prefix="geko-preview-"))
-                folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
-            with folder.log_path.open("ab") as log:
-                environment = {**os.environ, **only(self._order_gpus(config.training))}
-                arguments = [*self._command, str(folder.path)]
-                process = start_worker(arguments, token, stdout=log, stderr=log, env=environment)
-            self._jobs[folder.id] = PreviewJob(folder, process, config)
-            return folder.id
+                self._make_room()
+            if not self._endings.wait(STOP_SECONDS):
+                raise RunError(STILL_ENDING)
+            with self._lock:
+                return self._launch(config, token)
+
+    def _find(self, config: RunConfig) -> str | None:
+        for key, job in self._jobs.items():
+            if job.config == config and (job.alive or job.read()[-1].get("end") == "complete"):
+                return key
+        return None
+
+    def _launch(self, config: RunConfig, token: str) -> str:
+        with explain_write_errors(Path(tempfile.gettempdir())):
+            folder = RunFolder(tempfile.mkdtemp(prefix="geko-preview-"))
+            folder.config_path.write_text(config.to_yaml(), encoding="utf-8")
+        with folder.log_path.open("ab") as log:
+            environment = {**os.environ, **only(self._order_gpus(config.training))}
+            arguments = [*self._command, str(folder.path)]
+            process = start_worker(arguments, token, stdout=log, stderr=log, env=environment)
+        self._jobs[folder.id] = PreviewJob(folder, process, config)
+        return folder.id
 
     def events(self, key: str) -> list[dict[str, Any]] | None:
         """All events of a preview so far; None for an unknown key."""
@@ -135,9 +145,7 @@ class PreviewJobs:
 
     def shutdown(self) -> None:
         """End all previews and remove their folders; there is nothing to save."""
-        with self._lock:
-            for job in self._jobs.values():
-                job.process.kill()
+        with self._starting, self._lock:
             for key in list(self._jobs):
                 self._remove(key)
         self._endings.wait()

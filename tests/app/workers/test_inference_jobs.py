@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from geko_app.runs.store import RunStore
 from geko_app.workers import inference_jobs
+from geko_app.workers.endings import Endings
 from geko_app.workers.inference_jobs import (
     FINAL,
     MAX_CHARACTERS,
@@ -136,6 +138,31 @@ def test_nobody_waits_for_a_process_that_another_one_takes_the_place_of(
     os.kill(old, signal.SIGKILL)
     jobs.shutdown()
     assert not psutil.pid_exists(old)
+
+
+def test_a_process_waits_for_an_earlier_one_on_its_gpu_and_nobody_else_does(
+    store: RunStore, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_jobs, "STOP_SECONDS", 60.0)
+    place = 0
+    jobs = InferenceJobs(store, command=FAKE, choose_gpu=lambda _now: place)
+    stays = ask(jobs, run_id, "stay")
+    first = jobs.pid
+    assert done(jobs, stays) and first is not None
+    place = 1
+    second = done(jobs, ask(jobs, run_id, "elsewhere"))
+    place = 0
+    answered, waits, wait_for_gpu = list[str](), threading.Event(), Endings.wait_for
+    monkeypatch.setattr(Endings, "wait_for", lambda self, *of: waits.set() or wait_for_gpu(self, *of))
+    third = threading.Thread(target=lambda: answered.append(ask(jobs, run_id, "back")))
+    third.start()
+    assert waits.wait(60) and psutil.pid_exists(first) and jobs.pid is None
+    assert jobs.job(stays) == done(jobs, stays)  # others are answered meanwhile
+    os.kill(first, signal.SIGKILL)
+    third.join()
+    assert done(jobs, answered[0]).parts["base"]["pid"] == jobs.pid not in (first, second.parts["base"]["pid"])
+    assert not psutil.pid_exists(first)
+    jobs.shutdown()
 
 
 def test_a_shutdown_waits_for_a_process_that_is_being_ended(

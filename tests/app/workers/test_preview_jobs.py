@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from geko_app.views.preview import card
 from geko_app.workers import preview_jobs
 from geko_app.workers.form_checks import CHECK_COMMAND
 from geko_app.workers.inference_jobs import INFERENCE_COMMAND
-from geko_app.workers.preview_jobs import MAX_ACTIVE, PreviewJobs
+from geko_app.workers.preview_jobs import MAX_ACTIVE, PreviewJob, PreviewJobs
 from geko_app.workers.supervisor import TRAINING_COMMAND
 from geko_engine.config.run_config import RunConfig
+from geko_engine.exceptions import RunError
 from geko_engine.reporting.events import DataChecked, DataPreviewed, Message, PhaseChanged, RunEnded, StepEstimated
 from tests.app.workers.test_supervisor import wait_for
 
@@ -105,22 +107,50 @@ def test_the_same_configuration_is_previewed_once_and_few_at_a_time(previews: Pr
     wait_for(lambda: process.poll() is not None and not Path(folder).exists(), "the end of the first one")
 
 
-def test_nobody_waits_for_a_preview_that_makes_room(
-    worker_command: Callable[[str], tuple[str, ...]], config: RunConfig, monkeypatch: pytest.MonkeyPatch
+def with_seed(config: RunConfig, seed: int) -> RunConfig:
+    other = RunConfig.from_dict(config.to_dict())
+    other.training.seed = seed
+    return other
+
+
+def test_there_are_never_more_processes_than_that(
+    worker_command: Callable[[str], tuple[str, ...]], config: RunConfig
 ) -> None:
-    monkeypatch.setattr(preview_jobs, "STOP_SECONDS", 60.0)  # so long it may still be there
-    previews, begun = PreviewJobs(worker_command("ignore-all")), []
-    for seed in range(MAX_ACTIVE + 1):
-        other = RunConfig.from_dict(config.to_dict())
-        other.training.seed = seed
-        begun.append(previews.start(other))
+    previews, begun = PreviewJobs(worker_command("ignore-all")), list[PreviewJob]()
+    for seed in range(8):
+        key = previews.start(with_seed(config, seed))
+        begun.append(previews._jobs[key])
         if not seed:
-            first = previews._jobs[begun[0]]
-            wait_for(lambda: bool(previews.events(begun[0])), "its first event")  # from then on it ignores SIGTERM
-    assert previews.events(begun[0]) is None and previews.events(begun[-1]) is not None and first.alive
-    first.process.kill()
+            wait_for(lambda key=key: bool(previews.events(key)), "its first event")  # from then on it ignores SIGTERM
+        assert sum(job.alive for job in begun) <= MAX_ACTIVE
     previews.shutdown()
-    assert not first.folder.path.exists()
+    assert not any(job.alive or job.folder.path.exists() for job in begun)
+
+
+def test_only_a_new_preview_waits_for_one_that_does_not_end(
+    previews: PreviewJobs, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead_disk, waits, end = threading.Event(), threading.Event(), PreviewJob.end
+
+    def hang(job: PreviewJob) -> None:
+        waits.set()
+        dead_disk.wait()
+        end(job)
+
+    monkeypatch.setattr(PreviewJob, "end", hang)
+    monkeypatch.setattr(preview_jobs, "STOP_SECONDS", 600.0)
+    kept = [previews.start(with_seed(config, seed)) for seed in range(MAX_ACTIVE)][-1]
+    further = threading.Thread(target=previews.start, args=(with_seed(config, 8),))
+    further.start()
+    assert waits.wait(60) and previews.events(kept) is not None and len(previews._jobs) == MAX_ACTIVE - 1
+    dead_disk.set()
+    further.join()
+    assert len(previews._jobs) == MAX_ACTIVE
+    dead_disk.clear()
+    monkeypatch.setattr(preview_jobs, "STOP_SECONDS", 0.0)
+    with pytest.raises(RunError, match="try again in a moment"):
+        previews.start(with_seed(config, 9))
+    dead_disk.set()
 
 
 @pytest.mark.parametrize(
