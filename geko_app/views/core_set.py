@@ -18,7 +18,7 @@ from geko_app.samples.core_set import (
 from geko_app.samples.paired_runs import paired_difference
 from geko_app.samples.store import Samples
 from geko_app.views.corrections_worth import APART, changed_settings, compute_share, used_corrections
-from geko_app.views.paired import CAUTION, INTERVAL, NO_DIFFERENCE, is_clear_loss, loss_change
+from geko_app.views.paired import CAUTION, INTERVAL, NO_DIFFERENCE, loss_change
 from geko_engine.exceptions import GekoError
 from geko_engine.runs.evaluation_scores import Difference, PairedDifference
 from geko_engine.runs.folder import RunFolder
@@ -127,7 +127,7 @@ def _difference(found: PairedDifference) -> str:
 
 
 def _judged(loss: Difference) -> str:
-    if not is_clear_loss(loss):
+    if not loss.is_clear:
         return NO_DIFFERENCE
     return "better" if loss.value < 0 else "worse"
 

@@ -13,7 +13,7 @@ from geko_app.runs.saved_config import saved_config
 from geko_app.runs.summary import flat
 from geko_app.samples.correction_log import started_with
 from geko_app.samples.paired_runs import paired_difference
-from geko_app.views.paired import NO_DIFFERENCE, exact_change, is_clear_exact, is_clear_loss, loss_change
+from geko_app.views.paired import NO_DIFFERENCE, exact_change, loss_change
 from geko_engine.config.run_config import RunConfig
 from geko_engine.data.corrections import DELETE, REPLACE, Correction, current
 from geko_engine.exceptions import GekoError
@@ -128,7 +128,7 @@ def _what(edited: int, deleted: int) -> str:
 
 
 def _gain(found: PairedDifference) -> str:
-    clear = "" if is_clear_exact(found.exact_match) or is_clear_loss(found.loss) else f"; {NO_DIFFERENCE}"
+    clear = "" if found.exact_match.is_clear or found.loss.is_clear else f"; {NO_DIFFERENCE}"
     return f"{exact_change(found.exact_match)}, loss {loss_change(found.loss)} on {found.rows:,} evaluation rows{clear}"
 
 

@@ -23,6 +23,7 @@ from geko_app.workers.run_follower import death_reason
 from geko_engine.config.selection import GEKOConfig
 from geko_engine.quality.languages import NAMES
 from geko_engine.quality.personal_data import CARD, EMAIL, IBAN, PHONE
+from geko_engine.runs.evaluation_scores import Difference, PairedDifference
 from geko_engine.runs.folder import RunFolder
 from geko_engine.selection.buckets import Bucket
 from geko_engine.selection.explanation import criterion_sentence, in_past_tense, predicted_sentence
@@ -90,13 +91,10 @@ def criteria() -> Iterator[str]:
 
 def comparisons() -> Iterator[str]:
     """What corrections, core sets and GEKO itself were worth."""
-    signs = itertools.product((0.1, -0.1, 0.0), (0.1, -0.1, 0.0), (True, False), (True, False))
-    for exact, loss, exact_is_clear, loss_is_clear in signs:
-        found: Any = SimpleNamespace(
-            exact_match=SimpleNamespace(value=exact, margin=0.01, is_clear=exact_is_clear),
-            loss=SimpleNamespace(value=loss, margin=0.01, is_clear=loss_is_clear),
-            rows=1000,
-        )
+    sizes = itertools.product((1, -1), ((0.1, 0.01), (0.1, 0.2), (0.0004, 0.02)))
+    differences = [Difference(0.0, 0.01), *(Difference(sign * value, margin) for sign, (value, margin) in sizes)]
+    for exact, loss in itertools.product(differences, repeat=2):
+        found = PairedDifference(1000, exact, loss)
         yield paired.paired_sentence("Nov 28, 06:30 · demo · ab12", "my run", found)
         for edited, deleted in ((1, 0), (4, 0), (0, 1), (0, 3), (2, 3)):
             for besides in ("", " and further training", " and other settings"):

@@ -286,13 +286,11 @@ def test_a_run_that_is_better_or_equal_says_so(store: RunStore, run: RunFolder) 
     evaluate(run, 1.0)
     evaluate(core, 0.9)
     assert "lower" in verdict(core) and "evaluation rows: better." in verdict(core)
-    evaluate(
-        core, 1.0004, tokens=2
-    )  # all of its rows are a little harder: the difference is certain, and not to be seen
-    assert "less than 1 % of the compute of the run on all rows: evaluation loss equal to three decimals (±" in verdict(
-        core
-    )
-    assert "evaluation rows: no clear difference." in verdict(core)
+    evaluate(core, 1.0004, tokens=2)  # all of its rows are a little harder: the difference is small, and certain
+    assert "less than 1 % of the compute of the run on all rows: evaluation loss 0.0004 higher (±" in verdict(core)
+    assert "evaluation rows: worse." in verdict(core)
+    evaluate(core, 1.0)
+    assert "evaluation loss equal (±" in verdict(core) and "evaluation rows: no clear difference." in verdict(core)
 
 
 def test_other_settings_that_were_changed_are_named(store: RunStore, run: RunFolder) -> None:
