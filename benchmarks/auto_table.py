@@ -28,7 +28,8 @@ def place(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
 
 def figures(records: Sequence[Record]) -> str:
     """Loss and compute of an arm."""
-    losses = mean_and_spread([r["eval_loss"] for r in records], ".4f")
+    found = [r["eval_loss"] for r in records]
+    losses = mean_and_spread(found, ".4f") if len(found) > 1 else f"{found[0]:.4f}"
     return f"{losses} ({statistics.fmean(r['compute'] for r in records):.2f})"
 
 

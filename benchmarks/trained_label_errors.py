@@ -1,6 +1,6 @@
 """What a training run says about wrong labels, against the list that GEKO makes before it: the trained arms of label_errors.
 
-python -m benchmarks.trained_label_errors --data FOLDER [--repetitions 3] [--small]
+python -m benchmarks.trained_label_errors --data FOLDER [--repetitions 5] [--small]
 
 One run of GEKO for each set of labels. banking77-25: 3,000 rows of which 5 % have another label (uniform, confusable; see
 label_errors), four epochs. GSM8K: 1,000 rows of which 5 % end in another number, or have the answer of another row, three epochs.

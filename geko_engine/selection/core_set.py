@@ -25,7 +25,7 @@ from geko_engine.exceptions import RunError
 from geko_engine.selection.sample_records import SampleStates
 
 # Of the samples that can be chosen: in a set of the first size none is chosen by the record, in one of the second all are.
-ALL_RANDOM, ALL_BY_RECORD = 0.25, 0.75
+ALL_RANDOM, ALL_BY_RECORD = 0.25, 0.5
 NO_EPOCH = "The run has no whole epoch in its record, so it does not say which rows carried the training: train for an epoch first."
 
 

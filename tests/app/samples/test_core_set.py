@@ -70,7 +70,7 @@ def core_rows(store: RunStore, run: RunFolder, share: float | None = None, kind:
 
 def test_the_rows_that_the_run_answered_wrong_are_its_core_set(store: RunStore, run: RunFolder) -> None:
     assert core_rows(store, run) == [3, 7, 11]
-    assert len(core_rows(store, run, 4 / 12)) == 4  # of which the record chooses one
+    assert len(core_rows(store, run, 4 / 12)) == 4  # of which the record chooses three
     assert {3, 7, 11} <= set(core_rows(store, run, 9 / 12))
     assert core_rows(store, run, 1.0) == [1, 3, 4, 5, 7, 8, 9, 11, 12]
 
@@ -360,8 +360,8 @@ def test_the_card_promises_nothing_before_a_run_has_checked_it(store: RunStore, 
     evaluate(later, 2.0)
     found = ask("core_set")
     assert found["checked"] and found["verdict"].startswith(f"Checked by the run {later.id}. Core set of 3 rows")
-    half = ask("core_set", percent=50)
-    assert not half["checked"] and "Drawn at random: 1 of the 6." in half["size"]
+    third = ask("core_set", percent=33)
+    assert not third["checked"] and "Drawn at random: 1 of the 4." in third["size"]
 
 
 def test_the_card_says_where_the_texts_are_not_checked_yet(run: RunFolder, ask: Ask) -> None:
