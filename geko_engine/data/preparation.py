@@ -55,6 +55,7 @@ HOLDS_OUT = (
 )
 OTHER_COLUMNS = "To read others, set data.prompt_column and data.completion_column, or data.text_column."
 AS_BEFORE = "the rows that the earlier run held out"
+ONLY_HELD_OUT = "All rows that are left were held out by the earlier run, so nothing is left to train on: remove some flags or corrections."
 PLAIN, LEFT = "plain", "left"
 Emit = Callable[[Event], None]
 
@@ -158,9 +159,6 @@ def _formats(config: DataConfig, rows: dict[str, LoadedRows], tokenizer: Any) ->
     if "evaluation" in rows:
         found["evaluation"] = recognise_evaluation(rows["evaluation"], found.get("training"), config, tokenizer)
     return found
-
-
-ONLY_HELD_OUT = "All rows that are left were held out by the earlier run, so nothing is left to train on: remove some flags or corrections."
 
 
 def prepare(

@@ -34,6 +34,7 @@ class Ending:
 
     Attributes:
         expected_bytes: of what `tensors` will be, at most.
+        has_delivered: whether the model was given other weights than those that training would go on from.
     """
 
     def __init__(self, model: nn.Module, args: GEKOTrainingArgs, steps_per_epoch: int) -> None:
@@ -41,18 +42,13 @@ class Ending:
         self._most_steps = args.planned_steps(steps_per_epoch)
         self._average = WeightAverage(model) if args.averages else None
         self._best = BestWeights(model) if args.load_best_model_at_end and not args.finds_length else None
-        self._is_delivered = False
+        self.has_delivered = False
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.expected_bytes = 4 * count * ((self._average is not None) + (self._best is not None))
 
     def delivers_best(self, state: TrainerState) -> bool:
         """Whether the weights of an earlier evaluation are what the run ends with."""
         return self._best is not None and self._best.is_kept and state.best_step != state.step
-
-    @property
-    def has_changed_weights(self) -> bool:
-        """Whether the model has been given other weights than those that training would go on from."""
-        return self._is_delivered and (self._average is not None or self._best is not None)
 
     # ------------------------------------------------------------ time
     def time_share(self, seconds: float) -> float:
@@ -148,7 +144,7 @@ class Ending:
     @contextmanager
     def weights(self, state: TrainerState) -> Iterator[None]:
         """Inside, the model has the weights that it would be delivered with if the run ended now: the average, where it is kept."""
-        if self._average is None or not state.step or self._is_delivered:
+        if self._average is None or not state.step or self.has_delivered:
             yield
         else:
             with self._average.in_place():
@@ -156,12 +152,13 @@ class Ending:
 
     def deliver(self, state: TrainerState) -> str:
         """Give the model the weights that the run is to end with; a sentence where these are not the last ones."""
-        self._is_delivered = True
         if self._best is not None and self.delivers_best(state):
             self._best.deliver()
+            self.has_delivered = True
             return f"The weights of step {state.best_step:,} are delivered, where {self._args.metric_for_best_model} was best."
         if self._average is not None and state.step:
             self._average.deliver()
+            self.has_delivered = True
             return AVERAGED
         return ""
 
@@ -180,7 +177,7 @@ class Ending:
         Raises:
             KeyError: where the average lacks a weight.
         """
-        self._is_delivered = False
+        self.has_delivered = False
         if self._best is not None:
             self._best.load_state_dict(_part(tensors, BEST))
         average = _part(tensors, AVERAGE)

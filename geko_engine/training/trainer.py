@@ -190,7 +190,7 @@ class GEKOTrainer:
         return report
 
     def _train(self) -> dict[str, Any]:
-        if self.ending.has_changed_weights and not self.progress.finished:
+        if self.ending.has_delivered and not self.progress.finished:
             raise RunError(NOT_THE_LAST_WEIGHTS.format(path=self.checkpoints_path / f"checkpoint-{self.progress.step}"))
         self._clock = time.monotonic()
         self.engine.scored.train()  # from_pretrained gives a model without dropout
